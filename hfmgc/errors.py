@@ -1,0 +1,48 @@
+"""Errors that a user can act on.
+
+Every message names the thing (file, field, checkpoint) and the way out, in one line. The command line and the recipes
+print it as it is, without a traceback, and exit with 1; whoever calls the library catches `HfmgcError`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HfmgcError(Exception):
+    """Base of all errors that name their cause and the way out."""
+
+
+class AudioError(HfmgcError):
+    """A file or a buffer that cannot be used as audio. `reason` is the short form that reports list."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class DataError(HfmgcError):
+    """A corpus that cannot be used as it is: missing, empty, too small for the split, with unexpected labels."""
+
+
+class SplitError(DataError):
+    """A split that cannot be made, or that would leak."""
+
+
+class ConfigError(HfmgcError):
+    """A setting that does not exist or does not fit the others."""
+
+
+class CheckpointError(HfmgcError):
+    """A checkpoint that is missing, incomplete, or of another architecture."""
+
+
+class SaveError(HfmgcError):
+    """A result that could not be written."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean ...?)` for the nearest of `known`, or the sorted list of them when nothing is near."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
