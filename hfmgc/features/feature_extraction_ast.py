@@ -1,0 +1,80 @@
+"""Front end of the Audio Spectrogram Transformer: transformers' Kaldi filter banks, over windows of a track."""
+
+import warnings
+
+import numpy as np
+from transformers import ASTFeatureExtractor
+
+from .feature_extraction_windowed import WindowedFeatureExtractor
+
+
+# Kaldi's frames at 16 kHz (25 ms every 10 ms), fixed inside ASTFeatureExtractor.
+FRAME_SAMPLES = 400
+HOP_SAMPLES = 160
+
+
+class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
+    r"""Log-mel filter banks as AST was pre-trained on, for windows over the whole track.
+
+    transformers' own extractor cuts a track to its first 1,024 frames (10.24 s) and ignores a `max_length` given in the
+    call; here `max_length` is the length of a window, and [`WindowedFeatureExtractor`] says which windows are heard.
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000): Hz.
+        num_mel_bins (`int`, *optional*, defaults to 128): Mel bins.
+        max_length (`int`, *optional*, defaults to 1024): Frames of a window, one every 10 ms.
+        do_normalize (`bool`, *optional*, defaults to `True`): Whether to normalise as (x - mean) / (2 std).
+        mean (`float`, *optional*): Mean of the log-mel values; AudioSet's by default.
+        std (`float`, *optional*): Their standard deviation; AudioSet's by default.
+        kwargs: See [`WindowedFeatureExtractor`].
+    """
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        num_mel_bins: int = 128,
+        max_length: int = 1024,
+        do_normalize: bool = True,
+        mean: float = -4.2677393,
+        std: float = 4.5689974,
+        **kwargs,
+    ):
+        if max_length < 1:
+            raise ValueError(f"max_length must be at least 1 frame, not {max_length}")
+        if sampling_rate != 16000:
+            # Kaldi's frame sizes are constants in samples there: another rate would silently change their duration.
+            raise ValueError(f"AST's filter banks are defined at 16000 Hz, not {sampling_rate}")
+        kwargs.pop("feature_size", None)
+        with warnings.catch_warnings():
+            # With 128 mel bins over 257 frequencies the lowest filters are empty: AST was pre-trained just so.
+            warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+            super().__init__(
+                feature_size=num_mel_bins,
+                sampling_rate=sampling_rate,
+                num_mel_bins=num_mel_bins,
+                max_length=max_length,
+                do_normalize=do_normalize,
+                mean=mean,
+                std=std,
+                **kwargs,
+            )
+
+    @property
+    def window_samples(self) -> int:
+        """Samples from the first of the first frame to the last of the last frame."""
+        return FRAME_SAMPLES + HOP_SAMPLES * (self.max_length - 1)
+
+    def extract_windows(self, windows: list[np.ndarray]) -> np.ndarray:
+        """Return normalised filter banks, float32 [windows, max_length, num_mel_bins].
+
+        Windows that are shorter are padded as transformers does: with zeros behind the last log-mel frame, before
+        normalising.
+        """
+        # Less than one frame of sound gives no frame at all, so that much is filled with silence first.
+        windows = [np.pad(window, (0, max(0, FRAME_SAMPLES - len(window)))) for window in windows]
+        features = ASTFeatureExtractor.__call__(self, windows, sampling_rate=self.sampling_rate)["input_values"]
+        return np.stack([np.asarray(feature, dtype=np.float32) for feature in features])
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+HfmgcASTFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

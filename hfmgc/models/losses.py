@@ -1,0 +1,34 @@
+"""The training loss that every classifier shares."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, multi_label: bool = False, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean loss over the batch.
+
+    Args:
+        logits: Logits or log-probabilities [tracks, labels].
+        labels: Class indices [tracks], or one target per label [tracks, labels] (multi-label targets, or the soft
+            targets that mixup makes).
+        multi_label: Binary cross-entropy for each label instead of cross-entropy over them.
+        label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
+
+    Raises:
+        ValueError: If labels do not have one of these shapes.
+    """
+    if multi_label:
+        if labels.shape != logits.shape:
+            raise ValueError(
+                f"multi-label targets must be [tracks, labels] = {list(logits.shape)}, not {list(labels.shape)}"
+            )
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    if labels.shape not in (logits.shape, logits.shape[:1]):
+        raise ValueError(
+            f"labels must be class indices [{logits.shape[0]}] or targets {list(logits.shape)}, not {list(labels.shape)}"
+        )
+    if labels.is_floating_point():
+        labels = labels.to(logits.dtype)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

@@ -1,0 +1,138 @@
+"""Audio Spectrogram Transformer with the head of the AST report, on transformers' `ASTModel`."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ASTForAudioClassification, ASTModel
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTEmbeddings
+
+from .configuration_ast import HfmgcASTConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+class InterpolatedASTEmbeddings(ASTEmbeddings):
+    """AST's embeddings for windows of any length: positions are interpolated linearly along time (never frequency)."""
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Embed `input_values` [windows, frames, bins] as [windows, 2 + patches, hidden]."""
+        patches = self.patch_embeddings(input_values)
+        special_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1)
+        tokens = torch.cat((special_tokens.expand(len(patches), -1, -1), patches), dim=1)
+        return self.dropout(tokens + self.interpolated_positions(patches.shape[1]))
+
+    def interpolated_positions(self, num_patches: int) -> Tensor:
+        """Return position embeddings [1, 2 + num_patches, hidden]; the stored ones, untouched, where the length is theirs."""
+        frequency_patches, time_patches = self.get_shape(self.config)
+        if num_patches == frequency_patches * time_patches:
+            return self.position_embeddings
+        special, grid = self.position_embeddings[:, :2], self.position_embeddings[:, 2:]
+        grid = grid.unflatten(1, (frequency_patches, time_patches)).permute(0, 3, 1, 2)
+        # In float32, because linear interpolation has no half-precision kernel on every device.
+        size = (frequency_patches, num_patches // frequency_patches)
+        grid = F.interpolate(grid.float(), size=size, mode="bilinear", align_corners=False).to(special.dtype)
+        return torch.cat((special, grid.flatten(2).transpose(1, 2)), dim=1)
+
+
+class HfmgcASTModel(ASTModel):
+    """transformers' `ASTModel` that accepts windows of any length."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embeddings = InterpolatedASTEmbeddings(config)
+        self.post_init()
+
+
+class HfmgcASTHead(nn.Module):
+    """Dropout -> Linear -> GELU -> Dropout -> Linear (report, Figure 8; widths and rates from its code)."""
+
+    def __init__(self, config: HfmgcASTConfig):
+        super().__init__()
+        self.input_dropout = nn.Dropout(config.head_input_dropout)
+        self.dense = nn.Linear(config.backbone_config.hidden_size, config.head_hidden_size)
+        self.activation = nn.GELU()
+        self.hidden_dropout = nn.Dropout(config.head_hidden_dropout)
+        self.output = nn.Linear(config.head_hidden_size, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map the pooled output [windows, hidden] to logits [windows, labels]."""
+        hidden = self.activation(self.dense(self.input_dropout(pooled)))
+        return self.output(self.hidden_dropout(hidden))
+
+
+class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
+    """AST for genres: backbone, the layer norm of its AudioSet classifier, and the report's head in place of the dense layer."""
+
+    config_class = HfmgcASTConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: HfmgcASTConfig):
+        super().__init__(config)
+        self.backbone = HfmgcASTModel(config.backbone_config)
+        self.layernorm = nn.LayerNorm(
+            config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps
+        )
+        self.classifier = HfmgcASTHead(config)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        output = self.backbone(input_values, **kwargs)
+        return WindowOutput(
+            logits=self.classifier(self.layernorm(output.pooler_output)),
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the backbone's mel bins and at least one patch of frames."""
+        backbone = self.config.backbone_config
+        if bins != backbone.num_mel_bins:
+            raise ValueError(f"expected {backbone.num_mel_bins} mel bins in the last dimension, got {bins}")
+        if frames < backbone.patch_size:
+            raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
+
+    @classmethod
+    def from_audioset(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
+        """Start from an AST checkpoint of transformers, such as `MIT/ast-finetuned-audioset-10-10-0.4593`.
+
+        The backbone and the layer norm of its classifier are taken over, the head is new.
+
+        Args:
+            name_or_path: Repository on the Hub, or a folder.
+            config: Head, labels and voting; its `backbone_config` is replaced by the checkpoint's.
+            kwargs: Passed to `from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
+
+        Raises:
+            ValueError: If the checkpoint is not an AST or lacks weights, naming what is missing.
+            OSError: If it cannot be found.
+        """
+        pretrained, report = ASTForAudioClassification.from_pretrained(
+            name_or_path, output_loading_info=True, ignore_mismatched_sizes=False, **kwargs
+        )
+        missing = sorted(key for key in report["missing_keys"] if not key.startswith("classifier."))
+        if missing:
+            raise ValueError(
+                f"{name_or_path} is no complete AST checkpoint: {len(missing)} backbone weights are missing, "
+                f"the first is {missing[0]}"
+            )
+        config = HfmgcASTConfig() if config is None else config
+        backbone_config = pretrained.audio_spectrogram_transformer.config
+        # AudioSet's 527 labels are not this model's, and a path of the user's disk has no place in a shared checkpoint.
+        backbone_config.num_labels = config.num_labels
+        backbone_config.architectures = None
+        backbone_config._name_or_path = ""
+        config.backbone_config = backbone_config
+        model = cls(config)
+        model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
+        if "classifier.layernorm.weight" not in report["missing_keys"]:
+            model.layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
+        return model
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+HfmgcASTForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -1,0 +1,134 @@
+"""The interface that all architectures share: one window or a stack of windows in, one answer per track out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_windowed import WindowedConfig
+from .losses import classification_loss
+from .voting import vote
+
+
+@dataclass
+class WindowOutput(ModelOutput):
+    """What an architecture says of single windows.
+
+    Args:
+        logits: [windows, labels].
+        hidden_states: Of the backbone, when asked for.
+        attentions: Of the backbone, when asked for.
+    """
+
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class TrackClassifierOutput(ModelOutput):
+    """What a model says of tracks.
+
+    Args:
+        loss: Mean over the batch, when labels were given.
+        logits: Voted over the windows [tracks, labels]; their softmax (multi-label: sigmoid) is the voted probability.
+        window_logits: Before the vote [tracks, windows, labels]; zeros where `window_mask` says that there is no window.
+        hidden_states: Of the backbone [existing windows, ...], when asked for.
+        attentions: Of the backbone [existing windows, ...], when asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    window_logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class WindowedPreTrainedModel(PreTrainedModel):
+    """Base of all classifiers. An architecture writes `forward_window`, and `expected_window` to name its input's sizes."""
+
+    config_class = WindowedConfig
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
+    accepts_loss_kwargs = False
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_window")
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
+
+    def forward(
+        self,
+        input_values: Tensor,
+        window_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> TrackClassifierOutput | tuple:
+        """Classify tracks.
+
+        Args:
+            input_values: One window per track [tracks, frames, bins] or stacks of them [tracks, windows, frames, bins].
+            window_mask: Which windows exist [tracks, windows], where tracks have different numbers of them.
+            labels: Genre indices [tracks] or targets [tracks, labels].
+            return_dict: Whether to return an output object (as the config says by default) or a tuple.
+            kwargs: Passed to the backbone (`output_hidden_states`, `output_attentions`).
+
+        Raises:
+            ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
+        """
+        input_values, window_mask = self._as_stacks(input_values, window_mask)
+        tracks, windows = input_values.shape[:2]
+        if window_mask is None:
+            output = self.forward_window(input_values.flatten(0, 1), **kwargs)
+            window_logits = output.logits.unflatten(0, (tracks, windows))
+        else:
+            # Only windows that exist are computed; what pads the stack costs nothing.
+            output = self.forward_window(input_values[window_mask], **kwargs)
+            window_logits = output.logits.new_zeros(tracks, windows, output.logits.shape[-1])
+            window_logits = window_logits.masked_scatter(window_mask.unsqueeze(-1), output.logits)
+
+        multi_label = self.config.problem_type == "multi_label_classification"
+        logits = vote(window_logits, window_mask, rule=self.config.voting, multi_label=multi_label)
+        loss = None
+        if labels is not None:
+            loss = classification_loss(
+                logits, labels, multi_label=multi_label, label_smoothing=self.config.label_smoothing
+            )
+        result = TrackClassifierOutput(
+            loss=loss,
+            logits=logits,
+            window_logits=window_logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+        return result if (self.config.return_dict if return_dict is None else return_dict) else result.to_tuple()
+
+    def _as_stacks(self, input_values: Tensor, window_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Check the shapes; return [tracks, windows, frames, bins] and a mask, or None where every window exists."""
+        if input_values.ndim == 3:
+            input_values = input_values.unsqueeze(1)
+        if input_values.ndim != 4:
+            raise ValueError(
+                "input_values must be [tracks, frames, bins] or [tracks, windows, frames, bins], "
+                f"not {list(input_values.shape)}"
+            )
+        self.check_window(*input_values.shape[2:])
+        if window_mask is None:
+            return input_values, None
+        window_mask = window_mask.bool()
+        if window_mask.shape != input_values.shape[:2]:
+            raise ValueError(
+                f"window_mask must be [tracks, windows] = {list(input_values.shape[:2])}, not {list(window_mask.shape)}"
+            )
+        if not torch.compiler.is_compiling():
+            if not window_mask.any(dim=1).all():
+                raise ValueError("window_mask leaves a track without any window")
+            if window_mask.all():
+                return input_values, None
+        return input_values, window_mask
