@@ -5,7 +5,13 @@ print it as it is, without a traceback, and exit with 1; whoever calls the libra
 """
 
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class HfmgcError(Exception):
@@ -46,3 +52,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
+
+
+@contextmanager
+def saving_to(folder: str | Path) -> Iterator[None]:
+    """Turn the many faces of a full disk into one SaveError that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        # safetensors and torch report the operating system's error within exceptions of their own.
+        full = getattr(error, "errno", None) in _FULL_DISK or any(
+            sign in text for sign in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
+        )
+        if not full:
+            raise
+        raise SaveError(
+            f"{folder}: the disk is full or a quota is reached ({text.splitlines()[0]}): free some space, then go on "
+            "with --resume_from_checkpoint last"
+        ) from error

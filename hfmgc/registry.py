@@ -83,7 +83,9 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         }
         self.pending_tables = dict(_TABLES)
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name in self.architectures:
             return importlib.machinery.ModuleSpec(name, self)
         if name not in self.pending_tables:

@@ -48,9 +48,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         short_tracks: str = "loop",
         **kwargs,
     ):
-        super().__init__(
-            feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs
-        )
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if window_policy not in WINDOW_POLICIES:
             raise ValueError(f"window_policy must be one of {', '.join(WINDOW_POLICIES)}, not {window_policy!r}")
         if max_windows is not None and max_windows < 1:
@@ -150,9 +148,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         for row, stack in enumerate(stacks):
             input_values[row, : len(stack)] = stack
             window_mask[row, : len(stack)] = True
-        return BatchFeature(
-            {"input_values": input_values, "window_mask": window_mask}, tensor_type=return_tensors
-        )
+        return BatchFeature({"input_values": input_values, "window_mask": window_mask}, tensor_type=return_tensors)
 
 
 def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
@@ -168,7 +164,9 @@ def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
         raise ValueError("no waveform was given")
     for waveform in batch:
         if waveform.ndim != 1:
-            raise ValueError(f"a waveform must be mono [samples], not {list(waveform.shape)}: take the mean of its channels")
+            raise ValueError(
+                f"a waveform must be mono [samples], not {list(waveform.shape)}: take the mean of its channels"
+            )
         if len(waveform) == 0:
             raise ValueError("a waveform is empty")
         if not np.isfinite(waveform).all():

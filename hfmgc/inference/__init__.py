@@ -1,0 +1,1 @@
+"""Answers for files, from any saved checkpoint."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import ASTForAudioClassification, ASTModel
+from transformers import ASTConfig, ASTForAudioClassification, ASTModel
 from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTEmbeddings
 
 from .configuration_ast import HfmgcASTConfig
@@ -36,7 +36,7 @@ class InterpolatedASTEmbeddings(ASTEmbeddings):
 class HfmgcASTModel(ASTModel):
     """transformers' `ASTModel` that accepts windows of any length."""
 
-    def __init__(self, config):
+    def __init__(self, config: ASTConfig):
         super().__init__(config)
         self.embeddings = InterpolatedASTEmbeddings(config)
         self.post_init()
@@ -73,9 +73,7 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config)
         self.backbone = HfmgcASTModel(config.backbone_config)
-        self.layernorm = nn.LayerNorm(
-            config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps
-        )
+        self.layernorm = nn.LayerNorm(config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps)
         self.classifier = HfmgcASTHead(config)
         self.post_init()
 
@@ -97,7 +95,7 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
             raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
 
     @classmethod
-    def from_audioset(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
+    def from_pretrained_backbone(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
         """Start from an AST checkpoint of transformers, such as `MIT/ast-finetuned-audioset-10-10-0.4593`.
 
         The backbone and the layer norm of its classifier are taken over, the head is new.

@@ -1,0 +1,1 @@
+"""Settings, adapters, examples and the stages of a training run."""

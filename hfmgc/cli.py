@@ -1,0 +1,160 @@
+"""The command `hfmgc`. Each verb is a few lines; what it needs is imported when it is called."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import HfmgcError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    as_json = getattr(arguments, "json", False)
+    try:
+        # Under --json nothing but the document may reach standard output, whatever libraries print.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result, text = arguments.verb(arguments)
+    except HfmgcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    try:
+        print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text, flush=True)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hfmgc", description="Music genre classification, judged by whole tracks.")
+    parser.add_argument("--version", action="version", version=f"hfmgc {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    evaluate = verbs.add_parser("evaluate", help="report how good a saved checkpoint is on data")
+    evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
+    evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
+    evaluate.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    evaluate.add_argument(
+        "--side",
+        choices=("auto", "all", "train", "validation", "test"),
+        default="auto",
+        help="which side of the checkpoint's own split; auto: its test side where the data are those that it was "
+        "trained on, else all tracks",
+    )
+    evaluate.add_argument("--revision", help="commit of the repository on the Hub")
+    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks at a time")
+    evaluate.add_argument("--num_proc", type=_positive, default=1, help="processes that decode and extract")
+    evaluate.add_argument("--output", type=Path, help="folder for results.json and the confusion matrix")
+    evaluate.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    evaluate.set_defaults(verb=_evaluate)
+
+    show = verbs.add_parser("show", help="say what a recipe would build, without building it")
+    show.add_argument("config", help="recipe config (YAML)")
+    show.add_argument("--json", action="store_true", help="print one JSON document")
+    show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
+    show.set_defaults(verb=_show)
+
+    predict = verbs.add_parser("predict", help="the genres of files, from any checkpoint")
+    predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
+    predict.add_argument("files", nargs="+", help="audio files")
+    predict.add_argument("--top_k", type=_positive, default=5, help="how many genres to print for each file")
+    predict.add_argument("--json", action="store_true", help="print one JSON document")
+    predict.set_defaults(verb=_predict)
+
+    push = verbs.add_parser("push", help="send a finished run to the Hub in one commit")
+    push.add_argument("folder", type=Path, help="folder of a finished run")
+    push.add_argument("--hub_model_id", required=True, help="USER/NAME")
+    push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    push.add_argument("--revision", help="branch to commit to; made if missing")
+    push.set_defaults(verb=_push)
+    return parser
+
+
+def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .evaluation.evaluate import evaluate_checkpoint
+
+    report = evaluate_checkpoint(
+        arguments.checkpoint,
+        arguments.data,
+        data_options=arguments.data_options,
+        side=arguments.side,
+        revision=arguments.revision,
+        batch_size=arguments.batch_size,
+        num_proc=arguments.num_proc,
+    )
+    text = report.to_text()
+    if arguments.output:
+        from .errors import saving_to
+
+        with saving_to(arguments.output):
+            arguments.output.mkdir(parents=True, exist_ok=True)
+            text += "\n\n" + "\n".join(f"written: {path}" for path in report.save(arguments.output))
+    return report.to_dict(), text
+
+
+def _show(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .training.show import show_recipe
+
+    overrides = list(arguments.overrides)
+    if "--json" in overrides:  # behind an override it is no field of the recipe either
+        overrides.remove("--json")
+        arguments.json = True
+    return show_recipe(arguments.config, overrides)
+
+
+def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .errors import AudioError
+    from .inference.predict import TrackClassifier
+
+    classifier = TrackClassifier(arguments.checkpoint)
+    answers, failures = {}, {}
+    for file in arguments.files:
+        try:
+            answers[file] = classifier.classify_file(file, top_k=arguments.top_k)
+        except AudioError as error:
+            failures[file] = error.reason
+    if not answers:
+        raise HfmgcError("; ".join(f"{file}: {reason}" for file, reason in failures.items()))
+    lines = [
+        f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
+        for file, scores in answers.items()
+    ] + [f"skipped: {file}: {reason}" for file, reason in failures.items()]
+    return {"predictions": answers, "skipped": failures}, "\n".join(lines)
+
+
+def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .hub.push import push_run
+
+    url = push_run(arguments.folder, arguments.hub_model_id, private=arguments.private, revision=arguments.revision)
+    return {"url": url}, f"pushed to {url}"
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"not valid YAML: {text!r}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a mapping such as '{{seed: 1}}', got {text!r}")
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""From a file or its bytes to a waveform, without FFmpeg, torchcodec or torchaudio."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from ..errors import AudioError
+
+
+# What libsndfile decodes in all of its current builds.
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
+# Audio that libsndfile does not decode: listed all the same, so that it is reported and not silently passed over.
+FOREIGN_AUDIO_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
+
+# A recording whose loudest sample stays below -80 dB of full scale holds nothing to hear.
+SILENCE_PEAK = 1e-4
+
+
+def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None) -> np.ndarray:
+    """Decode audio as mono (the mean of its channels) at `sampling_rate`.
+
+    Args:
+        source: A path, or the bytes of a file.
+        sampling_rate: Wanted rate in Hz.
+        name: What errors call it; the path by default.
+
+    Returns:
+        float32 [samples].
+
+    Raises:
+        AudioError: If it is missing, not decodable, empty, silent, or has NaN or infinite samples.
+    """
+    name = name or ("<bytes>" if isinstance(source, bytes) else str(source))
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise AudioError(name, "no such file" if not path.exists() else "not a file")
+        size = path.stat().st_size
+    if size == 0:
+        raise AudioError(name, "empty file (0 bytes)")
+    try:
+        handle = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+        samples, rate = soundfile.read(handle, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        reason = getattr(error, "error_string", None) or str(error)
+        raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error
+    if len(samples) == 0:
+        raise AudioError(name, "no samples")
+    if not np.isfinite(samples).all():
+        raise AudioError(name, "NaN or infinite samples")
+    waveform = samples.mean(axis=1)
+    if np.abs(waveform).max() < SILENCE_PEAK:
+        raise AudioError(name, "silent (no sample above -80 dB)")
+    if rate != sampling_rate:
+        waveform = soxr.resample(waveform, rate, sampling_rate)
+        if len(waveform) == 0:
+            raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
+    return np.ascontiguousarray(waveform, dtype=np.float32)

@@ -1,0 +1,137 @@
+"""The six augmentations of the AST report, applied fresh in every epoch or once, offline, for a corpus seven times as large.
+
+Source: the report, which made them with FFmpeg (atempo; highpass and lowpass, two poles, 12 dB an octave; aecho). Ours:
+the tempo is changed by audiomentations' Signalsmith stretcher instead of atempo, the cutoffs are drawn uniformly on the
+mel scale (over these narrow ranges nearly the same), filters start from the steady state of the first sample instead of
+from zero, and a parameter is a real number where the report's look like whole ones.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
+
+from hfmgc.data.augmentation.echo import Echo
+from hfmgc.errors import AudioError, ConfigError, nearest
+from hfmgc.randomness import seeded_globals
+
+
+ORIGINAL = "original"
+FASTEST_TEMPO = 1.9
+# A two-pole Butterworth filter falls by 12 dB an octave.
+_TWO_POLES = {"min_rolloff": 12, "max_rolloff": 12, "p": 1.0}
+
+Transform = Callable[[np.ndarray, int], np.ndarray]
+
+
+def _tempo(slowest: float, fastest: float) -> TimeStretch:
+    return TimeStretch(min_rate=slowest, max_rate=fastest, leave_length_unchanged=False, p=1.0)
+
+
+def _bundle() -> Compose:
+    two_taps = Echo(0.8, 0.8, 0.9, 0.9, delays=((200, 200), (400, 400)), decays=((0.3, 0.3), (0.3, 0.3)), p=1.0)
+    return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_taps])
+
+
+VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
+    {
+        "faster": lambda: _tempo(1.6, FASTEST_TEMPO),
+        "slower": lambda: _tempo(0.6, 0.8),
+        "high_pass": lambda: HighPassFilter(1400.0, 1599.0, **_TWO_POLES),
+        "low_pass": lambda: LowPassFilter(900.0, 1099.0, **_TWO_POLES),
+        "echo": lambda: Echo(p=1.0),
+        "bundle": _bundle,
+    }
+)
+"""Name -> builder of a fresh audiomentations transform that is always applied; in the order of the report."""
+
+
+def source_samples_needed(samples: int) -> int:
+    """Return how many samples of source every variant turns into at least `samples`: the fastest tempo needs 1.9 times.
+
+    Source: ours; so that training can cut out a segment first and augment nothing but that.
+    """
+    # A product such as 10 * 1.9 may come out a hair above the whole number; that must not cost a sample.
+    return math.ceil(round(samples * FASTEST_TEMPO, 6))
+
+
+def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: np.random.Generator) -> np.ndarray:
+    """Return one variant of a clip, float32 [at most as many samples], finite and never empty.
+
+    `waveform`: float [samples], `sampling_rate` in Hz, `variant` a name in `VARIANTS` or `original` (returned as it
+    is). All parameters and the crop come from `generator`; the global random state stays untouched. A slower clip is
+    cropped at random to the length of the source, a faster one stays shorter, as in the report. Peaks of a stretched or
+    filtered clip may pass full scale (1.0); whoever writes integers clips there, as FFmpeg does.
+
+    Raises:
+        ConfigError: no such variant.
+        AudioError: the waveform is empty, not one-dimensional, or not finite.
+    """
+    _check_variant(variant)
+    samples = np.ascontiguousarray(waveform, dtype=np.float32)
+    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
+        raise AudioError(f"waveform of shape {samples.shape}", "needs finite samples in one dimension")
+    if variant == ORIGINAL:
+        return samples
+    transform = VARIANTS[variant]()
+    with seeded_globals(generator):
+        result = np.asarray(transform(samples, sampling_rate), dtype=np.float32)
+    spare = len(result) - len(samples)
+    if spare > 0:
+        start = int(generator.integers(spare + 1))
+        result = result[start : start + len(samples)]
+    return np.ascontiguousarray(result)
+
+
+class FreshAugmentation:
+    """Another variant at every call: `augmentation(waveform, sampling_rate, generator) -> waveform`.
+
+    Source: the report's seven versions of each track, here drawn anew in every epoch (ours) instead of stored.
+
+    Args:
+        probability: share of the calls that augment, in 0..1, each of the six variants equally often. `None` is 6/7,
+            the report's proportions: the original and the six variants are equally likely.
+
+    Raises:
+        ConfigError: the probability is not within 0..1.
+    """
+
+    def __init__(self, probability: float | None = None):
+        self.probability = len(VARIANTS) / (len(VARIANTS) + 1) if probability is None else float(probability)
+        if not 0.0 <= self.probability <= 1.0:
+            raise ConfigError(f"augmentation probability {probability}: must be within 0..1")
+
+    def draw(self, generator: np.random.Generator) -> str:
+        """Return the name of a variant, or `original`."""
+        if generator.random() >= self.probability:
+            return ORIGINAL
+        return tuple(VARIANTS)[int(generator.integers(len(VARIANTS)))]
+
+    def __call__(self, waveform: np.ndarray, sampling_rate: int, generator: np.random.Generator) -> np.ndarray:
+        """Return the clip, augmented or not, float32 [at most as many samples]; errors as those of `augment`."""
+        return augment(waveform, sampling_rate, self.draw(generator), generator)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(probability={self.probability:g})"
+
+
+def offline_variants(
+    waveform: np.ndarray, sampling_rate: int, generator_for: Callable[[str], np.random.Generator]
+) -> dict[str, np.ndarray]:
+    """Return the original and its six variants by name, float32 [at most as many samples] each: seven clips for one.
+
+    Source: the report. `generator_for(variant)` gives each variant a generator of its own, such as
+    `lambda variant: example_generator(seed, track_id, variant)`: so one variant does not depend on the others. Errors
+    are those of `augment`.
+    """
+    clips = {ORIGINAL: augment(waveform, sampling_rate, ORIGINAL, generator_for(ORIGINAL))}
+    for variant in VARIANTS:
+        clips[variant] = augment(waveform, sampling_rate, variant, generator_for(variant))
+    return clips
+
+
+def _check_variant(variant: str) -> None:
+    if variant != ORIGINAL and variant not in VARIANTS:
+        raise ConfigError(f"{variant!r} is not an augmentation{nearest(variant, (ORIGINAL, *VARIANTS))}")

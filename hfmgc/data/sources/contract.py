@@ -1,0 +1,84 @@
+"""What every dataset states about itself, and the plain table of tracks that it gives."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import datasets
+
+from ...errors import ConfigError, nearest
+
+
+# A track: audio as path or bytes (never decoded by datasets), artist "" where it is not known.
+TRACK_FEATURES = datasets.Features(
+    {
+        "track_id": datasets.Value("string"),
+        "audio": {"path": datasets.Value("string"), "bytes": datasets.Value("binary")},
+        "genre": datasets.Value("string"),
+        "artist": datasets.Value("string"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a user must know before using a dataset."""
+
+    name: str
+    citation: str
+    licence: str
+    synthetic: bool = False
+
+
+@dataclass
+class TrackSource(ABC):
+    """A dataset. Its fields are the options that `data_options` sets."""
+
+    card: ClassVar[DatasetCard]
+    split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where the tracks are: a folder, or a repository of the Hub."""
+
+    @property
+    def revision(self) -> str | None:
+        """Which state of the data this is: a commit of the Hub, a seed, or None for a folder of the user's."""
+        return None
+
+    @abstractmethod
+    def genres(self) -> list[str]:
+        """Return the genres in the order of the labels."""
+
+    @abstractmethod
+    def tracks(self) -> datasets.Dataset:
+        """Return all tracks as a table of `TRACK_FEATURES`, in an order that does not change.
+
+        Raises:
+            DataError: If they cannot be found, naming the place and the way out.
+        """
+
+    def split_note(self, policy: str) -> str | None:
+        """Return what a reader of results under `policy` must be told, or None."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is written beside a result."""
+        return {
+            "name": self.card.name,
+            "location": self.location,
+            "revision": self.revision,
+            "licence": self.card.licence,
+            "citation": self.card.citation,
+            "synthetic": self.card.synthetic,
+        }
+
+
+def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
+    """Return the source with its options, refusing an unknown one with the nearest name."""
+    known = [field.name for field in fields(source_class)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
+    return source_class(**options)

@@ -1,0 +1,249 @@
+"""The model card of a finished run, written from nothing but the files in its folder."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import validate_repo_id
+
+from ..errors import HfmgcError, SaveError
+
+
+TEMPLATE = "model_card_template.md.j2"
+CARD_NAME = "README.md"
+
+# (key in results.json, name in the table, metric of the model-index, name there)
+METRICS = (
+    ("accuracy", "Accuracy of tracks", "accuracy", "Accuracy (tracks)"),
+    ("window_accuracy", "Accuracy of single windows", None, None),
+    ("macro_precision", "Precision, macro", "precision", "Precision (macro)"),
+    ("macro_recall", "Recall, macro", "recall", "Recall (macro)"),
+    ("macro_f1", "F1, macro", "f1", "F1 (macro)"),
+    ("ovr_accuracy", "One-vs-rest accuracy, mean of genres", None, None),
+)
+PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
+VOTING_IN_WORDS = {
+    "mean": "the mean of the windows' probabilities",
+    "majority": "the answer of most windows; its probability is its mean over the windows that gave it",
+}
+WINDOWS_IN_WORDS = {
+    "even": "evenly spaced from its first sample to its last",
+    "all": "at a fixed hop over all of its length",
+    "random": "at random places (the same each time for the same track)",
+}
+
+
+class CardError(HfmgcError):
+    """A card that cannot be written: a file of the run is missing or cannot be read."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of a run say; null values and absent files are absent keys."""
+
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    results: dict[str, Any]
+    split: dict[str, Any]
+    run: dict[str, Any]
+    has_picture: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunFiles":
+        """Read the files of `folder`.
+
+        Raises:
+            CardError: `config.json` or `results.json` is missing, or a file cannot be read as what it should be.
+        """
+        return cls(
+            config=_read(folder, "config.json", "let the training save the model"),
+            preprocessor=_read(folder, "preprocessor_config.json"),
+            results=_read(folder, "results.json", "evaluate the run first"),
+            split=_read(folder, "split.json"),
+            run=_read(folder, "run.yaml"),
+            has_picture=(folder / "confusion_matrix.png").is_file(),
+        )
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the run was trained and evaluated on."""
+        return self.results.get("data", {})
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What `run.yaml` says about the network."""
+        return self.run.get("model", {})
+
+    @property
+    def genres(self) -> list[str]:
+        """The genres in the order of the model's outputs."""
+        labels = self.config.get("id2label", {})
+        return [labels[key] for key in sorted(labels, key=int)] or self.results.get("genres", [])
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether no real music was involved."""
+        return bool(self.data.get("synthetic", self.data.get("name") == "synthetic"))
+
+    @property
+    def is_random_split_of_gtzan(self) -> bool:
+        """Whether artists and repeated recordings may lie on two sides of the split."""
+        names = {str(self.data.get("name", "")).lower(), str(self.split.get("dataset", "")).lower()}
+        policy = str(self.split.get("policy", "")).lower()
+        return any("gtzan" in name for name in names) and ("random" in policy or "stratified" in policy)
+
+
+def write_model_card(
+    folder: Path,
+    *,
+    hub_model_id: str | None = None,
+    licence: str | None = None,
+    backbone_licence: str | None = None,
+    language: str | None = None,
+    tags: Iterable[str] = (),
+) -> Path:
+    """Write `README.md` into the folder of a finished run and return its path; what was there is replaced.
+
+    Args:
+        folder: The run's folder: `config.json` and `results.json`, and where present `preprocessor_config.json`,
+            `split.json`, `run.yaml` and `confusion_matrix.png`. A section without its facts is left out.
+        hub_model_id: The name (`user/name`) that the card's code loads; the folder's name if not given.
+        licence: The checkpoint's licence, one of the Hub's identifiers (`apache-2.0`, `cc-by-nc-4.0`, ...).
+        backbone_licence: The licence of the weights that training started from.
+        language: Language of lyrics, where the data has one.
+        tags: More tags for the Hub.
+
+    Raises:
+        CardError: `config.json` or `results.json` is missing, or a file cannot be read as what it should be.
+        SaveError: The card cannot be written.
+    """
+    folder = Path(folder)
+    run = RunFiles.read(folder)
+    name = hub_model_id or folder.resolve().name
+    backbone = run.model.get("backbone")
+    metadata = ModelCardData(
+        language=language,
+        license=licence,
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        base_model=backbone if _is_hub_id(backbone) else None,
+        datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
+        metrics=sorted({metric for key, _, metric, _ in METRICS if metric and key in run.results.get("metrics", {})}),
+        tags=[*_tags(run), *tags],
+        model_name=name.split("/")[-1],
+        eval_results=_evaluation_results(run) or None,
+    )
+    card = _template().render(
+        metadata=metadata.to_yaml(),
+        name=name,
+        licence=licence,
+        # A local folder tells a reader nothing but where it lay: its name is enough.
+        backbone=_address(backbone) or (Path(backbone).name if backbone else None),
+        backbone_licence=backbone_licence or run.model.get("backbone_licence"),
+        run=run,
+        metrics=METRICS,
+        data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
+        data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
+        voting=VOTING_IN_WORDS.get(run.config.get("voting")),
+        windows=WINDOWS_IN_WORDS.get(run.preprocessor.get("window_policy")),
+    )
+    path = folder / CARD_NAME
+    try:
+        ModelCard(card).save(path)
+    except OSError as error:
+        raise SaveError(f"{path}: the model card could not be written ({error.strerror}): make room for it") from error
+    return path
+
+
+def _evaluation_results(run: RunFiles) -> list[EvalResult]:
+    data, values = run.data, run.results.get("metrics", {})
+    name = data.get("name", "unknown")
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Music genre classification",
+            dataset_type=data["location"] if _is_hub_id(data.get("location")) else name,
+            dataset_name=PRETTY_NAMES.get(name, name),
+            dataset_split=run.results.get("side"),
+            dataset_revision=data.get("revision"),
+            dataset_args={key: run.split[key] for key in ("policy", "seed", "digest") if key in run.split} or None,
+            metric_type=metric,
+            metric_name=metric_name,
+            metric_value=values[key],
+        )
+        for key, _, metric, metric_name in METRICS
+        if metric is not None and _is_number(values.get(key))
+    ]
+
+
+def _tags(run: RunFiles) -> list[str]:
+    tags = ["audio", "music", "music-genre-classification", "hfmgc"]
+    return [*tags, *(["peft"] if run.model.get("adapter") else []), *(["synthetic-data"] if run.is_synthetic else [])]
+
+
+def _read(folder: Path, name: str, remedy: str | None = None) -> dict[str, Any]:
+    """Return what a JSON or YAML file says; an empty dict for a missing file, unless there is a `remedy` to name."""
+    path = folder / name
+    if not path.is_file():
+        if remedy is None:
+            return {}
+        raise CardError(f"{path}: missing, and the model card is written from it: {remedy}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CardError(f"{path}: cannot be read ({' '.join(str(error).split())}): write it again") from error
+    if not isinstance(content, dict):
+        raise CardError(f"{path}: should hold names and values, not a {type(content).__name__}: write it again")
+    return _without_nulls(content)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_hub_id(name: Any) -> bool:
+    """Whether `name` can only be a repository of the Hub: a folder of this machine must not end up in the metadata."""
+    if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
+        return False
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _address(location: Any) -> str | None:
+    return location if _is_hub_id(location) or re.match(r"(https?|hf)://", str(location)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _cell(value: Any) -> str:
+    """Return `value` such that it cannot break a table: names of genres and tracks come from file names."""
+    if isinstance(value, jinja2.Undefined):
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.ChainableUndefined
+    )
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
+    environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
+    environment.filters["cell"] = _cell
+    return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))

@@ -1,0 +1,33 @@
+"""A genre for a file."""
+
+import os
+from typing import Any
+
+import numpy as np
+from transformers import AudioClassificationPipeline, pipeline
+
+from ..data.audio import load_audio
+from ..evaluation.checkpoints import load_checkpoint
+
+
+class TrackClassifier:
+    """The plain `pipeline("audio-classification")` of a checkpoint, with decoding that needs no FFmpeg."""
+
+    def __init__(self, checkpoint: str | os.PathLike):
+        model, extractor = load_checkpoint(str(checkpoint))
+        self.pipeline: AudioClassificationPipeline = pipeline(
+            "audio-classification", model=model, feature_extractor=extractor
+        )
+
+    @property
+    def sampling_rate(self) -> int:
+        """Rate of the waveforms that `classify` takes, in Hz."""
+        return self.pipeline.feature_extractor.sampling_rate
+
+    def classify(self, waveform: np.ndarray, top_k: int | None = None) -> list[dict[str, Any]]:
+        """Return labels and scores for a waveform [samples], the likeliest first."""
+        return self.pipeline(np.asarray(waveform), top_k=top_k)
+
+    def classify_file(self, path: str | os.PathLike, top_k: int | None = None) -> list[dict[str, Any]]:
+        """Return labels and scores for a file, the likeliest first; AudioError if it cannot be decoded."""
+        return self.classify(load_audio(path, self.sampling_rate), top_k=top_k)

@@ -1,0 +1,112 @@
+"""The fields of a recipe, in groups."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..data.splits import parse_ratios
+from ..errors import nearest
+from ..registry import ARCHITECTURES
+from .adapters import ADAPTER_ROLES
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model_type: str = field(default="hfmgc-ast", metadata={"help": "Architecture, as `hfmgc show` names it."})
+    model: dict[str, Any] = field(default_factory=dict, metadata={"help": "Fields of the architecture's config."})
+    front_end: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Fields of the feature extractor: window length and policy, short tracks, normalisation."},
+    )
+    pretrained_backbone: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint (Hub or folder) that the backbone starts from; none: random weights."},
+    )
+    pretrained_backbone_revision: str | None = field(default=None, metadata={"help": "Its commit on the Hub."})
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone (and the adapter, if any)."})
+    adapter: str = field(default="none", metadata={"help": "dora, lora or none. An adapter freezes the backbone."})
+    adapter_targets: list[str] = field(
+        default_factory=lambda: ["fc2"],
+        metadata={"help": f"Linear layers of an encoder layer by role: {', '.join(ADAPTER_ROLES)}."},
+    )
+    adapter_min_layer: int = field(default=0, metadata={"help": "First encoder layer that is adapted."})
+    adapter_rank: int = field(default=2, metadata={"help": "Rank r of the update."})
+    adapter_alpha: float = field(default=4.0, metadata={"help": "Strength; PEFT scales the update by alpha / r."})
+    adapter_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank matrices."})
+
+    def __post_init__(self):
+        if self.model_type not in ARCHITECTURES:
+            raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
+        if self.adapter not in ("dora", "lora", "none"):
+            raise ValueError(f"adapter must be dora, lora or none, not {self.adapter!r}")
+        for role in self.adapter_targets:
+            if role not in ADAPTER_ROLES:
+                raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, ADAPTER_ROLES)}")
+        if self.adapter_rank < 1:
+            raise ValueError(f"adapter_rank must be at least 1, not {self.adapter_rank}")
+
+
+@dataclass
+class DataArguments:
+    """What it is trained on."""
+
+    data: str = field(default="", metadata={"help": "A dataset's name (gtzan, synthetic) or a folder of genres."})
+    data_options: dict[str, Any] = field(default_factory=dict, metadata={"help": "Options of the dataset."})
+    split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
+    split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
+    split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})
+    augmentation: str = field(
+        default="fresh",
+        metadata={"help": "fresh (drawn anew for each example), offline (x7 once, as the AST report) or none."},
+    )
+    augmentation_probability: float | None = field(
+        default=None, metadata={"help": "Share of augmented examples under fresh; none: 6 of 7, as in the report."}
+    )
+    windows_per_track: int = field(default=1, metadata={"help": "Random windows of each training track in an epoch."})
+    preprocessing_num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and extract."})
+
+    def __post_init__(self):
+        parse_ratios(self.split_ratios)
+        if self.windows_per_track < 1:
+            raise ValueError(f"windows_per_track must be at least 1, not {self.windows_per_track}")
+        if self.augmentation_probability is not None and not 0 <= self.augmentation_probability <= 1:
+            raise ValueError(f"augmentation_probability must lie in [0, 1], not {self.augmentation_probability}")
+        if self.augmentation not in ("fresh", "offline", "none"):
+            raise ValueError(f"augmentation must be fresh, offline or none, not {self.augmentation!r}")
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """How it is trained: transformers' TrainingArguments with the defaults of this toolkit."""
+
+    output_dir: str = field(default="", metadata={"help": "Folder of the run."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace an earlier run in output_dir."})
+    resume_from_checkpoint: str | bool | None = field(
+        default=None,
+        metadata={"help": "true or last: go on from the last checkpoint of output_dir; or a checkpoint's folder."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better one; none: never."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When the validation side is evaluated."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether the best checkpoint is the result."})
+    metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "What best means."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Our collator takes what it needs."})
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "Which inputs are labels (PEFT hides it)."}
+    )
+
+    def __post_init__(self):
+        if not self.output_dir:
+            raise ValueError("output_dir is not set: name the folder of the run")
+        super().__post_init__()
+        # Pinning memory for an accelerator that is not there only warns, once for each epoch.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
+
+
+RECIPE_GROUPS = (ModelArguments, DataArguments, RunArguments)

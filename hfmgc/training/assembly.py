@@ -1,0 +1,225 @@
+"""From settings to the parts of a run: data, split, model, trainer."""
+
+import inspect
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import datasets
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    set_seed,
+)
+from transformers.utils import logging
+
+from ..data.collation import TrackCollator
+from ..data.corpus import Corpus, decode_corpus
+from ..data.features import extract_windows
+from ..data.sources import open_source
+from ..data.splits import SplitManifest, parse_ratios, stratified_split
+from ..errors import CheckpointError, ConfigError, nearest
+from ..evaluation.metrics import genre_metrics
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..registry import ARCHITECTURES
+from .adapters import add_adapter
+from .arguments import DataArguments, ModelArguments, RunArguments
+from .examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything that a run trains and is judged on.
+
+    Args:
+        corpus: Decoded tracks.
+        manifest: Which track is on which side.
+        train: One random window of each training track per epoch.
+        validation: Windows of whole tracks, for choosing the checkpoint.
+        test: Windows of whole tracks, for the result; the validation tracks where the split has no test side.
+    """
+
+    corpus: Corpus
+    manifest: SplitManifest
+    train: TrainingExamples
+    validation: datasets.Dataset
+    test: datasets.Dataset
+
+
+def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
+    """Return the architecture's front end with the recipe's fields."""
+    extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
+    return _with_fields(extractor_class, arguments.front_end, "front_end")
+
+
+def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConfig:
+    """Return the architecture's config with the recipe's fields and the genres as labels."""
+    config_class = ARCHITECTURES[arguments.model_type].load("config")
+    labels = {
+        "id2label": dict(enumerate(genres)),
+        "label2id": {genre: index for index, genre in enumerate(genres)},
+    }
+    return _with_fields(config_class, arguments.model, "model", **labels)
+
+
+def build_model(arguments: ModelArguments, genres: list[str], *, seed: int) -> PreTrainedModel:
+    """Return the model before an adapter is put on it; equal arguments give equal weights.
+
+    Raises:
+        CheckpointError: If the pre-trained backbone cannot be had, or is of another architecture.
+    """
+    model_class = ARCHITECTURES[arguments.model_type].load("model")
+    config = build_config(arguments, genres)
+    set_seed(seed)
+    if arguments.pretrained_backbone is None:
+        model = model_class(config)
+    else:
+        model = _from_pretrained_backbone(model_class, config, arguments)
+    if arguments.freeze_backbone:
+        model.requires_grad_(False)
+        model.classifier.requires_grad_(True)
+    return model
+
+
+def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrainedModel | PeftModel:
+    """Put the recipe's adapter on a model, if it has one."""
+    if arguments.adapter == "none":
+        return model
+    return add_adapter(
+        model,
+        kind=arguments.adapter,
+        roles=arguments.adapter_targets,
+        min_layer=arguments.adapter_min_layer,
+        rank=arguments.adapter_rank,
+        alpha=arguments.adapter_alpha,
+        dropout=arguments.adapter_dropout,
+    )
+
+
+def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
+    """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
+    num_proc = arguments.preprocessing_num_proc
+    with run.main_process_first(desc="preparing the data"):
+        source = open_source(arguments.data, arguments.data_options)
+        corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
+        manifest = make_split(arguments, corpus)
+        sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
+        train = sides["train"]
+        if arguments.augmentation == "offline":
+            train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
+        validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
+        test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
+    augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability)
+    examples = TrainingExamples(
+        train, extractor, seed=run.seed, augmentation=augmentation, windows_per_track=arguments.windows_per_track
+    )
+    return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
+
+
+def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
+    """Split the usable tracks of a corpus by the recipe's policy."""
+    source = corpus.source
+    if arguments.split_policy not in source.split_policies:
+        raise ConfigError(
+            f"split_policy {arguments.split_policy!r} is none of {source.card.name}'s: "
+            f"{', '.join(source.split_policies)}"
+        )
+    ratios = parse_ratios(arguments.split_ratios)
+    sides = stratified_split(
+        corpus.tracks["track_id"], corpus.tracks["genre"], ratios=ratios, seed=arguments.split_seed
+    )
+    return SplitManifest(
+        dataset=source.card.name,
+        revision=source.revision,
+        policy=arguments.split_policy,
+        ratios=ratios,
+        seed=arguments.split_seed,
+        sides=sides,
+        comparable_note=source.split_note(arguments.split_policy),
+        genres=corpus.genres,
+    )
+
+
+def build_trainer(
+    model: PreTrainedModel | PeftModel,
+    run: RunArguments,
+    genres: list[str],
+    *,
+    train: TrainingExamples | None = None,
+    validation: datasets.Dataset | None = None,
+) -> Trainer:
+    """Return a plain transformers Trainer for these examples."""
+    callbacks: list[TrainerCallback] = [EpochCallback(train)] if train is not None else []
+    if train is not None and run.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
+    return Trainer(
+        model=model,
+        args=run,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=TrackCollator({genre: index for index, genre in enumerate(genres)}),
+        compute_metrics=partial(_track_metrics, num_labels=len(genres)),
+        callbacks=callbacks,
+    )
+
+
+def _track_metrics(prediction: EvalPrediction, num_labels: int) -> dict[str, float]:
+    logits = prediction.predictions[0]
+    return genre_metrics(logits.argmax(axis=-1), prediction.label_ids, num_labels)
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Return the parameters of a model and how many of them are trained."""
+    parameters = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters), trained
+
+
+def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
+    """Instantiate `target` with the recipe's fields, refusing those that none of its constructors names."""
+    known = {
+        name
+        for base in target.__mro__
+        for name in inspect.signature(base.__init__).parameters
+        if "__init__" in vars(base)
+    }
+    known -= {"self", "args", "kwargs"}
+    for name in fields:
+        if name not in known:
+            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(name, known)}")
+    try:
+        return target(**fields, **more)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{group}: {error}") from error
+
+
+def _from_pretrained_backbone(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, arguments: ModelArguments
+) -> PreTrainedModel:
+    name, revision = arguments.pretrained_backbone, arguments.pretrained_backbone_revision
+    expected = config.sub_configs["backbone_config"].model_type
+    try:
+        found = AutoConfig.from_pretrained(name, revision=revision).model_type
+    except OSError as error:
+        raise CheckpointError(
+            f"pretrained_backbone {name!r} is not to be had ({str(error).splitlines()[0]}): check the name, the network "
+            "and HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"pretrained_backbone {name!r} has a config that transformers does not know") from error
+    if found != expected:
+        raise CheckpointError(f"pretrained_backbone {name!r} is of architecture {found!r}, {expected!r} is needed")
+    try:
+        return model_class.from_pretrained_backbone(name, config, revision=revision)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"pretrained_backbone {name!r}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,153 @@
+"""Reading a recipe: one YAML file, overridden on the command line, into dataclasses.
+
+    recipes/finetune_ast.py CONFIG.yaml --learning_rate 1e-4 --front_end.max_windows 20 --bf16
+
+Values on the command line are read as YAML. A field that is a mapping takes single entries as `--field.entry value`.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError, nearest
+
+
+def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
+    """Return one instance of each dataclass in `groups`.
+
+    Args:
+        argv: Arguments of the command line, the config file first if there is one.
+        groups: Dataclasses with fields of different names.
+        default_config: The file to read when none is given.
+
+    Raises:
+        ConfigError: For a file that cannot be read, a field that does not exist (with the nearest name) or a value of
+            the wrong kind.
+        SystemExit: After printing the fields, for `--help`.
+    """
+    arguments = list(argv)
+    if "--help" in arguments or "-h" in arguments:
+        print(describe_fields(groups))
+        raise SystemExit(0)
+    config = default_config
+    if arguments and not arguments[0].startswith("--"):
+        config = Path(arguments.pop(0))
+    values = read_yaml(config) if config else {}
+    for name, value in _read_overrides(arguments):
+        _override(values, name, value)
+    return settings_from(values, groups, where=str(config) if config else "command line")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a config file holds."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise ConfigError(f"{path}: not valid YAML{line} ({getattr(error, 'problem', error)})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a config is a mapping of fields to values")
+    return content
+
+
+def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str) -> tuple[Any, ...]:
+    """Return one instance of each dataclass in `groups` with these values; `where` they come from is for errors."""
+    owners = {field.name: group for group in groups for field in dataclasses.fields(group) if field.init}
+    chosen: dict[type, dict[str, Any]] = {group: {} for group in groups}
+    for name, value in values.items():
+        if name not in owners:
+            raise ConfigError(f"{where}: unknown field {name!r}{_near(name, owners)}")
+        hint = typing.get_type_hints(owners[name])[name]
+        chosen[owners[name]][name] = _coerce(name, value, hint, where)
+    instances = []
+    for group in groups:
+        try:
+            instances.append(group(**chosen[group]))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{where}: {error}") from error
+    return tuple(instances)
+
+
+def describe_fields(groups: Sequence[type]) -> str:
+    """Return all fields with their defaults and help."""
+    lines = [__doc__.strip(), ""]
+    for group in groups:
+        lines.append(f"{group.__name__}:")
+        for field in dataclasses.fields(group):
+            default = "" if field.default is dataclasses.MISSING else f" (default: {field.default})"
+            text = " ".join(str(field.metadata.get("help", "")).split())
+            lines.append(f"  --{field.name}{default}  {text}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
+    overrides = []
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"command line: expected --field, got {word!r}")
+        name, equals, text = word[2:].partition("=")
+        position += 1
+        if not equals:
+            if position < len(arguments) and not arguments[position].startswith("--"):
+                text = arguments[position]
+                position += 1
+            else:
+                text = "true"  # a bare flag
+        try:
+            overrides.append((name, yaml.safe_load(text) if text else text))
+        except yaml.YAMLError:
+            overrides.append((name, text))
+    return overrides
+
+
+def _override(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field, or an entry of a mapping that is named with dots."""
+    *parents, last = name.split(".")
+    for depth, parent in enumerate(parents):
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"command line: {'.'.join(parents[: depth + 1])} is no mapping, so it has no entry {last!r}"
+            )
+    values[last] = value
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """As `nearest`, but silent where nothing is near: TrainingArguments has over a hundred fields."""
+    hint = nearest(name, known)
+    return hint if hint.startswith(" (did") else "; --help lists all fields"
+
+
+def _coerce(name: str, value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as what the field takes. YAML reads `1e-4` as a string, and `8:1:1` as a number."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if is_union else (hint,)
+    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if value is None or Any in kinds or isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
+        wrong = isinstance(value, bool) and bool not in kinds and str not in kinds
+        wrong = wrong or (value is None and type(None) not in kinds and Any not in kinds)
+        if not wrong:
+            return value
+    elif float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif str in kinds and isinstance(value, (int, float)) and ":" not in str(value):
+        return str(value)
+    elif not any(kind in (int, float, str, bool, dict, list) for kind in kinds):
+        return value  # enumerations and the like convert themselves
+    expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")

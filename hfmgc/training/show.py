@@ -1,0 +1,117 @@
+"""What a recipe would build, said without building it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from ..data.sources import open_source
+from ..errors import CheckpointError, HfmgcError
+from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments
+from .assembly import adapt_model, build_config, build_feature_extractor, count_parameters
+from .settings import read_settings
+
+
+def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
+    """Return what a recipe config would build, as plain values and as text.
+
+    Parameters are counted on the meta device: nothing is downloaded but the config of a pre-trained backbone, and where
+    that cannot be had, AST-base's sizes are taken and it is said so.
+    """
+    model_arguments, data_arguments, run = read_settings([config, *overrides], RECIPE_GROUPS)
+    genres, genres_note = _genres(data_arguments)
+    extractor = build_feature_extractor(model_arguments)
+    model_config = build_config(model_arguments, genres)
+    backbone_note = _use_backbone_sizes(model_config, model_arguments)
+    with torch.device("meta"):
+        model = model_arguments_model(model_arguments, model_config)
+    parameters = count_parameters(model)[0]
+    trained = count_parameters(adapt_model(model, model_arguments))[1]
+    front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}
+    result = {
+        "config": Path(config).name,
+        "model_type": model_arguments.model_type,
+        "parameters": parameters,
+        "trainable_parameters": trained,
+        "pretrained_backbone": model_arguments.pretrained_backbone,
+        "adapter": model_arguments.adapter,
+        "front_end": {**front_end, "window_seconds": extractor.window_seconds},
+        "data": {"name": data_arguments.data, "options": data_arguments.data_options, "genres": genres},
+        "split": {
+            "policy": data_arguments.split_policy,
+            "ratios": data_arguments.split_ratios,
+            "seed": data_arguments.split_seed,
+        },
+        "augmentation": data_arguments.augmentation,
+        "training": {
+            "epochs": run.num_train_epochs,
+            "learning_rate": run.learning_rate,
+            "batch_size": run.per_device_train_batch_size * run.gradient_accumulation_steps,
+            "seed": run.seed,
+        },
+        "notes": [note for note in (genres_note, backbone_note) if note],
+    }
+    return result, _as_text(result)
+
+
+def model_arguments_model(arguments: ModelArguments, config: Any) -> torch.nn.Module:
+    """Return the architecture of a config, with the head alone trainable where the recipe freezes the backbone."""
+    from ..registry import ARCHITECTURES
+
+    model = ARCHITECTURES[arguments.model_type].load("model")(config)
+    if arguments.freeze_backbone:
+        model.requires_grad_(False)
+        model.classifier.requires_grad_(True)
+    return model
+
+
+def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
+    try:
+        return open_source(arguments.data, arguments.data_options).genres(), None
+    except HfmgcError as error:
+        if arguments.data:
+            raise
+        return [f"genre {index}" for index in range(10)], f"{error}; counted for 10 genres"
+
+
+def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:
+    if arguments.pretrained_backbone is None:
+        return None
+    name = arguments.pretrained_backbone
+    expected = config.sub_configs["backbone_config"].model_type
+    try:
+        found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision)
+    except (OSError, ValueError):
+        return f"{name} cannot be reached: counted with the default sizes of {expected}"
+    if found.model_type != expected:
+        raise CheckpointError(
+            f"pretrained_backbone {name!r} is of architecture {found.model_type!r}, not {expected!r}"
+        )
+    config.backbone_config = found
+    return None
+
+
+def _as_text(result: dict[str, Any]) -> str:
+    front_end, split, training = result["front_end"], result["split"], result["training"]
+    start = result["pretrained_backbone"] or "random weights"
+    rows = [
+        ("model", f"{result['model_type']} from {start}"),
+        ("parameters", f"{result['parameters']:,}"),
+        ("trainable", f"{result['trainable_parameters']:,} (adapter: {result['adapter']})"),
+        (
+            "front end",
+            f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, windows of "
+            f"{front_end['window_seconds']:.2f} s, {front_end['window_policy']}, at most {front_end['max_windows']}",
+        ),
+        ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
+        ("split", f"{split['policy']} {split['ratios']}, seed {split['seed']}"),
+        ("augmentation", result["augmentation"]),
+        (
+            "training",
+            f"{training['epochs']:g} epochs, batch {training['batch_size']}, learning rate {training['learning_rate']:g}, "
+            f"seed {training['seed']}",
+        ),
+        *(("note", note) for note in result["notes"]),
+    ]
+    return "\n".join(f"{name:<14}{text}" for name, text in rows)

@@ -1,0 +1,177 @@
+"""The last stages of a run, which all recipes share: judge, save, describe, publish, try."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import Trainer
+from transformers.utils import logging
+
+from ..errors import HfmgcError, saving_to
+from ..evaluation.predictions import predict_tracks
+from ..evaluation.report import EvaluationReport
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..hub.card import write_model_card
+from ..hub.push import HubError, push_run
+from ..inference.predict import TrackClassifier
+from .arguments import ModelArguments, RunArguments
+from .assembly import PreparedData, build_model, count_parameters
+from .run_folder import RunRecord
+
+
+logger = logging.get_logger(__name__)
+
+
+def run_recipe(main: Callable[[], None]) -> None:
+    """Run a recipe's main function; errors that a user can act on become one line and exit code 1."""
+    try:
+        main()
+    except HfmgcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def announce(run: RunArguments, data: PreparedData) -> None:
+    """Say what is about to be trained on."""
+    if not run.should_log:
+        return
+    manifest = data.manifest
+    counts = ", ".join(f"{count} {side}" for side, count in manifest.counts().items())
+    ratios = ":".join(map(str, manifest.ratios))
+    print(f"data: {data.corpus.summary()}")
+    print(f"split: {manifest.policy} {ratios}, seed {manifest.seed}: {counts}; digest {manifest.digest[:19]}")
+    if manifest.comparable_note:
+        print(f"note: {manifest.comparable_note}")
+
+
+def train(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]:
+    """Train, from `checkpoint` on if there is one; return what the record says of it."""
+    began = time.monotonic()
+    with saving_to(trainer.args.output_dir):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.state
+    best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
+    return {
+        "epochs": round(state.epoch or 0, 4),
+        "steps": state.global_step,
+        "best_checkpoint": best,
+        "best_validation_accuracy": state.best_metric,
+        "train_seconds": round(time.monotonic() - began, 1),
+        "world_size": trainer.args.world_size,
+        "resumed_from": checkpoint.name if checkpoint else None,
+    }
+
+
+def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
+    """Judge the trained model by whole tracks of the side that was kept apart."""
+    predictions = predict_tracks(trainer, data.test)
+    manifest = data.manifest
+    notes = [manifest.comparable_note] if manifest.comparable_note else []
+    if manifest.evaluation_side == "validation":
+        notes.append(
+            "the split has no test side: these are the tracks that the checkpoint was chosen by, so optimistic"
+        )
+    return EvaluationReport.from_predictions(
+        predictions,
+        data.corpus.genres,
+        checkpoint=Path(run.output_dir).resolve().name,
+        data=data.corpus.source.describe(),
+        side=manifest.evaluation_side,
+        skipped=data.corpus.skipped_report(),
+        split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
+        validation=None if trainer.state.best_metric is None else {"accuracy": trainer.state.best_metric},
+        notes=notes,
+    )
+
+
+def save(
+    trainer: Trainer,
+    extractor: WindowedFeatureExtractor,
+    arguments: ModelArguments,
+    run: RunArguments,
+    data: PreparedData,
+    report: EvaluationReport,
+    record: RunRecord,
+    training: dict[str, Any],
+) -> None:
+    """Write the finished run: the model (merged, and the adapter beside it), front end, split, results, record, card."""
+    # Gathered on all processes: under ZeRO-3 and FSDP each holds only a part.
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not run.should_save:
+        return
+    folder = Path(run.output_dir)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    parameters, trained = count_parameters(model)
+    with saving_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(model, PeftModel):
+            model.save_pretrained(folder / "adapter", state_dict=state_dict)
+            # From the files, not from memory: this is what the adapter's users will do.
+            base = build_model(arguments, data.corpus.genres, seed=run.seed)
+            parameters = count_parameters(base)[0]
+            merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
+            merged.save_pretrained(folder)
+        else:
+            model.save_pretrained(folder, state_dict=state_dict)
+        extractor.save_pretrained(folder)
+        data.manifest.save(folder / "split.json")
+        report.save(folder)
+        model_record = {
+            "model_type": arguments.model_type,
+            "parameters": parameters,
+            "trainable_parameters": trained,
+            "backbone": arguments.pretrained_backbone,
+            "adapter": _adapter_record(arguments),
+        }
+        record.save(folder, model=model_record, training=training)
+        write_model_card(folder, hub_model_id=run.hub_model_id)
+
+
+def show(run: RunArguments, report: EvaluationReport) -> None:
+    """Print the result, and where it lies."""
+    if not run.should_save:
+        return
+    print(f"\n{report.to_text()}\n")
+    print(f"confusion matrix: {Path(run.output_dir, 'confusion_matrix.png')}")
+    print(f"run folder: {run.output_dir} (model, adapter, results.json, split.json, run.yaml, README.md)")
+
+
+def publish(run: RunArguments, hub_model_id: str | None, *, wanted: bool) -> None:
+    """Push the finished folder if that is wanted; a push that fails leaves the run finished, and says how to push later."""
+    if not wanted or not run.should_save:
+        return
+    if not hub_model_id:
+        print("not pushed: --push_to_hub needs --hub_model_id USER/NAME", file=sys.stderr)
+        return
+    try:
+        url = push_run(Path(run.output_dir), hub_model_id, private=run.hub_private_repo, token=run.hub_token)
+        print(f"pushed to {url}")
+    except HubError as error:  # the message ends with the command to push later
+        print(f"not pushed, but the run itself is finished: {error}", file=sys.stderr)
+
+
+def try_out(run: RunArguments, data: PreparedData) -> None:
+    """Load the finished folder as its users will, and ask it about one file that it was not trained on."""
+    if not run.should_save:
+        return
+    manifest = data.manifest
+    track_id = manifest.sides[manifest.evaluation_side][0]
+    track = data.corpus.select([track_id])[0]
+    answer = TrackClassifier(run.output_dir).classify(track["waveform"])
+    scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])
+    print(f"\npipeline answers for {track_id} (true genre: {track['genre']}): {scores}")
+
+
+def _adapter_record(arguments: ModelArguments) -> dict[str, Any] | None:
+    if arguments.adapter == "none":
+        return None
+    return {
+        "kind": arguments.adapter,
+        "targets": arguments.adapter_targets,
+        "min_layer": arguments.adapter_min_layer,
+        "rank": arguments.adapter_rank,
+        "alpha": arguments.adapter_alpha,
+    }
