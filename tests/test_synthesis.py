@@ -216,10 +216,13 @@ def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_corpus_of_other_settings_is_neither_used_nor_overwritten(small_corpus):
+def test_corpus_of_other_settings_is_neither_used_nor_overwritten(small_corpus, monkeypatch):
     before = contents(small_corpus)
     with pytest.raises(ConfigError, match="another folder"):
         write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=4)
+    monkeypatch.setattr(corpus, "CORPUS_VERSION", corpus.CORPUS_VERSION + 1)
+    with pytest.raises(ConfigError, match="another folder"):
+        write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=3)
     assert contents(small_corpus) == before
 
 

@@ -1,13 +1,12 @@
 """The embedded default: procedural music in GTZAN's ten genres, made on the spot and always called synthetic."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
-from ..synthesis.corpus import write_corpus
+from ..synthesis.corpus import CORPUS_VERSION, write_corpus
 from ..synthesis.styles import GENRES
 from .contract import DatasetCard, TrackSource
 from .folder import Folder
@@ -41,7 +40,7 @@ class Synthetic(TrackSource):
     @property
     def folder(self) -> Path:
         """Where the corpus is rendered."""
-        key = f"{self.tracks_per_genre}-{float(self.seconds)}-{self.seed}"
+        key = f"{CORPUS_VERSION}-{self.tracks_per_genre}-{float(self.seconds)}-{self.seed}"
         name = f"hfmgc-synthetic-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         return Path(datasets.config.HF_DATASETS_CACHE) / name
 
@@ -56,6 +55,5 @@ class Synthetic(TrackSource):
             tracks_per_genre=self.tracks_per_genre,
             seconds=self.seconds,
             seed=self.seed,
-            num_proc=os.cpu_count() or 1,
         )
         return Folder(str(self.folder)).tracks()

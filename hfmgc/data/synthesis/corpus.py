@@ -22,11 +22,14 @@ from hfmgc.data.synthesis.styles import GENRES
 from hfmgc.errors import ConfigError, SaveError
 
 
+# Raised by every change that makes the same seed sound different: whoever caches a corpus puts it into the key.
+CORPUS_VERSION = 1
 _README = """\
 This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis), with no recording in it.
 It has the genre names and the file format of GTZAN but none of its music; figures measured on it tell nothing about
 real music.
 
+version: {version}
 seed: {seed}
 genres: {genres}
 tracks per genre: {tracks_per_genre}
@@ -54,7 +57,7 @@ def write_corpus(
 
     Raises:
         ConfigError: fewer than 1 track or process, no or unknown genres, `seconds` below 1 or not finite, or the folder
-            holds something else (such as a corpus of another seed).
+            holds something else (such as a corpus of another seed or `CORPUS_VERSION`).
         SaveError: a file could not be written, or a rendering process died.
     """
     folder, genres = Path(folder), tuple(dict.fromkeys([genres] if isinstance(genres, str) else genres))
@@ -65,6 +68,7 @@ def write_corpus(
     for genre in genres:
         check_request(genre, seconds)
     readme = _README.format(
+        version=CORPUS_VERSION,
         seed=seed,
         genres=", ".join(genres),
         tracks_per_genre=tracks_per_genre,
