@@ -14,10 +14,16 @@ import sys
 from pathlib import Path
 
 import hfmgc  # noqa: F401  (registers the architectures)
-from hfmgc.errors import saving_to
 from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS
-from hfmgc.training.assembly import adapt_model, build_feature_extractor, build_model, build_trainer, prepare_data
+from hfmgc.training.assembly import (
+    adapt_model,
+    build_feature_extractor,
+    build_model,
+    build_trainer,
+    check_model,
+    prepare_data,
+)
 from hfmgc.training.run_folder import RunRecord, begin_run
 from hfmgc.training.settings import read_settings
 
@@ -34,14 +40,10 @@ def main() -> None:
     record = RunRecord.from_settings(groups, run)
 
     # Run folder: a new one, or the last checkpoint of an earlier one
-    checkpoint = begin_run(run)
-    if run.should_save:
-        if checkpoint:
-            record.warn_of_changes(Path(run.output_dir))
-        with saving_to(run.output_dir):
-            record.save(Path(run.output_dir))
+    checkpoint = begin_run(run, record)
 
     # Data
+    check_model(model_arguments)  # what is wrong with it shows before hours of decoding
     extractor = build_feature_extractor(model_arguments)
     data = prepare_data(data_arguments, run, extractor)
     stages.announce(run, data)
@@ -54,7 +56,7 @@ def main() -> None:
     trainer = build_trainer(model, run, data.corpus.genres, train=data.train, validation=data.validation)
 
     # Train
-    training = stages.train(trainer, checkpoint)
+    training = stages.train(trainer, checkpoint, record)
 
     # Evaluate
     report = stages.evaluate(trainer, data, run)

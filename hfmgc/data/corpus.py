@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 import datasets
+import numpy as np
 
 from ..errors import AudioError, DataError
 from .audio import load_audio
@@ -121,4 +122,4 @@ def decode_track(track: dict, sampling_rate: int) -> dict:
         waveform = load_audio(audio["bytes"] or audio["path"], sampling_rate, name=track["track_id"])
         return {"waveform": waveform, "problem": ""}
     except AudioError as error:
-        return {"waveform": [], "problem": error.reason}
+        return {"waveform": np.zeros(0, np.float32), "problem": error.reason}

@@ -72,6 +72,18 @@ def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConf
     return _with_fields(config_class, arguments.model, "model", **labels)
 
 
+def check_model(arguments: ModelArguments) -> None:
+    """Build the architecture and its adapter without weights, so that impossible settings show at once.
+
+    Raises:
+        ConfigError: If a field does not exist or does not fit.
+    """
+    config = build_config(arguments, genres=["any", "other"])
+    if arguments.pretrained_backbone is None:  # else the sizes are the checkpoint's
+        with torch.device("meta"):
+            adapt_model(ARCHITECTURES[arguments.model_type].load("model")(config), arguments)
+
+
 def build_model(arguments: ModelArguments, genres: list[str], *, seed: int) -> PreTrainedModel:
     """Return the model before an adapter is put on it; equal arguments give equal weights.
 

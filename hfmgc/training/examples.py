@@ -105,7 +105,7 @@ def _track_variants(batch: dict, sampling_rate: int, seed: int) -> dict:
         sampling_rate,
         lambda variant: example_generator(seed, "offline", track_id, variant),
     )
-    repeated = {name: values * len(waveforms) for name, values in batch.items() if name != "waveform"}
+    repeated = {name: [values[0]] * len(waveforms) for name, values in batch.items() if name != "waveform"}
     return {**repeated, "waveform": list(waveforms.values()), "variant": list(waveforms)}
 
 

@@ -28,7 +28,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def begin_run(run: RunArguments) -> Path | None:
+def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
     """Make the run's folder ready; return the checkpoint to go on from, or None to begin anew.
 
     Raises:
@@ -49,16 +49,18 @@ def begin_run(run: RunArguments) -> Path | None:
         checkpoint = last_complete_checkpoint(folder)
         if checkpoint is None:
             logger.warning(f"{folder} has no complete checkpoint yet: beginning anew")
+        else:
+            record.warn_of_changes(folder)
         return checkpoint
-    if (folder / RUN_FILE).exists() or last_complete_checkpoint(folder):
-        if not run.overwrite:
-            raise ConfigError(
-                f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to go on with it, "
-                "--overwrite to replace it, or choose another folder"
-            )
-        with run.main_process_first(local=False, desc="removing the earlier run"):
-            if run.should_save:
-                _remove_run(folder)
+    with run.main_process_first(local=False, desc="looking for an earlier run"):
+        # The first process decides for all; the others would look while it removes.
+        if run.should_save and ((folder / "results.json").exists() or last_complete_checkpoint(folder)):
+            if not run.overwrite:
+                raise ConfigError(
+                    f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to go on with it, "
+                    "--overwrite to replace it, or choose another folder"
+                )
+            _remove_run(folder)
     return None
 
 
@@ -97,7 +99,7 @@ class RunRecord:
         for group in groups:
             values = group.to_dict() if isinstance(group, RunArguments) else vars(group)
             settings[type(group).__name__] = {
-                field.name: _plain(values[field.name]) for field in fields(group) if field.name in values
+                field.name: _shorten(_plain(values[field.name])) for field in fields(group) if field.name in values
             }
         return cls(settings=settings, seed=run.seed, command=_command())
 
@@ -119,7 +121,7 @@ class RunRecord:
         content = {
             "command": self.command,
             "seed": self.seed,
-            **more,
+            **_shorten(_plain(more)),
             "versions": versions(),
             "settings": self.settings,
         }
@@ -141,7 +143,7 @@ def versions() -> dict[str, str]:
 
 def _command() -> str:
     """Return the command of this process, without tokens, and of absolute paths only the last part."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    words = _shorten(sys.argv)
     for position, word in enumerate(words):
         if word == "--hub_token" and position + 1 < len(words):
             words[position + 1] = "TOKEN"
@@ -151,6 +153,15 @@ def _command() -> str:
     if script.parent.name == "recipes":
         return "accelerate launch " + shlex.join([f"recipes/{script.name}", *words[1:]])
     return shlex.join(words)
+
+
+def _shorten(value: Any) -> Any:
+    """Return `value` with the last part alone of all absolute paths: the record is published with the checkpoint."""
+    if isinstance(value, dict):
+        return {key: _shorten(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shorten(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _plain(value: Any) -> Any:

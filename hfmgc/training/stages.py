@@ -47,10 +47,12 @@ def announce(run: RunArguments, data: PreparedData) -> None:
         print(f"note: {manifest.comparable_note}")
 
 
-def train(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]:
+def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord) -> dict[str, Any]:
     """Train, from `checkpoint` on if there is one; return what the record says of it."""
     began = time.monotonic()
     with saving_to(trainer.args.output_dir):
+        if trainer.args.should_save:  # so that a run that is cut off can be told from another
+            record.save(Path(trainer.args.output_dir))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.state
     best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None

@@ -1,0 +1,129 @@
+"""What a user does wrong ends in one line that names the thing and the way out, and in exit code 1."""
+
+import json
+import resource
+
+import numpy as np
+import soundfile
+from conftest import write_music
+
+import hfmgc.cli
+from recipes import finetune, finetune_here, tiny_settings, write_config
+
+
+def _fails(result) -> str:
+    """Return the one line that a failed command ends with."""
+    assert result.returncode == 1, (result.returncode, result.stderr)
+    assert "Traceback" not in result.stderr, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+def _run(tmp_path, data, *overrides, **more) -> str:
+    config = write_config(tmp_path / "run.yaml", tiny_settings(data, tmp_path / "out", **more))
+    return _fails(finetune_here(config, *overrides))
+
+
+def test_missing_folder(tmp_path):
+    assert "nowhere" in _run(tmp_path, tmp_path / "nowhere")
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "music").mkdir()
+    assert "no subfolders" in _run(tmp_path, tmp_path / "music")
+
+
+def test_genre_with_one_track(tmp_path):
+    music = write_music(tmp_path / "music", {"blues": 4, "polka": 1}, seconds=0.5)
+    line = _run(tmp_path, music)
+    assert "'polka' has 1 usable track" in line
+
+
+def test_corpus_without_a_usable_file(tmp_path):
+    for genre in ("blues", "pop"):
+        (tmp_path / "music" / genre).mkdir(parents=True)
+        soundfile.write(tmp_path / "music" / genre / "a.wav", np.zeros(8000), 16000)
+    line = _run(tmp_path, tmp_path / "music")
+    assert "no track that can be used" in line
+    assert "blues/a.wav" in line
+
+
+def test_unknown_field_names_the_nearest(tmp_path):
+    assert "did you mean 'learning_rate'" in _run(tmp_path, tmp_path, "--lerning_rate", "1")
+    assert "did you mean 'max_windows'" in _run(tmp_path, tmp_path, "--front_end.max_window", "1")
+    assert "did you mean 'head_hidden_size'" in _run(tmp_path, tmp_path, "--model.head_hiden_size", "1")
+
+
+def test_impossible_values_name_their_field(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    assert "adapter_min_layer 7" in _run(tmp_path, music, adapter="dora", adapter_min_layer=7)
+    assert "split_ratios" in _run(tmp_path, music, split_ratios="all")
+    assert "learning_rate" in _run(tmp_path, music, learning_rate="fast")
+
+
+def test_missing_config_file(tmp_path):
+    assert "no such config file" in _fails(finetune_here(tmp_path / "no.yaml"))
+
+
+def test_backbone_of_another_architecture(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
+    line = _run(tmp_path, music, pretrained_backbone=str(other))
+    assert "'wav2vec2'" in line
+    assert "audio-spectrogram-transformer" in line
+
+
+def test_backbone_that_cannot_be_fetched(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    line = _run(tmp_path, music, pretrained_backbone="MIT/ast-finetuned-audioset-10-10-0.4593")
+    assert "folder.yaml" in line
+
+
+def test_recipe_without_arguments_says_what_to_do_without_the_hub():
+    line = _fails(finetune_here("--use_cpu"))
+    assert "GTZAN" in line
+    assert "--data" in line
+
+
+def test_full_disk_while_saving(tmp_path):
+    """A quota stands in for the full disk: the operating system refuses what goes beyond it in the same place."""
+    limit = 150_000
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    settings = tiny_settings(
+        music, tmp_path / "out", save_strategy="no", eval_strategy="no", load_best_model_at_end=False
+    )
+    settings["model"]["backbone_config"].update(hidden_size=64, intermediate_size=256)
+    config = write_config(tmp_path / "run.yaml", settings)
+    # The caches are filled first, so that only the run's own files meet the limit.
+    assert finetune_here(config, "--output_dir", tmp_path / "first").returncode == 0
+    assert (tmp_path / "first" / "model.safetensors").stat().st_size > limit
+
+    def restrict() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = finetune(config, preexec_fn=restrict)
+    line = _fails(result)
+    assert "disk is full or a quota" in line
+    assert str(tmp_path / "out") in line
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path, tiny_checkpoint, capsys):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.5)
+
+    def line(checkpoint) -> str:
+        assert hfmgc.cli.main(["evaluate", str(checkpoint), "--data", str(music)]) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "no such folder" in line(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in line(tmp_path / "empty")
+    checkpoint = tiny_checkpoint()
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cannot be loaded" in line(checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    assert "'bert'" in line(checkpoint)

@@ -1,0 +1,209 @@
+"""Training examples: random by (seed, epoch, track) and by nothing else."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from hfmgc.data.collation import TrackCollator
+from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.sources import open_source
+from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
+from hfmgc.training.examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
+
+
+EXTRACTOR = HfmgcASTFeatureExtractor(max_length=64)
+
+
+@pytest.fixture
+def tracks(music_folder):
+    folder = music_folder({"blues": 2, "pop": 2}, seconds=2.5)
+    return decode_corpus(open_source(str(folder)), 16000).tracks
+
+
+def examples(tracks, *, seed: int = 0, epoch: int = 0, fresh: bool = True, **more) -> TrainingExamples:
+    made = TrainingExamples(
+        tracks, EXTRACTOR, seed=seed, augmentation=make_augmentation("fresh" if fresh else "none", None), **more
+    )
+    made.set_epoch(epoch)
+    return made
+
+
+def values(made: TrainingExamples) -> list[np.ndarray]:
+    return [made[index]["input_values"] for index in range(len(made))]
+
+
+def some_differ(one: list, other: list) -> bool:
+    return any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_example_is_one_window_with_its_genre(tracks):
+    made = examples(tracks)
+    assert len(made) == 4
+    assert made[0]["input_values"].shape == (64, 128)
+    assert made[0]["input_values"].dtype == np.float32
+    assert [made[index]["genre"] for index in range(4)] == ["blues", "blues", "pop", "pop"]
+
+
+def test_equal_addresses_give_equal_examples_in_any_order(tracks):
+    forward = values(examples(tracks))
+    again = examples(tracks)
+    backward = {index: again[index]["input_values"] for index in reversed(range(4))}
+    for index, value in enumerate(forward):
+        np.testing.assert_array_equal(value, backward[index])
+
+
+def test_an_example_does_not_depend_on_the_other_tracks(tracks):
+    whole = values(examples(tracks))
+    part = values(examples(tracks.select([3, 1])))
+    np.testing.assert_array_equal(part[0], whole[3])
+    np.testing.assert_array_equal(part[1], whole[1])
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_other_epochs_and_seeds_give_other_windows(tracks, fresh):
+    first = values(examples(tracks, fresh=fresh))
+    for other in (examples(tracks, epoch=1, fresh=fresh), examples(tracks, seed=1, fresh=fresh)):
+        assert all(not np.array_equal(a, b) for a, b in zip(first, values(other), strict=True))
+
+
+def test_going_back_to_an_epoch_gives_its_examples_again(tracks):
+    made = examples(tracks, epoch=3)
+    before = values(made)
+    made.set_epoch(4)
+    values(made)
+    made.set_epoch(3)
+    assert not some_differ(before, values(made))
+
+
+def test_several_windows_of_a_track_are_drawn_each_on_its_own(tracks):
+    made = examples(tracks, windows_per_track=3, fresh=False)
+    assert len(made) == 12
+    assert [made[index]["genre"] for index in range(12)] == ["blues"] * 6 + ["pop"] * 6
+    drawn = values(made)
+    assert all(not np.array_equal(drawn[i], drawn[j]) for i in range(3) for j in range(i))
+    np.testing.assert_array_equal(drawn[0], values(examples(tracks, fresh=False))[0])
+
+
+def test_without_augmentation_an_example_is_a_piece_of_its_track(tracks):
+    made = examples(tracks, fresh=False)
+    waveform, window = tracks[0]["waveform"], made[0]["input_values"]
+    # Each possible start within a hop is tried by the features' own shift of one frame.
+    best = min(
+        np.abs(EXTRACTOR.extract_windows([waveform[start : start + EXTRACTOR.window_samples]])[0] - window).mean()
+        for start in range(0, len(waveform) - EXTRACTOR.window_samples + 1, 40)
+    )
+    assert best < 0.05
+
+
+def test_windows_come_from_all_over_a_track(tracks):
+    made = examples(tracks.select([0]), fresh=False)
+    seen = []
+    made.extractor = type("Starts", (), {
+        "sampling_rate": 16000,
+        "window_samples": EXTRACTOR.window_samples,
+        "random_window": lambda self, waveform, generator: seen.append(
+            int(generator.integers(0, len(waveform) - EXTRACTOR.window_samples + 1))
+        ),
+        "extract_windows": lambda self, windows: [None],
+    })()  # fmt: skip
+    for epoch in range(200):
+        made.set_epoch(epoch)
+        made[0]
+    last = len(tracks[0]["waveform"]) - EXTRACTOR.window_samples
+    assert min(seen) < 0.05 * last
+    assert max(seen) > 0.95 * last
+    assert np.mean(seen) == pytest.approx(last / 2, rel=0.2)
+
+
+def test_global_random_states_are_neither_read_nor_changed(tracks):
+    made = examples(tracks)
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = values(made)
+    assert random.getstate() == states[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+    random.seed(2)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert not some_differ(first, values(made))
+
+
+def test_workers_that_outlive_an_epoch_give_what_one_process_gives(tracks):
+    collate = TrackCollator({"blues": 0, "pop": 1})
+    made = examples(tracks)
+    loader = DataLoader(made, batch_size=2, num_workers=2, persistent_workers=True, collate_fn=collate)
+    for epoch in (0, 1, 5):
+        made.set_epoch(epoch)
+        together = torch.cat([batch["input_values"] for batch in loader])
+        np.testing.assert_array_equal(together.numpy(), np.stack(values(examples(tracks, epoch=epoch))))
+
+
+@pytest.mark.parametrize(("reached", "epoch"), [(None, 0), (0.0, 0), (2.0, 2), (2.75, 2)])
+def test_the_trainer_tells_the_epoch_after_a_resume_too(tracks, reached, epoch, tmp_path):
+    made = examples(tracks, epoch=9)
+    state = TrainerState()
+    state.epoch = reached
+    EpochCallback(made).on_epoch_begin(TrainingArguments(output_dir=str(tmp_path)), state, TrainerControl())
+    assert not some_differ(values(made), values(examples(tracks, epoch=epoch)))
+
+
+def test_offline_augmentation_gives_the_original_and_six_variants_of_each_track(tracks):
+    augmented = augment_offline(tracks, 16000, seed=0)
+    assert len(augmented) == 28
+    variants = augmented["variant"][:7]
+    assert variants == ["original", "faster", "slower", "high_pass", "low_pass", "echo", "bundle"]
+    assert augmented["track_id"][::7] == tracks["track_id"][:]
+    assert augmented["genre"][::7] == tracks["genre"][:]
+    for row in range(4):
+        original = tracks[row]["waveform"]
+        np.testing.assert_array_equal(augmented[7 * row]["waveform"], original)
+        others = [augmented[7 * row + variant]["waveform"] for variant in range(1, 7)]
+        assert all(len(other) <= len(original) and np.isfinite(other).all() for other in others)
+        assert all(not np.array_equal(other, original[: len(other)]) for other in others)
+
+
+def test_offline_variants_depend_on_the_seed_and_the_track_alone(tracks):
+    whole = augment_offline(tracks, 16000, seed=0)
+    part = augment_offline(tracks.select([2]), 16000, seed=0)
+    other = augment_offline(tracks.select([2]), 16000, seed=1)
+    for variant in range(7):
+        np.testing.assert_array_equal(part[variant]["waveform"], whole[14 + variant]["waveform"])
+        assert variant == 0 or not np.array_equal(part[variant]["waveform"], other[variant]["waveform"])
+
+
+def test_variants_of_a_track_are_cut_at_places_of_their_own(tracks):
+    augmented = augment_offline(tracks.select([0]), 16000, seed=0)
+    same = augmented.select([0, 0]).remove_columns("variant")
+    renamed = same.add_column("variant", ["original", "echo"]).with_format(
+        "numpy", columns=["waveform"], output_all_columns=True
+    )
+    first, second = values(examples(renamed, fresh=False))
+    assert not np.array_equal(first, second)
+
+
+# Batches
+
+
+def test_windows_of_training_are_stacked(tracks):
+    made = examples(tracks)
+    batch = TrackCollator({"blues": 0, "pop": 1})([made[0], made[3]])
+    assert set(batch) == {"input_values", "labels"}
+    assert batch["input_values"].shape == (2, 64, 128)
+    assert batch["labels"].tolist() == [0, 1]
+
+
+def test_stacks_of_evaluation_are_filled_up_and_masked():
+    collate = TrackCollator({"pop": 4})
+    stacks = [np.full((count, 64, 128), count, dtype=np.float32) for count in (1, 3)]
+    batch = collate([{"input_values": stack, "genre": "pop"} for stack in stacks])
+    assert batch["input_values"].shape == (2, 3, 64, 128)
+    assert batch["window_mask"].tolist() == [[True, False, False], [True, True, True]]
+    assert batch["input_values"][0, :, 0, 0].tolist() == [1, 0, 0]
+    assert batch["labels"].tolist() == [4, 4]

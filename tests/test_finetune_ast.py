@@ -1,0 +1,345 @@
+"""The recipe from its command to the finished folder: DoRA on a pre-trained AST, whole tracks, pipeline, card."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from conftest import write_ast, write_music
+from hub_stand_in import HubStandIn
+from safetensors.torch import load_file
+
+from hfmgc.data.splits import SplitManifest
+from recipes import FINETUNE_AST, finetune, python, tiny_settings, torchrun, write_config
+
+
+GENRES = ("blues", "metal", "pop")
+RUN_FILES = {
+    "README.md",
+    "config.json",
+    "confusion_matrix.json",
+    "confusion_matrix.png",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "results.json",
+    "run.yaml",
+    "split.json",
+}
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory) -> Path:
+    """Four tracks of each genre and two files that cannot be used."""
+    folder = write_music(tmp_path_factory.mktemp("data") / "music", GENRES, tracks=4, seconds=2.0)
+    (folder / "pop" / "broken.mp3").write_bytes(b"not audio at all")
+    soundfile.write(folder / "metal" / "silent.wav", np.zeros(16000), 16000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(music, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A finished run: DoRA on an AST with the old layer names, offline augmentation."""
+    place = tmp_path_factory.mktemp("finished")
+    settings = tiny_settings(
+        music,
+        place / "out",
+        pretrained_backbone=str(write_ast(place / "pretrained", old_names=True)),
+        model={"head_hidden_size": 16},
+        adapter="dora",
+        adapter_min_layer=1,
+        augmentation="offline",
+    )
+    result = finetune(write_config(place / "run.yaml", settings))
+    assert result.returncode == 0, result.stderr
+    return place / "out", result
+
+
+def test_run_leaves_every_file_that_a_card_or_a_later_evaluation_needs(finished):
+    folder, _ = finished
+    files = {path.name for path in folder.iterdir()}
+    assert files >= RUN_FILES | {"modeling_ast.py", "modeling_windowed.py", "feature_extraction_ast.py", "adapter"}
+    assert (folder / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["auto_map"]["AutoModelForAudioClassification"].endswith("HfmgcASTForAudioClassification")
+    assert config["id2label"] == {"0": "blues", "1": "metal", "2": "pop"}
+
+
+def test_results_name_split_skipped_files_and_interval(finished):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    manifest = SplitManifest.load(folder / "split.json")
+    assert results["split"]["digest"] == manifest.digest
+    assert results["tracks"] == len(manifest.sides["test"]) == 3
+    assert sorted(row["track_id"] for row in results["predictions"]) == manifest.sides["test"]
+    assert {row["track_id"]: row["reason"][:6] for row in results["skipped"]} == {
+        "metal/silent.wav": "silent",
+        "pop/broken.mp3": "cannot",
+    }
+    low, high = results["metrics"]["accuracy_interval"]
+    assert low <= results["metrics"]["accuracy"] <= high
+    assert set(results["metrics"]) >= {
+        "macro_precision",
+        "macro_recall",
+        "macro_f1",
+        "ovr_accuracy",
+        "window_accuracy",
+    }
+    sides = [set(members) for members in manifest.sides.values()]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_record_holds_settings_versions_and_parameter_counts(finished):
+    folder, _ = finished
+    record = yaml.safe_load((folder / "run.yaml").read_text())
+    assert record["settings"]["DataArguments"]["split_ratios"] == "2:1:1"
+    assert record["versions"]["transformers"]
+    assert record["model"]["adapter"]["kind"] == "dora"
+    assert 0 < record["model"]["trainable_parameters"] < record["model"]["parameters"]
+    assert record["training"]["world_size"] == 1
+    assert str(folder.parent) not in record["command"]
+
+
+def test_only_head_and_adapter_differ_from_the_backbone_that_it_started_from(finished):
+    folder, _ = finished
+    merged = load_file(folder / "model.safetensors")
+    adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
+    started_from = load_file(folder.parent / "pretrained" / "model.safetensors")
+    assert any("lora_magnitude_vector" in name for name in adapter)
+    first, last = "backbone.layers.0.mlp.fc2.weight", "backbone.layers.2.mlp.fc2.weight"
+    old = "audio_spectrogram_transformer.encoder.layer.{}.output.dense.weight"
+    assert torch.equal(merged[first], started_from[old.format(0)])  # below min_layer: frozen
+    assert not torch.equal(merged[last], started_from[old.format(2)])
+    assert torch.equal(merged["layernorm.weight"], started_from["classifier.layernorm.weight"])
+
+
+def test_run_prints_table_matrix_and_an_answer(finished):
+    _, result = finished
+    assert "accuracy, whole tracks" in result.stdout
+    assert "confusion_matrix.png" in result.stdout
+    assert "pipeline answers for" in result.stdout
+
+
+def test_card_has_no_path_of_this_machine(finished):
+    folder, _ = finished
+    card = (folder / "README.md").read_text()
+    assert "model-index" in card
+    assert str(folder.parent) not in card
+    published = [
+        path for path in folder.rglob("*") if path.suffix in (".json", ".md") and "checkpoint-" not in str(path)
+    ]
+    assert not [path for path in published if str(folder.parent) in path.read_text()]
+
+
+LOAD = """
+import json, sys
+import numpy as np
+if sys.argv[2] == "hfmgc":
+    import hfmgc
+    options = {}
+else:
+    sys.modules["hfmgc"] = None  # what `import hfmgc` finds where it is not installed
+    options = {"trust_remote_code": True}
+from transformers import pipeline
+classifier = pipeline("audio-classification", model=sys.argv[1], **options)
+waveform = np.random.default_rng(0).standard_normal(16000 * 3).astype(np.float32) * 0.1
+print(json.dumps(classifier(waveform, top_k=None)))
+"""
+
+
+def test_finished_folder_answers_with_and_without_hfmgc(finished, tmp_path):
+    folder, _ = finished
+    answers = {}
+    for way in ("hfmgc", "remote code"):
+        result = python("-c", LOAD, folder, way, environment={"HF_HOME": str(tmp_path)})
+        assert result.returncode == 0, result.stderr
+        answers[way] = json.loads(result.stdout.splitlines()[-1])
+    assert answers["hfmgc"] == answers["remote code"]
+    assert {item["label"] for item in answers["hfmgc"]} == set(GENRES)
+    assert sum(item["score"] for item in answers["hfmgc"]) == pytest.approx(1)
+
+
+def test_evaluate_repeats_the_result_of_the_run(finished, music):
+    folder, _ = finished
+    result = python("-m", "hfmgc.cli", "evaluate", folder, "--data", music, "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)  # one document and nothing else
+    recorded = json.loads((folder / "results.json").read_text())
+    assert report["side"] == "test"
+    assert report["metrics"] == recorded["metrics"]
+    assert report["confusion_matrix"] == recorded["confusion_matrix"]
+    assert report["skipped"] == recorded["skipped"]
+
+
+def test_evaluate_on_all_tracks_says_how_many_were_trained_on(finished, music):
+    folder, _ = finished
+    result = python("-m", "hfmgc.cli", "evaluate", folder, "--data", music, "--json", "--side", "all")
+    report = json.loads(result.stdout)
+    assert report["tracks"] == 12
+    assert "6 of these tracks were trained on" in report["notes"][0]
+
+
+def test_evaluate_refuses_genres_that_the_checkpoint_does_not_know(finished, tmp_path):
+    folder, _ = finished
+    other = write_music(tmp_path / "other", ("blues", "polka"), tracks=1, seconds=1.0)
+    result = python("-m", "hfmgc.cli", "evaluate", folder, "--data", other, "--json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "polka" in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_predict_answers_for_good_files_and_names_bad_ones(finished, music):
+    folder, _ = finished
+    good, bad = music / "pop" / "pop.000.wav", music / "pop" / "broken.mp3"
+    result = python("-m", "hfmgc.cli", "predict", folder, good, bad, "--json")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert [item["label"] in GENRES for item in answer["predictions"][str(good)]] == [True] * 3
+    assert "cannot be decoded" in answer["skipped"][str(bad)]
+
+
+def test_earlier_run_is_neither_overwritten_nor_resumed_unasked(finished, tmp_path):
+    folder, _ = finished
+    before = (folder / "model.safetensors").read_bytes()
+    config = write_config(tmp_path / "again.yaml", tiny_settings(tmp_path, folder))
+    result = finetune(config)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: output_dir")
+    assert "--overwrite" in result.stderr
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+# Pushing
+
+
+def test_run_is_pushed_in_one_commit(music, tmp_path):
+    config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", num_train_epochs=1))
+    push = ("--push_to_hub", "--hub_model_id", "tester/genres")
+    with HubStandIn() as hub:
+        result = finetune(config, *push, environment={**hub.environment(tmp_path / "home"), "HF_HUB_OFFLINE": "0"})
+        assert result.returncode == 0, result.stderr
+        (commit,) = hub.commits("tester/genres")
+    pushed = set(commit.files)
+    assert pushed >= RUN_FILES | {"modeling_ast.py"}
+    assert not [name for name in pushed if name.startswith("checkpoint-")]
+    assert "tester/genres" in result.stdout
+
+
+def test_failed_push_leaves_a_finished_run_and_the_command_for_later(music, tmp_path):
+    config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", num_train_epochs=1))
+    with HubStandIn() as hub:
+        hub.fail("commit", 403, times=99)
+        result = finetune(
+            config,
+            *("--push_to_hub", "--hub_model_id", "tester/genres"),
+            environment={**hub.environment(tmp_path / "home"), "HF_HUB_OFFLINE": "0"},
+        )
+    assert result.returncode == 0, result.stderr
+    assert f"hfmgc push {tmp_path / 'out'} --hub_model_id tester/genres" in result.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= RUN_FILES
+
+
+# Killed and resumed
+
+
+@pytest.mark.launches
+def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
+    """SIGKILL between two checkpoints, in the middle of an epoch; fresh augmentation and dropout included."""
+    settings = tiny_settings(
+        music,
+        tmp_path / "undisturbed",
+        augmentation="fresh",
+        num_train_epochs=4,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=2,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=4,
+        save_steps=4,
+        save_total_limit=None,
+    )
+    settings["model"]["backbone_config"]["hidden_dropout_prob"] = 0.1
+    config = write_config(tmp_path / "run.yaml", settings)
+    undisturbed = finetune(config)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, FINETUNE_AST, config, "--output_dir", killed],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first = killed / "checkpoint-4" / "trainer_state.json"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists()
+    assert not (killed / "model.safetensors").exists()
+    # What a kill within the writing of a checkpoint leaves: newer than the last whole one, and incomplete.
+    (killed / "checkpoint-11").mkdir()
+    (killed / "checkpoint-11" / "model.safetensors").write_bytes(b"half")
+
+    resumed = finetune(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    assert resumed.returncode == 0, resumed.stderr
+    record = yaml.safe_load((killed / "run.yaml").read_text())
+    assert record["training"]["resumed_from"].startswith("checkpoint-")
+    assert record["training"]["resumed_from"] != "checkpoint-11"
+    expected, reached = (load_file(folder / "model.safetensors") for folder in (tmp_path / "undisturbed", killed))
+    assert all(torch.equal(expected[name], reached[name]) for name in expected)
+
+
+# Many processes
+
+
+@pytest.mark.launches
+def test_two_processes_train_under_ddp_and_judge_each_track_once(music, tmp_path):
+    config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", ddp_backend="gloo"))
+    result = torchrun(2, FINETUNE_AST, config)
+    assert result.returncode == 0, result.stderr[-3000:]
+    _check_two_processes(tmp_path / "out")
+
+
+@pytest.mark.launches
+def test_two_processes_train_under_deepspeed_zero2(music, tmp_path):
+    pytest.importorskip("deepspeed", reason="the extra `deepspeed` is not installed")
+    zero2 = {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "zero_optimization": {"stage": 2},
+        "optimizer": {"type": "AdamW", "params": {"lr": "auto", "torch_adam": True}},
+    }
+    settings = tiny_settings(
+        music,
+        tmp_path / "out",
+        pretrained_backbone=str(write_ast(tmp_path / "pretrained")),
+        model={"head_hidden_size": 16},
+        adapter="dora",
+        adapter_min_layer=1,
+        deepspeed=zero2,
+    )
+    config = write_config(tmp_path / "run.yaml", settings)
+    result = torchrun(2, FINETUNE_AST, config, environment={"DS_ACCELERATOR": "cpu"})
+    assert result.returncode == 0, result.stderr[-3000:]
+    _check_two_processes(tmp_path / "out")
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def _check_two_processes(folder: Path) -> None:
+    record = yaml.safe_load((folder / "run.yaml").read_text())
+    results = json.loads((folder / "results.json").read_text())
+    assert record["training"]["world_size"] == 2
+    # Three test tracks on two processes with batches of two: one process is handed a repeated track to fill up.
+    assert results["tracks"] == 3
+    assert sorted(row["track_id"] for row in results["predictions"]) == sorted(
+        SplitManifest.load(folder / "split.json").sides["test"]
+    )
+    assert sum(map(sum, results["confusion_matrix"])) == 3

@@ -1,0 +1,93 @@
+"""`import hfmgc` is cheap and silent, and transformers knows the architectures whichever is imported first."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hfmgc.registry import ARCHITECTURES
+
+
+USE = """
+import sys
+import numpy
+waveform = numpy.sin(numpy.arange(16000, dtype=numpy.float32) / 20)
+answers = pipeline("audio-classification", model=sys.argv[1])(waveform, top_k=None)
+assert sorted(answer["label"] for answer in answers) == ["blues", "metal", "pop"], answers
+"""
+
+
+def silently(script: str, *arguments) -> None:
+    """Run a script in a process of its own; it must succeed and print nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # DeepSpeed, where it is installed, says which accelerator it found.
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "real_accelerator.py" not in line]
+    assert not said
+
+
+def test_import_hfmgc_imports_neither_torch_nor_transformers_nor_datasets():
+    silently("""
+import sys
+import hfmgc
+heavy = {"torch", "transformers", "datasets", "librosa", "peft", "numpy", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+""")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import hfmgc\nfrom transformers import pipeline",
+        "from transformers import pipeline\nimport hfmgc",
+        "import hfmgc\nfrom transformers.pipelines import pipeline",
+        "import transformers, hfmgc, hfmgc.registry\nhfmgc.registry.register_architectures()\n"
+        "pipeline = transformers.pipeline",
+    ],
+    ids=["hfmgc first", "transformers first", "pipelines module", "lazy module first, registered twice"],
+)
+def test_the_plain_pipeline_knows_a_checkpoint_in_any_order_of_imports(imports, tiny_checkpoint):
+    silently(imports + USE, tiny_checkpoint())
+
+
+def test_the_auto_classes_know_all_architectures_by_name_and_by_config():
+    silently("""
+import hfmgc
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+from hfmgc.registry import ARCHITECTURES
+import torch
+for model_type, architecture in ARCHITECTURES.items():
+    config = AutoConfig.for_model(model_type)
+    assert type(config) is architecture.load("config")
+    with torch.device("meta"):
+        model = AutoModelForAudioClassification.from_config(config)
+    assert type(model) is architecture.load("model")
+from transformers import ASTConfig, ViTConfig
+assert type(AutoConfig.for_model("vit")) is ViTConfig
+""")
+
+
+def test_the_auto_classes_know_a_config_whose_class_was_imported_directly():
+    silently("""
+from hfmgc.models.configuration_ast import HfmgcASTConfig
+from transformers import AutoModelForAudioClassification
+import torch
+with torch.device("meta"):
+    model = AutoModelForAudioClassification.from_config(HfmgcASTConfig())
+assert type(model).__name__ == "HfmgcASTForAudioClassification"
+""")
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_every_architecture_can_be_loaded_and_names_its_paper(model_type):
+    architecture = ARCHITECTURES[model_type]
+    assert model_type.startswith("hfmgc-")
+    assert architecture.load("config").model_type == model_type
+    for role in ("config", "model", "feature_extractor"):
+        assert architecture.load(role).__name__ == architecture.class_name(role)
+    assert architecture.load("model").config_class is architecture.load("config")
+    assert architecture.paper

@@ -1,0 +1,126 @@
+"""The report: one object, as JSON, as text and as a picture."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hfmgc.evaluation.plots import plot_confusion_matrix
+from hfmgc.evaluation.predictions import TrackPredictions
+from hfmgc.evaluation.report import EvaluationReport
+
+
+GENRES = ["blues", "Türkü", "pop"]
+
+
+def predictions() -> TrackPredictions:
+    """Four tracks, three right; of their seven windows five are right."""
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
+    blues, folk, pop = np.eye(3)
+    return TrackPredictions(
+        track_ids=["blues/a.wav", "Türkü/ü.wav", "pop/c.wav", "pop/d.wav"],
+        references=np.array([0, 1, 2, 2]),
+        log_probabilities=np.log(probabilities),
+        window_logits=[np.stack([blues, blues, pop]), np.stack([folk]), np.stack([folk]), np.stack([pop, pop])],
+    )
+
+
+def report(**more) -> EvaluationReport:
+    fields = {
+        "checkpoint": "runs-demo",
+        "data": {"name": "folder", "location": "music", "synthetic": False},
+        "side": "test",
+    }
+    return EvaluationReport.from_predictions(predictions(), GENRES, **{**fields, **more})
+
+
+def test_figures_are_those_of_the_predictions():
+    made = report()
+    assert (made.tracks, made.windows) == (4, 7)
+    assert made.metrics["accuracy"] == 0.75
+    assert made.metrics["window_accuracy"] == pytest.approx(5 / 7)
+    assert made.confusion_matrix == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert [row["recall"] for row in made.per_genre] == [1, 1, 0.5]
+    low, high = made.metrics["accuracy_interval"]
+    assert low <= 0.75 <= high
+
+
+def test_every_track_is_listed_with_its_answer_and_probability():
+    assert report().predictions[2] == {
+        "track_id": "pop/c.wav",
+        "genre": "pop",
+        "predicted": "Türkü",
+        "probability": 0.4,
+    }
+
+
+def test_the_dictionary_is_plain_json_and_leaves_out_what_is_unknown():
+    content = report().to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert "split" not in content
+    assert "validation" not in content
+    assert report(split={"seed": 1}, validation={"accuracy": 0.5}).to_dict()["split"] == {"seed": 1}
+    assert content["hfmgc_version"]
+
+
+def test_the_text_has_every_genre_and_both_accuracies():
+    text = report().to_text()
+    assert text.startswith("folder (music), side: test, 4 tracks in 7 windows")
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    assert lines["blues"][1:] == ["1", "1.000", "1.000", "1.000", "1.000"]
+    assert lines["pop"][1:4] == ["2", "1.000", "0.500"]
+    assert "accuracy, whole tracks    0.750" in text
+    assert "accuracy, single windows  0.714" in text
+    assert "skipped" not in text
+
+
+def test_synthetic_data_are_called_so():
+    data = {"name": "synthetic", "location": "2 tracks", "synthetic": True}
+    assert report(data=data).to_text().startswith("synthetic (2 tracks, synthetic), ")
+
+
+def test_skipped_tracks_and_notes_are_listed():
+    skipped = [{"track_id": f"pop/{number}.wav", "reason": "silent"} for number in range(23)]
+    made = report(skipped=skipped, notes=["too good to be true"])
+    text = made.to_text()
+    assert "skipped: pop/19.wav: silent" in text
+    assert "pop/20.wav" not in text
+    assert "skipped: 3 more, all listed in the JSON report" in text
+    assert "note: too good to be true" in text
+    assert made.to_dict()["skipped"] == skipped
+
+
+def test_a_report_is_written_as_two_json_files_and_a_picture(tmp_path):
+    made = report()
+    paths = made.save(tmp_path)
+    assert sorted(path.name for path in paths) == [
+        "confusion_matrix.json",
+        "confusion_matrix.png",
+        "results.json",
+    ]
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == made.to_dict()
+    matrix = json.loads((tmp_path / "confusion_matrix.json").read_text(encoding="utf-8"))
+    assert matrix == {"genres": GENRES, "counts": made.confusion_matrix, "rows": "true genre", "columns": "predicted"}
+    assert "Türkü" in (tmp_path / "results.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("labels", [1, 2, 16])
+def test_the_picture_is_a_png_of_some_size_for_any_number_of_genres(tmp_path, labels):
+    from matplotlib.image import imread
+
+    path = tmp_path / "matrix.png"
+    counts = np.zeros((labels, labels), dtype=int)
+    counts[0, 0] = 3
+    plot_confusion_matrix(counts, [f"genre {i}" for i in range(labels)], path, title="accuracy")
+    picture = imread(path)
+    assert min(picture.shape[:2]) > 400
+    assert picture[..., :3].std() > 0.01
+
+
+def test_the_picture_shows_where_the_tracks_are(tmp_path):
+    from matplotlib.image import imread
+
+    for name, counts in (("a", [[9, 0], [0, 9]]), ("b", [[0, 9], [9, 0]])):
+        plot_confusion_matrix(counts, ["x", "y"], tmp_path / f"{name}.png", title="t")
+    one, other = (imread(tmp_path / f"{name}.png") for name in "ab")
+    assert np.abs(one - other).max() > 0.5
