@@ -49,7 +49,7 @@ def main() -> None:
     stages.announce(run, data)
 
     # Model
-    model = build_model(model_arguments, data.corpus.genres, seed=run.seed)
+    model = build_model(model_arguments, data.corpus.genres, run)
     model = adapt_model(model, model_arguments)
 
     # Trainer
@@ -70,6 +70,7 @@ def main() -> None:
 
     # Try it
     stages.try_out(run, data)
+    stages.finish(trainer)
 
 
 if __name__ == "__main__":

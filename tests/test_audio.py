@@ -102,7 +102,7 @@ def test_bytes_are_decoded_as_the_file_is(tmp_path):
 
 
 def test_a_wrong_suffix_and_any_name_do_no_harm(tmp_path):
-    path = tmp_path / "Beyoncé – Ünïcödé 音楽 [live].mp3"
+    path = tmp_path / "Beyoncé - Ünïcödé 音楽 [live].mp3"
     path.write_bytes(wav_bytes(tone(5, seconds=0.2)))
     assert len(load_audio(path, RATE)) == 3200
 
@@ -176,7 +176,7 @@ def test_a_file_cut_off_in_the_middle_is_refused_or_gives_what_there_is():
 
 
 def test_a_file_too_short_to_resample_is_refused():
-    with pytest.raises(AudioError, match="too short|no samples"):
+    with pytest.raises(AudioError, match=r"too short|no samples"):
         load_audio(wav_bytes(np.array([0.5]), 192000, subtype="FLOAT"), 8000)
 
 

@@ -141,7 +141,9 @@ def test_a_looped_short_track_is_repeated_from_its_start():
 @pytest.mark.parametrize("short_tracks", ["loop", "pad"])
 @pytest.mark.parametrize("samples", [1, 2, 399, 400, 401])
 def test_the_shortest_clips_give_one_finite_window(short_tracks, samples):
-    features = extract(HfmgcASTFeatureExtractor(max_length=64, short_tracks=short_tracks), tone(2, seconds=1)[:samples])
+    features = extract(
+        HfmgcASTFeatureExtractor(max_length=64, short_tracks=short_tracks), tone(2, seconds=1)[:samples]
+    )
     assert features.shape == (1, 1, 64, 128)
     assert np.isfinite(features).all()
 

@@ -18,6 +18,7 @@ from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
 from hfmgc.data.splits import SplitManifest
+from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from recipes import FINETUNE_AST, finetune, python, tiny_settings, torchrun, write_config
 
 
@@ -305,16 +306,18 @@ def test_two_processes_train_under_ddp_and_judge_each_track_once(music, tmp_path
     config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", ddp_backend="gloo"))
     result = torchrun(2, FINETUNE_AST, config)
     assert result.returncode == 0, result.stderr[-3000:]
-    _check_two_processes(tmp_path / "out")
+    _check_two_processes(tmp_path / "out", music)
 
 
 @pytest.mark.launches
-def test_two_processes_train_under_deepspeed_zero2(music, tmp_path):
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_processes_train_under_deepspeed(music, tmp_path, stage):
+    """ZeRO-2 divides gradients and optimizer states; ZeRO-3 the weights too, which must be whole again when saved."""
     pytest.importorskip("deepspeed", reason="the extra `deepspeed` is not installed")
-    zero2 = {
+    zero = {
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
-        "zero_optimization": {"stage": 2},
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True},
         "optimizer": {"type": "AdamW", "params": {"lr": "auto", "torch_adam": True}},
     }
     settings = tiny_settings(
@@ -324,16 +327,15 @@ def test_two_processes_train_under_deepspeed_zero2(music, tmp_path):
         model={"head_hidden_size": 16},
         adapter="dora",
         adapter_min_layer=1,
-        deepspeed=zero2,
+        deepspeed=zero,
     )
     config = write_config(tmp_path / "run.yaml", settings)
     result = torchrun(2, FINETUNE_AST, config, environment={"DS_ACCELERATOR": "cpu"})
     assert result.returncode == 0, result.stderr[-3000:]
-    _check_two_processes(tmp_path / "out")
-    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
+    _check_two_processes(tmp_path / "out", music)
 
 
-def _check_two_processes(folder: Path) -> None:
+def _check_two_processes(folder: Path, music: Path) -> None:
     record = yaml.safe_load((folder / "run.yaml").read_text())
     results = json.loads((folder / "results.json").read_text())
     assert record["training"]["world_size"] == 2
@@ -343,3 +345,7 @@ def _check_two_processes(folder: Path) -> None:
         SplitManifest.load(folder / "split.json").sides["test"]
     )
     assert sum(map(sum, results["confusion_matrix"])) == 3
+    # What was saved is what was judged: the whole model, not one process's part of it.
+    again = evaluate_checkpoint(str(folder), str(music))
+    probabilities = {row["track_id"]: row["probability"] for row in results["predictions"]}
+    assert {row["track_id"]: row["probability"] for row in again.predictions} == pytest.approx(probabilities, abs=1e-4)

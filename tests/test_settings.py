@@ -187,7 +187,7 @@ def recipe(tmp_path, **values):
 def test_ratios_without_quotes_in_yaml_are_refused_and_the_quotes_mentioned(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("output_dir: run\ndata: synthetic\nsplit_ratios: 8:1:1\n")
-    with pytest.raises(ConfigError, match=r"recipe\.yaml: split_ratios .*\"8:1:1\" \(in quotes in YAML\)"):
+    with pytest.raises(ConfigError, match=r'split_ratios .* "8:1:1" \(in quotes in YAML\)'):
         read_settings([str(path)], RECIPE_GROUPS)
 
 
@@ -210,7 +210,7 @@ def test_ratios_without_quotes_in_yaml_are_refused_and_the_quotes_mentioned(tmp_
 def test_impossible_settings_are_refused_in_one_line(tmp_path, values, said):
     with pytest.raises(ConfigError, match=said) as error:
         recipe(tmp_path, **values)
-    assert "recipe.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_toolkits_defaults_are_those_that_whole_tracks_need(tmp_path):
@@ -232,7 +232,7 @@ def test_fields_of_model_and_front_end_reach_them_and_unknown_ones_are_refused(t
     wrong, *_ = recipe(tmp_path, model={"head_hidden_sise": 5}, front_end={"max_lenght": 96})
     with pytest.raises(ConfigError, match=r"model: HfmgcASTConfig has no field .*did you mean 'head_hidden_size'"):
         build_config(wrong, ["blues"])
-    with pytest.raises(ConfigError, match="front_end: .*did you mean 'max_length'"):
+    with pytest.raises(ConfigError, match=r"front_end: .*did you mean 'max_length'"):
         build_feature_extractor(wrong)
     bad, *_ = recipe(tmp_path, model={"head_hidden_size": 0}, front_end={"max_windows": 0})
     with pytest.raises(ConfigError, match="model: head_hidden_size must be at least 1"):

@@ -1,6 +1,8 @@
 """From settings to the parts of a run: data, split, model, trainer."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
+from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..data.collation import TrackCollator
@@ -84,7 +87,7 @@ def check_model(arguments: ModelArguments) -> None:
             adapt_model(ARCHITECTURES[arguments.model_type].load("model")(config), arguments)
 
 
-def build_model(arguments: ModelArguments, genres: list[str], *, seed: int) -> PreTrainedModel:
+def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments) -> PreTrainedModel:
     """Return the model before an adapter is put on it; equal arguments give equal weights.
 
     Raises:
@@ -92,11 +95,12 @@ def build_model(arguments: ModelArguments, genres: list[str], *, seed: int) -> P
     """
     model_class = ARCHITECTURES[arguments.model_type].load("model")
     config = build_config(arguments, genres)
-    set_seed(seed)
-    if arguments.pretrained_backbone is None:
-        model = model_class(config)
-    else:
-        model = _from_pretrained_backbone(model_class, config, arguments)
+    set_seed(run.seed)
+    with _undivided_weights(run):
+        if arguments.pretrained_backbone is None:
+            model = model_class(config)
+        else:
+            model = _from_pretrained_backbone(model_class, config, arguments)
     if arguments.freeze_backbone:
         model.requires_grad_(False)
         model.classifier.requires_grad_(True)
@@ -213,6 +217,25 @@ def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) 
         return target(**fields, **more)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{group}: {error}") from error
+
+
+@contextmanager
+def _undivided_weights(run: RunArguments) -> Iterator[None]:
+    """Keep ZeRO-3 from dividing the weights while they are loaded: DeepSpeed does it when the training begins.
+
+    The backbones fit every process, and parts of them are taken over into another model here.
+    """
+    if not deepspeed.is_deepspeed_zero3_enabled():
+        yield
+        return
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if run.deepspeed:  # a configuration of our own settings; else of accelerate's
+            deepspeed.set_hf_deepspeed_config(run.hf_deepspeed_config)
+        else:
+            run.deepspeed_plugin.set_deepspeed_weakref()
 
 
 def _from_pretrained_backbone(

@@ -8,6 +8,7 @@ from typing import Any
 
 from peft import PeftModel
 from transformers import Trainer
+from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..errors import HfmgcError, saving_to
@@ -102,6 +103,7 @@ def save(
     """Write the finished run: the model (merged, and the adapter beside it), front end, split, results, record, card."""
     # Gathered on all processes: under ZeRO-3 and FSDP each holds only a part.
     state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    deepspeed.unset_hf_deepspeed_config()  # what is loaded from here on is one process's own, and stays whole
     if not run.should_save:
         return
     folder = Path(run.output_dir)
@@ -112,7 +114,7 @@ def save(
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
             # From the files, not from memory: this is what the adapter's users will do.
-            base = build_model(arguments, data.corpus.genres, seed=run.seed)
+            base = build_model(arguments, data.corpus.genres, run)
             parameters = count_parameters(base)[0]
             merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
             merged.save_pretrained(folder)
@@ -165,6 +167,12 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
     answer = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])
     print(f"\npipeline answers for {track_id} (true genre: {track['genre']}): {scores}")
+
+
+def finish(trainer: Trainer) -> None:
+    """Wait for the process that saves and publishes, and leave the group together."""
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 def _adapter_record(arguments: ModelArguments) -> dict[str, Any] | None:
