@@ -187,6 +187,15 @@ def test_offline_variants_depend_on_the_seed_and_the_track_alone(tracks):
         assert variant == 0 or not np.array_equal(part[variant]["waveform"], other[variant]["waveform"])
 
 
+def test_the_same_music_under_another_name_gets_other_variants(tracks):
+    twins = tracks.select([0, 0]).remove_columns("track_id").add_column("track_id", ["one", "other"])
+    twins = twins.with_format("numpy", columns=["waveform"], output_all_columns=True)
+    augmented = augment_offline(twins, 16000, seed=0)
+    one, other = ([augmented[7 * row + variant]["waveform"] for variant in range(7)] for row in range(2))
+    np.testing.assert_array_equal(one[0], other[0])
+    assert all(not np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+
+
 def test_variants_of_a_track_are_cut_at_places_of_their_own(tracks):
     augmented = augment_offline(tracks.select([0]), 16000, seed=0)
     same = augmented.select([0, 0]).remove_columns("variant")

@@ -30,7 +30,7 @@ class Synthetic(TrackSource):
     @property
     def location(self) -> str:
         """What the corpus is made of."""
-        return f"synthetic, {self.tracks_per_genre} tracks of {self.seconds:g} s for each genre"
+        return f"{self.tracks_per_genre} tracks of {self.seconds:g} s for each genre"
 
     @property
     def revision(self) -> str:
