@@ -141,8 +141,10 @@ def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
+    from .settings_values import load_yaml
+
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise argparse.ArgumentTypeError(f"not valid YAML: {text!r}") from error
     if not isinstance(value, dict):

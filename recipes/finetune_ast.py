@@ -43,8 +43,8 @@ def main() -> None:
     checkpoint = begin_run(run, record)
 
     # Data
-    check_model(model_arguments)  # what is wrong with it shows before hours of decoding
     extractor = build_feature_extractor(model_arguments)
+    check_model(model_arguments, extractor)  # what is wrong with it shows before hours of decoding
     data = prepare_data(data_arguments, run, extractor)
     stages.announce(run, data)
 

@@ -119,8 +119,8 @@ def test_one_sample_is_audio():
 @pytest.mark.parametrize(
     ("waveform", "reason"),
     [
-        (np.zeros(RATE), "silent (no sample above -80 dB)"),
-        (np.full(RATE, 5e-5), "silent (no sample above -80 dB)"),
+        (np.zeros(RATE), "silent (the mean of its channels stays below -80 dB)"),
+        (np.full(RATE, 5e-5), "silent (the mean of its channels stays below -80 dB)"),
         (np.zeros(0), "no samples"),
         (np.array([0.1, np.nan, 0.1]), "NaN or infinite samples"),
         (np.array([0.1, -np.inf, 0.1]), "NaN or infinite samples"),

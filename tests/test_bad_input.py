@@ -57,6 +57,11 @@ def test_unknown_field_names_the_nearest(tmp_path):
 
 def test_impossible_values_name_their_field(tmp_path):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    assert "exclude each other" in _run(tmp_path, music, pretrained_backbone="a/b")
+    assert "did you mean 'hidden_size'" in _run(tmp_path, music, "--model.backbone_config.hiden_size", "3")
+    assert "num_attention_heads 5" in _run(tmp_path, music, "--model.backbone_config.num_attention_heads", "5")
+    assert "128 mel bins" in _run(tmp_path, music, "--front_end.num_mel_bins", "64")
+    assert "'tracks_per_genre' takes int" in _run(tmp_path, "synthetic", "--data_options", "{tracks_per_genre: many}")
     assert "adapter_min_layer 7" in _run(tmp_path, music, adapter="dora", adapter_min_layer=7)
     assert "split_ratios" in _run(tmp_path, music, split_ratios="all")
     assert "learning_rate" in _run(tmp_path, music, learning_rate="fast")
@@ -71,14 +76,14 @@ def test_backbone_of_another_architecture(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
-    line = _run(tmp_path, music, pretrained_backbone=str(other))
+    line = _run(tmp_path, music, pretrained_backbone=str(other), model={})
     assert "'wav2vec2'" in line
     assert "audio-spectrogram-transformer" in line
 
 
 def test_backbone_that_cannot_be_fetched(tmp_path):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
-    line = _run(tmp_path, music, pretrained_backbone="MIT/ast-finetuned-audioset-10-10-0.4593")
+    line = _run(tmp_path, music, pretrained_backbone="MIT/ast-finetuned-audioset-10-10-0.4593", model={})
     assert "folder.yaml" in line
 
 

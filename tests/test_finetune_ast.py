@@ -118,7 +118,7 @@ def test_only_head_and_adapter_differ_from_the_backbone_that_it_started_from(fin
     old = "audio_spectrogram_transformer.encoder.layer.{}.output.dense.weight"
     assert torch.equal(merged[first], started_from[old.format(0)])  # below min_layer: frozen
     assert not torch.equal(merged[last], started_from[old.format(2)])
-    assert torch.equal(merged["layernorm.weight"], started_from["classifier.layernorm.weight"])
+    assert torch.equal(merged["pooled_layernorm.weight"], started_from["classifier.layernorm.weight"])
 
 
 def test_run_prints_table_matrix_and_an_answer(finished):

@@ -104,7 +104,7 @@ def test_the_confusion_matrix_counts_true_genres_in_rows():
 
 def test_the_interval_is_near_the_normal_approximation():
     correct = np.arange(400) < 340
-    low, high = accuracy_interval(correct, np.ones(400))
+    low, high, _ = accuracy_interval(correct, np.ones(400))
     half = 1.96 * np.sqrt(0.85 * 0.15 / 400)
     assert low == pytest.approx(0.85 - half, abs=0.006)
     assert high == pytest.approx(0.85 + half, abs=0.006)
@@ -121,13 +121,17 @@ def test_the_interval_narrows_with_more_tracks_and_is_the_same_every_time():
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
-@pytest.mark.parametrize(("predictions", "references"), [([1], [1]), ([0], [1])])
-def test_one_track_tells_nothing(predictions, references):
-    assert accuracy_interval(predictions, references) == (0, 1)
+def test_answers_that_are_all_alike_do_not_make_a_model_infallible():
+    """Each resample of 20 right answers is right; the exact interval begins at 0.025 ** (1 / 20)."""
+    low, high, method = accuracy_interval([1] * 20, [1] * 20)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 20)), 1)
+    assert "binomial" in method
+    assert accuracy_interval([0] * 20, [1] * 20)[:2] == pytest.approx((0, 1 - low))
+    assert "bootstrap" in accuracy_interval([0, 1], [1, 1]).method
 
 
 def test_the_interval_holds_the_accuracy():
     for seed in range(5):
         predictions, references = answers(seed, tracks=30)
-        low, high = accuracy_interval(predictions, references)
+        low, high, _ = accuracy_interval(predictions, references)
         assert 0 <= low <= np.mean(predictions == references) <= high <= 1

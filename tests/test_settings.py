@@ -1,6 +1,7 @@
 """Settings of a recipe: YAML, overrides on the command line, and errors that name the field."""
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hfmgc.errors import ConfigError
+from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from hfmgc.training.assembly import build_config, build_feature_extractor, build_model
 from hfmgc.training.settings import read_settings
@@ -184,11 +185,15 @@ def recipe(tmp_path, **values):
     return read_settings([str(path)], RECIPE_GROUPS)
 
 
-def test_ratios_without_quotes_in_yaml_are_refused_and_the_quotes_mentioned(tmp_path):
+def test_scalars_are_read_as_people_mean_them(tmp_path):
+    """PyYAML alone takes 8:1:1 for a number of base 60, `no` for false and 1e-4 for text."""
     path = tmp_path / "recipe.yaml"
-    path.write_text("output_dir: run\ndata: synthetic\nsplit_ratios: 8:1:1\n")
-    with pytest.raises(ConfigError, match=r'split_ratios .* "8:1:1" \(in quotes in YAML\)'):
-        read_settings([str(path)], RECIPE_GROUPS)
+    path.write_text("output_dir: 2024-01-02\ndata: no\nsplit_ratios: 8:1:1\nmodel: {label_smoothing: 1e-1}\n")
+    model, data, run = read_settings([str(path), "--learning_rate", "1e-4"], RECIPE_GROUPS)
+    assert (run.output_dir, data.data, data.split_ratios) == ("2024-01-02", "no", "8:1:1")
+    assert (model.model, run.learning_rate) == ({"label_smoothing": 0.1}, 1e-4)
+    _, data, _ = read_settings([str(path), "--split_ratios", "4:1:5", "--data", "010"], RECIPE_GROUPS)
+    assert (data.split_ratios, data.data) == ("4:1:5", "010")
 
 
 @pytest.mark.parametrize(
@@ -246,18 +251,38 @@ def tiny_fields(**more) -> dict:
     return {"model": {"backbone_config": {**sizes, "max_length": 64}, "head_hidden_size": 8}, **more}
 
 
+def built(tmp_path, **values):
+    model, _, run = recipe(tmp_path, **tiny_fields(**values))
+    return build_model(model, ["a", "b"], run)
+
+
 def test_equal_settings_give_equal_weights_and_other_seeds_others(tmp_path):
-    model, *_ = recipe(tmp_path, **tiny_fields())
-    weights = [build_model(model, ["a", "b"], seed=seed).classifier.dense.weight for seed in (1, 1, 2)]
+    weights = [built(tmp_path, seed=seed).classifier.dense.weight for seed in (1, 1, 2)]
     assert weights[0].equal(weights[1])
     assert not weights[0].equal(weights[2])
 
 
 def test_a_frozen_backbone_leaves_the_head_to_be_trained(tmp_path):
-    model, *_ = recipe(tmp_path, **tiny_fields(freeze_backbone=True))
-    trained = {name for name, p in build_model(model, ["a", "b"], seed=0).named_parameters() if p.requires_grad}
+    model = built(tmp_path, freeze_backbone=True)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(name.startswith("classifier.") for name in trained)
+
+
+def test_a_pretrained_backbone_starts_a_run_and_is_checked_first(tmp_path, tiny_ast):
+    folder = tiny_ast(old_names=True)
+    model = built(tmp_path, pretrained_backbone=str(folder), model={})
+    assert model.config.id2label == {0: "a", 1: "b"}
+    assert model.config.backbone_config.num_hidden_layers == 3
+    with pytest.raises(CheckpointError, match=r"gone.* is not to be had"):
+        built(tmp_path, pretrained_backbone=str(tmp_path / "gone"), model={})
+    incomplete = tiny_ast(drop=r"layers\.0\.mlp\.fc1\.bias", name="incomplete")
+    with pytest.raises(CheckpointError, match=r"incomplete.*layers\.0\.mlp\.fc1\.bias"):
+        built(tmp_path, pretrained_backbone=str(incomplete), model={})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
+    with pytest.raises(CheckpointError, match="is of architecture 'vit', 'audio-spectrogram-transformer' is needed"):
+        built(tmp_path, pretrained_backbone=str(folder), model={})
 
 
 # The configs that come with the recipes

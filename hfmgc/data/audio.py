@@ -18,6 +18,9 @@ FOREIGN_AUDIO_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
 
 # A recording whose loudest sample stays below -80 dB of full scale holds nothing to hear.
 SILENCE_PEAK = 1e-4
+# What lies beyond these is a damaged header or no audio at all, and would fill the memory or overflow.
+LOWEST_RATE = 1000
+LOUDEST_PEAK = 1e6
 
 
 def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None) -> np.ndarray:
@@ -34,6 +37,8 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
     Raises:
         AudioError: If it is missing, not decodable, empty, silent, or has NaN or infinite samples.
     """
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
     name = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     if isinstance(source, bytes):
         size = len(source)
@@ -52,11 +57,15 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error
     if len(samples) == 0:
         raise AudioError(name, "no samples")
+    if rate < LOWEST_RATE:
+        raise AudioError(name, f"a sampling rate of {rate} Hz: its header is damaged, or it is no music")
     if not np.isfinite(samples).all():
         raise AudioError(name, "NaN or infinite samples")
+    if np.abs(samples).max() > LOUDEST_PEAK:
+        raise AudioError(name, f"samples of {np.abs(samples).max():.0e} times full scale: no audio")
     waveform = samples.mean(axis=1)
     if np.abs(waveform).max() < SILENCE_PEAK:
-        raise AudioError(name, "silent (no sample above -80 dB)")
+        raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
     if rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate)
         if len(waveform) == 0:

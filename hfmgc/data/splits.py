@@ -5,6 +5,7 @@ Tracks are split, never slices of them.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,11 +73,12 @@ class SplitManifest:
             digest = content.pop("digest")
             content.pop("counts", None)
             manifest = cls(**content)
+            matches = manifest.digest == digest
         except FileNotFoundError as error:
             raise SplitError(f"{path}: no such split manifest") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SplitError(f"{path} is not a split manifest of hfmgc ({error})") from error
-        if manifest.digest != digest:
+        if not matches:
             raise SplitError(f"{path}: the track ids do not match the digest beside them; use the original file")
         return manifest
 
@@ -88,10 +90,8 @@ def parse_ratios(ratios: str) -> list[int]:
         ConfigError: If it is anything else.
     """
     parts = str(ratios).split(":")
-    if len(parts) not in (2, 3) or not all(part.strip().isdigit() for part in parts):
-        raise ConfigError(
-            f'split_ratios must be train:validation:test such as "8:1:1" (in quotes in YAML), not {ratios!r}'
-        )
+    if len(parts) not in (2, 3) or not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(f'split_ratios must be train:validation:test such as "8:1:1", not {ratios!r}')
     numbers = [int(part) for part in parts] + [0] * (3 - len(parts))
     if numbers[0] == 0 or numbers[1] == 0:
         raise ConfigError(f"split_ratios {ratios!r} leave no tracks for training or none for choosing the checkpoint")
@@ -112,6 +112,9 @@ def stratified_split(
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.
     """
+    if len(set(track_ids)) != len(track_ids):
+        repeated = next(track_id for track_id, count in Counter(track_ids).items() if count > 1)
+        raise SplitError(f"track id {repeated!r} occurs more than once: it could come to lie on two sides")
     by_genre: dict[str, list[str]] = {}
     for track_id, genre in zip(track_ids, genres, strict=True):
         by_genre.setdefault(genre, []).append(track_id)

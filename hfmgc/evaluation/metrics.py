@@ -1,11 +1,12 @@
 """The figures of a classification report, without the network that `evaluate.load` needs."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 
@@ -59,12 +60,25 @@ def one_vs_rest_accuracy(predictions: np.ndarray, references: np.ndarray, num_la
     return ((predictions == genres) == (references == genres)).mean(axis=1)
 
 
-def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy by `INTERVAL_METHOD`; one track alone tells nothing: (0, 1)."""
+class Interval(NamedTuple):
+    """A 95 % interval and how it was found."""
+
+    low: float
+    high: float
+    method: str
+
+
+def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> Interval:
+    """Return the 95 % interval of the accuracy.
+
+    By bootstrap over tracks; where all answers are right, or all wrong, every resample is the same, and the exact
+    binomial interval (Clopper and Pearson) is given instead.
+    """
     correct = (np.asarray(predictions) == np.asarray(references)).astype(float)
-    if len(correct) < 2:
-        return 0.0, 1.0
-    interval = bootstrap(
+    if correct.min() == correct.max():
+        exact = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="exact")
+        return Interval(float(exact.low), float(exact.high), "95 % exact binomial (all answers alike)")
+    found = bootstrap(
         (correct,),
         np.mean,
         n_resamples=BOOTSTRAP_RESAMPLES,
@@ -73,7 +87,7 @@ def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> 
         method="percentile",
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return Interval(float(found.low), float(found.high), INTERVAL_METHOD)
 
 
 def per_genre_table(

@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import __version__
 from .metrics import (
-    INTERVAL_METHOD,
     accuracy_interval,
     confusion,
     genre_metrics,
@@ -52,8 +51,8 @@ class EvaluationReport:
         interval = accuracy_interval(answers, references)
         metrics = {
             **genre_metrics(answers, references, len(genres)),
-            "accuracy_interval": list(interval),
-            "interval_method": INTERVAL_METHOD,
+            "accuracy_interval": [interval.low, interval.high],
+            "interval_method": interval.method,
             "window_accuracy": predictions.window_accuracy,
         }
         rows = [

@@ -64,6 +64,11 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         """Samples from the first of the first frame to the last of the last frame."""
         return FRAME_SAMPLES + HOP_SAMPLES * (self.max_length - 1)
 
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Frames and bins of a window."""
+        return self.max_length, self.num_mel_bins
+
     def extract_windows(self, windows: list[np.ndarray]) -> np.ndarray:
         """Return normalised filter banks, float32 [windows, max_length, num_mel_bins].
 

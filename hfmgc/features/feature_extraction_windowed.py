@@ -71,6 +71,11 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} must define window_samples")
 
     @property
+    def window_shape(self) -> tuple[int, int]:
+        """Frames and bins of a window."""
+        raise NotImplementedError(f"{type(self).__name__} must define window_shape")
+
+    @property
     def window_seconds(self) -> float:
         """Length of a window in seconds."""
         return self.window_samples / self.sampling_rate
@@ -159,7 +164,8 @@ def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
         batch = [np.asarray(waveform, dtype=np.float32) for waveform in audio]
     else:
         audio = np.asarray(audio, dtype=np.float32)
-        batch = list(audio) if audio.ndim == 2 else [audio]
+        # [2, samples] is a stereo track far more often than a batch of two; batches come as lists.
+        batch = [audio[0]] if audio.ndim == 2 and len(audio) == 1 else [audio]
     if not batch:
         raise ValueError("no waveform was given")
     for waveform in batch:

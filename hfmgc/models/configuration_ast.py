@@ -48,6 +48,11 @@ class HfmgcASTConfig(WindowedConfig):
             backbone_config = ASTConfig()
         elif isinstance(backbone_config, dict):
             backbone_config = ASTConfig(**backbone_config)
+        if backbone_config.hidden_size % backbone_config.num_attention_heads:
+            raise ValueError(
+                f"backbone_config.hidden_size {backbone_config.hidden_size} is not divisible by num_attention_heads "
+                f"{backbone_config.num_attention_heads}"
+            )
         if head_hidden_size < 1:
             raise ValueError(f"head_hidden_size must be at least 1, not {head_hidden_size}")
         for name, rate in (("head_input_dropout", head_input_dropout), ("head_hidden_dropout", head_hidden_dropout)):

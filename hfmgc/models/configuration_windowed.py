@@ -19,6 +19,8 @@ class WindowedConfig(PreTrainedConfig):
             raise ValueError(f"voting must be 'mean' or 'majority', not {voting!r}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), not {label_smoothing}")
+        if kwargs.get("id2label") and not kwargs.get("label2id"):
+            kwargs["label2id"] = {label: int(index) for index, label in kwargs["id2label"].items()}
         self.voting = voting
         self.label_smoothing = label_smoothing
         super().__init__(**kwargs)

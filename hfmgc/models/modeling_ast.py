@@ -1,5 +1,7 @@
 """Audio Spectrogram Transformer with the head of the AST report, on transformers' `ASTModel`."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,7 +75,10 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config)
         self.backbone = HfmgcASTModel(config.backbone_config)
-        self.layernorm = nn.LayerNorm(config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps)
+        # Not `layernorm`: from_pretrained would take it for the backbone's own, and exchange the two.
+        self.pooled_layernorm = nn.LayerNorm(
+            config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps
+        )
         self.classifier = HfmgcASTHead(config)
         self.post_init()
 
@@ -81,7 +86,7 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
         """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
         output = self.backbone(input_values, **kwargs)
         return WindowOutput(
-            logits=self.classifier(self.layernorm(output.pooler_output)),
+            logits=self.classifier(self.pooled_layernorm(output.pooler_output)),
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
@@ -103,12 +108,14 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
         Args:
             name_or_path: Repository on the Hub, or a folder.
             config: Head, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
+            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); float32 by default, whatever the
+                checkpoint is stored in, because it is to be trained.
 
         Raises:
             ValueError: If the checkpoint is not an AST or lacks weights, naming what is missing.
             OSError: If it cannot be found.
         """
+        kwargs.setdefault("dtype", torch.float32)
         pretrained, report = ASTForAudioClassification.from_pretrained(
             name_or_path, output_loading_info=True, ignore_mismatched_sizes=False, **kwargs
         )
@@ -118,17 +125,17 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
                 f"{name_or_path} is no complete AST checkpoint: {len(missing)} backbone weights are missing, "
                 f"the first is {missing[0]}"
             )
-        config = HfmgcASTConfig() if config is None else config
+        config = HfmgcASTConfig() if config is None else copy.deepcopy(config)
         backbone_config = pretrained.audio_spectrogram_transformer.config
         # AudioSet's 527 labels are not this model's, and a path of the user's disk has no place in a shared checkpoint.
         backbone_config.num_labels = config.num_labels
         backbone_config.architectures = None
         backbone_config._name_or_path = ""
         config.backbone_config = backbone_config
-        model = cls(config)
+        model = cls(config).to(pretrained.dtype)
         model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
         if "classifier.layernorm.weight" not in report["missing_keys"]:
-            model.layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
+            model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
         return model
 
 

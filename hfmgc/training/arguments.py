@@ -45,6 +45,11 @@ class ModelArguments:
         for role in self.adapter_targets:
             if role not in ADAPTER_ROLES:
                 raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, ADAPTER_ROLES)}")
+        if self.pretrained_backbone is not None and self.model.get("backbone_config") is not None:
+            raise ValueError(
+                "model.backbone_config and pretrained_backbone exclude each other: the checkpoint has sizes of its own "
+                "(--model.backbone_config null, or --pretrained_backbone null)"
+            )
         if self.adapter_rank < 1:
             raise ValueError(f"adapter_rank must be at least 1, not {self.adapter_rank}")
 

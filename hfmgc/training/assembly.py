@@ -75,16 +75,22 @@ def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConf
     return _with_fields(config_class, arguments.model, "model", **labels)
 
 
-def check_model(arguments: ModelArguments) -> None:
+def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
     """Build the architecture and its adapter without weights, so that impossible settings show at once.
 
     Raises:
-        ConfigError: If a field does not exist or does not fit.
+        ConfigError: If a field does not exist or does not fit, or the front end's windows do not fit the model.
     """
     config = build_config(arguments, genres=["any", "other"])
-    if arguments.pretrained_backbone is None:  # else the sizes are the checkpoint's
+    if arguments.pretrained_backbone is not None:
+        return  # the sizes are the checkpoint's
+    try:
         with torch.device("meta"):
-            adapt_model(ARCHITECTURES[arguments.model_type].load("model")(config), arguments)
+            model = ARCHITECTURES[arguments.model_type].load("model")(config)
+        model.check_window(*extractor.window_shape)
+    except ValueError as error:
+        raise ConfigError(f"model and front_end do not fit: {error}") from error
+    adapt_model(model, arguments)
 
 
 def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments) -> PreTrainedModel:
@@ -210,9 +216,12 @@ def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) 
         if "__init__" in vars(base)
     }
     known -= {"self", "args", "kwargs"}
-    for name in fields:
+    for name, value in fields.items():
         if name not in known:
             raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(name, known)}")
+        nested = getattr(target, "sub_configs", {}).get(name)
+        if nested is not None and isinstance(value, dict):
+            _with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep whatever they are given
     try:
         return target(**fields, **more)
     except (ValueError, TypeError) as error:
@@ -256,5 +265,6 @@ def _from_pretrained_backbone(
         raise CheckpointError(f"pretrained_backbone {name!r} is of architecture {found!r}, {expected!r} is needed")
     try:
         return model_class.from_pretrained_backbone(name, config, revision=revision)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"pretrained_backbone {name!r}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {reason}") from error

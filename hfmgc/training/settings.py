@@ -6,7 +6,6 @@ Values on the command line are read as YAML. A field that is a mapping takes sin
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError, nearest
+from ..settings_values import coerce, kinds_of, load_yaml
 
 
 def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
@@ -38,15 +38,15 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
     if arguments and not arguments[0].startswith("--"):
         config = Path(arguments.pop(0))
     values = read_yaml(config) if config else {}
-    for name, value in _read_overrides(arguments):
-        _override(values, name, value)
+    for name, text in _read_overrides(arguments):
+        _override(values, name, _read_value(name, text, groups))
     return settings_from(values, groups, where=str(config) if config else "command line")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a config file holds."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -61,18 +61,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str) -> tuple[Any, ...]:
     """Return one instance of each dataclass in `groups` with these values; `where` they come from is for errors."""
-    owners = {field.name: group for group in groups for field in dataclasses.fields(group) if field.init}
+    owners = _owners(groups)
     chosen: dict[type, dict[str, Any]] = {group: {} for group in groups}
     for name, value in values.items():
         if name not in owners:
             raise ConfigError(f"{where}: unknown field {name!r}{_near(name, owners)}")
         hint = typing.get_type_hints(owners[name])[name]
-        chosen[owners[name]][name] = _coerce(name, value, hint, where)
+        chosen[owners[name]][name] = coerce(name, value, hint, where)
     instances = []
     for group in groups:
         try:
             instances.append(group(**chosen[group]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ConfigError) as error:
             raise ConfigError(f"{where}: {error}") from error
     return tuple(instances)
 
@@ -90,7 +90,7 @@ def describe_fields(groups: Sequence[type]) -> str:
     return "\n".join(lines)
 
 
-def _read_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
+def _read_overrides(arguments: list[str]) -> list[tuple[str, str]]:
     overrides = []
     position = 0
     while position < len(arguments):
@@ -105,11 +105,25 @@ def _read_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
                 position += 1
             else:
                 text = "true"  # a bare flag
-        try:
-            overrides.append((name, yaml.safe_load(text) if text else text))
-        except yaml.YAMLError:
-            overrides.append((name, text))
+        overrides.append((name, text))
     return overrides
+
+
+def _read_value(name: str, text: str, groups: Sequence[type]) -> Any:
+    """Read a value of the command line as YAML, but take it as it stands where the field holds text."""
+    owner = _owners(groups).get(name)
+    kinds = kinds_of(typing.get_type_hints(owner)[name]) if owner else ()
+    if str in kinds and not {bool, dict, list} & set(kinds):
+        return None if text == "null" and type(None) in kinds else text
+    try:
+        return load_yaml(text) if text else text
+    except yaml.YAMLError:
+        return text
+
+
+def _owners(groups: Sequence[type]) -> dict[str, type]:
+    """Return which dataclass a field belongs to."""
+    return {field.name: group for group in groups for field in dataclasses.fields(group) if field.init}
 
 
 def _override(values: dict[str, Any], name: str, value: Any) -> None:
@@ -128,26 +142,3 @@ def _near(name: str, known: Sequence[str]) -> str:
     """As `nearest`, but silent where nothing is near: TrainingArguments has over a hundred fields."""
     hint = nearest(name, known)
     return hint if hint.startswith(" (did") else "; --help lists all fields"
-
-
-def _coerce(name: str, value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as what the field takes. YAML reads `1e-4` as a string, and `8:1:1` as a number."""
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    kinds = typing.get_args(hint) if is_union else (hint,)
-    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
-    if value is None or Any in kinds or isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
-        wrong = isinstance(value, bool) and bool not in kinds and str not in kinds
-        wrong = wrong or (value is None and type(None) not in kinds and Any not in kinds)
-        if not wrong:
-            return value
-    elif float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif str in kinds and isinstance(value, (int, float)) and ":" not in str(value):
-        return str(value)
-    elif not any(kind in (int, float, str, bool, dict, list) for kind in kinds):
-        return value  # enumerations and the like convert themselves
-    expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-    raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")

@@ -1,5 +1,6 @@
 """What every dataset states about itself, and the plain table of tracks that it gives."""
 
+import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import datasets
 
 from ...errors import ConfigError, nearest
+from ...settings_values import coerce
 
 
 # A track: audio as path or bytes (never decoded by datasets), artist "" where it is not known.
@@ -81,4 +83,10 @@ def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> Tra
     for name in options:
         if name not in known:
             raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
-    return source_class(**options)
+    hints = typing.get_type_hints(source_class)
+    return source_class(
+        **{
+            name: coerce(name, value, hints[name], f"data_options of {source_class.card.name}")
+            for name, value in options.items()
+        }
+    )

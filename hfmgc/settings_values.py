@@ -1,0 +1,69 @@
+"""Values of settings: YAML as people mean it, and checked against the type of their field."""
+
+import re
+import types
+import typing
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2 alone.
+
+    PyYAML reads version 1.1, where `8:1:1` is a number of base 60, `no` is false, `1e-4` is a string and `2024-01-02` a
+    date.
+    """
+
+
+SettingsLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):  # fmt: skip
+    SettingsLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first) + ([""] if _tag == "null" else [])
+    )
+
+
+def load_yaml(text: str) -> Any:
+    """Return what a YAML text holds; `yaml.YAMLError` if it is none."""
+    return yaml.load(text, Loader=SettingsLoader)
+
+
+def kinds_of(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a type hint allows, without their parameters."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if is_union else (hint,)
+    return tuple(typing.get_origin(kind) or kind for kind in kinds)
+
+
+def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as what the field `name` takes.
+
+    Whole numbers serve as fractions, numbers as text; nothing else is converted.
+
+    Raises:
+        ConfigError: If it is of another kind; `where` it comes from is named.
+    """
+    kinds = kinds_of(hint)
+    if Any in kinds or (value is None and type(None) in kinds):
+        return value
+    if isinstance(value, bool):
+        if bool in kinds:
+            return value
+    elif value is not None:
+        if isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
+            return value
+        if float in kinds and isinstance(value, int):
+            return float(value)
+        if str in kinds and isinstance(value, (int, float)):
+            return str(value)
+        if not any(kind in (int, float, str, bool, dict, list) for kind in kinds):
+            return value  # enumerations and the like convert themselves
+    expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
