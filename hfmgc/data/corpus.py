@@ -15,7 +15,9 @@ DECODED_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
         "genre": datasets.Value("string"),
+        "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
+        "split": datasets.Value("string"),
         # 64-bit offsets: a batch of long recordings has more than 2**31 samples.
         "waveform": datasets.LargeList(datasets.Value("float32")),
         "problem": datasets.Value("string"),

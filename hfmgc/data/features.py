@@ -20,7 +20,7 @@ def extract_windows(
         A table of track_id, genre, artist and input_values (float32 [windows, frames, bins]), cached by the fingerprint
         of the tracks and of the extractor.
     """
-    kept = {name: tracks.features[name] for name in ("track_id", "genre", "artist")}
+    kept = {name: tracks.features[name] for name in tracks.features if name != "waveform"}
     features = datasets.Features(
         {**kept, "input_values": datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))}
     )

@@ -15,7 +15,8 @@ logger = logging.get_logger(__name__)
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
     r"""Base of the extractors that cut a track into windows, so that nothing silently hears only its beginning.
 
-    A front end writes `extract_windows` and `window_samples`.
+    A front end writes `extract_windows`, `window_samples` and `window_shape`; one that looks at the whole track before
+    it is cut (normalisation over the track) overrides `track_windows` and `training_window` instead.
 
     Args:
         feature_size (`int`): Bins of a frame.
@@ -99,6 +100,14 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         )
         return [self.window_at(waveform, start) for start in starts]
 
+    def track_windows(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the features of a track's windows, as evaluation and use hear it, float32 [windows, frames, bins]."""
+        return self.extract_windows(self.cut(waveform))
+
+    def training_window(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return the features of one window from a random place of a track [samples], float32 [frames, bins]."""
+        return self.extract_windows([self.random_window(waveform, generator)])[0]
+
     def random_window(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return one window from a random place of a track [samples], as training takes it."""
         last = max(0, len(waveform) - self.window_samples)
@@ -146,7 +155,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
                 f"this extractor works at {self.sampling_rate} Hz, the audio is at {sampling_rate} Hz: resample it "
                 "first (hfmgc.data.audio.load_audio does)"
             )
-        stacks = [self.extract_windows(self.cut(waveform)) for waveform in _as_waveforms(raw_speech)]
+        stacks = [self.track_windows(waveform) for waveform in _as_waveforms(raw_speech)]
         most = max(len(stack) for stack in stacks)
         window_mask = np.zeros((len(stacks), most), dtype=bool)
         input_values = np.full((len(stacks), most, *stacks[0].shape[1:]), self.padding_value, dtype=np.float32)

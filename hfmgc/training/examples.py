@@ -60,8 +60,8 @@ class TrainingExamples(torch.utils.data.Dataset):
             # Only as much of the track as the fastest tempo can use up: augmenting all of it would be thrown away.
             waveform = _random_segment(waveform, source_samples_needed(self.extractor.window_samples), generator)
             waveform = self.augmentation(waveform, self.extractor.sampling_rate, generator)
-        window = self.extractor.random_window(waveform, generator)
-        return {"input_values": self.extractor.extract_windows([window])[0], "genre": track["genre"]}
+        window = self.extractor.training_window(waveform, generator)
+        return {"input_values": window, "genre": track["genre"]}
 
 
 class EpochCallback(TrainerCallback):

@@ -2,7 +2,8 @@
 
 import typing
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import datasets
@@ -11,15 +12,39 @@ from ...errors import ConfigError, nearest
 from ...settings_values import coerce
 
 
-# A track: audio as path or bytes (never decoded by datasets), artist "" where it is not known.
+# A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
+# or test) are "" where they are not known; genres are all that the dataset gives it, the first or only one as `genre`.
 TRACK_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
         "audio": {"path": datasets.Value("string"), "bytes": datasets.Value("binary")},
         "genre": datasets.Value("string"),
+        "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
+        "split": datasets.Value("string"),
     }
 )
+
+
+def track_row(
+    track_id: str,
+    genre: str,
+    *,
+    path: str | None = None,
+    audio: bytes | None = None,
+    genres: Sequence[str] = (),
+    artist: str = "",
+    split: str = "",
+) -> dict[str, Any]:
+    """Return one row of `TRACK_FEATURES`."""
+    return {
+        "track_id": track_id,
+        "audio": {"path": path, "bytes": audio},
+        "genre": genre,
+        "genres": list(genres) or ([genre] if genre else []),
+        "artist": artist,
+        "split": split,
+    }
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,10 @@ class DatasetCard:
     name: str
     citation: str
     licence: str
+    homepage: str = ""
     synthetic: bool = False
+    # Tracks that are broken or too short in every copy, with the reason: set aside before they are decoded.
+    known_bad: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import datasets
 
 from ...errors import DataError
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource
+from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 
 
 @dataclass
@@ -69,4 +69,4 @@ def _is_audio(path: Path, root: Path) -> bool:
 
 def _track_rows(rows: list[tuple[str, str, str, int, int]]):
     for track_id, path, genre, _size, _changed in rows:
-        yield {"track_id": track_id, "audio": {"path": path, "bytes": None}, "genre": genre, "artist": ""}
+        yield track_row(track_id, genre, path=path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import datasets
 
 from ...errors import DataError
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource
+from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -67,4 +67,4 @@ class GTZAN(TrackSource):
 def _as_track(row: dict) -> dict:
     name = (row["file"] or row["audio"]["path"]).replace("\\", "/").rsplit("/", 1)[-1]
     genre, number = name.split(".")[:2]
-    return {"track_id": f"{genre}.{number}", "audio": row["audio"], "genre": genre, "artist": ""}
+    return track_row(f"{genre}.{number}", genre, path=row["audio"]["path"], audio=row["audio"]["bytes"])
