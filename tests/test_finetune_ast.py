@@ -17,7 +17,7 @@ from conftest import write_ast, write_music
 from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
-from hfmgc.data.splits import SplitManifest
+from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from recipes import FINETUNE_AST, finetune, python, tiny_settings, torchrun, write_config
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from hfmgc.data.splits import SplitManifest, parse_ratios, stratified_split
+from hfmgc.data.split_manifest import SplitManifest
+from hfmgc.data.splits import parse_ratios, stratified_split
 from hfmgc.errors import ConfigError, SplitError
 
 

@@ -1,86 +1,22 @@
-"""Which track is on which side: named, seeded policies, and the manifest that records and repeats a split.
+"""Which track is on which side: named, seeded policies. Tracks are split, never slices of them."""
 
-Tracks are split, never slices of them.
-"""
-
-import hashlib
-import json
+import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..errors import ConfigError, SplitError
+import datasets
+from sklearn.model_selection import StratifiedGroupKFold
+from transformers.utils import logging
+
+from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
+from .sources.contract import TrackSource
+from .split_manifest import SIDES, SplitManifest
 
 
-SIDES = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class SplitManifest:
-    """A split as it was made: enough to repeat it exactly, and to tell whether two results share it."""
-
-    dataset: str
-    revision: str | None
-    policy: str
-    ratios: list[int]
-    seed: int
-    sides: dict[str, list[str]]
-    comparable_note: str | None = None
-    genres: list[str] = field(default_factory=list)
-
-    @property
-    def digest(self) -> str:
-        """Fingerprint of which track is on which side."""
-        sides = {side: sorted(self.sides.get(side, [])) for side in SIDES}
-        return "sha256:" + hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def evaluation_side(self) -> str:
-        """The side that results are reported for: test, or validation where the ratios leave no test side."""
-        return "test" if self.sides.get("test") else "validation"
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of tracks on each side."""
-        return {side: len(self.sides.get(side, [])) for side in SIDES}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `split.json` holds."""
-        return {
-            "dataset": self.dataset,
-            "revision": self.revision,
-            "policy": self.policy,
-            "ratios": self.ratios,
-            "seed": self.seed,
-            "comparable_note": self.comparable_note,
-            "genres": self.genres,
-            "digest": self.digest,
-            "counts": self.counts(),
-            "sides": self.sides,
-        }
-
-    def save(self, path: Path) -> None:
-        """Write the manifest as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> "SplitManifest":
-        """Read a manifest, refusing one whose ids were changed since it was written."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            digest = content.pop("digest")
-            content.pop("counts", None)
-            manifest = cls(**content)
-            matches = manifest.digest == digest
-        except FileNotFoundError as error:
-            raise SplitError(f"{path}: no such split manifest") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SplitError(f"{path} is not a split manifest of hfmgc ({error})") from error
-        if not matches:
-            raise SplitError(f"{path}: the track ids do not match the digest beside them; use the original file")
-        return manifest
+logger = logging.get_logger(__name__)
 
 
 def parse_ratios(ratios: str) -> list[int]:
@@ -98,6 +34,184 @@ def parse_ratios(ratios: str) -> list[int]:
     return numbers
 
 
+def split_corpus(
+    tracks: datasets.Dataset,
+    source: TrackSource,
+    *,
+    policy: str,
+    ratios: str = "8:1:1",
+    seed: int = 0,
+    fold: int = 1,
+    manifest: Path | None = None,
+) -> SplitManifest:
+    """Split the usable tracks of a source.
+
+    Args:
+        tracks: Columns track_id, genre, artist and split (the official side).
+        source: Where they come from; it knows its published splits.
+        policy: A name of `POLICIES` that the source has.
+        ratios: train:validation:test, for the policies that draw.
+        seed: For the policies that draw.
+        fold: Which of the published folds (`artist_folds`), from 1.
+        manifest: A manifest to repeat exactly; policy, ratios, seed and fold are then its own.
+
+    Raises:
+        SplitError: If the split cannot be made, or would leave a side that it should have without tracks.
+    """
+    if manifest is not None:
+        return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
+    if policy not in POLICIES:
+        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
+    if policy not in source.split_policies:
+        raise ConfigError(
+            f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
+        )
+    numbers = parse_ratios(ratios)
+    sides = POLICIES[policy](SplitRequest(tracks, source, numbers, seed, fold))
+    for side in SIDES[:2]:
+        if not sides[side]:
+            raise SplitError(
+                f"split_policy {policy!r} leaves no track for {side}: none of its listed tracks is in "
+                f"{source.card.name} ({source.location})"
+            )
+    drawn = policy in DRAWN_POLICIES
+    return SplitManifest(
+        dataset=source.card.name,
+        revision=source.revision,
+        policy=policy if policy != "artist_folds" else f"artist_folds, fold {fold}",
+        ratios=numbers if drawn else [],
+        seed=seed if drawn else 0,
+        sides=sides,
+        comparable_note=source.split_note(policy),
+        genres=source.genres(),
+    )
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What a policy works from."""
+
+    tracks: datasets.Dataset
+    source: TrackSource
+    ratios: list[int]
+    seed: int
+    fold: int
+
+
+def _stratified(request: SplitRequest) -> dict[str, list[str]]:
+    tracks = request.tracks
+    return stratified_split(tracks["track_id"], tracks["genre"], ratios=request.ratios, seed=request.seed)
+
+
+def _grouped(request: SplitRequest) -> dict[str, list[str]]:
+    tracks = request.tracks
+    return grouped_split(
+        tracks["track_id"], tracks["genre"], tracks["artist"], ratios=request.ratios, seed=request.seed
+    )
+
+
+def _official(request: SplitRequest) -> dict[str, list[str]]:
+    tracks = request.tracks
+    sides: dict[str, list[str]] = {side: [] for side in SIDES}
+    for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
+        if side in sides:
+            sides[side].append(track_id)
+    if not any(sides.values()):
+        raise SplitError(f"{request.source.card.name} ({request.source.location}) has no official split")
+    return {side: sorted(members) for side, members in sides.items()}
+
+
+def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
+    return _listed(request, request.source.fault_filtered_sides(), "the fault-filtered lists")
+
+
+def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
+    folds = request.source.artist_folds()
+    if not 1 <= request.fold <= len(folds):
+        raise ConfigError(f"split_fold {request.fold}: there are folds 1 to {len(folds)}")
+    return _listed(request, folds[request.fold - 1], f"artist fold {request.fold}")
+
+
+def _listed(request: SplitRequest, lists: dict[str, list[str]], name: str) -> dict[str, list[str]]:
+    """Return the listed tracks that there are; lists of which nothing is there are somebody else's."""
+    available = set(request.tracks["track_id"])
+    sides = {side: sorted(available.intersection(lists.get(side, []))) for side in SIDES}
+    listed = sum(len(members) for members in lists.values())
+    found = sum(len(members) for members in sides.values())
+    if not found:
+        example = next(iter(lists["train"]))
+        raise SplitError(
+            f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
+            f"{example!r}, the tracks' like {min(available)!r}"
+        )
+    if found < listed:
+        missing = sorted(set().union(*lists.values()) - available)
+        logger.warning(f"{name}: {listed - found} of {listed} listed tracks are missing, the first is {missing[0]}")
+    return sides
+
+
+POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
+    "stratified": _stratified,
+    "grouped": _grouped,
+    "official": _official,
+    "fault_filtered": _fault_filtered,
+    "artist_folds": _artist_folds,
+}
+DRAWN_POLICIES = ("stratified", "grouped")
+
+
+def grouped_split(
+    track_ids: Sequence[str], genres: Sequence[str], artists: Sequence[str], *, ratios: Sequence[int], seed: int
+) -> dict[str, list[str]]:
+    """Split tracks by artist, genres in the given ratios as nearly as whole artists allow.
+
+    The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and the folds are
+    dealt to the sides. A track without a known artist counts as an artist of its own.
+
+    Raises:
+        SplitError: If no artist is known, or there are fewer artists than folds.
+    """
+    _refuse_repeated(track_ids)
+    if not any(artists):
+        raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
+    rows = sorted(zip(track_ids, genres, artists, strict=True))
+    groups = [artist or f"track {track_id}" for track_id, _, artist in rows]
+    folds = sum(ratios)
+    if len(set(groups)) < folds:
+        raise SplitError(
+            f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs {folds} artists at least, there are "
+            f"{len(set(groups))}: choose smaller numbers"
+        )
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = [fold for _, fold in splitter.split(rows, [genre for _, genre, _ in rows], groups)]
+    sides: dict[str, list[str]] = {side: [] for side in SIDES}
+    start = 0
+    for side, count in zip(SIDES, ratios, strict=True):
+        sides[side] = sorted(rows[row][0] for part in parts[start : start + count] for row in part)
+        start += count
+    return sides
+
+
+def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: Path) -> SplitManifest:
+    """Return a manifest as it is, if its tracks are there."""
+    available = set(tracks["track_id"])
+    missing = sorted(set().union(*manifest.sides.values()) - available)
+    if missing:
+        raise SplitError(
+            f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
+            f"used; the first is {missing[0]!r}"
+        )
+    return manifest
+
+
+def _refuse_repeated(track_ids: Sequence[str]) -> None:
+    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
+    if repeated:
+        raise SplitError(f"track id {repeated[0]!r} occurs more than once: it could come to lie on two sides")
+
+
 def stratified_split(
     track_ids: Sequence[str], genres: Sequence[str], *, ratios: Sequence[int], seed: int
 ) -> dict[str, list[str]]:
@@ -112,9 +226,7 @@ def stratified_split(
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.
     """
-    if len(set(track_ids)) != len(track_ids):
-        repeated = next(track_id for track_id, count in Counter(track_ids).items() if count > 1)
-        raise SplitError(f"track id {repeated!r} occurs more than once: it could come to lie on two sides")
+    _refuse_repeated(track_ids)
     by_genre: dict[str, list[str]] = {}
     for track_id, genre in zip(track_ids, genres, strict=True):
         by_genre.setdefault(genre, []).append(track_id)

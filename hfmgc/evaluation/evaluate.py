@@ -10,7 +10,7 @@ from ..data.collation import TrackCollator
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import extract_windows
 from ..data.sources import open_source
-from ..data.splits import SIDES, SplitManifest
+from ..data.split_manifest import SIDES, SplitManifest
 from ..errors import ConfigError, DataError
 from .checkpoints import load_checkpoint
 from .predictions import predict_tracks

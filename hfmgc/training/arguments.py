@@ -63,6 +63,14 @@ class DataArguments:
     split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
     split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})
+    split_fold: int = field(default=1, metadata={"help": "Which published fold, for artist_folds."})
+    split_manifest: str | None = field(
+        default=None, metadata={"help": "split.json of an earlier run, to repeat its split exactly."}
+    )
+    allow_leaks: bool = field(
+        default=False,
+        metadata={"help": "Train although the leak guard found artists or recordings on two sides; recorded."},
+    )
     augmentation: str = field(
         default="fresh",
         metadata={"help": "fresh (drawn anew for each example), offline (x7 once, as the AST report) or none."},

@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -26,8 +27,10 @@ from transformers.utils import logging
 from ..data.collation import TrackCollator
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import extract_windows
+from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
-from ..data.splits import SplitManifest, parse_ratios, stratified_split
+from ..data.split_manifest import SplitManifest
+from ..data.splits import split_corpus
 from ..errors import CheckpointError, ConfigError, nearest
 from ..evaluation.metrics import genre_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -149,27 +152,24 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 
 
 def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
-    """Split the usable tracks of a corpus by the recipe's policy."""
-    source = corpus.source
-    if arguments.split_policy not in source.split_policies:
-        raise ConfigError(
-            f"split_policy {arguments.split_policy!r} is none of {source.card.name}'s: "
-            f"{', '.join(source.split_policies)}"
-        )
-    ratios = parse_ratios(arguments.split_ratios)
-    sides = stratified_split(
-        corpus.tracks["track_id"], corpus.tracks["genre"], ratios=ratios, seed=arguments.split_seed
-    )
-    return SplitManifest(
-        dataset=source.card.name,
-        revision=source.revision,
+    """Split the usable tracks of a corpus by the recipe's policy, and have the leak guard look at the result."""
+    manifest = split_corpus(
+        corpus.tracks,
+        corpus.source,
         policy=arguments.split_policy,
-        ratios=ratios,
+        ratios=arguments.split_ratios,
         seed=arguments.split_seed,
-        sides=sides,
-        comparable_note=source.split_note(arguments.split_policy),
-        genres=corpus.genres,
+        fold=arguments.split_fold,
+        manifest=Path(arguments.split_manifest) if arguments.split_manifest else None,
     )
+    leaks = check_split(
+        corpus.tracks,
+        manifest.sides,
+        sampling_rate=corpus.sampling_rate,
+        allow=arguments.allow_leaks,
+        num_proc=arguments.preprocessing_num_proc,
+    )
+    return replace(manifest, leaks=leaks_report(leaks))
 
 
 def build_trainer(

@@ -44,8 +44,8 @@ def announce(run: RunArguments, data: PreparedData) -> None:
     ratios = ":".join(map(str, manifest.ratios))
     print(f"data: {data.corpus.summary()}")
     print(f"split: {manifest.policy} {ratios}, seed {manifest.seed}: {counts}; digest {manifest.digest[:19]}")
-    if manifest.comparable_note:
-        print(f"note: {manifest.comparable_note}")
+    for note in manifest.notes():
+        print(f"note: {note}")
 
 
 def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     """Judge the trained model by whole tracks of the side that was kept apart."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes = [manifest.comparable_note] if manifest.comparable_note else []
+    notes = manifest.notes()
     if manifest.evaluation_side == "validation":
         notes.append(
             "the split has no test side: these are the tracks that the checkpoint was chosen by, so optimistic"
