@@ -3,7 +3,7 @@
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 import datasets
@@ -58,6 +58,10 @@ class DatasetCard:
     synthetic: bool = False
     # Tracks that are broken or too short in every copy, with the reason: set aside before they are decoded.
     known_bad: Mapping[str, str] = field(default_factory=dict)
+    # Repositories of the Hub, each with its pinned commit, or "" where none is known.
+    repositories: Mapping[str, str] = field(default_factory=dict)
+    # Files of the authors, each as `sha1:...` or `sha256:...`.
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -85,12 +89,27 @@ class TrackSource(ABC):
     def tracks(self) -> datasets.Dataset:
         """Return all tracks as a table of `TRACK_FEATURES`, in an order that does not change.
 
+        A track that the dataset lists stays in the table when its file is missing: decoding reports it. One without a
+        genre has "" there; it serves pre-training.
+
         Raises:
             DataError: If they cannot be found, naming the place and the way out.
         """
 
+    def known_problem(self, track_id: str) -> str | None:
+        """Return why a track is set aside without being decoded, or None."""
+        return self.card.known_bad.get(track_id)
+
+    def notes(self) -> list[str]:
+        """Return what a reader of results must be told about this way of getting the data."""
+        return []
+
     def split_note(self, policy: str) -> str | None:
         """Return what a reader of results under `policy` must be told, or None."""
+        return None
+
+    def artist_waiver(self, policy: str, artist: str) -> str | None:
+        """Return why this artist is on two sides under `policy` by the making of the split's authors, or None."""
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -102,15 +121,19 @@ class TrackSource(ABC):
             "licence": self.card.licence,
             "citation": self.card.citation,
             "synthetic": self.card.synthetic,
+            "notes": self.notes(),
         }
 
 
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
     """Return the source with its options, refusing an unknown one with the nearest name."""
-    known = [field.name for field in fields(source_class)]
+    known = [option.name for option in fields(source_class)]
     for name in options:
         if name not in known:
             raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
+    for option in fields(source_class):
+        if option.name not in options and option.default is MISSING and option.default_factory is MISSING:
+            raise ConfigError(f"data_options: {source_class.card.name} needs the option {option.name!r}")
     hints = typing.get_type_hints(source_class)
     return source_class(
         **{

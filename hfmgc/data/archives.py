@@ -1,0 +1,209 @@
+"""Archives into folders: safely, completely or not at all, and going on after an interruption."""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import datasets
+from huggingface_hub.utils import WeakFileLock
+
+from ..errors import DataError, saving_to
+
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
+# Written into a folder before it gets its name: what it was unpacked from, and what has to be in it.
+MARKER = ".hfmgc-unpacked.json"
+_CHUNK = 1 << 20
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
+
+
+def is_archive(path: str | os.PathLike) -> bool:
+    """Tell by its name whether a file is an archive that `unpack` reads."""
+    return str(path).lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def verify_checksum(path: Path, expected: str) -> None:
+    """Compare a file with `sha1:...` or `sha256:...`; a beginning of eight digits or more will do.
+
+    Raises:
+        DataError: If they differ, naming both, or if `expected` is written in another way.
+    """
+    algorithm, _, digits = expected.lower().partition(":")
+    if algorithm not in ("sha1", "sha256") or len(digits) < 8 or set(digits) - set("0123456789abcdef"):
+        raise DataError(f"checksum {expected!r} of {path.name}: write sha256: or sha1: and at least 8 hex digits")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if not found.startswith(digits):
+        raise DataError(
+            f"{path.name} has {algorithm} {found}, not the expected {digits}: it is damaged, incomplete or another "
+            "edition; fetch it again"
+        )
+
+
+def unpacked(archive: str | os.PathLike, *, checksum: str = "") -> Path:
+    """Return the folder in the cache of datasets that an archive is unpacked into, unpacking it where needed.
+
+    The folder belongs to this path, size and time of change: a replaced archive is unpacked anew.
+
+    Raises:
+        DataError: As `unpack` does.
+    """
+    path = _existing(Path(archive))
+    status = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    return unpack(path, Path(datasets.config.HF_DATASETS_CACHE) / f"hfmgc-unpacked-{key}", checksum=checksum)
+
+
+def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
+    """Unpack `archive` into `folder`, unless it lies there completely.
+
+    Members are written into a sibling `<folder>.partial`, each under its name only when it is whole; the sibling gets
+    the folder's name only when all are there. So an interrupted unpacking is never taken for a whole one, and the next
+    call goes on with it. Several processes may call this at once.
+
+    Args:
+        archive: A `.tar.gz`, `.tgz` or `.zip`.
+        folder: Where its members shall lie.
+        checksum: `sha1:...` or `sha256:...` of the archive, verified before anything is unpacked.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        DataError: If the archive is missing, damaged or of another checksum, or if a member is a link or a device, or
+            would lie outside of the folder. Nothing of it is kept then.
+        SaveError: If the disk is full.
+    """
+    archive = _existing(Path(archive))
+    if not is_archive(archive):
+        raise DataError(
+            f"{archive.name} is no archive that can be unpacked: it must end in {', '.join(ARCHIVE_SUFFIXES)}"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(folder.with_name(folder.name + ".lock")), saving_to(folder):
+        if _is_complete(folder):
+            return folder
+        if folder.exists() and not (folder / MARKER).exists():
+            raise DataError(f"{folder} exists and was not unpacked by hfmgc: it is left alone; name another folder")
+        if checksum:
+            verify_checksum(archive, checksum)
+        partial = folder.with_name(folder.name + ".partial")
+        try:
+            sizes = _write_members(archive, partial)
+        except DataError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        marker = {"archive": archive.name, "files": len(sizes), "bytes": sum(sizes.values())}
+        (partial / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        # What has the folder's name and is not complete was damaged since.
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return folder
+
+
+def _existing(archive: Path) -> Path:
+    if not archive.is_file():
+        raise DataError(f"{archive}: no such archive")
+    return archive
+
+
+def _is_complete(folder: Path) -> bool:
+    """Tell whether the files are there that the marker counts: caches are cleaned by hand and by other programs."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+        return (len(sizes), sum(sizes)) == (marker["files"], marker["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _write_members(archive: Path, partial: Path) -> dict[PurePosixPath, int]:
+    """Write all members that are not yet there; return the size of each."""
+    partial.mkdir(exist_ok=True)
+    sizes: dict[PurePosixPath, int] = {}
+    members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+    try:
+        for name, size, content in members(archive):
+            target = partial / name
+            # A later member of the same name replaces the earlier one, so only those of an earlier call are passed over.
+            if name in sizes or not (target.is_file() and target.stat().st_size == size):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write_whole(content, target, size)
+            sizes[name] = size
+    except _DAMAGE as error:
+        raise DataError(f"{archive.name} is truncated or damaged ({error}): fetch it again") from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(f"{archive.name} has a member that is both a file and a folder: it is damaged") from error
+    except RuntimeError as error:  # how zipfile says that a member is encrypted
+        raise DataError(f"{archive.name} cannot be unpacked ({error})") from error
+    if not sizes:
+        raise DataError(f"{archive.name} has no files in it")
+    return sizes
+
+
+def _write_whole(content: BinaryIO, target: Path, size: int) -> None:
+    beginning = target.with_name(target.name + ".part")
+    with beginning.open("wb") as file:
+        shutil.copyfileobj(content, file, _CHUNK)
+        written = file.tell()
+    if written != size:
+        raise EOFError(f"{target.name} has {written} of {size} bytes")
+    beginning.replace(target)
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+    with gzip.open(archive) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                name = _safe_name(member.name, archive.name)
+                if member.isreg():
+                    yield name, member.size, tar.extractfile(member)
+                elif not member.isdir():
+                    kind = "a link" if member.issym() or member.islnk() else "a device or a pipe"
+                    raise _unsafe(archive.name, member.name, kind)
+        # tarfile takes a cut between two members for the end: only gzip's own end tells.
+        while stream.read(_CHUNK):
+            pass
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+    with zipfile.ZipFile(archive) as file:
+        # The directory lies at the end: all names are looked at before anything is written.
+        members = [(_safe_name(member.filename, archive.name), member) for member in file.infolist()]
+        for _, member in members:
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _unsafe(
+                    archive.name, member.filename, "a link" if kind == stat.S_IFLNK else "a device or a pipe"
+                )
+        for name, member in members:
+            if not member.is_dir():
+                with file.open(member) as content:
+                    yield name, member.file_size, content
+
+
+def _safe_name(name: str, archive: str) -> PurePosixPath:
+    """Return the path of a member below the folder, or refuse it."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or name[1:2] == ":":
+        raise _unsafe(archive, name, "an absolute path")
+    if ".." in path.parts:
+        raise _unsafe(archive, name, "a path with ..")
+    if "\0" in name or path.name == MARKER:
+        raise _unsafe(archive, name, "a name that is not allowed")
+    return path
+
+
+def _unsafe(archive: str, member: str, kind: str) -> DataError:
+    return DataError(
+        f"{archive}: member {member!r} is {kind}, so nothing of it is unpacked: take the authors' archive"
+    )

@@ -1,0 +1,156 @@
+"""Crops of long recordings, read where they lie: never a whole recording in memory."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import soundfile
+import soxr
+from huggingface_hub import HfFileSystem
+from transformers.utils import logging
+
+from ...errors import AudioError, ConfigError
+from ...randomness import example_generator
+
+
+logger = logging.get_logger(__name__)
+
+CROP_FEATURES = datasets.Features(
+    {
+        "track_id": datasets.Value("string"),
+        "start": datasets.Value("float64"),
+        "waveform": datasets.List(datasets.Value("float32")),
+    }
+)
+# Read on both sides of a crop before it is resampled, so that its ends are as if the whole recording had been.
+_MARGIN_SECONDS = 0.05
+# What is asked of the Hub at once: about six seconds of stereo at 44.1 kHz.
+_BLOCK_BYTES = 1 << 20
+
+
+def crop_stream(
+    locations: dict[str, str],
+    seconds: float,
+    sampling_rate: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    per_track: int = 1,
+) -> datasets.IterableDataset:
+    """Return crops at random places, `per_track` from each recording, recordings in an order of their own.
+
+    Order and places are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
+    A recording that cannot be read is named in a warning and passed over.
+
+    Args:
+        locations: Path, or `hf://` address, of each track id.
+        seconds: Length of a crop; what a shorter recording lacks is zero.
+        sampling_rate: Wanted rate in Hz.
+        seed: Seed of the run.
+        epoch: Number of the pass: each has other crops.
+        per_track: Crops of each recording.
+
+    Returns:
+        A stream of track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono).
+    """
+    if not (seconds > 0 and sampling_rate > 0 and per_track > 0):
+        raise ConfigError(
+            f"crops of {seconds} s at {sampling_rate} Hz, {per_track} for each track: all must be above 0"
+        )
+    names = sorted(locations)
+    order = example_generator(seed, epoch, "order of crops").permutation(len(names))
+    stream = datasets.IterableDataset.from_generator(
+        _crops,
+        features=CROP_FEATURES,
+        gen_kwargs={
+            "tracks": [(names[i], locations[names[i]]) for i in order],
+            "options": (float(seconds), int(sampling_rate), seed, epoch, per_track),
+        },
+    )
+    return stream.with_format("numpy")
+
+
+def _crops(tracks: list[tuple[str, str]], options: tuple[float, int, int, int, int]) -> Iterator[dict[str, Any]]:
+    seconds, sampling_rate, seed, epoch, per_track = options
+    for track_id, location in tracks:
+        generator = example_generator(seed, epoch, track_id, "crop")
+        places = generator.random(per_track)
+        try:
+            with _opened(location, track_id) as file:
+                length = file.frames / file.samplerate
+                for place in places:
+                    start = float(place * max(length - seconds, 0.0))
+                    waveform = _read(file, start, seconds, sampling_rate, track_id)
+                    yield {"track_id": track_id, "start": start, "waveform": waveform}
+        except AudioError as error:
+            logger.warning(f"no crops of {error}")
+
+
+def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *, name: str = "") -> np.ndarray:
+    """Return the mean of the channels of `seconds` from `start` on, at `sampling_rate`.
+
+    Returns:
+        float32 [round(seconds * sampling_rate)]; zeros beyond the end of the recording.
+
+    Raises:
+        AudioError: If it is missing or cannot be decoded.
+    """
+    with _opened(location, name or location) as file:
+        return _read(file, start, seconds, sampling_rate, name or location)
+
+
+@contextmanager
+def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
+    handle = None
+    try:
+        if location.startswith("hf://"):
+            # Asks the Hub for the blocks that are read, and not for the recording.
+            handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
+        elif not Path(location).is_file():
+            raise FileNotFoundError(location)
+        file = soundfile.SoundFile(handle or location)
+    except FileNotFoundError as error:
+        raise AudioError(name, "no such file") from error
+    except Exception as error:  # of libsndfile, or of the Hub's client and its library of HTTP
+        if handle is not None:
+            handle.close()
+        raise AudioError(name, _reason(error)) from error
+    try:
+        with file:
+            if file.frames <= 0:
+                raise AudioError(name, "no samples")
+            yield file
+    finally:
+        if handle is not None:
+            handle.close()
+
+
+def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
+    rate, wanted = file.samplerate, round(seconds * sampling_rate)
+    first = min(round(start * rate), file.frames)
+    # A whole number of samples at both rates, or the crop would be shifted by a part of one.
+    step = rate // math.gcd(rate, sampling_rate)
+    lead = math.ceil(_MARGIN_SECONDS * rate / step) * step
+    begin = max(first - lead, 0)
+    end = first + math.ceil((seconds + _MARGIN_SECONDS) * rate)
+    try:
+        file.seek(begin)
+        samples = file.read(end - begin, dtype="float32", always_2d=True).mean(axis=1)
+    except Exception as error:
+        raise AudioError(name, _reason(error)) from error
+    if not np.isfinite(samples).all():
+        raise AudioError(name, "NaN or infinite samples")
+    samples = np.pad(samples, (lead - (first - begin), 0))
+    if rate != sampling_rate:
+        samples = soxr.resample(samples, rate, sampling_rate)
+    crop = samples[lead * sampling_rate // rate :][:wanted]
+    return np.pad(crop, (0, wanted - len(crop))).astype(np.float32, copy=False)
+
+
+def _reason(error: Exception) -> str:
+    text = (getattr(error, "error_string", "") or str(error)).strip() or type(error).__name__
+    return f"cannot be decoded ({text.splitlines()[0].rstrip('.')})"

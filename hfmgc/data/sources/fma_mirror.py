@@ -1,0 +1,54 @@
+"""FMA's mirrors on the Hub: several genres for each track, the artist's name, no split and no top genre."""
+
+import datasets
+
+from ...errors import DataError
+from .contract import TRACK_FEATURES, track_row
+
+
+def mirror_genres(tables: dict[str, datasets.Dataset], location: str) -> list[str]:
+    """Return the names of the classes of the column `genres`, in their order."""
+    names = [_class_names(table, location) for table in tables.values()]
+    if any(other != names[0] for other in names):
+        raise DataError(f"FMA ({location}): its splits have different classes in the column 'genres'")
+    return names[0]
+
+
+def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.Dataset:
+    """Return the rows of a mirror as tracks, sorted by their ids."""
+    parts = [
+        table.map(
+            _mirrored,
+            with_indices=True,
+            fn_kwargs={"genres": mirror_genres(tables, location), "part": part},
+            features=TRACK_FEATURES,
+            remove_columns=table.column_names,
+            writer_batch_size=32,
+            desc="FMA: naming tracks",
+        )
+        for part, table in tables.items()
+    ]
+    return datasets.concatenate_datasets(parts).sort("track_id")
+
+
+def _class_names(table: datasets.Dataset, location: str) -> list[str]:
+    names = getattr(getattr(table.features.get("genres"), "feature", None), "names", None)
+    if not names:
+        raise DataError(f"FMA ({location}) has no column 'genres' of named classes: is it a mirror of FMA?")
+    return list(names)
+
+
+def _mirrored(row: dict, index: int, genres: list[str], part: str) -> dict:
+    audio = row["audio"]
+    stem = (audio["path"] or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
+    # Without the number in the file's name the row is all that names a track.
+    track_id = f"{int(stem):06d}" if stem.isdecimal() else f"{part}-{index:06d}"
+    names = [genres[label] for label in row["genres"] or []]
+    return track_row(
+        track_id,
+        next(iter(names), ""),
+        path=audio["path"] if audio["bytes"] is None else None,
+        audio=audio["bytes"],
+        genres=names,
+        artist=row.get("artist") or "",
+    )

@@ -1,0 +1,187 @@
+"""Your own music: a list of files, as CSV or JSON Lines, with their labels."""
+
+import csv
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ...errors import ConfigError, DataError, nearest
+from .contract import DatasetCard, TrackSource, track_row
+from .tables import check_unique, file_table, side_of
+
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+
+
+@dataclass
+class Manifest(TrackSource):
+    """A row for each track: path and label, and where known artist, split and track_id.
+
+    Paths are relative to the list. A track's id is its path as it is written there, unless there is a column for it.
+
+    Attributes:
+        file: A CSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
+        path_column: Column of the paths.
+        label_column: Column of the labels; in JSON a label can be a list, for multi-label models.
+        artist_column: Column of the artists, if there is one.
+        split_column: Column of the sides (train, validation, test), if there is one.
+        id_column: Column of the track ids, if there is one.
+        label_separator: What stands between the labels of a track in a CSV; one label by default.
+    """
+
+    card = DatasetCard(
+        name="manifest",
+        citation="A list of audio files with their labels.",
+        licence="as its owner says",
+    )
+    split_policies = ("official", "grouped", "stratified")
+
+    file: str
+    path_column: str = "path"
+    label_column: str = "label"
+    artist_column: str = "artist"
+    split_column: str = "split"
+    id_column: str = "track_id"
+    label_separator: str = ""
+
+    @property
+    def location(self) -> str:
+        """The list's own name: the path above it is nobody's business."""
+        return Path(self.file).name
+
+    @property
+    def revision(self) -> str | None:
+        """Fingerprint of the list."""
+        path = Path(self.file)
+        return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+    def genres(self) -> list[str]:
+        """Return the labels, sorted."""
+        return sorted({label for row in self._rows() for label in row["genres"]})
+
+    def tracks(self) -> datasets.Dataset:
+        """Return the rows in their order; one whose file is missing is in it as well."""
+        return file_table(self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        root = Path(self.file).resolve().parent
+        numbered = _read(Path(self.file))
+        columns = list(dict.fromkeys(column for _, row in numbered for column in row))
+        self._check_columns(columns)
+        rows, lines, empty = [], {}, []
+        for line, row in numbered:
+            written = _text(row, self.path_column)
+            labels = self._labels(row)
+            if not written or not labels:
+                empty.append((line, self.path_column if not written else self.label_column))
+                continue
+            # Two ways of writing the same path are one file; links are left as they are.
+            path = os.path.normpath(root / (written if Path(written).is_absolute() else written.replace("\\", "/")))
+            lines.setdefault(path, []).append(line)
+            rows.append(
+                track_row(
+                    _text(row, self.id_column) or written,
+                    labels[0],
+                    path=path,
+                    genres=labels,
+                    artist=_text(row, self.artist_column),
+                    split=side_of(_text(row, self.split_column), f"{self.location}, {line}"),
+                )
+            )
+        if empty:
+            raise DataError(
+                f"{self.location}: {len(empty)} row{'s have an' if len(empty) > 1 else ' has an'} empty path or label, "
+                f"the first: {empty[0][0]}, {empty[0][1]!r}; fill it or take the row away"
+            )
+        repeated = {path: where for path, where in lines.items() if len(where) > 1}
+        if repeated:
+            path, where = next(iter(repeated.items()))
+            raise DataError(
+                f"{self.location}: {len(repeated)} file{'s are' if len(repeated) > 1 else ' is'} listed more than once, "
+                f"the first: {Path(path).name!r} ({', '.join(where)}); keep one row of each"
+            )
+        check_unique([row["track_id"] for row in rows], self.location)
+        return rows
+
+    def _check_columns(self, columns: list[str]) -> None:
+        for option in ("path_column", "label_column", "artist_column", "split_column", "id_column"):
+            name = getattr(self, option)
+            needed = option in ("path_column", "label_column")
+            if name not in columns and (needed or name != type(self).__dataclass_fields__[option].default):
+                raise DataError(
+                    f"{self.location} has no column {name!r}{nearest(name, columns)}: add it, or name another with "
+                    f"data_options {{{option}: ...}}"
+                )
+
+    def _labels(self, row: dict[str, Any]) -> list[str]:
+        value = row.get(self.label_column)
+        if isinstance(value, list):
+            labels = [str(label).strip() for label in value if label is not None]
+        else:
+            text = _text(row, self.label_column)
+            labels = [part.strip() for part in (text.split(self.label_separator) if self.label_separator else [text])]
+        return list(dict.fromkeys(label for label in labels if label))
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value).strip()
+
+
+def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a list with the place of each, as `line 3` or `item 2`."""
+    if path.suffix.lower() not in MANIFEST_SUFFIXES:
+        raise ConfigError(f"{path.name} is no list of tracks: it must end in {', '.join(MANIFEST_SUFFIXES)}")
+    try:
+        # A byte order mark, as spreadsheets write it, is no part of the first column's name.
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() in (".csv", ".tsv"):
+            rows = _read_csv(text, "\t" if path.suffix.lower() == ".tsv" else ",", path.name)
+        elif path.suffix.lower() == ".json" and text.lstrip().startswith("["):
+            rows = [(f"item {number}", row) for number, row in enumerate(json.loads(text), 1)]
+        else:
+            lines = enumerate(text.split("\n"), 1)
+            rows = [(f"line {number}", _parse(line, number)) for number, line in lines if line.strip()]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path.name} cannot be read ({error})") from error
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{path.name}, {place} is no object with the fields of a track")
+    if not rows:
+        raise DataError(f"{path.name} has no rows")
+    return rows
+
+
+def _parse(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+
+
+def _read_csv(text: str, delimiter: str, name: str) -> list[tuple[str, dict[str, Any]]]:
+    # Lines are kept as csv wants them: a quoted field may hold line breaks.
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    header = [column.strip() for column in next(reader, [])]
+    if len(set(header)) != len(header):
+        raise DataError(f"{name}: two columns have the same name in its header")
+    rows = []
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(header):
+            raise DataError(
+                f"{name}, line {reader.line_num} has {len(values)} fields and the header {len(header)}: put text with a "
+                "comma in quotes"
+            )
+        rows.append((f"line {reader.line_num}", dict(zip(header, values, strict=True))))
+    return rows

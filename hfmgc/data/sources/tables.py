@@ -1,0 +1,69 @@
+"""Tables of tracks from files on disk."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ...errors import DataError
+from .contract import TRACK_FEATURES, track_row
+
+
+# What the many writers of lists call the three sides.
+SIDE_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "": "",
+}
+
+
+def side_of(name: str, where: str) -> str:
+    """Return `train`, `validation`, `test` or "" for what a list calls a side, refusing any other name."""
+    side = SIDE_NAMES.get(name.strip().lower())
+    if side is None:
+        raise DataError(f"{where}: {name!r} is no side of a split; write train, validation or test")
+    return side
+
+
+def check_unique(track_ids: Sequence[str], where: str) -> None:
+    """Refuse a track id that occurs twice: it could come to lie on two sides of a split."""
+    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
+    if repeated:
+        more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
+        raise DataError(
+            f"{where}: track id {repeated[0]!r}{more} occurs more than once: give each track one of its own"
+        )
+
+
+def file_table(rows: list[dict[str, Any]]) -> datasets.Dataset:
+    """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files."""
+    # Size and time of change are part of what datasets fingerprints: a file that was replaced is decoded anew.
+    states = []
+    for row in rows:
+        path = Path(row["audio"]["path"])
+        status = path.stat() if path.exists() else None
+        states.append((status.st_size, status.st_mtime_ns) if status else None)
+    return datasets.Dataset.from_generator(
+        _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
+    )
+
+
+def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
+    del states
+    for row in rows:
+        yield track_row(
+            row["track_id"],
+            row["genre"],
+            path=row["audio"]["path"],
+            genres=row["genres"],
+            artist=row["artist"],
+            split=row["split"],
+        )

@@ -1,0 +1,219 @@
+"""Archives are unpacked completely or not at all, and nothing of them lands outside of their folder."""
+
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from stand_ins import write_tar, write_zip
+
+from hfmgc.data import archives
+from hfmgc.data.archives import MARKER, unpack, unpacked, verify_checksum
+from hfmgc.errors import DataError, SaveError
+
+
+FILES = {"genres/blues/a.wav": b"a" * 3000, "genres/演歌/naïve - ü.wav": b"b" * 2000, "genres/rock/c.wav": b"c" * 10}
+
+
+def write(kind: str, path: Path, files: dict[str, bytes]) -> Path:
+    return (write_tar if kind == "tar.gz" else write_zip)(path / f"music.{kind}", files)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != MARKER
+    }
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert not folder.exists()
+    assert not folder.with_name(folder.name + ".partial").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_becomes_a_folder_once(tmp_path, kind):
+    archive = write(kind, tmp_path, FILES)
+    folder = unpack(archive, tmp_path / "out")
+    assert contents(folder) == FILES
+    before = (folder / "genres/blues/a.wav").stat().st_mtime_ns
+    archive.write_bytes(b"no archive any more, and not looked at either")
+    assert unpack(archive, tmp_path / "out") == folder
+    assert (folder / "genres/blues/a.wav").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("/evil", "an absolute path"), ("../evil", r"a path with \.\."), ("..\\evil", r"a path with \.\."),
+     ("C:\\evil", "an absolute path")],
+)  # fmt: skip
+def test_members_that_lead_outside_are_refused_by_name(tmp_path, kind, name, said):
+    archive = write(kind, tmp_path, {**FILES, name: b"evil"})
+    with pytest.raises(DataError, match=rf"music\.{kind}: member '.*evil' is {said}"):
+        unpack(archive, tmp_path / "deep" / "out")
+    assert_nothing_left(tmp_path / "deep" / "out")
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(tarfile.SYMTYPE, "a link"), (tarfile.LNKTYPE, "a link"), (tarfile.CHRTYPE, "a device"), (tarfile.FIFOTYPE, "a device")],
+)  # fmt: skip
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind, said):
+    member = tarfile.TarInfo("genres/way_out")
+    member.type, member.linkname = kind, "../../.."
+    archive = write_tar(tmp_path / "music.tar.gz", FILES, [member])
+    with pytest.raises(DataError, match=rf"member 'genres/way_out' is {said}"):
+        unpack(archive, tmp_path / "out")
+    assert_nothing_left(tmp_path / "out")
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+    with zipfile.ZipFile(archive, "a") as file:
+        member = zipfile.ZipInfo("genres/way_out")
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(member, "/etc")
+    with pytest.raises(DataError, match="member 'genres/way_out' is a link"):
+        unpack(archive, tmp_path / "out")
+    assert_nothing_left(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_a_truncated_archive_leaves_nothing(tmp_path, kind, share):
+    files = {f"genres/{i}.wav": hashlib.sha256(bytes([i])).digest() * 64 for i in range(8)}
+    archive = write(kind, tmp_path, files)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"music\..* (is truncated or damaged|has no files)"):
+        unpack(archive, tmp_path / "out")
+    assert_nothing_left(tmp_path / "out")
+
+
+def test_a_tar_cut_between_two_members_is_no_whole_one(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("a.wav", "b.wav"):
+            member = tarfile.TarInfo(name)
+            member.size = 512
+            tar.addfile(member, io.BytesIO(b"x" * 512))
+    squeeze = zlib.compressobj(wbits=31)
+    # Everything of the first member comes out; gzip's end is what is missing.
+    (tmp_path / "music.tar.gz").write_bytes(
+        squeeze.compress(buffer.getvalue()[:1024]) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    )
+    with pytest.raises(DataError, match="truncated or damaged"):
+        unpack(tmp_path / "music.tar.gz", tmp_path / "out")
+    assert_nothing_left(tmp_path / "out")
+
+
+def test_a_damaged_member_of_a_zip_is_found(tmp_path):
+    archive = tmp_path / "music.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        file.writestr("a.wav", b"abcdefgh" * 100)
+    content = bytearray(archive.read_bytes())
+    content[200] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="truncated or damaged"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_interrupted_unpacking_is_not_trusted_and_goes_on(tmp_path, kind, monkeypatch):
+    archive = write(kind, tmp_path, FILES)
+    write_whole, written = archives._write_whole, []
+
+    def interrupted(content, target, size):
+        if len(written) == 1:
+            target.with_name(target.name + ".part").write_bytes(b"half")
+            raise KeyboardInterrupt
+        written.append(target.name)
+        write_whole(content, target, size)
+
+    monkeypatch.setattr(archives, "_write_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    first = next((tmp_path / "out.partial").rglob(written[0]))
+    os.utime(first, ns=(1, 1))
+    monkeypatch.setattr(archives, "_write_whole", write_whole)
+    folder = unpack(archive, tmp_path / "out")
+    assert {name: content for name, content in contents(folder).items() if not name.endswith(".part")} == FILES
+    assert not list(folder.rglob("*.part"))
+    assert next(folder.rglob(written[0])).stat().st_mtime_ns == 1, "what was whole is not written again"
+
+
+def test_a_folder_that_lost_a_file_is_unpacked_anew(tmp_path):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+    folder = unpack(archive, tmp_path / "out")
+    (folder / "genres/rock/c.wav").unlink()
+    (folder / "genres/blues/a.wav").write_bytes(b"short")
+    assert contents(unpack(archive, tmp_path / "out")) == FILES
+    (folder / MARKER).write_text("{broken")
+    assert contents(unpack(archive, tmp_path / "out")) == FILES
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="was not unpacked by hfmgc"):
+        unpack(write_zip(tmp_path / "music.zip", FILES), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"mine.txt": b"mine"}
+
+
+def test_a_replaced_archive_gets_a_folder_of_its_own(tmp_path):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+    first = unpacked(archive)
+    assert unpacked(archive) == first
+    write_zip(archive, {"other.wav": b"other"})
+    assert contents(unpacked(archive)) == {"other.wav": b"other"}
+
+
+def test_a_full_disk_is_named_and_what_is_there_is_kept(tmp_path, monkeypatch):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "_write_whole", full)
+    with pytest.raises(SaveError, match="disk is full"):
+        unpack(archive, tmp_path / "out")
+    monkeypatch.undo()
+    assert contents(unpack(archive, tmp_path / "out")) == FILES
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+def test_a_checksum_is_compared_and_both_are_named(tmp_path, algorithm):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+    found = hashlib.new(algorithm, archive.read_bytes()).hexdigest()
+    verify_checksum(archive, f"{algorithm}:{found}")
+    verify_checksum(archive, f"{algorithm}:{found[:8].upper()}")
+    wrong = "0" * len(found)
+    with pytest.raises(DataError, match=rf"music\.zip has {algorithm} {found}, not the expected {wrong}"):
+        unpack(archive, tmp_path / "out", checksum=f"{algorithm}:{wrong}")
+    assert_nothing_left(tmp_path / "out")
+    for vague in ("md5:" + "0" * 32, f"{algorithm}:0000", f"{algorithm}:{'x' * 40}", found):
+        with pytest.raises(DataError, match="write sha256: or sha1:"):
+            verify_checksum(archive, vague)
+
+
+def test_what_is_no_archive_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.zip: no such archive"):
+        unpack(tmp_path / "gone.zip", tmp_path / "out")
+    (tmp_path / "music.rar").write_bytes(b"Rar!")
+    with pytest.raises(DataError, match=r"music\.rar is no archive that can be unpacked: it must end in \.tar\.gz"):
+        unpack(tmp_path / "music.rar", tmp_path / "out")
+    with pytest.raises(DataError, match="has no files in it"):
+        unpack(write_zip(tmp_path / "empty.zip", {}), tmp_path / "out")
+
+
+def test_the_marker_says_what_has_to_be_there(tmp_path):
+    folder = unpack(write_zip(tmp_path / "music.zip", FILES), tmp_path / "out")
+    assert json.loads((folder / MARKER).read_text()) == {"archive": "music.zip", "files": 3, "bytes": 5010}
