@@ -39,7 +39,8 @@ class SkippedTrack:
 class Corpus:
     """Decoded tracks of a source.
 
-    `tracks` has the columns track_id, genre, artist and waveform (float32 [samples] at `sampling_rate`, memory-mapped).
+    `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`,
+    memory-mapped) or, where features were kept from before, features as they were stored.
     """
 
     source: TrackSource
@@ -89,6 +90,9 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
         DataError: If no track can be used.
     """
     tracks = source.tracks()
+    if "features" in tracks.column_names:
+        tracks = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
+        return Corpus(source=source, tracks=tracks, genres=source.genres(), skipped=[], sampling_rate=sampling_rate)
     decoded = tracks.map(
         decode_track,
         fn_kwargs={"sampling_rate": sampling_rate},

@@ -1,18 +1,30 @@
-"""Features of whole tracks, extracted once and cached."""
+"""From a track of a corpus to the features of its windows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import datasets
-from transformers import FeatureExtractionMixin
+import numpy as np
 
+from ..errors import ConfigError, DataError
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from .augmentation.report import source_samples_needed
 from .corpus import WRITER_BATCH_SIZE
 
 
+Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+
+# What a track is made of: one of the two.
+CONTENT_COLUMNS = ("waveform", "features")
+
+
 def extract_windows(
-    tracks: datasets.Dataset, extractor: FeatureExtractionMixin, *, num_proc: int | None = None
+    tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
     """Extract the windows of each track, as evaluation and use hear them.
 
     Args:
-        tracks: Decoded tracks (`Corpus.tracks`), at the extractor's rate.
+        tracks: Tracks of a `Corpus`, decoded at the extractor's rate, or with features as they were stored.
         extractor: A feature extractor of ours.
         num_proc: Processes that extract.
 
@@ -20,7 +32,7 @@ def extract_windows(
         A table of track_id, genre, artist and input_values (float32 [windows, frames, bins]), cached by the fingerprint
         of the tracks and of the extractor.
     """
-    kept = {name: tracks.features[name] for name in tracks.features if name != "waveform"}
+    kept = {name: tracks.features[name] for name in tracks.features if name not in CONTENT_COLUMNS}
     features = datasets.Features(
         {**kept, "input_values": datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))}
     )
@@ -28,7 +40,7 @@ def extract_windows(
         _extract_track,
         fn_kwargs={"extractor": extractor},
         features=features,
-        remove_columns=["waveform"],
+        remove_columns=[name for name in CONTENT_COLUMNS if name in tracks.column_names],
         num_proc=num_proc if num_proc and num_proc > 1 else None,
         writer_batch_size=WRITER_BATCH_SIZE,
         desc="extracting features",
@@ -36,6 +48,60 @@ def extract_windows(
     return extracted.with_format("numpy", columns=["input_values"], output_all_columns=True)
 
 
-def _extract_track(track: dict, extractor: FeatureExtractionMixin) -> dict:
-    batch = extractor(track["waveform"], sampling_rate=extractor.sampling_rate)
-    return {"input_values": batch["input_values"][0]}
+def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return all windows of a track of a `Corpus`, as evaluation hears it, float32 [windows, frames, bins]."""
+    if "features" not in track:
+        return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0]
+    stored = np.asarray(track["features"])
+    if stored.ndim == 3:
+        return _slices(track, stored, extractor)
+    return extractor.cut_features(_spectrogram(track, stored, extractor))
+
+
+def training_window(
+    track: Mapping[str, Any],
+    extractor: WindowedFeatureExtractor,
+    generator: np.random.Generator,
+    augmentation: Augmentation | None = None,
+) -> np.ndarray:
+    """Return one random window of a track of a `Corpus`, float32 [frames, bins], augmented where it is a waveform."""
+    if "features" in track:
+        stored = np.asarray(track["features"])
+        if stored.ndim == 3:
+            slices = _slices(track, stored, extractor)
+            return slices[int(generator.integers(len(slices)))]
+        return extractor.random_feature_window(_spectrogram(track, stored, extractor), generator)
+    waveform = track["waveform"]
+    if augmentation is not None:
+        # Only as much of the track as the fastest tempo can use up: augmenting all of it would be thrown away.
+        needed = source_samples_needed(extractor.window_samples)
+        start = int(generator.integers(0, max(0, len(waveform) - needed) + 1))
+        waveform = augmentation(waveform[start : start + needed], extractor.sampling_rate, generator)
+    return extractor.training_window(waveform, generator)
+
+
+def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return stored slices [slices, frames, bins] if the front end makes such windows."""
+    if stored.shape[1:] != extractor.window_shape:
+        raise DataError(
+            f"{track['track_id']}: stored slices of {stored.shape[1]} frames and {stored.shape[2]} bins, the front end "
+            f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end they were made with"
+        )
+    return stored.astype(np.float32, copy=False)
+
+
+def _spectrogram(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return a stored spectrogram of a whole track as the extractor's own features [frames, bins]."""
+    if not hasattr(extractor, "as_features"):
+        raise ConfigError(
+            f"{type(extractor).__name__} makes its windows from audio; for spectrograms of whole tracks kept from "
+            "before use the front end they were made with, such as front_end: {preset: gtzan_decimated}"
+        )
+    try:
+        return extractor.as_features(stored)
+    except ValueError as error:
+        raise DataError(f"{track['track_id']}: the stored spectrogram does not fit the front end ({error})") from error
+
+
+def _extract_track(track: dict, extractor: WindowedFeatureExtractor) -> dict:
+    return {"input_values": track_windows(track, extractor)}

@@ -1,19 +1,15 @@
 """What training sees: one window of a track at a time, drawn from (seed, epoch, track)."""
 
-from collections.abc import Callable
-
 import datasets
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..data.augmentation.report import FreshAugmentation, offline_variants, source_samples_needed
+from ..data.augmentation.report import FreshAugmentation, offline_variants
 from ..data.corpus import WRITER_BATCH_SIZE
+from ..data.features import Augmentation, training_window
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
-
-
-Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 class TrainingExamples(torch.utils.data.Dataset):
@@ -55,12 +51,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         row, draw = divmod(index, self.windows_per_track)
         track = self.tracks[row]
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
-        waveform = track["waveform"]
-        if self.augmentation is not None:
-            # Only as much of the track as the fastest tempo can use up: augmenting all of it would be thrown away.
-            waveform = _random_segment(waveform, source_samples_needed(self.extractor.window_samples), generator)
-            waveform = self.augmentation(waveform, self.extractor.sampling_rate, generator)
-        window = self.extractor.training_window(waveform, generator)
+        window = training_window(track, self.extractor, generator, self.augmentation)
         return {"input_values": window, "genre": track["genre"]}
 
 
@@ -107,8 +98,3 @@ def _track_variants(batch: dict, sampling_rate: int, seed: int) -> dict:
     )
     repeated = {name: [values[0]] * len(waveforms) for name, values in batch.items() if name != "waveform"}
     return {**repeated, "waveform": list(waveforms.values()), "variant": list(waveforms)}
-
-
-def _random_segment(waveform: np.ndarray, samples: int, generator: np.random.Generator) -> np.ndarray:
-    start = int(generator.integers(0, max(0, len(waveform) - samples) + 1))
-    return waveform[start : start + samples]

@@ -1,0 +1,228 @@
+"""`hfmgc check`: decode everything, and say what is broken, too short, silent, clipped, at another rate, or there twice.
+
+The report lies in the cache of datasets under the fingerprint of the table of tracks; loading the same tracks honours it:
+what it sets aside is skipped, counted and named. A table that has changed since has another fingerprint.
+"""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import soundfile
+
+from ..errors import AudioError
+from .audio import load_audio
+from .fingerprints import find_matches, fingerprint
+from .sources.contract import TrackSource
+
+
+# Fingerprints and signal measures do not need more, and all tracks are compared at one rate.
+CHECK_RATE = 16000
+SHORTEST_SECONDS = 1.0
+# Runs of samples at full scale: a limiter leaves single ones, an overdriven recording many in a row.
+CLIPPED_SHARE = 0.005
+
+CHECKED_FEATURES = datasets.Features(
+    {
+        "track_id": datasets.Value("string"),
+        "genre": datasets.Value("string"),
+        "problem": datasets.Value("string"),
+        "seconds": datasets.Value("float64"),
+        "rate": datasets.Value("int64"),
+        "channels": datasets.Value("int64"),
+        "clipped": datasets.Value("float64"),
+        "digest": datasets.Value("string"),
+        "fingerprint": datasets.List(datasets.Value("uint32")),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed. `set_aside`: loading leaves the track out."""
+
+    track_id: str
+    kind: str
+    detail: str
+    set_aside: bool
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `hfmgc check` found in a source."""
+
+    data: dict[str, Any]
+    tracks: int
+    usable: int
+    genres: dict[str, int]
+    empty_genres: list[str]
+    total_seconds: float
+    rates: dict[str, int]
+    findings: list[Finding] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {**vars(self), "findings": [vars(finding) for finding in self.findings]}
+
+    def to_text(self) -> str:
+        """Return the report to read."""
+        kinds = Counter(finding.kind for finding in self.findings)
+        rates = ", ".join(f"{count} at {rate} Hz" for rate, count in self.rates.items())
+        lines = [
+            f"{self.data['name']} ({self.data['location']}): {self.tracks} tracks, {self.usable} usable, "
+            f"{self.total_seconds / 3600:.2f} hours; {rates or 'none decoded'}",
+            *(f"  {genre:<24}{count:>8} usable" for genre, count in self.genres.items()),
+            *(f"  {genre:<24}{'no tracks':>8}" for genre in self.empty_genres),
+            "nothing to report" if not kinds else ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
+        ]
+        for kind in kinds:
+            found = [finding for finding in self.findings if finding.kind == kind]
+            aside = "set aside when loading" if found[0].set_aside else "kept"
+            lines += [f"{kind} ({aside}):", *(f"  {finding.track_id}: {finding.detail}" for finding in found[:50])]
+            if len(found) > 50:
+                lines.append(f"  and {len(found) - 50} more, all in the JSON report")
+        return "\n".join(lines)
+
+
+def check_source(
+    source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
+) -> CheckReport:
+    """Decode all tracks of a source, with progress and in parallel, and keep the report for loading.
+
+    Of tracks that are the same recording the first (by id) is kept. Clipping and unusual rates are reported, and the
+    tracks kept.
+    """
+    tracks = source.tracks()
+    if "features" in tracks.column_names:
+        return _feature_report(source, tracks)
+    checked = tracks.map(
+        _check_track,
+        features=CHECKED_FEATURES,
+        remove_columns=[name for name in tracks.column_names if name not in CHECKED_FEATURES],
+        num_proc=num_proc if num_proc and num_proc > 1 else None,
+        desc="checking",
+    )
+    table = checked.remove_columns("fingerprint").to_list()
+    findings = [Finding(row["track_id"], "unusable", row["problem"], True) for row in table if row["problem"]]
+    sound = [index for index, row in enumerate(table) if not row["problem"]]
+    rates = Counter(table[index]["rate"] for index in sound)
+    usual = rates.most_common(1)[0][0] if rates else 0
+    for index in sound:
+        row = table[index]
+        if row["seconds"] < shortest_seconds:
+            findings.append(Finding(row["track_id"], "too short", f"{row['seconds']:.2f} s", True))
+        if row["clipped"] > CLIPPED_SHARE:
+            findings.append(Finding(row["track_id"], "clipped", f"{row['clipped']:.1%} of samples", False))
+        if row["rate"] != usual:
+            findings.append(Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False))
+    findings += _duplicates(checked, table, sound)
+    aside = {finding.track_id for finding in findings if finding.set_aside}
+    usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
+    counts = Counter(row["genre"] for row in usable)
+    known = source.genres()
+    report = CheckReport(
+        data=source.describe(),
+        tracks=len(table),
+        usable=len(usable),
+        genres={genre: counts[genre] for genre in [*known, *sorted(set(counts) - set(known))] if counts[genre]},
+        empty_genres=[genre for genre in known if not counts[genre]],
+        total_seconds=sum(row["seconds"] for row in usable),
+        rates={str(rate): count for rate, count in rates.most_common()},
+        findings=findings,
+    )
+    path = _report_path(tracks)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
+    return report
+
+
+def set_aside_by_check(tracks: datasets.Dataset) -> dict[str, str]:
+    """Return track id -> reason of what an earlier check of exactly these tracks sets aside; empty without a check."""
+    path = _report_path(tracks)
+    if not path.is_file():
+        return {}
+    findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    return {
+        finding["track_id"]: f"{finding['kind']}, by hfmgc check: {finding['detail']}"
+        for finding in findings
+        if finding["set_aside"]
+    }
+
+
+def _report_path(tracks: datasets.Dataset) -> Path:
+    key = hashlib.sha256(tracks._fingerprint.encode()).hexdigest()[:16]
+    return Path(datasets.config.HF_DATASETS_CACHE) / f"hfmgc-check-{key}.json"
+
+
+def _check_track(track: dict[str, Any]) -> dict[str, Any]:
+    audio = track["audio"]
+    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "digest": "", "fingerprint": []}
+    row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0}
+    try:
+        waveform = load_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
+        with soundfile.SoundFile(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]) as file:
+            row |= {"rate": file.samplerate, "channels": file.channels, "seconds": file.frames / file.samplerate}
+        # Resampling overshoots where the original is cut off, so the peaks still show it.
+        full_scale = np.abs(waveform) >= 0.999
+        row["clipped"] = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
+        row["digest"] = hashlib.sha256(waveform.tobytes()).hexdigest()
+        row["fingerprint"] = fingerprint(waveform, CHECK_RATE)
+    except AudioError as error:
+        row["problem"] = error.reason
+    return row
+
+
+def _duplicates(checked: datasets.Dataset, table: list[dict[str, Any]], sound: list[int]) -> list[Finding]:
+    """Return one finding for each track that is the same recording as one with a smaller id."""
+    order = sorted(sound, key=lambda index: table[index]["track_id"])
+    prints = [np.asarray(checked[index]["fingerprint"], dtype=np.uint32) for index in order]
+    findings = []
+    first_of: dict[str, str] = {}
+    for index in order:
+        row = table[index]
+        original = first_of.setdefault(row["digest"], row["track_id"])
+        if original != row["track_id"]:
+            findings.append(Finding(row["track_id"], "duplicate", f"the same samples as {original}", True))
+    exact = {finding.track_id for finding in findings}
+    for match in find_matches(prints):
+        first, second = table[order[match.first]]["track_id"], table[order[match.second]]["track_id"]
+        if second not in exact:
+            exact.add(second)
+            detail = f"the same recording as {first} for {match.shared_seconds:.1f} s ({match.bit_errors:.0%} of bits differ)"
+            findings.append(Finding(second, "duplicate", detail, True))
+    return findings
+
+
+def _feature_report(source: TrackSource, tracks: datasets.Dataset) -> CheckReport:
+    """Return the report of features kept from before: counts, repeated ids, and repeated content."""
+    findings, first_of, seen = [], {}, set()
+    for row in tracks.with_format("numpy", columns=["features"], output_all_columns=True):
+        track_id, values = row["track_id"], np.asarray(row["features"])
+        if track_id in seen:
+            findings.append(Finding(track_id, "repeated id", "occurs more than once", False))
+        seen.add(track_id)
+        if values.size == 0 or not np.isfinite(values.astype(np.float64)).all():
+            findings.append(Finding(track_id, "unusable", "empty, NaN or infinite features", True))
+        original = first_of.setdefault(hashlib.sha256(values.tobytes()).hexdigest(), track_id)
+        if original != track_id:
+            findings.append(Finding(track_id, "duplicate", f"the same features as {original}", True))
+    aside = {finding.track_id for finding in findings if finding.set_aside}
+    counts = Counter(
+        genre for track_id, genre in zip(tracks["track_id"], tracks["genre"], strict=True) if track_id not in aside
+    )
+    return CheckReport(
+        data=source.describe(),
+        tracks=len(tracks),
+        usable=sum(counts.values()),
+        genres={genre: counts[genre] for genre in source.genres() if counts[genre]},
+        empty_genres=[genre for genre in source.genres() if not counts[genre]],
+        total_seconds=0.0,
+        rates={},
+        findings=findings,
+    )
