@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     try:
-        print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text, flush=True)
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

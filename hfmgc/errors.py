@@ -26,6 +26,10 @@ class AudioError(HfmgcError):
         self.name = name
         self.reason = reason
 
+    def __reduce__(self) -> tuple:
+        """Pickle with both arguments: the error crosses from a worker to its parent."""
+        return type(self), (self.name, self.reason)
+
 
 class DataError(HfmgcError):
     """A corpus that cannot be used as it is: missing, empty, too small for the split, with unexpected labels."""
@@ -55,19 +59,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def saving_to(folder: str | Path) -> Iterator[None]:
-    """Turn the many faces of a full disk into one SaveError that names the folder."""
+def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[None]:
+    """Turn the many faces of a full disk, and every other failure to write, into one SaveError that names the folder."""
     try:
         yield
+    except HfmgcError:
+        raise
     except Exception as error:
-        text = str(error)
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
         # safetensors and torch report the operating system's error within exceptions of their own.
         full = getattr(error, "errno", None) in _FULL_DISK or any(
-            sign in text for sign in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
+            sign in str(error)
+            for sign in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
         )
-        if not full:
-            raise
-        raise SaveError(
-            f"{folder}: the disk is full or a quota is reached ({text.splitlines()[0]}): free some space, then go on "
-            "with --resume_from_checkpoint last"
-        ) from error
+        if full:
+            raise SaveError(
+                f"{folder}: the disk is full or a quota is reached ({text}): free some space, {way_out}"
+            ) from error
+        if isinstance(error, OSError):
+            raise SaveError(f"{folder}: cannot be written ({text}): choose another place, {way_out}") from error
+        raise

@@ -91,13 +91,15 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if name not in self.pending_tables:
             return None
         table, role = self.pending_tables.pop(name)
-        spec = importlib.util.find_spec(name)  # from the other finders: this one no longer answers for the name
+        spec = importlib.util.find_spec(name)  # from the other finders: this one does not answer for the name now
+        self.pending_tables[name] = table, role  # finding is not importing: somebody may only have looked
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def execute_and_add(module: ModuleType) -> None:
             execute(module)
+            self.pending_tables.pop(name, None)
             names = getattr(module, table)
             names.update({model_type: item.class_name(role) for model_type, item in ARCHITECTURES.items()})
 

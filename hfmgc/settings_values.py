@@ -59,6 +59,8 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
     elif value is not None:
         if isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
             return value
+        if list in kinds and isinstance(value, str):
+            return [value]  # one of them, without brackets
         if float in kinds and isinstance(value, int):
             return float(value)
         if str in kinds and isinstance(value, (int, float)):

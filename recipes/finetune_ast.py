@@ -40,7 +40,7 @@ def main() -> None:
     record = RunRecord.from_settings(groups, run)
 
     # Run folder: a new one, or the last checkpoint of an earlier one
-    checkpoint = begin_run(run, record)
+    checkpoint = begin_run(run, record, data_arguments.data)
 
     # Data
     extractor = build_feature_extractor(model_arguments)
@@ -56,7 +56,7 @@ def main() -> None:
     trainer = build_trainer(model, run, data.corpus.genres, train=data.train, validation=data.validation)
 
     # Train
-    training = stages.train(trainer, checkpoint, record)
+    training = stages.train(trainer, checkpoint, record, data)
 
     # Evaluate
     report = stages.evaluate(trainer, data, run)

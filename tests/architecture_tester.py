@@ -259,7 +259,7 @@ class ArchitectureTester:
         assert saved == before
 
     def test_unknown_voting_and_smoothing_are_refused(self):
-        with pytest.raises(ValueError, match="voting must be 'mean' or 'majority', not 'median'"):
+        with pytest.raises(ValueError, match="voting must be one of mean, majority, not 'median'"):
             self.config(voting="median")
         with pytest.raises(ValueError, match="label_smoothing"):
             self.config(label_smoothing=1.0)

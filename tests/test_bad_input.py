@@ -50,9 +50,9 @@ def test_corpus_without_a_usable_file(tmp_path):
 
 
 def test_unknown_field_names_the_nearest(tmp_path):
-    assert "did you mean 'learning_rate'" in _run(tmp_path, tmp_path, "--lerning_rate", "1")
-    assert "did you mean 'max_windows'" in _run(tmp_path, tmp_path, "--front_end.max_window", "1")
-    assert "did you mean 'head_hidden_size'" in _run(tmp_path, tmp_path, "--model.head_hiden_size", "1")
+    assert "did you mean 'learning_rate'" in _run(tmp_path, "synthetic", "--lerning_rate", "1")
+    assert "did you mean 'max_windows'" in _run(tmp_path, "synthetic", "--front_end.max_window", "1")
+    assert "did you mean 'head_hidden_size'" in _run(tmp_path, "synthetic", "--model.head_hiden_size", "1")
 
 
 def test_impossible_values_name_their_field(tmp_path):
@@ -89,6 +89,9 @@ def test_backbone_that_cannot_be_fetched(tmp_path):
 
 def test_recipe_without_arguments_says_what_to_do_without_the_hub():
     line = _fails(finetune_here("--use_cpu"))
+    assert "MIT/ast-finetuned-audioset-10-10-0.4593" in line
+    assert "recipes/configs/folder.yaml" in line
+    line = _fails(finetune_here("--use_cpu", "--pretrained_backbone", "null", "--adapter", "none"))
     assert "GTZAN" in line
     assert "--data" in line
 
@@ -132,3 +135,69 @@ def test_damaged_and_foreign_checkpoints(tmp_path, tiny_checkpoint, capsys):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     assert "'bert'" in line(checkpoint)
+
+
+def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("my own notes")
+    assert "no run's (README.md)" in _run(tmp_path, music, "--output_dir", mine)
+    assert (mine / "README.md").read_text() == "my own notes"
+    assert "lies in the data folder" in _run(tmp_path, music, "--output_dir", music / "blues" / "run")
+    (tmp_path / "file").write_text("")
+    assert "is a file" in _run(tmp_path, music, "--output_dir", tmp_path / "file")
+    assert "cannot be written" in _run(tmp_path, music, "--output_dir", tmp_path / "file" / "run")
+
+
+def test_folder_in_use_by_another_run(tmp_path):
+    from filelock import FileLock
+
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".hfmgc.lock"):
+        assert "in use by another run" in _run(tmp_path, music)
+
+
+def test_settings_that_would_train_nothing_or_end_in_a_traceback(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    for field, value in (
+        ("num_train_epochs", 0),
+        ("per_device_train_batch_size", 0),
+        ("learning_rate", -1),
+        ("seed", -1),
+        ("metric_for_best_model", "acc"),
+        ("dataloader_persistent_workers", True),
+        ("adapter_targets", []),
+        ("preprocessing_num_proc", -3),
+    ):
+        assert field in _run(tmp_path, music, **{field: value})
+    assert "hub_model_id" in _run(tmp_path, music, "--push_to_hub")
+    assert "'max_length' takes int" in _run(tmp_path, music, "--front_end.max_length", "many")
+    assert "patch" in _run(tmp_path, music, "--front_end.max_length", "8")
+
+
+def test_training_that_diverges_is_no_result(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    line = _run(tmp_path, music, "--learning_rate", "1e30", "--max_grad_norm", "0")
+    assert "diverged" in line
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_genre_of_broken_files_and_a_single_genre(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    (music / "rock").mkdir()
+    for number in range(3):
+        (music / "rock" / f"{number}.wav").write_bytes(b"no audio")
+    assert "'rock'" in _run(tmp_path, music)
+    alone = write_music(tmp_path / "alone", ("blues",), tracks=4, seconds=0.5)
+    assert "one genre only" in _run(tmp_path, alone)
+
+
+def test_data_that_changed_since_the_run_began(tmp_path):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=4, seconds=0.5)
+    config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out"))
+    assert finetune_here(config).returncode == 0
+    (music / "blues" / "blues.000.wav").rename(music / "blues" / "new.wav")
+    line = _fails(finetune_here(config, "--resume_from_checkpoint", "last"))
+    assert "the split is another than when the run" in line

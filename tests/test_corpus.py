@@ -212,7 +212,7 @@ def test_windows_are_extracted_once_and_equal_the_extractors(music_folder):
     soundfile.write(folder / "blues" / "long.wav", tone(9, seconds=2), RATE)
     tracks, extractor = decode(folder).tracks, HfmgcASTFeatureExtractor(max_length=64)
     windows = extract_windows(tracks, extractor)
-    assert windows.column_names == ["track_id", "genre", "artist", "input_values"]
+    assert windows.column_names == ["track_id", "genre", "genres", "artist", "split", "input_values"]
     for row, track in zip(windows, tracks, strict=True):
         expected = extractor(track["waveform"], sampling_rate=RATE, return_tensors="np")["input_values"][0]
         np.testing.assert_array_equal(row["input_values"], expected)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,18 @@ def test_evaluate_on_all_tracks_says_how_many_were_trained_on(finished, music):
     assert "6 of these tracks were trained on" in report["notes"][0]
 
 
+def test_evaluate_never_falls_back_to_training_tracks_when_files_are_missing_or_new(finished, music, tmp_path):
+    folder, _ = finished
+    copy = tmp_path / "music"
+    shutil.copytree(music, copy)
+    gone = SplitManifest.load(folder / "split.json").sides["test"][0]
+    shutil.move(copy / gone, copy / "pop" / "unheard.wav")
+    report = evaluate_checkpoint(str(folder), str(copy))
+    assert (report.side, report.tracks) == ("test", 2)
+    assert "1 of the 3 tracks of that side are missing" in report.notes[1]
+    assert "1 tracks that are not in the split are left out" in report.notes[2]
+
+
 def test_evaluate_refuses_genres_that_the_checkpoint_does_not_know(finished, tmp_path):
     folder, _ = finished
     other = write_music(tmp_path / "other", ("blues", "polka"), tracks=1, seconds=1.0)
@@ -265,6 +278,8 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
         eval_steps=4,
         save_steps=4,
         save_total_limit=None,
+        load_best_model_at_end=False,  # the best checkpoint could be from before the kill
+        dataloader_num_workers=1,
     )
     settings["model"]["backbone_config"]["hidden_dropout_prob"] = 0.1
     config = write_config(tmp_path / "run.yaml", settings)

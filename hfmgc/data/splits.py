@@ -67,6 +67,7 @@ def split_corpus(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
     numbers = parse_ratios(ratios)
+    _check_genres(tracks, source)
     sides = POLICIES[policy](SplitRequest(tracks, source, numbers, seed, fold))
     for side in SIDES[:2]:
         if not sides[side]:
@@ -192,6 +193,19 @@ def grouped_split(
         sides[side] = sorted(rows[row][0] for part in parts[start : start + count] for row in part)
         start += count
     return sides
+
+
+def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
+    """Refuse a label that nothing would be trained on, and a choice of one."""
+    counts = Counter(tracks["genre"])
+    for genre in source.genres():
+        if not counts[genre]:
+            raise SplitError(
+                f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
+                "says what is wrong with those that it has), or leave it out"
+            )
+    if len(counts) < 2:
+        raise SplitError(f"{source.card.name} ({source.location}) has one genre only: there is nothing to tell apart")
 
 
 def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: Path) -> SplitManifest:

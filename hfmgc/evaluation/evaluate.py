@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
+from transformers.utils import cached_file
 
 from ..data.collation import TrackCollator
 from ..data.corpus import Corpus, decode_corpus
@@ -33,8 +34,8 @@ def evaluate_checkpoint(
         checkpoint: Folder of a finished run, or a repository on the Hub.
         data: What training takes: a folder of genres or a dataset's name.
         data_options: Options of the dataset.
-        side: A side of the checkpoint's own split, `all`, or `auto`: the split's evaluation side where `data` are those
-            that the checkpoint was trained on (all of the split's tracks are among them), else all tracks.
+        side: A side of the checkpoint's own split, `all`, or `auto`: the split's evaluation side where tracks of `data`
+            are in the checkpoint's split, else all tracks.
         revision: Commit of the repository.
         batch_size: Tracks at a time.
         num_proc: Processes that decode and extract.
@@ -54,7 +55,7 @@ def evaluate_checkpoint(
             f"data {data!r} has genres that checkpoint {checkpoint!r} does not know: {', '.join(unknown)} "
             f"(it knows {', '.join(genres)}): rename or leave out their folders"
         )
-    side, track_ids, notes = _choose_tracks(corpus, _manifest_of(checkpoint), side)
+    side, track_ids, notes = _choose_tracks(corpus, _manifest_of(checkpoint, revision), side)
     features = extract_windows(corpus.select(track_ids), extractor, num_proc=num_proc)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -78,35 +79,47 @@ def evaluate_checkpoint(
     )
 
 
-def _manifest_of(checkpoint: str) -> SplitManifest | None:
-    path = Path(checkpoint) / "split.json"
-    return SplitManifest.load(path) if path.is_file() else None
+def _manifest_of(checkpoint: str, revision: str | None) -> SplitManifest | None:
+    """Return the split that a checkpoint was trained with, if it has one beside it."""
+    path = cached_file(checkpoint, "split.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    return SplitManifest.load(Path(path)) if path else None
 
 
 def _choose_tracks(corpus: Corpus, manifest: SplitManifest | None, side: str) -> tuple[str, list[str], list[str]]:
     """Return the name of the side, its track ids, and what the reader must be told."""
     available = list(corpus.tracks["track_id"])
-    same_data = (
-        manifest is not None
-        and manifest.dataset == corpus.source.card.name
-        and manifest.revision == corpus.source.revision
-        and set(available).issuperset(track_id for members in manifest.sides.values() for track_id in members)
-    )
-    if side in SIDES:
-        if not same_data:
+    shared = _shared_tracks(corpus, manifest)
+    if side == "all" or not shared:
+        if side in SIDES:
             raise ConfigError(f"--side {side}: the checkpoint has no split of these data; use --side all")
-        if not manifest.sides.get(side):
-            raise ConfigError(f"--side {side}: the checkpoint's split has no tracks there")
-        return side, manifest.sides[side], [f"the {side} side of the checkpoint's own split, {manifest.digest[:19]}"]
-    if side == "auto" and same_data:
-        side = manifest.evaluation_side
-        note = (
-            f"these are the data that the checkpoint was trained on: only the {side} side of its split is judged "
+        trained = len(shared.intersection(manifest.sides["train"])) if shared else 0
+        notes = [f"{trained} of these tracks were trained on: not a measure of how the model does on new music"]
+        return "all", available, notes if trained else []
+    chosen = manifest.evaluation_side if side == "auto" else side
+    track_ids = sorted(shared.intersection(manifest.sides.get(chosen, [])))
+    if not track_ids:
+        raise ConfigError(f"--side {chosen}: none of the tracks on that side of the checkpoint's split is there")
+    notes = [f"the {chosen} side of the checkpoint's own split, {manifest.digest[:19]}"]
+    if side == "auto":
+        notes = [
+            f"these are data that the checkpoint was trained on: only the {chosen} side of its split is judged "
             "(--side all for all tracks)"
+        ]
+    missing = len(manifest.sides[chosen]) - len(track_ids)
+    if missing:
+        notes.append(
+            f"{missing} of the {len(manifest.sides[chosen])} tracks of that side are missing or unusable here"
         )
-        return side, manifest.sides[side], [note]
-    notes = []
-    if same_data:
-        trained = len(manifest.sides["train"])
-        notes.append(f"{trained} of these tracks were trained on: not a measure of how the model does on new music")
-    return "all", available, notes
+    new = len(set(available) - shared)
+    if new:
+        notes.append(f"{new} tracks that are not in the split are left out")
+    return chosen, track_ids, notes
+
+
+def _shared_tracks(corpus: Corpus, manifest: SplitManifest | None) -> set[str]:
+    """Return the tracks of a corpus that the checkpoint's split knows: none, if it was trained on other data."""
+    source = corpus.source
+    if manifest is None or (manifest.dataset, manifest.revision) != (source.card.name, source.revision):
+        return set()
+    known = set().union(*manifest.sides.values())
+    return known.intersection(corpus.tracks["track_id"])

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.special import log_softmax
 from transformers import Trainer
 
+from ..errors import HfmgcError
+
 
 @dataclass(frozen=True)
 class TrackPredictions:
@@ -58,6 +60,10 @@ def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictio
     counts = _window_counts(tracks)
     if len(logits) != len(counts):
         raise RuntimeError(f"{len(logits)} predictions for {len(counts)} tracks: gathering lost or repeated tracks")
+    if not np.isfinite(logits).all():
+        raise HfmgcError(
+            "the model answers NaN: the training diverged (lower learning_rate), or its weights are damaged"
+        )
     return TrackPredictions(
         track_ids=list(tracks["track_id"]),
         references=np.asarray(output.label_ids),

@@ -118,7 +118,9 @@ class EvaluationReport:
         results, matrix, picture = (
             folder / name for name in ("results.json", "confusion_matrix.json", "confusion_matrix.png")
         )
-        results.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        results.write_text(
+            json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
         content = {
             "genres": self.genres,
             "counts": self.confusion_matrix,

@@ -41,6 +41,8 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
     ):
         if max_length < 1:
             raise ValueError(f"max_length must be at least 1 frame, not {max_length}")
+        if not std > 0:
+            raise ValueError(f"std must be above 0, not {std}")
         if sampling_rate != 16000:
             # Kaldi's frame sizes are constants in samples there: another rate would silently change their duration.
             raise ValueError(f"AST's filter banks are defined at 16000 Hz, not {sampling_rate}")

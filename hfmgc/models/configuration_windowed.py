@@ -3,6 +3,10 @@
 from transformers import PreTrainedConfig
 
 
+VOTING_RULES = ("mean", "majority")
+PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification")
+
+
 class WindowedConfig(PreTrainedConfig):
     r"""Base of the configs of models that hear a track as a stack of windows.
 
@@ -15,8 +19,10 @@ class WindowedConfig(PreTrainedConfig):
     """
 
     def __init__(self, voting: str = "mean", label_smoothing: float = 0.0, **kwargs):
-        if voting not in ("mean", "majority"):
-            raise ValueError(f"voting must be 'mean' or 'majority', not {voting!r}")
+        if voting not in VOTING_RULES:
+            raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {voting!r}")
+        if kwargs.get("problem_type") not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {kwargs['problem_type']!r}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), not {label_smoothing}")
         if kwargs.get("id2label") and not kwargs.get("label2id"):

@@ -47,7 +47,7 @@ class TrackClassifierOutput(ModelOutput):
 
 
 class WindowedPreTrainedModel(PreTrainedModel):
-    """Base of all classifiers. An architecture writes `forward_window`, and `expected_window` to name its input's sizes."""
+    """Base of all classifiers. An architecture writes `forward_window`, and `check_window` to name its input's sizes."""
 
     config_class = WindowedConfig
     main_input_name = "input_values"

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-VOTING_RULES = ("mean", "majority")
+from .configuration_windowed import VOTING_RULES
 
 
 def vote(

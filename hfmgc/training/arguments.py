@@ -11,6 +11,9 @@ from ..registry import ARCHITECTURES
 from .adapters import ADAPTER_ROLES
 
 
+BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_accuracy", "loss")
+
+
 @dataclass
 class ModelArguments:
     """What is trained."""
@@ -42,7 +45,9 @@ class ModelArguments:
             raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
         if self.adapter not in ("dora", "lora", "none"):
             raise ValueError(f"adapter must be dora, lora or none, not {self.adapter!r}")
-        for role in self.adapter_targets:
+        if not self.adapter_targets:
+            raise ValueError(f"adapter_targets is empty: choose among {', '.join(ADAPTER_ROLES)}")
+        for role in map(str, self.adapter_targets):
             if role not in ADAPTER_ROLES:
                 raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, ADAPTER_ROLES)}")
         if self.pretrained_backbone is not None and self.model.get("backbone_config") is not None:
@@ -52,6 +57,10 @@ class ModelArguments:
             )
         if self.adapter_rank < 1:
             raise ValueError(f"adapter_rank must be at least 1, not {self.adapter_rank}")
+        if not self.adapter_alpha > 0:
+            raise ValueError(f"adapter_alpha must be above 0, not {self.adapter_alpha}")
+        if not 0 <= self.adapter_dropout < 1:
+            raise ValueError(f"adapter_dropout must lie in [0, 1), not {self.adapter_dropout}")
 
 
 @dataclass
@@ -83,6 +92,8 @@ class DataArguments:
 
     def __post_init__(self):
         parse_ratios(self.split_ratios)
+        if self.preprocessing_num_proc is not None and self.preprocessing_num_proc < 1:
+            raise ValueError(f"preprocessing_num_proc must be at least 1, not {self.preprocessing_num_proc}")
         if self.windows_per_track < 1:
             raise ValueError(f"windows_per_track must be at least 1, not {self.windows_per_track}")
         if self.augmentation_probability is not None and not 0 <= self.augmentation_probability <= 1:
@@ -109,6 +120,9 @@ class RunArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether the best checkpoint is the result."})
     metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "What best means."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "So that a resumed run stops early where an undisturbed one would."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Our collator takes what it needs."})
     label_names: list[str] | None = field(
         default_factory=lambda: ["labels"], metadata={"help": "Which inputs are labels (PEFT hides it)."}
@@ -117,9 +131,39 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("output_dir is not set: name the folder of the run")
+        self._check_fields()
         super().__post_init__()
         # Pinning memory for an accelerator that is not there only warns, once for each epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
+
+    def _check_fields(self) -> None:
+        """Refuse what would end in a traceback, or in a run that only looks finished."""
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "warmup_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ValueError(
+                f"num_train_epochs must be above 0, not {self.num_train_epochs}: nothing would be trained"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), not {self.seed}")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(f"early_stopping_patience must be at least 1, not {self.early_stopping_patience}")
+        metric = (self.metric_for_best_model or "accuracy").removeprefix("eval_")
+        if metric not in BEST_METRICS:
+            raise ValueError(f"metric_for_best_model: no metric {metric!r}{nearest(metric, BEST_METRICS)}")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns must stay false: the genre of an example would be removed")
+        if self.dataloader_persistent_workers:
+            # They draw their seed once for a run; a resumed run draws it again, and dropout is shifted from then on.
+            raise ValueError(
+                "dataloader_persistent_workers would keep a resumed run from repeating an undisturbed one"
+            )
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("push_to_hub needs hub_model_id USER/NAME")
 
 
 RECIPE_GROUPS = (ModelArguments, DataArguments, RunArguments)

@@ -35,6 +35,7 @@ from ..errors import CheckpointError, ConfigError, nearest
 from ..evaluation.metrics import genre_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
+from ..settings_values import coerce
 from .adapters import add_adapter
 from .arguments import DataArguments, ModelArguments, RunArguments
 from .examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
@@ -50,7 +51,7 @@ class PreparedData:
     Args:
         corpus: Decoded tracks.
         manifest: Which track is on which side.
-        train: One random window of each training track per epoch.
+        train: Random windows of the training tracks.
         validation: Windows of whole tracks, for choosing the checkpoint.
         test: Windows of whole tracks, for the result; the validation tracks where the split has no test side.
     """
@@ -79,21 +80,65 @@ def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConf
 
 
 def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Build the architecture and its adapter without weights, so that impossible settings show at once.
+    """Build the architecture and its adapter without weights, so that impossible settings show before the data are read.
 
     Raises:
         ConfigError: If a field does not exist or does not fit, or the front end's windows do not fit the model.
+        CheckpointError: If the config of the pre-trained backbone cannot be had, or is of another architecture.
     """
     config = build_config(arguments, genres=["any", "other"])
+    if config.problem_type == "multi_label_classification":
+        raise ConfigError("model.problem_type: the recipes train for one genre a track")
     if arguments.pretrained_backbone is not None:
-        return  # the sizes are the checkpoint's
+        config.backbone_config = pretrained_backbone_config(arguments, config)
+    model = new_model(arguments, config)
     try:
-        with torch.device("meta"):
-            model = ARCHITECTURES[arguments.model_type].load("model")(config)
         model.check_window(*extractor.window_shape)
     except ValueError as error:
         raise ConfigError(f"model and front_end do not fit: {error}") from error
     adapt_model(model, arguments)
+
+
+def new_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the architecture of a config on the meta device (sizes without weights), frozen as the recipe says.
+
+    Raises:
+        ConfigError: If it cannot be built.
+    """
+    try:
+        with torch.device("meta"):
+            model = ARCHITECTURES[arguments.model_type].load("model")(config)
+    except Exception as error:  # torch refuses impossible sizes in many ways
+        raise ConfigError(f"model: {_first_line(error)}") from error
+    _freeze(model, arguments)
+    return model
+
+
+def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the config of the pre-trained backbone.
+
+    Raises:
+        CheckpointError: If it cannot be had, or is of another architecture.
+    """
+    name, expected = arguments.pretrained_backbone, config.sub_configs["backbone_config"].model_type
+    if Path(name).is_absolute() and not Path(name).exists():
+        raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
+    try:
+        found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision)
+    except OSError as error:
+        raise CheckpointError(
+            f"pretrained_backbone {name!r} is not to be had ({_first_line(error)}): check the name, the network and "
+            "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
+        ) from error
+    except Exception as error:  # whatever stands in a config.json of somebody else's
+        raise CheckpointError(
+            f"pretrained_backbone {name!r}: its config cannot be read ({_first_line(error)})"
+        ) from error
+    if found.model_type != expected:
+        raise CheckpointError(
+            f"pretrained_backbone {name!r} is of architecture {found.model_type!r}, {expected!r} is needed"
+        )
+    return found
 
 
 def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments) -> PreTrainedModel:
@@ -110,10 +155,14 @@ def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments)
             model = model_class(config)
         else:
             model = _from_pretrained_backbone(model_class, config, arguments)
+    _freeze(model, arguments)
+    return model
+
+
+def _freeze(model: PreTrainedModel, arguments: ModelArguments) -> None:
     if arguments.freeze_backbone:
         model.requires_grad_(False)
         model.classifier.requires_grad_(True)
-    return model
 
 
 def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrainedModel | PeftModel:
@@ -184,15 +233,18 @@ def build_trainer(
     callbacks: list[TrainerCallback] = [EpochCallback(train)] if train is not None else []
     if train is not None and run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
-    return Trainer(
-        model=model,
-        args=run,
-        train_dataset=train,
-        eval_dataset=validation,
-        data_collator=TrackCollator({genre: index for index, genre in enumerate(genres)}),
-        compute_metrics=partial(_track_metrics, num_labels=len(genres)),
-        callbacks=callbacks,
-    )
+    try:
+        return Trainer(
+            model=model,
+            args=run,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=TrackCollator({genre: index for index, genre in enumerate(genres)}),
+            compute_metrics=partial(_track_metrics, num_labels=len(genres)),
+            callbacks=callbacks,
+        )
+    except ValueError as error:  # settings that exclude each other, a tracker that is not installed
+        raise ConfigError(_first_line(error)) from error
 
 
 def _track_metrics(prediction: EvalPrediction, num_labels: int) -> dict[str, float]:
@@ -209,23 +261,24 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
     """Instantiate `target` with the recipe's fields, refusing those that none of its constructors names."""
-    known = {
-        name
-        for base in target.__mro__
-        for name in inspect.signature(base.__init__).parameters
-        if "__init__" in vars(base)
-    }
-    known -= {"self", "args", "kwargs"}
+    hints: dict[str, Any] = {}
+    for base in reversed(target.__mro__):
+        if "__init__" in vars(base):
+            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
+    values = {}
     for name, value in fields.items():
-        if name not in known:
-            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(name, known)}")
+        if name not in hints or name in ("self", "args", "kwargs"):
+            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
         if nested is not None and isinstance(value, dict):
             _with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep whatever they are given
+        # transformers' own constructors say little of types, and check for themselves.
+        hint = Any if hints[name] is inspect.Parameter.empty or isinstance(hints[name], str) else hints[name]
+        values[name] = coerce(name, value, hint, group)
     try:
-        return target(**fields, **more)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{group}: {error}") from error
+        return target(**values, **more)
+    except Exception as error:  # configs of transformers validate their fields with exceptions of their own
+        raise ConfigError(f"{group}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
@@ -250,21 +303,13 @@ def _undivided_weights(run: RunArguments) -> Iterator[None]:
 def _from_pretrained_backbone(
     model_class: type[PreTrainedModel], config: PreTrainedConfig, arguments: ModelArguments
 ) -> PreTrainedModel:
-    name, revision = arguments.pretrained_backbone, arguments.pretrained_backbone_revision
-    expected = config.sub_configs["backbone_config"].model_type
+    name = arguments.pretrained_backbone
+    pretrained_backbone_config(arguments, config)
     try:
-        found = AutoConfig.from_pretrained(name, revision=revision).model_type
-    except OSError as error:
-        raise CheckpointError(
-            f"pretrained_backbone {name!r} is not to be had ({str(error).splitlines()[0]}): check the name, the network "
-            "and HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"pretrained_backbone {name!r} has a config that transformers does not know") from error
-    if found != expected:
-        raise CheckpointError(f"pretrained_backbone {name!r} is of architecture {found!r}, {expected!r} is needed")
-    try:
-        return model_class.from_pretrained_backbone(name, config, revision=revision)
+        return model_class.from_pretrained_backbone(name, config, revision=arguments.pretrained_backbone_revision)
     except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {reason}") from error
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

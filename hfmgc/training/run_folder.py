@@ -1,6 +1,7 @@
 """The folder of a run: begun, resumed, finished, and never half-trusted."""
 
 import importlib.metadata
+import json
 import platform
 import shlex
 import shutil
@@ -10,17 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import __version__
-from ..errors import ConfigError
+from ..errors import ConfigError, saving_to
 from .arguments import RunArguments
 
 
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
+RUN_FILES = (
+    RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
+    "confusion_matrix.json", "confusion_matrix.png", "split.json",
+)  # fmt: skip
+LOCK_FILE = ".hfmgc.lock"
+_LOCKS: list[FileLock] = []
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "peft",
@@ -28,50 +36,91 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
-    """Make the run's folder ready; return the checkpoint to go on from, or None to begin anew.
+def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
+    """Make the run's folder ready and take it; return the checkpoint to go on from, or None to begin anew.
 
     Raises:
-        ConfigError: If the folder holds an earlier run and it was not said what to do with it, or if the checkpoint
-            that was asked for does not exist.
+        ConfigError: If the folder holds an earlier run and it was not said what to do with it, holds somebody else's
+            files or the data, is in use by another run, or has no checkpoint where one was asked for.
+        SaveError: If it cannot be written to.
     """
     folder = Path(run.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file: name a folder")
+    if Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
+        raise ConfigError(f"output_dir {folder} lies in the data folder: the run's files would be taken for music")
     wanted = run.resume_from_checkpoint
-    if wanted not in (None, False, True, "last", "true", "false"):
-        if not (Path(wanted) / _TRAINER_STATE).is_file():
-            raise ConfigError(
-                f"resume_from_checkpoint {wanted}: no complete checkpoint there ({_TRAINER_STATE} is missing)"
-            )
-        return Path(wanted)
-    if wanted in (True, "last", "true"):
+    anew = wanted in (None, False, "false")
+    checkpoint = None
+    if wanted in (True, "true", "last"):
         checkpoint = last_complete_checkpoint(folder)
         if checkpoint is None:
             logger.warning(f"{folder} has no complete checkpoint yet: beginning anew")
-        else:
-            record.warn_of_changes(folder)
-        return checkpoint
-    with run.main_process_first(local=False, desc="looking for an earlier run"):
+    elif not anew:
+        checkpoint = Path(wanted)
+        if not _is_complete(checkpoint):
+            raise ConfigError(f"resume_from_checkpoint {wanted}: no complete checkpoint there ({_TRAINER_STATE})")
+    with run.main_process_first(local=False, desc="taking the run folder"):
         # The first process decides for all; the others would look while it removes.
-        if run.should_save and ((folder / "results.json").exists() or last_complete_checkpoint(folder)):
-            if not run.overwrite:
-                raise ConfigError(
-                    f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to go on with it, "
-                    "--overwrite to replace it, or choose another folder"
-                )
-            _remove_run(folder)
-    return None
+        if run.should_save:
+            _take(folder)
+            if anew:
+                _make_room(folder, run.overwrite)
+            elif checkpoint:
+                record.warn_of_changes(folder)
+    return checkpoint
+
+
+def _take(folder: Path) -> None:
+    """Make the folder, and hold it until this process ends."""
+    with saving_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(f"output_dir {folder} is in use by another run: choose another folder") from error
+    _LOCKS.append(lock)  # the lock goes with the object
+
+
+def leave_runs() -> None:
+    """Give back the folders that this process holds."""
+    while _LOCKS:
+        _LOCKS.pop().release()
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    if (folder / "results.json").exists() or last_complete_checkpoint(folder):
+        if not overwrite:
+            raise ConfigError(
+                f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to go on with it, "
+                "--overwrite to replace it, or choose another folder"
+            )
+        _remove_run(folder)
+    elif not (folder / RUN_FILE).exists():
+        taken = sorted(name for name in RUN_FILES if (folder / name).exists())
+        if taken:
+            raise ConfigError(
+                f"output_dir {folder} holds files that are no run's ({', '.join(taken)}): choose another"
+            )
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end; one cut off by a kill is passed over."""
+    prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     complete = [
-        path.parent
-        for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_TRAINER_STATE}")
-        if path.parent.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-").isdigit()
+        path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal() and _is_complete(path)
     ]
-    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    return max(complete, key=lambda path: int(path.name.removeprefix(prefix)), default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Return whether the file that the Trainer writes last is there and whole."""
+    try:
+        json.loads((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _remove_run(folder: Path) -> None:
@@ -79,8 +128,7 @@ def _remove_run(folder: Path) -> None:
     for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(path)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
-    for name in (RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
-                 "confusion_matrix.json", "confusion_matrix.png", "split.json"):  # fmt: skip
+    for name in RUN_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
@@ -91,6 +139,7 @@ class RunRecord:
     settings: dict[str, dict[str, Any]]
     seed: int
     command: str
+    resumed: bool
 
     @classmethod
     def from_settings(cls, groups: tuple[Any, ...], run: RunArguments) -> "RunRecord":
@@ -101,25 +150,28 @@ class RunRecord:
             settings[type(group).__name__] = {
                 field.name: _shorten(_plain(values[field.name])) for field in fields(group) if field.name in values
             }
-        return cls(settings=settings, seed=run.seed, command=_command())
+        resumed = run.resume_from_checkpoint not in (None, False, "false")
+        return cls(settings=settings, seed=run.seed, command=_command(), resumed=resumed)
 
     def warn_of_changes(self, folder: Path) -> None:
         """Say which settings differ from those that the run in `folder` began with."""
         try:
             earlier = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))["settings"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
+        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
             return
         ignored = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
         for group, values in self.settings.items():
             for name, value in values.items():
-                before = earlier.get(group, {}).get(name)
+                before = (earlier.get(group) or {}).get(name)
                 if name not in ignored and before != value:
                     logger.warning(f"resuming with another {name}: {value} (the run began with {before})")
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
+        path = folder / RUN_FILE
         content = {
-            "command": self.command,
+            "command": self.command if not self.resumed else _first_command(path) or self.command,
+            **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
             **_shorten(_plain(more)),
             "versions": versions(),
@@ -127,7 +179,17 @@ class RunRecord:
         }
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True)
-        (folder / RUN_FILE).write_text(text, encoding="utf-8")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _first_command(path: Path) -> str | None:
+    """Return the command that the run in a folder was begun with."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def versions() -> dict[str, str]:
@@ -161,7 +223,10 @@ def _shorten(value: Any) -> Any:
         return {key: _shorten(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_shorten(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    if not isinstance(value, str):
+        return value
+    name, equals, path = value.rpartition("=")  # --data=/home/me/music
+    return f"{name}{equals}{Path(path).name}" if Path(path).is_absolute() else value
 
 
 def _plain(value: Any) -> Any:

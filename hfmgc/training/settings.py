@@ -38,9 +38,11 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
     if arguments and not arguments[0].startswith("--"):
         config = Path(arguments.pop(0))
     values = read_yaml(config) if config else {}
-    for name, text in _read_overrides(arguments):
+    overrides = _read_overrides(arguments)
+    for name, text in overrides:
         _override(values, name, _read_value(name, text, groups))
-    return settings_from(values, groups, where=str(config) if config else "command line")
+    where = " and ".join(filter(None, (str(config) if config else "", "command line" if overrides else "")))
+    return settings_from(values, groups, where=where or "settings")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise ConfigError(f"{path}: not valid YAML{line} ({getattr(error, 'problem', error)})") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a config is a mapping of fields to values")
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ConfigError(f"{path}: a config is a mapping of field names to values")
     return content
 
 

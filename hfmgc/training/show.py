@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig
-
 from ..data.sources import open_source
 from ..errors import CheckpointError, HfmgcError
 from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments
-from .assembly import adapt_model, build_config, build_feature_extractor, count_parameters
+from .assembly import (
+    adapt_model,
+    build_config,
+    build_feature_extractor,
+    count_parameters,
+    new_model,
+    pretrained_backbone_config,
+)
 from .settings import read_settings
 
 
@@ -24,8 +28,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     extractor = build_feature_extractor(model_arguments)
     model_config = build_config(model_arguments, genres)
     backbone_note = _use_backbone_sizes(model_config, model_arguments)
-    with torch.device("meta"):
-        model = model_arguments_model(model_arguments, model_config)
+    model = new_model(model_arguments, model_config)
     parameters = count_parameters(model)[0]
     trained = count_parameters(adapt_model(model, model_arguments))[1]
     front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}
@@ -55,17 +58,6 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     return result, _as_text(result)
 
 
-def model_arguments_model(arguments: ModelArguments, config: Any) -> torch.nn.Module:
-    """Return the architecture of a config, with the head alone trainable where the recipe freezes the backbone."""
-    from ..registry import ARCHITECTURES
-
-    model = ARCHITECTURES[arguments.model_type].load("model")(config)
-    if arguments.freeze_backbone:
-        model.requires_grad_(False)
-        model.classifier.requires_grad_(True)
-    return model
-
-
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
         return open_source(arguments.data, arguments.data_options).genres(), None
@@ -78,18 +70,21 @@ def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
 def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:
     if arguments.pretrained_backbone is None:
         return None
-    name = arguments.pretrained_backbone
-    expected = config.sub_configs["backbone_config"].model_type
     try:
-        found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision)
-    except (OSError, ValueError):
-        return f"{name} cannot be reached: counted with the default sizes of {expected}"
-    if found.model_type != expected:
-        raise CheckpointError(
-            f"pretrained_backbone {name!r} is of architecture {found.model_type!r}, not {expected!r}"
-        )
-    config.backbone_config = found
+        config.backbone_config = pretrained_backbone_config(arguments, config)
+    except CheckpointError as error:
+        if "is not to be had" not in str(error):
+            raise
+        expected = config.sub_configs["backbone_config"].model_type
+        return f"{arguments.pretrained_backbone} cannot be reached: counted with the default sizes of {expected}"
     return None
+
+
+def _windows_text(front_end: dict[str, Any]) -> str:
+    if front_end["window_policy"] == "all":
+        return f"all of them with {front_end['window_overlap']:.0%} overlap"
+    most = front_end["max_windows"]
+    return f"{front_end['window_policy']}, " + (f"at most {most}" if most else "as many as cover the track")
 
 
 def _as_text(result: dict[str, Any]) -> str:
@@ -102,7 +97,7 @@ def _as_text(result: dict[str, Any]) -> str:
         (
             "front end",
             f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, windows of "
-            f"{front_end['window_seconds']:.2f} s, {front_end['window_policy']}, at most {front_end['max_windows']}",
+            f"{front_end['window_seconds']:.2f} s, {_windows_text(front_end)}",
         ),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
         ("split", f"{split['policy']} {split['ratios']}, seed {split['seed']}"),

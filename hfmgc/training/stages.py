@@ -11,7 +11,8 @@ from transformers import Trainer
 from transformers.integrations import deepspeed
 from transformers.utils import logging
 
-from ..errors import HfmgcError, saving_to
+from ..data.split_manifest import SplitManifest
+from ..errors import CheckpointError, HfmgcError, SplitError, saving_to
 from ..evaluation.predictions import predict_tracks
 from ..evaluation.report import EvaluationReport
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -20,7 +21,7 @@ from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
 from .arguments import ModelArguments, RunArguments
 from .assembly import PreparedData, build_model, count_parameters
-from .run_folder import RunRecord
+from .run_folder import RunRecord, leave_runs
 
 
 logger = logging.get_logger(__name__)
@@ -33,6 +34,8 @@ def run_recipe(main: Callable[[], None]) -> None:
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        leave_runs()
 
 
 def announce(run: RunArguments, data: PreparedData) -> None:
@@ -48,13 +51,26 @@ def announce(run: RunArguments, data: PreparedData) -> None:
         print(f"note: {note}")
 
 
-def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord) -> dict[str, Any]:
-    """Train, from `checkpoint` on if there is one; return what the record says of it."""
+def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: PreparedData) -> dict[str, Any]:
+    """Train, from `checkpoint` on if there is one; return what the record says of it.
+
+    Raises:
+        SplitError: If the data changed since the run began, so that training tracks could come to lie on the test side.
+        CheckpointError: If the checkpoint is of another model.
+    """
+    folder = Path(trainer.args.output_dir)
     began = time.monotonic()
-    with saving_to(trainer.args.output_dir):
-        if trainer.args.should_save:  # so that a run that is cut off can be told from another
-            record.save(Path(trainer.args.output_dir))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.args.should_save:  # before the training, so that a run that is cut off can be gone on with
+        _keep_split(folder, data.manifest, resumed=checkpoint is not None)
+    with saving_to(folder, "then go on with --resume_from_checkpoint last"):
+        if trainer.args.should_save:
+            record.save(folder)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:
+            if "size mismatch" not in str(error):
+                raise
+            raise CheckpointError(f"{checkpoint} is of another model than these settings make") from error
     state = trainer.state
     best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
     return {
@@ -66,6 +82,20 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord) -> dict[
         "world_size": trainer.args.world_size,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
+
+
+def _keep_split(folder: Path, manifest: SplitManifest, *, resumed: bool) -> None:
+    """Write the split of a run that begins; compare that of one that goes on."""
+    path = folder / "split.json"
+    if resumed and path.is_file():
+        before = SplitManifest.load(path)
+        if before.digest != manifest.digest:
+            raise SplitError(
+                f"the split is another than when the run in {folder} began ({before.digest[:19]}, now "
+                f"{manifest.digest[:19]}): restore the data and the split settings, or begin anew with --overwrite"
+            )
+    with saving_to(folder):
+        manifest.save(path)
 
 
 def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
@@ -109,8 +139,7 @@ def save(
     folder = Path(run.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
     parameters, trained = count_parameters(model)
-    with saving_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with saving_to(folder, "then go on with --resume_from_checkpoint last"):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
             # From the files, not from memory: this is what the adapter's users will do.
@@ -140,7 +169,7 @@ def show(run: RunArguments, report: EvaluationReport) -> None:
         return
     print(f"\n{report.to_text()}\n")
     print(f"confusion matrix: {Path(run.output_dir, 'confusion_matrix.png')}")
-    print(f"run folder: {run.output_dir} (model, adapter, results.json, split.json, run.yaml, README.md)")
+    print(f"run folder: {run.output_dir} (model, results.json, split.json, run.yaml, model card)")
 
 
 def publish(run: RunArguments, hub_model_id: str | None, *, wanted: bool) -> None:
