@@ -63,6 +63,32 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
     show.set_defaults(verb=_show)
 
+    check = verbs.add_parser(
+        "check", help="decode everything, and say what is broken, silent, too short or there twice"
+    )
+    check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
+    check.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    check.add_argument("--num_proc", type=_positive, default=1, help="processes that decode")
+    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is set aside")
+    check.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    check.set_defaults(verb=_check)
+
+    extract = verbs.add_parser(
+        "extract", help="extract the features of a dataset once, in shards, to train from later"
+    )
+    extract.add_argument("data", help="a folder of genres, a manifest, or a dataset's name")
+    extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction goes on there")
+    extract.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    extract.add_argument(
+        "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
+    )
+    extract.add_argument("--model_type", default="hfmgc-ast", help="whose front end, where no preset is named")
+    extract.add_argument("--dtype", default="float32", help="float32, or uint8 for spectrograms in [0, 1]")
+    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks of a shard")
+    extract.add_argument("--num_proc", type=_positive, default=1, help="processes that extract")
+    extract.add_argument("--json", action="store_true", help="print what was done as one JSON document")
+    extract.set_defaults(verb=_extract)
+
     predict = verbs.add_parser("predict", help="the genres of files, from any checkpoint")
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     predict.add_argument("files", nargs="+", help="audio files")
@@ -109,6 +135,37 @@ def _show(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         overrides.remove("--json")
         arguments.json = True
     return show_recipe(arguments.config, overrides)
+
+
+def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .data.check import check_source
+    from .data.sources import open_source
+
+    source = open_source(arguments.data, arguments.data_options)
+    report = check_source(source, num_proc=arguments.num_proc, shortest_seconds=arguments.shortest_seconds)
+    return report.to_dict(), report.to_text()
+
+
+def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .data.extraction import extract_corpus
+    from .data.sources import open_source
+    from .training.arguments import ModelArguments
+    from .training.assembly import build_feature_extractor
+    from .training.settings import settings_from
+
+    fields = {"model_type": arguments.model_type, "front_end": arguments.front_end}
+    (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
+    result = extract_corpus(
+        open_source(arguments.data, arguments.data_options),
+        build_feature_extractor(model_arguments),
+        arguments.output,
+        dtype=arguments.dtype,
+        shard_size=arguments.shard_size,
+        num_proc=arguments.num_proc,
+    )
+    lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
+    lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in result["skipped"]]
+    return result, "\n".join(lines)
 
 
 def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -25,12 +25,17 @@ class Architecture:
 
     def load(self, role: str) -> type:
         """Import and return the class of `role`: `config`, `model` or `feature_extractor`."""
-        module, _, name = getattr(self, role).partition(":")
-        return getattr(importlib.import_module(module), name)
+        return load_class(getattr(self, role))
 
     def class_name(self, role: str) -> str:
         """Return the name of the class of `role` without importing it."""
         return getattr(self, role).partition(":")[2]
+
+
+def load_class(address: str) -> type:
+    """Import and return the class at `module:Class`."""
+    module, _, name = address.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -40,6 +45,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         "hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
     ),
+}
+
+
+# Front ends that several architectures may use, under a name that is no architecture's.
+FEATURE_EXTRACTORS: dict[str, str] = {
+    "hfmgc-spectrogram": "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
 }
 
 
@@ -53,10 +64,10 @@ _TABLES = {
 
 def register_architectures() -> None:
     """Make transformers' Auto classes and pipelines know the architectures; repeating it changes nothing."""
+    if not any(isinstance(finder, _TransformersTables) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TransformersTables())
     if any(name in sys.modules for name in _TABLES):
         _register_classes()
-    elif not any(isinstance(finder, _TransformersTables) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TransformersTables())
 
 
 def _register_classes() -> None:
@@ -67,6 +78,17 @@ def _register_classes() -> None:
         AutoConfig.register(model_type, config, exist_ok=True)
         AutoModelForAudioClassification.register(config, architecture.load("model"), exist_ok=True)
         AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
+    # One that belongs to no single config is found by its name in the table, which is asked at every call.
+    table = importlib.import_module("transformers.models.auto.feature_extraction_auto")
+    table.FEATURE_EXTRACTOR_MAPPING_NAMES.update(_names("feature_extractor", shared_only=True))
+
+
+def _names(role: str, *, shared_only: bool = False) -> dict[str, str]:
+    """Return what is entered into the table of a role: model type or front end -> name of the class."""
+    names = {} if shared_only else {name: item.class_name(role) for name, item in ARCHITECTURES.items()}
+    if role == "feature_extractor":
+        names |= {name: address.partition(":")[2] for name, address in FEATURE_EXTRACTORS.items()}
+    return names
 
 
 class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -77,16 +99,16 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """
 
     def __init__(self):
-        self.architectures = {
-            f"transformers.models.{model_type.replace('-', '_')}": architecture
-            for model_type, architecture in ARCHITECTURES.items()
-        }
+        self.addresses = {
+            name: [item.config, item.model, item.feature_extractor] for name, item in ARCHITECTURES.items()
+        } | {name: [address] for name, address in FEATURE_EXTRACTORS.items()}
+        self.modules = {f"transformers.models.{name.replace('-', '_')}": name for name in self.addresses}
         self.pending_tables = dict(_TABLES)
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name in self.architectures:
+        if name in self.modules:
             return importlib.machinery.ModuleSpec(name, self)
         if name not in self.pending_tables:
             return None
@@ -100,13 +122,12 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def execute_and_add(module: ModuleType) -> None:
             execute(module)
             self.pending_tables.pop(name, None)
-            names = getattr(module, table)
-            names.update({model_type: item.class_name(role) for model_type, item in ARCHITECTURES.items()})
+            getattr(module, table).update(_names(role))
 
         spec.loader.exec_module = execute_and_add
         return spec
 
     def exec_module(self, module: ModuleType) -> None:
-        architecture = self.architectures[module.__name__]
-        for role in ("config", "model", "feature_extractor"):
-            setattr(module, architecture.class_name(role), architecture.load(role))
+        for address in self.addresses[self.modules[module.__name__]]:
+            loaded = load_class(address)
+            setattr(module, loaded.__name__, loaded)

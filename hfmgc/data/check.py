@@ -7,6 +7,7 @@ what it sets aside is skipped, counted and named. A table that has changed since
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import datasets
 import numpy as np
 import soundfile
 
-from ..errors import AudioError
+from ..errors import AudioError, saving_to
 from .audio import load_audio
 from .fingerprints import find_matches, fingerprint
 from .sources.contract import TrackSource
@@ -100,7 +101,21 @@ def check_source(
     """
     tracks = source.tracks()
     if "features" in tracks.column_names:
-        return _feature_report(source, tracks)
+        report = _feature_report(source, tracks)
+    else:
+        report = _audio_report(source, tracks, num_proc, shortest_seconds)
+    path = _report_path(tracks)
+    with saving_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+    return report
+
+
+def _audio_report(
+    source: TrackSource, tracks: datasets.Dataset, num_proc: int | None, shortest_seconds: float
+) -> CheckReport:
     checked = tracks.map(
         _check_track,
         features=CHECKED_FEATURES,
@@ -120,13 +135,15 @@ def check_source(
         if row["clipped"] > CLIPPED_SHARE:
             findings.append(Finding(row["track_id"], "clipped", f"{row['clipped']:.1%} of samples", False))
         if row["rate"] != usual:
-            findings.append(Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False))
+            findings.append(
+                Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False)
+            )
     findings += _duplicates(checked, table, sound)
     aside = {finding.track_id for finding in findings if finding.set_aside}
     usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
     counts = Counter(row["genre"] for row in usable)
     known = source.genres()
-    report = CheckReport(
+    return CheckReport(
         data=source.describe(),
         tracks=len(table),
         usable=len(usable),
@@ -136,10 +153,6 @@ def check_source(
         rates={str(rate): count for rate, count in rates.most_common()},
         findings=findings,
     )
-    path = _report_path(tracks)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
-    return report
 
 
 def set_aside_by_check(tracks: datasets.Dataset) -> dict[str, str]:

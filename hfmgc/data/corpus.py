@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import AudioError, DataError
 from .audio import load_audio
+from .check import set_aside_by_check
 from .sources.contract import TrackSource
 
 
@@ -81,6 +82,9 @@ class Corpus:
 def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
+    Set aside, and reported with the reason, are tracks that the dataset is known to have broken, that an earlier
+    `hfmgc check` of the same tracks found unfit, that have no genre, and that cannot be decoded.
+
     Args:
         source: Where the tracks come from.
         sampling_rate: Rate that the feature extractor wants, in Hz.
@@ -90,9 +94,31 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
         DataError: If no track can be used.
     """
     tracks = source.tracks()
+    by_check = set_aside_by_check(tracks)
+    skipped, kept = [], []
+    for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
+        problem = source.known_problem(track_id) or by_check.get(track_id) or ("" if genre else "no genre")
+        if problem:
+            skipped.append(SkippedTrack(track_id, problem))
+        else:
+            kept.append(row)
+    if len(kept) < len(tracks):
+        tracks = tracks.select(kept)
     if "features" in tracks.column_names:
-        tracks = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
-        return Corpus(source=source, tracks=tracks, genres=source.genres(), skipped=[], sampling_rate=sampling_rate)
+        usable = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
+    else:
+        usable, broken = _decode(tracks, sampling_rate, num_proc)
+        skipped += broken
+    if not len(usable):
+        first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
+        raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
+    return Corpus(source=source, tracks=usable, genres=source.genres(), skipped=skipped, sampling_rate=sampling_rate)
+
+
+def _decode(
+    tracks: datasets.Dataset, sampling_rate: int, num_proc: int | None
+) -> tuple[datasets.Dataset, list[SkippedTrack]]:
+    """Return the tracks that could be decoded, and the others."""
     decoded = tracks.map(
         decode_track,
         fn_kwargs={"sampling_rate": sampling_rate},
@@ -102,23 +128,14 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
         writer_batch_size=WRITER_BATCH_SIZE,
         desc=f"decoding at {sampling_rate} Hz",
     )
-    problems = decoded["problem"]
-    skipped = [
+    problems = list(decoded["problem"])
+    broken = [
         SkippedTrack(track_id, problem)
         for track_id, problem in zip(decoded["track_id"], problems, strict=True)
         if problem
     ]
-    if len(skipped) == len(decoded):
-        first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
-        raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
-    usable = decoded.select([row for row, problem in enumerate(problems) if not problem])
-    return Corpus(
-        source=source,
-        tracks=usable.remove_columns("problem").with_format("numpy", columns=["waveform"], output_all_columns=True),
-        genres=source.genres(),
-        skipped=skipped,
-        sampling_rate=sampling_rate,
-    )
+    usable = decoded.select([row for row, problem in enumerate(problems) if not problem]).remove_columns("problem")
+    return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken
 
 
 def decode_track(track: dict, sampling_rate: int) -> dict:

@@ -114,7 +114,9 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
             key for key in ("tracks_digest", "front_end", "dtype", "shard_size") if earlier.get(key) != plain.get(key)
         ]
         if changed:
-            raise ConfigError(f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder")
+            raise ConfigError(
+                f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder"
+            )
         return
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty, and no extraction: choose another folder")
@@ -147,9 +149,7 @@ def _write_shard(
                 if track["track_id"] in known_problems:
                     raise AudioError(track["track_id"], known_problems[track["track_id"]])
                 audio = track["audio"]
-                waveform = load_audio(
-                    audio["bytes"] or audio["path"], extractor.sampling_rate, name=track["track_id"]
-                )
+                waveform = load_audio(audio["bytes"] or audio["path"], extractor.sampling_rate, name=track["track_id"])
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue

@@ -89,6 +89,8 @@ def _choose_tracks(corpus: Corpus, manifest: SplitManifest | None, side: str) ->
     """Return the name of the side, its track ids, and what the reader must be told."""
     available = list(corpus.tracks["track_id"])
     shared = _shared_tracks(corpus, manifest)
+    if side == "auto" and not shared.intersection(manifest.sides[manifest.evaluation_side] if shared else ()):
+        side = "all"  # other data, or only what it was trained on, which the note below says
     if side == "all" or not shared:
         if side in SIDES:
             raise ConfigError(f"--side {side}: the checkpoint has no split of these data; use --side all")

@@ -34,7 +34,7 @@ from ..data.splits import split_corpus
 from ..errors import CheckpointError, ConfigError, nearest
 from ..evaluation.metrics import genre_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES
+from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
 from ..settings_values import coerce
 from .adapters import add_adapter
 from .arguments import DataArguments, ModelArguments, RunArguments
@@ -64,8 +64,11 @@ class PreparedData:
 
 
 def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
-    """Return the architecture's front end with the recipe's fields."""
-    extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
+    """Return the architecture's front end with the recipe's fields, or the preset that they name."""
+    if "preset" in arguments.front_end or "representation" in arguments.front_end:
+        extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
+    else:
+        extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
     return _with_fields(extractor_class, arguments.front_end, "front_end")
 
 
@@ -189,11 +192,15 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         manifest = make_split(arguments, corpus)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
         train = sides["train"]
+        audio = "waveform" in corpus.tracks.column_names
+        if not audio and arguments.augmentation == "offline":
+            raise ConfigError("augmentation: the report's effects need audio, and these are features kept from before")
         if arguments.augmentation == "offline":
             train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
         validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
         test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
-    augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability)
+    # Features kept from before are past the point where a waveform could be changed.
+    augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability) if audio else None
     examples = TrainingExamples(
         train, extractor, seed=run.seed, augmentation=augmentation, windows_per_track=arguments.windows_per_track
     )
@@ -216,6 +223,7 @@ def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
         manifest.sides,
         sampling_rate=corpus.sampling_rate,
         allow=arguments.allow_leaks,
+        waived=lambda artist: corpus.source.artist_waiver(manifest.policy, artist),
         num_proc=arguments.preprocessing_num_proc,
     )
     return replace(manifest, leaks=leaks_report(leaks))

@@ -49,11 +49,6 @@ class Folder(TrackSource):
         rows = []
         for genre in self.genres():
             files = sorted(path for path in (root / genre).rglob("*") if _is_audio(path, root))
-            if not files:
-                raise DataError(
-                    f"data {self.folder!r}: genre {genre!r} has no audio files ({', '.join(AUDIO_SUFFIXES)}): "
-                    "add some or remove the subfolder"
-                )
             for path in files:
                 status = path.stat()
                 rows.append(

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
 from .contract import TrackSource, make_source
+from .features import FeatureSet, is_feature_set
 from .fma import FMA
 from .folder import Folder
 from .gtzan import GTZAN
@@ -40,5 +41,14 @@ def open_source(data: str, options: dict[str, Any] | None = None) -> TrackSource
         kind = "file" if path.suffix.lower() in MANIFEST_SUFFIXES else "folder"
         raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{nearest(data, SOURCES)}")
     if path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
-        return make_source(Manifest, {"file": data, **options})
-    return make_source(Folder, {"folder": data, **options})
+        return _at(Manifest, "file", data, options)
+    if is_feature_set(path):
+        return _at(FeatureSet, "path", data, options)
+    return _at(Folder, "folder", data, options)
+
+
+def _at(source_class: type[TrackSource], place: str, data: str, options: dict[str, Any]) -> TrackSource:
+    """Return the source at a path; an option must not name another one."""
+    if place in options:
+        raise ConfigError(f"data_options: {place} is what data says ({data}): leave it out")
+    return make_source(source_class, {place: data, **options})
