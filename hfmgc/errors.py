@@ -76,6 +76,7 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
             raise SaveError(
                 f"{folder}: the disk is full or a quota is reached ({text}): free some space, {way_out}"
             ) from error
-        if isinstance(error, OSError):
+        # Clients of the network raise OSErrors too, without a number of the operating system's.
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise SaveError(f"{folder}: cannot be written ({text}): choose another place, {way_out}") from error
         raise

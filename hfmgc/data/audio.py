@@ -59,12 +59,13 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
         raise AudioError(name, "no samples")
     if rate < LOWEST_RATE:
         raise AudioError(name, f"a sampling rate of {rate} Hz: its header is damaged, or it is no music")
-    if not np.isfinite(samples).all():
+    peak = max(samples.max(), -samples.min())  # NaN, if any sample is
+    if not np.isfinite(peak):
         raise AudioError(name, "NaN or infinite samples")
-    if np.abs(samples).max() > LOUDEST_PEAK:
-        raise AudioError(name, f"samples of {np.abs(samples).max():.0e} times full scale: no audio")
-    waveform = samples.mean(axis=1)
-    if np.abs(waveform).max() < SILENCE_PEAK:
+    if peak > LOUDEST_PEAK:
+        raise AudioError(name, f"samples of {peak:.0e} times full scale: no audio")
+    waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if max(waveform.max(), -waveform.min()) < SILENCE_PEAK:
         raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
     if rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate)

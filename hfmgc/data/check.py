@@ -175,8 +175,9 @@ def _report_path(tracks: datasets.Dataset) -> Path:
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "digest": "", "fingerprint": []}
-    row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0}
+    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "digest": ""}
+    # Of the type of the others: datasets writes no mixture of lists and arrays.
+    row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0, "fingerprint": np.zeros(0, np.uint32)}
     try:
         waveform = load_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
         with soundfile.SoundFile(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]) as file:
@@ -220,8 +221,12 @@ def _feature_report(source: TrackSource, tracks: datasets.Dataset) -> CheckRepor
         if track_id in seen:
             findings.append(Finding(track_id, "repeated id", "occurs more than once", False))
         seen.add(track_id)
+        if values.dtype == object:
+            findings.append(Finding(track_id, "unusable", "frames of different length", True))
+            continue
         if values.size == 0 or not np.isfinite(values.astype(np.float64)).all():
             findings.append(Finding(track_id, "unusable", "empty, NaN or infinite features", True))
+            continue
         original = first_of.setdefault(hashlib.sha256(values.tobytes()).hexdigest(), track_id)
         if original != track_id:
             findings.append(Finding(track_id, "duplicate", f"the same features as {original}", True))

@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
@@ -21,9 +22,10 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
 from .check import set_aside_by_check
 from .sources.contract import TrackSource
+from .sources.features import EXTRACTION
 
 
-DESCRIPTION = "extraction.json"
+DESCRIPTION = EXTRACTION
 _SCHEMA = {"track_id": pa.string(), "genre": pa.string(), "artist": pa.string(), "split": pa.string()}
 DTYPES = ("float32", "uint8")
 
@@ -64,6 +66,12 @@ def extract_corpus(
     description = _describe(source, extractor, tracks, dtype, shard_size)
     with saving_to(folder):
         _claim(folder, description)
+    known_problems = set_aside_by_check(tracks)
+    known_problems |= {
+        track_id: problem for track_id in tracks["track_id"] if (problem := source.known_problem(track_id))
+    }
+    # Libraries load their parts when they are first used: once here, and not in every worker.
+    extractor.track_windows(np.sin(np.arange(extractor.sampling_rate, dtype=np.float32)))
     shards = -(-len(tracks) // shard_size)
     done = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
         _write_shard,
@@ -73,7 +81,8 @@ def extract_corpus(
             "folder": str(folder),
             "dtype": dtype,
             "shard_size": shard_size,
-            "known_problems": set_aside_by_check(tracks),
+            "known_problems": known_problems,
+            "alone": num_proc is None or num_proc == 1,
         },
         num_proc=num_proc if num_proc and num_proc > 1 else None,
         load_from_cache_file=False,  # what is done is known by the shards themselves
@@ -117,8 +126,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty, and no extraction: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
@@ -132,18 +140,24 @@ def _write_shard(
     dtype: str,
     shard_size: int,
     known_problems: dict[str, str],
+    alone: bool,
 ) -> dict[str, str]:
     """Write one shard, whole or not at all; return what was skipped in it as JSON."""
+    if not alone:  # a process for each core: threads of their own would stand in each other's way
+        torch.set_num_threads(1)
     shard = row["shard"]
     path = Path(folder) / f"part-{shard:05d}.parquet"
     skipped_path = path.with_suffix(".skipped.json")
-    if skipped_path.is_file():  # written last: the shard is whole
-        return {"skipped": skipped_path.read_text(encoding="utf-8")}
+    rows = range(shard * shard_size, min((shard + 1) * shard_size, len(tracks)))
+    if skipped_path.is_file():  # written last: the shard is whole, unless it was taken away since
+        text = skipped_path.read_text(encoding="utf-8")
+        if path.is_file() or len(json.loads(text)) == len(rows):
+            return {"skipped": text}
     skipped: list[dict[str, str]] = []
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     writer = None
     try:
-        for index in range(shard * shard_size, min((shard + 1) * shard_size, len(tracks))):
+        for index in rows:
             track = tracks[index]
             try:
                 if track["track_id"] in known_problems:
@@ -155,7 +169,7 @@ def _write_shard(
                 continue
             table = _table(track, _features(waveform, extractor, dtype))
             with saving_to(folder):
-                writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+                writer = writer or _writer(temporary, table.schema)
                 writer.write_table(table)
         if writer is not None:
             with saving_to(folder):
@@ -191,6 +205,11 @@ def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
     columns = {name: pa.array([track[name]], kind) for name, kind in _SCHEMA.items()}
     columns["features"] = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
     return pa.table(columns)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Dictionaries and statistics of random-like floats cost six times the writing itself, and help nobody.
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def _write_text(path: Path, text: str) -> None:

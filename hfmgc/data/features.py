@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 
 from ..errors import ConfigError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -38,7 +39,7 @@ def extract_windows(
     )
     extracted = tracks.map(
         _extract_track,
-        fn_kwargs={"extractor": extractor},
+        fn_kwargs={"extractor": extractor, "alone": num_proc is None or num_proc == 1},
         features=features,
         remove_columns=[name for name in CONTENT_COLUMNS if name in tracks.column_names],
         num_proc=num_proc if num_proc and num_proc > 1 else None,
@@ -55,7 +56,8 @@ def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor)
     stored = np.asarray(track["features"])
     if stored.ndim == 3:
         return _slices(track, stored, extractor)
-    return extractor.cut_features(_spectrogram(track, stored, extractor))
+    spectrogram = _spectrogram(track, stored, extractor)  # refuses an extractor that cannot cut one
+    return extractor.cut_features(spectrogram)
 
 
 def training_window(
@@ -70,7 +72,8 @@ def training_window(
         if stored.ndim == 3:
             slices = _slices(track, stored, extractor)
             return slices[int(generator.integers(len(slices)))]
-        return extractor.random_feature_window(_spectrogram(track, stored, extractor), generator)
+        spectrogram = _spectrogram(track, stored, extractor)
+        return extractor.random_feature_window(spectrogram, generator)
     waveform = track["waveform"]
     if augmentation is not None:
         # Only as much of the track as the fastest tempo can use up: augmenting all of it would be thrown away.
@@ -103,5 +106,7 @@ def _spectrogram(track: Mapping[str, Any], stored: np.ndarray, extractor: Window
         raise DataError(f"{track['track_id']}: the stored spectrogram does not fit the front end ({error})") from error
 
 
-def _extract_track(track: dict, extractor: WindowedFeatureExtractor) -> dict:
+def _extract_track(track: dict, extractor: WindowedFeatureExtractor, alone: bool) -> dict:
+    if not alone:  # a process for each core: threads of their own would stand in each other's way
+        torch.set_num_threads(1)
     return {"input_values": track_windows(track, extractor)}

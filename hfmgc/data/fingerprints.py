@@ -22,10 +22,12 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # paper: 0.35 for a false alarm in 10**20 frames of unrelated music; related loops need a margin).
 MOST_BIT_ERRORS = 0.30
 LEAST_SHARED_SECONDS = 3.0
+# Of a bare tone only few bands reach this share of a frame's energy; the others' signs are the window's, not the music's.
+LEAST_SHARE, LEAST_BANDS = 1e-7, 8
 # Words that occur more often belong to hum, silence or a tone, and tell nothing.
 MOST_OCCURRENCES = 32
-# Words that agree at one lag before a pair is looked at closely.
-LEAST_AGREEING_WORDS = 3
+# Words that agree at one lag before a pair is looked at closely (three lose short excerpts in a low-rate codec).
+LEAST_AGREEING_WORDS = 2
 
 
 def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -37,13 +39,15 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=frame)
     edges = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, sampling_rate / 2.2), BITS + 2)
     starts = np.searchsorted(frequencies, edges)
-    power = np.concatenate([np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0)])
+    power = np.concatenate([np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0, dtype=np.float64)])
     energy = power[starts[1:]] - power[starts[:-1]]  # [BITS + 1, frames]
     between_bands = energy[:-1] - energy[1:]
     bits = between_bands[:, 1:] > between_bands[:, :-1]  # [BITS, frames - 1]
     words = (bits.astype(np.uint64) << np.arange(BITS, dtype=np.uint64)[:, None]).sum(axis=0).astype(np.uint32)
     loud = energy.sum(axis=0)[1:]
     words[loud < 1e-6 * max(loud.max(), 1e-12)] = 0
+    heard = energy > LEAST_SHARE * energy.sum(axis=0)
+    words[heard.sum(axis=0)[1:] < LEAST_BANDS] = 0
     return words
 
 

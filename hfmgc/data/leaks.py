@@ -145,14 +145,18 @@ def _recording_leaks(
 
 def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str, str]) -> list[Leak]:
     """Return equal features on two sides: where there is no recording, that much can be told."""
-    first: dict[str, str] = {}
+    first: dict[str, dict[str, str]] = {}  # digest -> side -> its first track
     leaks = []
     for track_id, track in zip(ids, split.select_columns(["features"]), strict=True):
         digest = hashlib.sha256(np.asarray(track["features"]).tobytes()).hexdigest()
-        other = first.setdefault(digest, track_id)
-        if side_of[other] != side_of[track_id]:
-            sides = (side_of[other], side_of[track_id])
-            leaks.append(Leak("recording", sides, (other, track_id), "the same features"))
+        same = first.setdefault(digest, {})
+        side = side_of[track_id]
+        leaks += [
+            Leak("recording", (other, side), (shown, track_id), "the same features")
+            for other, shown in same.items()
+            if other != side
+        ]
+        same.setdefault(side, track_id)
     return leaks
 
 

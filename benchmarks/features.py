@@ -1,0 +1,194 @@
+"""Decoding and log-mel extraction beside the plain librosa loop, in one run.
+
+    python benchmarks/features.py [--quick]
+
+Makes a corpus of shaped noise, extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
+and with `hfmgc extract` on one process and on two, and measures the peak memory of extractions of 1,000 and 10,000 slices
+and the time to the first batch from a cold and a loaded cache. Each figure ends in a line `ratio NAME VALUE`: ours against
+theirs, larger is better.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+SAMPLING_RATE = 22050
+SECONDS = 30.0
+# One thread for each process: what is compared is cores, not how many threads a library starts.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+
+
+def main() -> None:
+    """Run all comparisons and print their ratios, or one measurement in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.place)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), quick=arguments.quick)
+
+
+def run(place: Path, *, quick: bool) -> None:
+    """Make the corpora and compare."""
+    tracks, repeats = (120, 2) if quick else (400, 3)
+    write_corpus(place / "music", tracks=tracks, seconds=SECONDS)
+    write_corpus(place / "warm_up", tracks=2, seconds=SECONDS)
+    labels = {"librosa": "plain librosa loop", "one": "hfmgc, one process", "two": "hfmgc, two processes"}
+    times: dict[str, list[float]] = {name: [] for name in labels}
+    for _ in range(repeats):  # side by side: what slows the machine for a while slows all of them
+        for name, values in times.items():
+            values.append(measure(name, place)["seconds"])
+    best = {name: min(values) for name, values in times.items()}
+    for name, label in labels.items():
+        print(f"{label:<24}{best[name]:8.2f} s for {tracks} tracks of {SECONDS:g} s")
+
+    few, many = (100, 1000) if quick else (1000, 10_000)
+    peaks = {}
+    for slices in (few, many):
+        write_corpus(place / f"slices{slices}", tracks=slices // 10, seconds=10.0)
+        peaks[slices] = measure(f"memory{slices}", place)["peak_mib"]
+        print(f"peak memory of {slices:>6} slices of 1 s: {peaks[slices]:8.0f} MiB")
+
+    cold = measure("first_batch", place)["seconds"]
+    warm = measure("first_batch", place)["seconds"]
+    print(f"first batch: {cold:.2f} s from audio, {warm:.2f} s from the loaded cache")
+
+    print(f"ratio one_process_vs_librosa {best['librosa'] / best['one']:.3f}")
+    print(f"ratio two_processes_vs_one {best['one'] / best['two']:.3f}")
+    print(f"ratio two_processes_vs_librosa {best['librosa'] / best['two']:.3f}")
+    print(f"ratio peak_memory_{few}_vs_{many}_slices {peaks[few] / peaks[many]:.3f}")
+    print(f"ratio loaded_cache_vs_cold {cold / warm:.3f}")
+
+
+def measure(name: str, place: Path) -> dict[str, float]:
+    """Run one measurement in a process of its own, so that none inherits memory or caches of another."""
+    command = [sys.executable, __file__, "--measure", name, "--place", str(place)]
+    result = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{name} failed:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
+    """Write tracks of two genres, shaped noise from fixed seeds."""
+    time_axis = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    for index in range(tracks):
+        generator = np.random.default_rng(index)
+        beat = 0.5 + 0.5 * np.sin(2 * np.pi * (1 + index % 3) * time_axis)
+        waveform = 0.2 * beat * generator.standard_normal(len(time_axis))
+        path = folder / ("even", "odd")[index % 2] / f"{index:05d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, waveform, SAMPLING_RATE, subtype="PCM_16")
+
+
+def librosa_loop(place: Path) -> dict[str, float]:
+    """Time the loop that tutorials show, on one core; its result is written to disk, as ours is."""
+    import librosa
+
+    def loop(folder: Path) -> None:
+        features = []
+        for file in sorted(folder.rglob("*.wav")):
+            waveform, rate = librosa.load(file, sr=SAMPLING_RATE)
+            mel = librosa.feature.melspectrogram(y=waveform, sr=rate, n_fft=2048, hop_length=512, n_mels=128)
+            decibels = librosa.power_to_db(mel, ref=np.max)
+            features.append(((decibels + 80) / 80).T.astype(np.float32))
+        np.save(place / "librosa.npy", np.stack(features))
+
+    loop(place / "warm_up")
+    began = time.perf_counter()
+    loop(place / "music")
+    return {"seconds": time.perf_counter() - began}
+
+
+def extraction(place: Path, num_proc: int) -> dict[str, float]:
+    """Time our extraction of the same features to the same disk."""
+    from hfmgc.data.extraction import extract_corpus
+    from hfmgc.data.sources import open_source
+    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+
+    quiet(place)
+    fields = {"normalize_over": "track", "window_seconds": SECONDS}
+    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_30s", **fields)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        extract_corpus(open_source(str(place / "warm_up")), extractor, Path(folder) / "warm_up")
+        began = time.perf_counter()
+        source = open_source(str(place / "music"))
+        extract_corpus(source, extractor, Path(folder) / "out", num_proc=num_proc, shard_size=10)
+        return {"seconds": time.perf_counter() - began}
+
+
+def extraction_memory(place: Path, slices: int) -> dict[str, float]:
+    """Return the peak memory of this process while it extracts slices of one second."""
+    import resource
+
+    from hfmgc.data.extraction import extract_corpus
+    from hfmgc.data.sources import open_source
+    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+
+    quiet(place)
+    fields = {"window_seconds": 1.0, "window_policy": "all", "window_overlap": 0.0}
+    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s", **fields)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        extract_corpus(open_source(str(place / f"slices{slices}")), extractor, Path(folder) / "out")
+    return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def first_batch(place: Path) -> dict[str, float]:
+    """Time to the first batch, through decoding and features or through their cache."""
+    from torch.utils.data import DataLoader
+
+    from hfmgc.data.collation import TrackCollator
+    from hfmgc.data.corpus import decode_corpus
+    from hfmgc.data.features import extract_windows
+    from hfmgc.data.sources import open_source
+    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+
+    quiet(place)
+    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s")
+    began = time.perf_counter()
+    corpus = decode_corpus(open_source(str(place / "music")), extractor.sampling_rate)
+    windows = extract_windows(corpus.tracks, extractor)
+    collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
+    next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
+    return {"seconds": time.perf_counter() - began}
+
+
+def quiet(place: Path) -> None:
+    """Keep the caches of the benchmark apart, and the progress bars out of the way."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = place / "cache"
+    datasets.disable_progress_bars()
+
+
+def memory_of(slices: int):  # noqa: ANN201 (a measurement like the others)
+    """Return the measurement of `extraction_memory` for a number of slices."""
+    return lambda place: extraction_memory(place, slices)
+
+
+MEASUREMENTS = {
+    "librosa": librosa_loop,
+    "one": lambda place: extraction(place, 1),
+    "two": lambda place: extraction(place, 2),
+    "memory100": memory_of(100),
+    "memory1000": memory_of(1000),
+    "memory10000": memory_of(10_000),
+    "first_batch": first_batch,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""`hfmgc check`: what is wrong with a corpus is found, said, and honoured by what loads the same tracks afterwards."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from conftest import tone, write_music
+
+import hfmgc.cli
+from hfmgc.data.check import check_source, set_aside_by_check
+from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.sources import open_source
+
+
+RATE = 16000
+
+
+def melody(seed: int, *, seconds: float = 6.0, sampling_rate: int = RATE) -> np.ndarray:
+    """Notes of a random tune with overtones and noise: unlike a tone it can be told from others, float32 [samples]."""
+    generator = np.random.default_rng(seed)
+    notes = []
+    for _ in range(round(seconds / 0.25)):
+        time = np.arange(round(0.25 * sampling_rate)) / sampling_rate
+        frequency = 220 * 2 ** (generator.integers(0, 30) / 12)
+        note = sum(np.sin(2 * np.pi * frequency * step * time) / step for step in range(1, 8))
+        notes.append(note * np.exp(-4 * time))
+    waveform = np.concatenate(notes)
+    waveform = waveform / np.abs(waveform).max() + 0.02 * generator.standard_normal(len(waveform))
+    return (0.5 * waveform).astype(np.float32)
+
+
+@pytest.fixture
+def spoiled(tmp_path) -> Path:
+    """A folder with one file of each fault, besides four sound ones."""
+    music = tmp_path / "music"
+    for genre in ("blues", "pop", "rock"):
+        (music / genre).mkdir(parents=True)
+    for seed, name in enumerate(("blues/a.wav", "blues/b.wav", "pop/a.wav", "pop/b.wav")):
+        soundfile.write(music / name, melody(seed), RATE)
+    (music / "blues" / "broken.mp3").write_bytes(b"no music")
+    (music / "blues" / "empty.wav").write_bytes(b"")
+    soundfile.write(music / "blues" / "silent.wav", np.zeros(2 * RATE), RATE)
+    soundfile.write(music / "blues" / "nan.wav", np.full(2 * RATE, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(music / "pop" / "short.wav", melody(5)[: RATE // 2], RATE)
+    soundfile.write(music / "pop" / "clipped.wav", np.clip(20 * melody(6), -1, 1), RATE, subtype="FLOAT")
+    soundfile.write(music / "pop" / "rate.wav", melody(7, sampling_rate=44100), 44100)
+    shutil.copy(music / "blues" / "a.wav", music / "pop" / "copy.wav")
+    soundfile.write(music / "pop" / "reencoded.mp3", 0.5 * melody(1), RATE)
+    return music
+
+
+def check(capsys, data: Path, *options: str) -> dict:
+    """Run `hfmgc check --json` and return the document."""
+    capsys.readouterr()
+    assert hfmgc.cli.main(["check", str(data), "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def found(report: dict) -> dict[str, tuple[str, bool]]:
+    """Return track id -> (kind, whether it is set aside)."""
+    assert len({finding["track_id"] for finding in report["findings"]}) == len(report["findings"])
+    return {finding["track_id"]: (finding["kind"], finding["set_aside"]) for finding in report["findings"]}
+
+
+def test_every_fault_is_found_and_what_is_sound_is_not_accused(spoiled, capsys):
+    report = check(capsys, spoiled)
+    assert found(report) == {
+        "blues/broken.mp3": ("unusable", True),
+        "blues/empty.wav": ("unusable", True),
+        "blues/silent.wav": ("unusable", True),
+        "blues/nan.wav": ("unusable", True),
+        "pop/short.wav": ("too short", True),
+        "pop/clipped.wav": ("clipped", False),
+        "pop/rate.wav": ("unexpected rate", False),
+        "pop/copy.wav": ("duplicate", True),
+        "pop/reencoded.mp3": ("duplicate", True),
+    }
+    details = {finding["track_id"]: finding["detail"] for finding in report["findings"]}
+    assert details["blues/empty.wav"] == "empty file (0 bytes)"
+    assert "silent" in details["blues/silent.wav"]
+    assert "NaN" in details["blues/nan.wav"]
+    assert details["pop/short.wav"] == "0.50 s"
+    assert details["pop/rate.wav"] == "44100 Hz, most have 16000 Hz"
+    assert details["pop/copy.wav"] == "the same samples as blues/a.wav"
+    assert details["pop/reencoded.mp3"].startswith("the same recording as blues/b.wav")
+
+
+def test_the_counts_are_of_what_remains_and_a_genre_without_tracks_is_named(spoiled, capsys):
+    report = check(capsys, spoiled)
+    assert (report["tracks"], report["usable"]) == (13, 6)
+    assert report["genres"] == {"blues": 2, "pop": 4}
+    assert report["empty_genres"] == ["rock"]
+    assert report["rates"] == {"16000": 8, "44100": 1}
+    assert report["total_seconds"] == pytest.approx(6 * 6.0)
+    assert report["data"]["location"] == "music"
+
+
+def test_the_text_names_every_finding_and_whether_loading_leaves_it_out(spoiled, capsys):
+    assert hfmgc.cli.main(["check", str(spoiled)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("folder (music): 13 tracks, 6 usable")
+    assert "duplicate (set aside when loading):" in lines
+    assert "clipped (kept):" in lines
+    assert any(line.split() == ["rock", "no", "tracks"] for line in lines)
+    assert "  pop/copy.wav: the same samples as blues/a.wav" in lines
+
+
+def test_a_sound_corpus_has_nothing_to_report(tmp_path, capsys):
+    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
+    assert hfmgc.cli.main(["check", str(music)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing to report"
+
+
+def test_two_processes_find_what_one_finds(spoiled, capsys, monkeypatch, tmp_path):
+    one = check(capsys, spoiled)
+    # Another cache: the second check must decode for itself.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "other")
+    two = check(capsys, spoiled, "--num_proc", "2")
+    assert one == two
+
+
+def test_what_counts_as_too_short_can_be_chosen(tmp_path, capsys):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    for seed, seconds in enumerate((0.5, 3.0)):
+        soundfile.write(tmp_path / "music" / "blues" / f"{seed}.wav", melody(seed, seconds=seconds), RATE)
+    assert found(check(capsys, tmp_path / "music", "--shortest_seconds", "0.1")) == {}
+    assert found(check(capsys, tmp_path / "music", "--shortest_seconds", "5")) == {
+        "blues/0.wav": ("too short", True),
+        "blues/1.wav": ("too short", True),
+    }
+
+
+def test_loading_leaves_out_what_the_check_set_aside_and_says_why(spoiled, capsys):
+    before = decode_corpus(open_source(str(spoiled)), RATE)
+    assert {"pop/copy.wav", "pop/reencoded.mp3", "pop/short.wav"} <= set(before.tracks["track_id"])
+    check(capsys, spoiled)
+    after = decode_corpus(open_source(str(spoiled)), RATE)
+    assert sorted(after.tracks["track_id"]) == [
+        "blues/a.wav",
+        "blues/b.wav",
+        "pop/a.wav",
+        "pop/b.wav",
+        "pop/clipped.wav",
+        "pop/rate.wav",
+    ]
+    reasons = {track.track_id: track.reason for track in after.skipped}
+    assert len(reasons) == len(after.skipped) == 7
+    assert reasons["pop/copy.wav"] == "duplicate, by hfmgc check: the same samples as blues/a.wav"
+    assert reasons["pop/short.wav"] == "too short, by hfmgc check: 0.50 s"
+    assert "empty file" in reasons["blues/empty.wav"]
+
+
+def test_another_process_honours_the_report(spoiled, capsys):
+    check(capsys, spoiled)
+    code = (
+        "import sys; from hfmgc.data.check import set_aside_by_check; from hfmgc.data.sources import open_source; "
+        "print(sorted(set_aside_by_check(open_source(sys.argv[1]).tracks())))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, spoiled], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(sorted(set_aside_by_check(open_source(str(spoiled)).tracks())))
+    assert "pop/copy.wav" in done.stdout
+
+
+def test_the_report_of_a_folder_that_changed_since_is_not_honoured(spoiled, capsys):
+    check(capsys, spoiled)
+    # The copy becomes a recording of its own: what was said of it does not hold any more.
+    soundfile.write(spoiled / "pop" / "copy.wav", melody(99), RATE)
+    assert set_aside_by_check(open_source(str(spoiled)).tracks()) == {}
+    assert "pop/copy.wav" in decode_corpus(open_source(str(spoiled)), RATE).tracks["track_id"]
+    assert "pop/copy.wav" not in found(check(capsys, spoiled))
+
+
+def test_a_check_with_other_settings_replaces_the_earlier_report(tmp_path):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    soundfile.write(tmp_path / "music" / "blues" / "a.wav", melody(1, seconds=2), RATE)
+    source = open_source(str(tmp_path / "music"))
+    check_source(source, shortest_seconds=3)
+    assert list(set_aside_by_check(source.tracks())) == ["blues/a.wav"]
+    check_source(source)
+    assert set_aside_by_check(source.tracks()) == {}
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "DOUBLE"])
+def test_waves_of_any_depth_are_sound(tmp_path, capsys, subtype):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    soundfile.write(tmp_path / "music" / "blues" / "a.wav", melody(1, seconds=2), RATE, subtype=subtype)
+    report = check(capsys, tmp_path / "music")
+    assert (report["usable"], report["findings"]) == (1, [])
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_file_of_one_sample_is_set_aside_and_does_not_end_the_check(tmp_path, capsys, rate):
+    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
+    soundfile.write(music / "blues" / "one.wav", np.array([0.5]), rate)
+    report = check(capsys, music)
+    assert {track for track, (kind, aside) in found(report).items() if aside} == {"blues/one.wav"}
+    assert report["usable"] == 1
+
+
+def test_stereo_and_names_in_any_script_are_checked(tmp_path, capsys):
+    (tmp_path / "müzik" / "演歌").mkdir(parents=True)
+    stereo = np.stack([melody(1, seconds=2), melody(2, seconds=2)], axis=1)
+    soundfile.write(tmp_path / "müzik" / "演歌" / "naïve 音.flac", stereo, RATE)
+    (tmp_path / "müzik" / "演歌" / "Альбом.wav").write_bytes(b"")
+    report = check(capsys, tmp_path / "müzik")
+    assert report["genres"] == {"演歌": 1}
+    assert found(report) == {"演歌/Альбом.wav": ("unusable", True)}
+
+
+def test_files_that_are_all_broken_make_a_report_and_no_error(tmp_path, capsys):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / "music" / "blues" / name).write_bytes(b"no music")
+    report = check(capsys, tmp_path / "music")
+    assert (report["tracks"], report["usable"], report["empty_genres"]) == (2, 0, ["blues"])
+
+
+def test_tones_that_are_alike_are_no_duplicates(tmp_path, capsys):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    for seed in range(6):
+        soundfile.write(tmp_path / "music" / "blues" / f"{seed}.wav", tone(seed, seconds=5), RATE)
+    assert found(check(capsys, tmp_path / "music")) == {}
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    assert hfmgc.cli.main(["check", str(tmp_path / "gone"), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert "no such folder" in err
+
+
+def test_features_kept_from_before_are_checked_too(tmp_path, capsys):
+    values = np.random.default_rng(0).integers(0, 255, (6, 8, 20)).tolist()
+    values[1] = values[0]
+    values[4] = []
+    rows = {"track_id": [*"abcde", "d"], "genre": ["blues", "blues", "pop", "pop", "pop", "pop"], "mel": values}
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "mel.parquet"))
+    report = check(capsys, tmp_path / "mel.parquet")
+    assert found(report) == {
+        "b": ("duplicate", True),
+        "e": ("unusable", True),
+        "d": ("repeated id", False),
+    }
+    assert (report["tracks"], report["usable"], report["genres"]) == (6, 4, {"blues": 1, "pop": 3})
+    corpus = decode_corpus(open_source(str(tmp_path / "mel.parquet")), RATE)
+    assert corpus.tracks["track_id"] == ["a", "c", "d", "d"]
+    assert {track.track_id for track in corpus.skipped} == {"b", "e"}
+
+
+def test_features_with_nan_or_frames_of_different_length_are_set_aside(tmp_path, capsys):
+    rows = {
+        "track_id": ["nan", "ragged", "sound"],
+        "genre": ["blues", "blues", "blues"],
+        "mel": [[[0.0, np.nan]], [[1.0], [1.0, 2.0]], [[1.0, 2.0]]],
+    }
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "mel.parquet"))
+    report = check(capsys, tmp_path / "mel.parquet")
+    assert found(report) == {"nan": ("unusable", True), "ragged": ("unusable", True)}
+
+
+@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+def test_the_real_data_as_a_whole_are_checked_without_falling(capsys):
+    report = check(capsys, Path(os.environ["HFMGC_REAL_DATA"]), "--num_proc", "2")
+    assert report["usable"] > 0
+    assert report["empty_genres"]
+    assert report["genres"]["gtzan_audio"] > 0

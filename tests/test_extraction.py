@@ -1,0 +1,322 @@
+"""`hfmgc extract`: features once, in shards, resumed where it was interrupted, and equal to what the extractor gives."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import write_music
+
+import hfmgc.cli
+from hfmgc.data import extraction
+from hfmgc.data.audio import load_audio
+from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.features import track_windows
+from hfmgc.data.sources import open_source
+from hfmgc.errors import DataError
+from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from recipes import finetune_here, python, tiny_settings, write_config
+
+
+FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
+DECIMATED = ("--front_end", json.dumps(FIELDS))
+RATE = 22050
+
+
+@pytest.fixture
+def music(tmp_path) -> Path:
+    """Eight tracks of two genres, among them a broken and an empty file."""
+    folder = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=2, sampling_rate=RATE)
+    (folder / "blues" / "broken.mp3").write_bytes(b"no music")
+    (folder / "pop" / "empty.wav").write_bytes(b"")
+    return folder
+
+
+def extract(capsys, data: Path, output: Path, *options: str) -> dict:
+    """Run `hfmgc extract --json` in shards of three tracks and return the document."""
+    capsys.readouterr()
+    assert hfmgc.cli.main(["extract", str(data), str(output), "--shard_size", "3", "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *arguments: object) -> str:
+    """Return the one line that a refused extraction ends with."""
+    capsys.readouterr()
+    assert hfmgc.cli.main(["extract", *map(str, arguments)]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def stored(folder: Path) -> dict[str, np.ndarray]:
+    """Return track id -> features of an extraction."""
+    tracks = open_source(str(folder)).tracks().with_format("numpy", columns=["features"], output_all_columns=True)
+    return {track["track_id"]: np.asarray(track["features"]) for track in tracks}
+
+
+def shard_states(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return what tells whether a shard was written again: its inode and its time of change."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+
+
+def test_features_equal_those_of_the_extractor_and_lie_in_shards(music, tmp_path, capsys):
+    result = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    assert (result["tracks"], result["complete"]) == (6, True)
+    names = [path.name for path in sorted((tmp_path / "out").glob("*.parquet"))]
+    assert names == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert [pq.read_metadata(tmp_path / "out" / name).num_rows for name in names] == [3, 1, 2]
+    features = stored(tmp_path / "out")
+    assert len(features) == 6
+    extractor = SpectrogramFeatureExtractor(**FIELDS)
+    for track_id, values in features.items():
+        expected = extractor.track_features(load_audio(music / track_id, RATE))
+        assert expected.shape[1] == 128
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_broken_files_are_counted_and_named(music, tmp_path, capsys):
+    result = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    reasons = {row["track_id"]: row["reason"] for row in result["skipped"]}
+    assert sorted(reasons) == ["blues/broken.mp3", "pop/empty.wav"]
+    assert reasons["pop/empty.wav"] == "empty file (0 bytes)"
+    assert json.loads((tmp_path / "out" / "extraction.json").read_text()) == result
+    assert hfmgc.cli.main(["extract", str(music), str(tmp_path / "out"), "--shard_size", "3", *DECIMATED]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("6 tracks extracted to ")
+    assert "skipped: pop/empty.wav: empty file (0 bytes)" in text
+
+
+def test_two_processes_write_what_one_writes_bit_for_bit(music, tmp_path, capsys):
+    one = extract(capsys, music, tmp_path / "one", *DECIMATED)
+    two = extract(capsys, music, tmp_path / "two", *DECIMATED, "--num_proc", "2")
+    assert one == two
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("lost", [(".parquet", ".skipped.json"), (".parquet",), (".skipped.json",)])
+def test_only_a_shard_that_is_missing_is_written_again(music, tmp_path, capsys, lost):
+    first = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    content = (tmp_path / "out" / "part-00001.parquet").read_bytes()
+    before = shard_states(tmp_path / "out")
+    for suffix in lost:
+        (tmp_path / "out" / f"part-00001{suffix}").unlink()
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
+    after = shard_states(tmp_path / "out")
+    assert sorted(before) == sorted(after)
+    assert {name for name in before if before[name] != after[name]} == {
+        "part-00001.parquet",
+        "part-00001.skipped.json",
+    }
+    assert (tmp_path / "out" / "part-00001.parquet").read_bytes() == content
+
+
+def test_a_finished_extraction_decodes_nothing_again(music, tmp_path, capsys, monkeypatch):
+    first = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    monkeypatch.setattr(extraction, "load_audio", None)
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
+
+
+KILLED = """
+import os, sys
+import hfmgc.cli
+from hfmgc.data import extraction
+load, calls = extraction.load_audio, []
+def load_and_die(*arguments, **options):
+    calls.append(arguments)
+    if len(calls) == 8:
+        os._exit(9)
+    return load(*arguments, **options)
+extraction.load_audio = load_and_die
+hfmgc.cli.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_extraction_is_not_trusted_and_goes_on_in_another_process(music, tmp_path, capsys):
+    out = tmp_path / "out"
+    done = python("-c", KILLED, "extract", music, out, "--shard_size", "3", *DECIMATED)
+    assert done.returncode == 9, done.stderr
+    assert sorted(path.suffix for path in out.glob("part-00002*")) == [".tmp"]  # half of the last shard
+    assert sorted(path.name for path in out.glob("*.parquet")) == ["part-00000.parquet", "part-00001.parquet"]
+    with pytest.raises(DataError, match=r"extraction was interrupted.*hfmgc extract again"):
+        open_source(str(out)).tracks()
+    before = shard_states(out)
+    assert extract(capsys, music, out, *DECIMATED)["tracks"] == 6
+    after = shard_states(out)
+    for number in (0, 1):
+        for name in (f"part-0000{number}.parquet", f"part-0000{number}.skipped.json"):
+            assert after[name] == before[name]
+    extract(capsys, music, tmp_path / "whole", *DECIMATED)
+    for path in (tmp_path / "whole").glob("*.parquet"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, capsys):
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    before = stored(tmp_path / "out")
+    (tmp_path / "out" / "part-00002.parquet").rename(tmp_path / "out" / "part-00002.77.tmp")
+    (tmp_path / "out" / "part-00002.skipped.json").unlink()
+    (tmp_path / "out" / "part-00002.77.tmp").write_bytes(b"half")
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    after = stored(tmp_path / "out")
+    assert sorted(before) == sorted(after)
+    for track_id, values in after.items():
+        np.testing.assert_array_equal(values, before[track_id])
+
+
+def test_a_folder_of_another_front_end_data_or_type_is_refused_naming_what_differs(music, tmp_path, capsys):
+    out = tmp_path / "out"
+    extract(capsys, music, out, *DECIMATED)
+    before = shard_states(out)
+    same = ("--shard_size", 3)
+    other = ("--front_end", "{preset: gtzan_decimated, window_frames: 65}")
+    assert "(front_end differ)" in refused(capsys, music, out, *same, *other)
+    assert "(dtype differ)" in refused(capsys, music, out, *same, *DECIMATED, "--dtype", "uint8")
+    assert "(shard_size differ)" in refused(capsys, music, out, *DECIMATED, "--shard_size", 4)
+    soundfile.write(music / "pop" / "new.wav", load_audio(music / "pop" / "pop.000.wav", RATE)[::-1], RATE)
+    assert "(tracks_digest differ)" in refused(capsys, music, out, *same, *DECIMATED)
+    assert shard_states(out) == before
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(music, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("my own")
+    line = refused(capsys, music, tmp_path / "mine", *DECIMATED)
+    assert "is not empty, and no extraction" in line
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_uint8_levels_are_within_half_a_step_and_read_back_as_the_same_windows(music, tmp_path, capsys):
+    extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "uint8")
+    extractor = SpectrogramFeatureExtractor(**FIELDS)
+    tracks = open_source(str(tmp_path / "out")).tracks().with_format("numpy", ["features"], output_all_columns=True)
+    assert len(tracks) == 6
+    assert tracks.features["features"].feature.feature.dtype == "uint8"
+    for track in tracks:
+        waveform = load_audio(music / track["track_id"], RATE)
+        exact = extractor.track_features(waveform)
+        assert track["features"].shape == exact.T.shape  # [bins, frames], as stored levels lie
+        np.testing.assert_allclose(track["features"].T / 255, exact, atol=0.5 / 255 + 1e-6)
+        windows = track_windows(track, extractor)
+        np.testing.assert_allclose(windows, extractor.track_windows(waveform), atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "reason"),
+    [
+        ("{max_length: 64}", "normalised over the track"),
+        ("{preset: divide_and_conquer_3s}", "normalised over the track"),
+        ("{preset: gtzan_decimated, window_frames: 64, normalization: z_score}", "spectrograms in [0, 1]"),
+    ],
+)
+def test_uint8_is_refused_where_it_does_not_fit(music, tmp_path, capsys, front_end, reason):
+    line = refused(capsys, music, tmp_path / "out", "--front_end", front_end, "--dtype", "uint8")
+    assert reason in line
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_an_unknown_dtype_and_features_instead_of_audio_are_refused(music, tmp_path, capsys):
+    assert "float32, uint8" in refused(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "int4")
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    assert "holds features already" in refused(capsys, tmp_path / "out", tmp_path / "again", *DECIMATED)
+
+
+def test_a_corpus_without_a_usable_track_is_an_error(tmp_path, capsys):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    (tmp_path / "music" / "blues" / "a.wav").write_bytes(b"")
+    line = refused(capsys, tmp_path / "music", tmp_path / "out", *DECIMATED)
+    assert "no track could be used; the first: blues/a.wav: empty file" in line
+
+
+def test_front_ends_that_normalise_by_window_keep_slices(music, tmp_path, capsys):
+    extract(capsys, music, tmp_path / "out", "--front_end", "{max_length: 64}")
+    extractor = HfmgcASTFeatureExtractor(max_length=64)
+    features = stored(tmp_path / "out")
+    assert len(features) == 6
+    for track_id, values in features.items():
+        assert values.shape[1:] == (64, 128)
+        expected = extractor.track_windows(load_audio(music / track_id, 16000))
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_what_a_check_set_aside_is_not_extracted(music, tmp_path, capsys):
+    (music / "pop" / "zcopy.wav").write_bytes((music / "blues" / "blues.000.wav").read_bytes())
+    assert hfmgc.cli.main(["check", str(music)]) == 0
+    result = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    reasons = {row["track_id"]: row["reason"] for row in result["skipped"]}
+    assert reasons["pop/zcopy.wav"] == "duplicate, by hfmgc check: the same samples as blues/blues.000.wav"
+    assert "pop/zcopy.wav" not in stored(tmp_path / "out")
+
+
+def test_depths_and_names_of_all_kinds_are_extracted(tmp_path, capsys):
+    folder = write_music(tmp_path / "müzik", ("演歌",), tracks=1, seconds=1, sampling_rate=RATE)
+    waveform = load_audio(folder / "演歌" / "演歌.000.wav", RATE)
+    for subtype in ("PCM_U8", "PCM_24", "FLOAT"):
+        soundfile.write(folder / "演歌" / f"naïve {subtype}.wav", waveform, RATE, subtype=subtype)
+    soundfile.write(folder / "演歌" / "one.wav", np.array([0.5]), RATE)
+    extract(capsys, folder, tmp_path / "out", *DECIMATED)
+    features = stored(tmp_path / "out")
+    exact = features.pop("演歌/演歌.000.wav")
+    assert len(features) == 4
+    np.testing.assert_array_equal(features["演歌/naïve FLOAT.wav"], exact)
+    np.testing.assert_allclose(features["演歌/naïve PCM_24.wav"], exact, atol=1e-3)
+    assert np.isfinite(features["演歌/one.wav"]).all()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Music, its features, and a run that was trained on the features alone."""
+    place = tmp_path_factory.mktemp("trained")
+    music = write_music(place / "music", ("blues", "pop"), tracks=6, seconds=2, sampling_rate=RATE)
+    arguments = ["extract", str(music), str(place / "features"), "--shard_size", "5", *DECIMATED]
+    assert hfmgc.cli.main(arguments) == 0
+    settings = tiny_settings(place / "features", place / "run", front_end=FIELDS, split_policy="stratified")
+    result = finetune_here(write_config(place / "run.yaml", settings))
+    assert result.returncode == 0, result.stderr
+    return music, place / "features", place / "run"
+
+
+def test_training_starts_from_the_extracted_features(trained):
+    _, features, run = trained
+    results = json.loads((run / "results.json").read_text())
+    assert results["data"]["name"] == "features"
+    assert results["data"]["location"] == features.name
+    assert results["tracks"] == 2
+    saved = json.loads((run / "preprocessor_config.json").read_text())
+    assert saved["feature_extractor_type"] == "SpectrogramFeatureExtractor"
+
+
+def test_features_and_audio_are_judged_alike_by_the_same_front_end(trained, capsys):
+    music, features, run = trained
+
+    def judge(data: Path) -> dict[str, dict]:
+        assert hfmgc.cli.main(["evaluate", str(run), "--data", str(data), "--side", "all", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        return {row["track_id"]: row for row in report["predictions"]}
+
+    by_features, by_audio = judge(features), judge(music)
+    assert len(by_features) == 12
+    assert by_features == by_audio
+
+
+def test_stored_features_are_the_windows_of_decoded_audio(trained):
+    music, features, _ = trained
+    extractor = SpectrogramFeatureExtractor(**FIELDS)
+    of_audio = decode_corpus(open_source(str(music)), RATE).tracks
+    of_features = decode_corpus(open_source(str(features)), RATE).tracks
+    assert of_audio["track_id"] == of_features["track_id"]
+    assert of_audio["genre"] == of_features["genre"]
+    for one, other in zip(of_audio, of_features, strict=True):
+        np.testing.assert_array_equal(track_windows(one, extractor), track_windows(other, extractor))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes everywhere")
+def test_a_place_that_cannot_be_written_is_named(music, tmp_path, capsys):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked" in refused(capsys, music, tmp_path / "locked" / "out", *DECIMATED)

@@ -1,0 +1,200 @@
+"""The acoustic fingerprint: one recording under every disguise is found, and different recordings never are."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from conftest import tone
+
+from hfmgc.data.audio import load_audio
+from hfmgc.data.fingerprints import MOST_BIT_ERRORS, find_matches, fingerprint
+from hfmgc.data.synthesis.composer import compose_track
+from hfmgc.data.synthesis.instruments import SAMPLING_RATE
+
+
+RATE = 16000
+GENRES = ("blues", "metal", "hiphop", "classical")
+TRACKS, SECONDS = 3, 10.0
+REAL_DATA = os.environ.get("HFMGC_REAL_DATA", "")
+needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="HFMGC_REAL_DATA (real music) is not set")
+
+
+def encoded(waveform: np.ndarray, sampling_rate: int, form: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, sampling_rate, format=form, **options)
+    return buffer.getvalue()
+
+
+def bare_noise(seed: int, seconds: float) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def sine(frequency: float, seconds: float = 5.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def originals() -> list[np.ndarray]:
+    """Several tracks of each genre at the rate of the composer."""
+    return [compose_track(genre, index, seconds=SECONDS, seed=3) for genre in GENRES for index in range(TRACKS)]
+
+
+@pytest.fixture(scope="module")
+def known(originals) -> list[np.ndarray]:
+    return [fingerprint(soxr.resample(track, SAMPLING_RATE, RATE), RATE) for track in originals]
+
+
+def to_mp3(track):
+    return load_audio(encoded(track, SAMPLING_RATE, "MP3"), RATE)
+
+
+def to_poor_mp3(track):
+    return load_audio(encoded(soxr.resample(track, SAMPLING_RATE, RATE), RATE, "MP3", compression_level=0.9), RATE)
+
+
+def to_ogg(track):
+    return load_audio(encoded(track, SAMPLING_RATE, "OGG"), RATE)
+
+
+def quieter(track):
+    return load_audio(encoded(0.05 * track, SAMPLING_RATE, "WAV", subtype="PCM_16"), RATE)
+
+
+def inverted(track):
+    return -soxr.resample(track, SAMPLING_RATE, RATE)
+
+
+def by_way_of_8_khz(track):
+    return soxr.resample(soxr.resample(track, SAMPLING_RATE, 8000), 8000, RATE)
+
+
+def excerpt(track):
+    return soxr.resample(track, SAMPLING_RATE, RATE)[37_123 : 37_123 + 6 * RATE]
+
+
+def delayed(track):
+    return np.pad(soxr.resample(track, SAMPLING_RATE, RATE), (7_777, 0))
+
+
+def noisy(track):
+    track = soxr.resample(track, SAMPLING_RATE, RATE)
+    return track + 0.05 * np.std(track) * np.random.default_rng(0).standard_normal(len(track)).astype(np.float32)
+
+
+def excerpt_as_quiet_mp3(track):
+    return load_audio(encoded(0.3 * track[50_001 : 50_001 + 6 * SAMPLING_RATE], SAMPLING_RATE, "MP3"), RATE)
+
+
+DISGUISES = (to_mp3, to_poor_mp3, to_ogg, quieter, inverted, by_way_of_8_khz, excerpt, delayed, noisy,
+             excerpt_as_quiet_mp3)  # fmt: skip
+
+
+@pytest.mark.parametrize("disguise", DISGUISES, ids=lambda disguise: disguise.__name__)
+def test_a_copy_is_found_in_every_disguise_and_nothing_else_is(originals, known, disguise):
+    copies = [fingerprint(disguise(track), RATE) for track in originals]
+    count = len(originals)
+    matches = find_matches(known + copies)
+    assert [(match.first, match.second) for match in matches] == [(track, track + count) for track in range(count)]
+    shared = 5.0 if "excerpt" in disguise.__name__ else 9.0
+    assert all(match.shared_seconds > shared and match.bit_errors < MOST_BIT_ERRORS for match in matches)
+
+
+def test_a_copy_at_another_rate_of_the_corpus_is_found(originals, known):
+    copies = [fingerprint(track, SAMPLING_RATE) for track in originals]
+    assert [(match.first, match.second) for match in find_matches(known + copies)] == [
+        (track, track + len(known)) for track in range(len(known))
+    ]
+
+
+@pytest.mark.parametrize("genre", GENRES)
+def test_unrelated_tracks_of_a_genre_do_not_match(genre):
+    tracks = [fingerprint(compose_track(genre, index, seconds=6.0, seed=11), SAMPLING_RATE) for index in range(12)]
+    assert find_matches(tracks) == []
+
+
+def test_tones_noise_and_silence_do_not_match():
+    sounds = [
+        *(sine(frequency) for frequency in (440.0, 466.2, 554.4, 880.0)),
+        *(bare_noise(seed, 5.0) for seed in range(4)),
+        *(np.zeros(5 * RATE, np.float32) for _ in range(2)),
+        *(np.full(5 * RATE, 0.5, np.float32) for _ in range(2)),
+    ]
+    assert find_matches([fingerprint(sound, RATE) for sound in sounds]) == []
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 4.0])
+def test_tones_with_some_noise_do_not_match(seconds):
+    sounds = [
+        tone(10 * octave + n, seconds=seconds, frequency=220.0 * 2**octave) for octave in range(3) for n in range(4)
+    ]
+    assert find_matches([fingerprint(sound, RATE) for sound in sounds]) == []
+
+
+def test_the_same_noise_matches():
+    noise = bare_noise(0, 5.0)
+    sounds = [bare_noise(1, 5.0), noise, 0.2 * noise]
+    assert [(match.first, match.second) for match in find_matches([fingerprint(s, RATE) for s in sounds])] == [(1, 2)]
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 100, 4607, 4608, 4609])
+def test_tracks_of_hardly_any_samples_have_a_fingerprint_and_match_nothing(samples, known):
+    for content in (np.zeros(samples, np.float32), np.ones(samples, np.float32)):
+        short = fingerprint(content, RATE)
+        assert short.dtype == np.uint32
+        assert find_matches([short, short, *known]) == []
+
+
+def test_a_copy_of_one_second_is_found():
+    sounds = [bare_noise(seed, 1.0) for seed in range(5)]
+    sounds.append(0.5 * sounds[3])
+    assert [(m.first, m.second) for m in find_matches([fingerprint(s, RATE) for s in sounds])] == [(3, 5)]
+
+
+def test_a_jingle_that_two_tracks_share_makes_no_copy_of_them():
+    jingle = bare_noise(9, 1.5)
+    tracks = [np.concatenate([bare_noise(seed, 5.0), jingle, bare_noise(seed + 100, 5.0)]) for seed in range(2)]
+    assert find_matches([fingerprint(track, RATE) for track in tracks]) == []
+
+
+def test_no_fingerprints_have_no_matches():
+    assert find_matches([]) == []
+    assert find_matches([np.zeros(0, np.uint32)] * 2) == []
+    assert find_matches([], groups=[]) == []
+
+
+def test_silence_within_a_track_is_marked():
+    words = fingerprint(np.concatenate([np.zeros(2 * RATE, np.float32), bare_noise(0, 2.0)]), RATE)
+    assert not words[:50].any()
+    assert words[-50:].all()
+
+
+def test_groups_restrict_the_pairs(known):
+    tracks = [known[0], known[0], known[4], known[4], known[0]]
+    pairs = lambda groups: [(match.first, match.second) for match in find_matches(tracks, groups)]  # noqa: E731
+    assert pairs(None) == [(0, 1), (0, 4), (1, 4), (2, 3)]
+    assert pairs([0, 0, 1, 1, 1]) == [(0, 4), (1, 4)]
+    assert pairs([0, 1, 0, 1, 0]) == [(0, 1), (1, 4), (2, 3)]
+    assert pairs([0, 0, 0, 0, 0]) == []
+
+
+def test_the_fingerprint_does_not_depend_on_what_else_there_is(originals, known):
+    again = fingerprint(soxr.resample(originals[0], SAMPLING_RATE, RATE), RATE)
+    np.testing.assert_array_equal(again, known[0])
+
+
+@needs_real_data
+def test_every_real_clip_is_found_as_quiet_mp3_and_no_two_clips_match():
+    paths = sorted((Path(REAL_DATA) / "gtzan_audio").rglob("*.wav"))
+    assert paths, "HFMGC_REAL_DATA has no gtzan_audio"
+    known, copies = [], []
+    for path in paths:
+        waveform, rate = soundfile.read(path, dtype="float32")
+        known.append(fingerprint(soxr.resample(waveform, rate, RATE), RATE))
+        copies.append(fingerprint(load_audio(encoded(0.4 * waveform, rate, "MP3"), RATE), RATE))
+    assert [(match.first, match.second) for match in find_matches(known + copies)] == [
+        (track, track + len(paths)) for track in range(len(paths))
+    ]
