@@ -273,3 +273,10 @@ def test_the_real_data_as_a_whole_are_checked_without_falling(capsys):
     assert report["usable"] > 0
     assert report["empty_genres"]
     assert report["genres"]["gtzan_audio"] > 0
+
+
+def test_a_folder_without_any_audio_is_one_line(tmp_path, capsys):
+    (tmp_path / "music" / "blues").mkdir(parents=True)
+    (tmp_path / "music" / "blues" / "cover.jpg").write_bytes(b"")
+    assert main(["check", str(tmp_path / "music")]) == 1
+    assert "hold no audio files" in capsys.readouterr().err.strip().splitlines()[-1]

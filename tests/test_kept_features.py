@@ -306,9 +306,9 @@ def test_genres_that_a_checkpoint_does_not_know_are_named(tmp_path, capsys, tiny
 
 
 @pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real features) is not set")
-def test_the_real_log_mel_has_the_fault_filtered_sides_and_fits_its_preset():
+def test_the_real_log_mel_has_two_fault_filtered_sides_and_fits_its_preset():
     tracks = decode_corpus(open_source(str(Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_logmel")), 22050).tracks
-    assert (tracks["split"].count("train"), tracks["split"].count("validation")) == (443, 197)
+    assert [tracks["split"].count(side) for side in ("train", "validation", "")] == [442, 197, 70]
     windows = track_windows(tracks[0], SpectrogramFeatureExtractor(preset="gtzan_decimated"))
     assert windows.shape[1:] == SpectrogramFeatureExtractor(preset="gtzan_decimated").window_shape
-    assert (windows.min(), windows.max()) == (0, 1)
+    assert 0 <= windows.min() < 0.5 < windows.max() <= 1

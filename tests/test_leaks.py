@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.leaks import check_split, find_leaks, leaks_report
@@ -246,7 +247,7 @@ def test_a_recipe_refuses_a_planted_copy_and_an_override_is_recorded_everywhere(
     assert [leak["ids"] for leak in json.loads((out / "split.json").read_text())["leaks"]] == [
         ["blues/0.flac", "pop/another name.mp3"]
     ]
-    assert "allow_leaks: true" in (out / "run.yaml").read_text()
+    assert yaml.safe_load((out / "run.yaml").read_text())["settings"]["DataArguments"]["allow_leaks"] is True
     said = [note for note in json.loads((out / "results.json").read_text())["notes"] if "leak guard" in note]
     assert len(said) == 1
     assert "overridden" in said[0]

@@ -54,6 +54,11 @@ class Folder(TrackSource):
                 rows.append(
                     (path.relative_to(root).as_posix(), str(path.resolve()), genre, status.st_size, status.st_mtime_ns)
                 )
+        if not rows:
+            raise DataError(
+                f"data {self.folder!r}: its {len(self.genres())} subfolders hold no audio files "
+                f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into one of its own"
+            )
         return datasets.Dataset.from_generator(_track_rows, gen_kwargs={"rows": rows}, features=TRACK_FEATURES)
 
 
