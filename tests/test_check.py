@@ -278,5 +278,5 @@ def test_the_real_data_as_a_whole_are_checked_without_falling(capsys):
 def test_a_folder_without_any_audio_is_one_line(tmp_path, capsys):
     (tmp_path / "music" / "blues").mkdir(parents=True)
     (tmp_path / "music" / "blues" / "cover.jpg").write_bytes(b"")
-    assert main(["check", str(tmp_path / "music")]) == 1
+    assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 1
     assert "hold no audio files" in capsys.readouterr().err.strip().splitlines()[-1]
