@@ -43,7 +43,7 @@ def main() -> None:
 
 def run(place: Path, *, quick: bool) -> None:
     """Make the corpora and compare."""
-    tracks, repeats = (120, 2) if quick else (400, 3)
+    tracks, repeats = (120, 2) if quick else (800, 3)
     write_corpus(place / "music", tracks=tracks, seconds=SECONDS)
     write_corpus(place / "warm_up", tracks=2, seconds=SECONDS)
     labels = {"librosa": "plain librosa loop", "one": "hfmgc, one process", "two": "hfmgc, two processes"}
