@@ -14,6 +14,7 @@ from conftest import tone
 from hfmgc.data.corpus import Corpus, decode_corpus
 from hfmgc.data.features import extract_windows
 from hfmgc.data.sources import open_source
+from hfmgc.data.sources.folder import Folder
 from hfmgc.data.splits import split_corpus
 from hfmgc.errors import ConfigError, DataError, SplitError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
@@ -111,6 +112,7 @@ FINGERPRINT = """
 import sys, hashlib
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
+from hfmgc.data.sources.folder import Folder
 corpus = decode_corpus(open_source(sys.argv[1]), 16000)
 print(hashlib.sha256(b"".join(track["waveform"].tobytes() for track in corpus.tracks)).hexdigest())
 """
@@ -224,3 +226,15 @@ def test_windows_are_extracted_once_and_equal_the_extractors(music_folder):
     assert extract_windows(tracks, HfmgcASTFeatureExtractor(max_length=64))._fingerprint == windows._fingerprint
     other = extract_windows(tracks, HfmgcASTFeatureExtractor(max_length=64, max_windows=2))
     assert [len(row["input_values"]) for row in other] == [1, 2]
+
+
+class Unlabelled(Folder):
+    """A corpus for pre-training: its tracks have no genres."""
+
+    def tracks(self):
+        return super().tracks().map(lambda track: {"genre": "", "genres": []})
+
+
+def test_tracks_without_genres_are_refused_for_classification(music_folder):
+    with pytest.raises(DataError, match=r"has no track that can be used; the first: blues/blues.000.wav: no genre"):
+        decode_corpus(Unlabelled(str(music_folder({"blues": 2}, seconds=0.2))), RATE)

@@ -104,7 +104,9 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
             kept.append(row)
     if len(kept) < len(tracks):
         tracks = tracks.select(kept)
-    if "features" in tracks.column_names:
+    if not kept:
+        usable = tracks
+    elif "features" in tracks.column_names:
         usable = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
     else:
         usable, broken = _decode(tracks, sampling_rate, num_proc)
