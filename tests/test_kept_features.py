@@ -7,11 +7,14 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from conftest import write_music
+from transformers import AutoFeatureExtractor
 
 import hfmgc.cli
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.features import extract_windows, track_windows, training_window
 from hfmgc.data.sources import open_source
+from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import ConfigError, DataError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -312,3 +315,24 @@ def test_the_real_log_mel_has_two_fault_filtered_sides_and_fits_its_preset():
     windows = track_windows(tracks[0], SpectrogramFeatureExtractor(preset="gtzan_decimated"))
     assert windows.shape[1:] == SpectrogramFeatureExtractor(preset="gtzan_decimated").window_shape
     assert 0 <= windows.min() < 0.5 < windows.max() <= 1
+
+
+def test_statistics_of_the_front_end_come_from_the_training_side_alone(tmp_path):
+    """The quiet tracks of one genre and the loud ones of the other sides would move the mean."""
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=4, seconds=1.0)
+    settings = tiny_settings(music, tmp_path / "out", num_train_epochs=1, fit_statistics="per_bin")
+    settings["front_end"] = {"preset": "gtzan_decimated", "normalization": "none", "window_frames": 64}
+    result = finetune_here(write_config(tmp_path / "run.yaml", settings))
+    assert result.returncode == 0, result.stderr
+    saved = AutoFeatureExtractor.from_pretrained(tmp_path / "out")
+    manifest = SplitManifest.load(tmp_path / "out" / "split.json")
+    corpus = decode_corpus(open_source(str(music)), saved.sampling_rate)
+
+    def fitted(track_ids: list[str]) -> list[float]:
+        fields = {"normalization": "none", "window_frames": 64}
+        extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated", **fields)
+        return extractor.fit_statistics((track["waveform"] for track in corpus.select(track_ids)), per_bin=True).mean
+
+    assert saved.normalization == "statistics"
+    assert saved.mean == pytest.approx(fitted(manifest.sides["train"]), rel=1e-5)
+    assert saved.mean != pytest.approx(fitted(sorted(corpus.tracks["track_id"])), rel=1e-5)

@@ -80,6 +80,10 @@ class DataArguments:
         default=False,
         metadata={"help": "Train although the leak guard found artists or recordings on two sides; recorded."},
     )
+    fit_statistics: str = field(
+        default="none",
+        metadata={"help": "overall or per_bin: the front end's mean and deviation, from the training side alone."},
+    )
     augmentation: str = field(
         default="fresh",
         metadata={"help": "fresh (drawn anew for each example), offline (x7 once, as the AST report) or none."},
@@ -98,6 +102,8 @@ class DataArguments:
             raise ValueError(f"windows_per_track must be at least 1, not {self.windows_per_track}")
         if self.augmentation_probability is not None and not 0 <= self.augmentation_probability <= 1:
             raise ValueError(f"augmentation_probability must lie in [0, 1], not {self.augmentation_probability}")
+        if self.fit_statistics not in ("none", "overall", "per_bin"):
+            raise ValueError(f"fit_statistics must be none, overall or per_bin, not {self.fit_statistics!r}")
         if self.augmentation not in ("fresh", "offline", "none"):
             raise ValueError(f"augmentation must be fresh, offline or none, not {self.augmentation!r}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from peft import PeftModel
 from transformers import (
@@ -191,6 +192,8 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
         manifest = make_split(arguments, corpus)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
+        if arguments.fit_statistics != "none":
+            _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
         train = sides["train"]
         audio = "waveform" in corpus.tracks.column_names
         if not audio and arguments.augmentation == "offline":
@@ -205,6 +208,23 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         train, extractor, seed=run.seed, augmentation=augmentation, windows_per_track=arguments.windows_per_track
     )
     return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
+
+
+def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
+    """Set the front end's normalisation from the tracks of the training side, one at a time."""
+    if not hasattr(extractor, "fit_statistics"):
+        raise ConfigError(
+            f"fit_statistics: {type(extractor).__name__} has the statistics it was pre-trained with; it is for the "
+            "spectrogram front end"
+        )
+    column = "waveform" if "waveform" in train.column_names else "features"
+    if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
+        raise ConfigError("fit_statistics: the stored slices are normalised already")
+    tracks = (
+        track["waveform"] if column == "waveform" else extractor.as_features(np.asarray(track["features"]))
+        for track in train
+    )
+    extractor.fit_statistics(tracks, per_bin=per_bin)
 
 
 def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
