@@ -280,3 +280,11 @@ def test_a_folder_without_any_audio_is_one_line(tmp_path, capsys):
     (tmp_path / "music" / "blues" / "cover.jpg").write_bytes(b"")
     assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 1
     assert "hold no audio files" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_snippet_that_is_too_short_does_not_take_the_whole_track_with_it(tmp_path):
+    folder = write_music(tmp_path / "music", {"blues": 1, "pop": 1}, seconds=4.0)
+    waveform, rate = soundfile.read(folder / "pop" / "pop.000.wav")
+    soundfile.write(folder / "pop" / "A_snippet.wav", waveform[: int(0.95 * rate)], rate)
+    report = check_source(open_source(str(folder)))
+    assert [(item.track_id, item.kind) for item in report.findings] == [("pop/A_snippet.wav", "too short")]

@@ -14,6 +14,7 @@ import hfmgc.cli
 from hfmgc.data import extraction
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.extraction import extract_corpus
 from hfmgc.data.features import track_windows
 from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
@@ -320,3 +321,17 @@ def test_stored_features_are_the_windows_of_decoded_audio(trained):
 def test_a_place_that_cannot_be_written_is_named(music, tmp_path, capsys):
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "locked" in refused(capsys, music, tmp_path / "locked" / "out", *DECIMATED)
+
+
+def test_a_damaged_shard_is_written_again_and_a_missing_one_is_noticed(tmp_path):
+    music = write_music(tmp_path / "music", {"blues": 2, "pop": 2}, seconds=0.5)
+    extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated")
+    extract_corpus(open_source(str(music)), extractor, tmp_path / "out", shard_size=2)
+    first, second = (tmp_path / "out" / f"part-0000{number}.parquet" for number in range(2))
+    whole = first.read_bytes()
+    first.write_bytes(whole[:200])
+    extract_corpus(open_source(str(music)), extractor, tmp_path / "out", shard_size=2)
+    assert first.read_bytes() == whole
+    second.unlink()
+    with pytest.raises(DataError, match="2 of the 4 extracted tracks are there"):
+        open_source(str(tmp_path / "out")).tracks()

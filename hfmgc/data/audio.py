@@ -37,6 +37,8 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
     Raises:
         AudioError: If it is missing, not decodable, empty, silent, or has NaN or infinite samples.
     """
+    if source is None:
+        raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
     name = name or ("<bytes>" if isinstance(source, bytes) else str(source))

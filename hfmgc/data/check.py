@@ -138,7 +138,8 @@ def _audio_report(
             findings.append(
                 Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False)
             )
-    findings += _duplicates(checked, table, sound)
+    set_aside = {finding.track_id for finding in findings if finding.set_aside}
+    findings += _duplicates(checked, table, [row for row in sound if table[row]["track_id"] not in set_aside])
     aside = {finding.track_id for finding in findings if finding.set_aside}
     usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
     counts = Counter(row["genre"] for row in usable)

@@ -151,7 +151,7 @@ def _write_shard(
     rows = range(shard * shard_size, min((shard + 1) * shard_size, len(tracks)))
     if skipped_path.is_file():  # written last: the shard is whole, unless it was taken away since
         text = skipped_path.read_text(encoding="utf-8")
-        if path.is_file() or len(json.loads(text)) == len(rows):
+        if _is_whole(path) or len(json.loads(text)) == len(rows):
             return {"skipped": text}
     skipped: list[dict[str, str]] = []
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -205,6 +205,15 @@ def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
     columns = {name: pa.array([track[name]], kind) for name, kind in _SCHEMA.items()}
     columns["features"] = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
     return pa.table(columns)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a shard can be read: its footer is written last."""
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

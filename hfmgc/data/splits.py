@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -225,7 +225,7 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
             f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
             f"used; the first is {missing[0]!r}"
         )
-    return manifest
+    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=source.genres())
 
 
 def _refuse_repeated(track_ids: Sequence[str]) -> None:

@@ -94,7 +94,8 @@ def _choose_tracks(corpus: Corpus, manifest: SplitManifest | None, side: str) ->
     if side == "all" or not shared:
         if side in SIDES:
             raise ConfigError(f"--side {side}: the checkpoint has no split of these data; use --side all")
-        trained = len(shared.intersection(manifest.sides["train"])) if shared else 0
+        # By their ids whatever the data are called: the same music may come as audio and as features.
+        trained = len(set(available).intersection(manifest.sides["train"])) if manifest else 0
         notes = [f"{trained} of these tracks were trained on: not a measure of how the model does on new music"]
         return "all", available, notes if trained else []
     chosen = manifest.evaluation_side if side == "auto" else side
@@ -120,8 +121,7 @@ def _choose_tracks(corpus: Corpus, manifest: SplitManifest | None, side: str) ->
 
 def _shared_tracks(corpus: Corpus, manifest: SplitManifest | None) -> set[str]:
     """Return the tracks of a corpus that the checkpoint's split knows: none, if it was trained on other data."""
-    source = corpus.source
-    if manifest is None or (manifest.dataset, manifest.revision) != (source.card.name, source.revision):
+    if manifest is None or manifest.dataset != corpus.source.card.name:
         return set()
     known = set().union(*manifest.sides.values())
     return known.intersection(corpus.tracks["track_id"])

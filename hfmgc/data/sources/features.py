@@ -10,6 +10,7 @@ import datasets
 from ...errors import DataError, nearest
 from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource
+from .tables import SIDE_NAMES, side_of
 
 
 # What `hfmgc extract` writes beside its shards.
@@ -74,7 +75,7 @@ class FeatureSet(TrackSource):
                     "track_id": str(row["track_id"]),
                     "genre": _genre_of(row["genre"], names),
                     "artist": str(row.get("artist") or ""),
-                    "split": side or str(row.get("split") or ""),
+                    "split": side or side_of(str(row.get("split") or ""), self.path),
                 }
                 for row in table.remove_columns("features")
             ]
@@ -95,9 +96,7 @@ class FeatureSet(TrackSource):
 
     def _load(self) -> Iterator[tuple[str, datasets.Dataset]]:
         path = Path(self.path)
-        description = path / EXTRACTION
-        if description.is_file() and not json.loads(description.read_text(encoding="utf-8")).get("complete"):
-            raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
+        expected = self._extracted_tracks(path / EXTRACTION)
         try:
             if is_saved_dataset(path):
                 saved = datasets.load_from_disk(str(path))
@@ -105,11 +104,36 @@ class FeatureSet(TrackSource):
                 yield from ((name if name in SIDES else "", part) for name, part in parts)
                 return
             files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-            for file in files:
-                side = file.stem if path.is_dir() and file.stem in SIDES else ""
-                yield side, datasets.Dataset.from_parquet(str(file))
+            parts = [
+                (
+                    SIDE_NAMES.get(file.stem.lower(), "") if path.is_dir() else "",
+                    datasets.Dataset.from_parquet(str(file)),
+                )
+                for file in files
+            ]
+            found = sum(len(part) for _, part in parts)
+            if expected not in (None, found):
+                raise DataError(
+                    f"{self.path}: {found} of the {expected} extracted tracks are there; call hfmgc extract again for "
+                    "the shard that is missing"
+                )
+            yield from parts
+        except DataError:
+            raise
         except Exception as error:  # pyarrow and datasets name a damaged file in many ways
             raise DataError(f"{self.path}: cannot be read as features ({str(error).splitlines()[0]})") from error
+
+    def _extracted_tracks(self, description: Path) -> int | None:
+        """Return how many tracks `hfmgc extract` wrote, or None for features of another origin."""
+        if not description.is_file():
+            return None
+        try:
+            content = json.loads(description.read_text(encoding="utf-8"))
+            if content["complete"]:
+                return int(content["tracks"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{description}: damaged; extract the features again into another folder") from error
+        raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
 
     def _named(self, known: tuple[str, ...], what: str) -> str:
         columns = self._parts()[0][1].column_names
