@@ -117,7 +117,10 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     """Mark a folder as that of this extraction, or refuse one that belongs to another."""
     path = folder / DESCRIPTION
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            earlier = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: damaged; extract the features again into another folder") from error
         plain = json.loads(json.dumps(description))
         changed = [
             key for key in ("tracks_digest", "front_end", "dtype", "shard_size") if earlier.get(key) != plain.get(key)
