@@ -16,12 +16,13 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where an architecture's classes are, as `module:Class`, and which paper it comes from."""
+    """Where an architecture's classes are, as `module:Class`, which paper it comes from, and a recipe that trains it."""
 
     config: str
     model: str
     feature_extractor: str
     paper: str
+    recipe: str
 
     def load(self, role: str) -> type:
         """Import and return the class of `role`: `config`, `model` or `feature_extractor`."""
@@ -44,6 +45,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "hfmgc.models.modeling_ast:HfmgcASTForAudioClassification",
         "hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
+        "recipes/configs/ast_gtzan.yaml",
     ),
 }
 

@@ -69,6 +69,8 @@ class ArchitectureTester:
 
     model_type: str
     window_shape: tuple[int, int]  # frames and bins of a window
+    # Other lengths of a window, in frames, that the same model takes; none where its layers fix the length.
+    other_lengths: tuple[int, ...] = ()
     # Parts of the names of parameters that need not get a gradient from every batch (experts that no track goes to).
     may_lack_gradient: tuple[str, ...] = ()
     # Why torch.compile is not to be tried; empty where it is.
@@ -173,6 +175,17 @@ class ArchitectureTester:
             answers[voting] = model(self.values(1, 3)).logits.softmax(dim=-1)[0]
         self.close(answers["mean"], probabilities.mean(dim=0))
         self.close(answers["majority"], torch.tensor([0.55, 0.35, 0.1]))
+
+    def test_windows_of_other_lengths_are_heard_whole(self):
+        if not self.other_lengths:
+            pytest.skip("the architecture fixes the length of a window")
+        model, bins = self.model(), self.window_shape[1]
+        for frames in self.other_lengths:
+            values = self.values(2, max(1, -(-frames // self.window_shape[0]))).flatten(1, 2)[:, :frames]
+            logits = model(values).logits
+            assert logits.shape == (2, 3)
+            values[:, -frames // 4 :] += torch.randn(bins, generator=torch.Generator().manual_seed(1))
+            assert not torch.allclose(model(values).logits, logits, atol=1e-4), "its end is not heard"
 
     def test_evaluation_is_deterministic(self):
         model, values = self.model(), self.values(2, 2)

@@ -34,6 +34,7 @@ REPORT_HEAD = 155_810
 class TestHfmgcAST(ArchitectureTester):
     model_type = "hfmgc-ast"
     window_shape = (64, 128)
+    other_lengths = (48, 100)
     wrong_windows = (
         ((64, 64), "expected 128 mel bins in the last dimension, got 64"),
         ((15, 128), r"expected at least 16 frames \(one patch\), got 15"),

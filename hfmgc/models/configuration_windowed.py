@@ -1,5 +1,7 @@
 """What the configs of all architectures share."""
 
+import math
+
 from transformers import PreTrainedConfig
 
 
@@ -16,9 +18,17 @@ class WindowedConfig(PreTrainedConfig):
             section 4.4).
         label_smoothing (`float`, *optional*, defaults to 0.0):
             Share of the training target that is spread evenly over all genres.
+        class_weights (`list[float]`, *optional*):
+            What each genre counts for in the loss [labels]; all the same by default.
     """
 
-    def __init__(self, voting: str = "mean", label_smoothing: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        voting: str = "mean",
+        label_smoothing: float = 0.0,
+        class_weights: list[float] | None = None,
+        **kwargs,
+    ):
         if voting not in VOTING_RULES:
             raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {voting!r}")
         if kwargs.get("problem_type") not in PROBLEM_TYPES:
@@ -29,4 +39,9 @@ class WindowedConfig(PreTrainedConfig):
             kwargs["label2id"] = {label: int(index) for index, label in kwargs["id2label"].items()}
         self.voting = voting
         self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
         super().__init__(**kwargs)
+        if class_weights is not None and (
+            len(class_weights) != self.num_labels or not all(0 < weight < math.inf for weight in class_weights)
+        ):
+            raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")

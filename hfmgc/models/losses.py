@@ -1,11 +1,18 @@
 """The training loss that every classifier shares."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, *, multi_label: bool = False, label_smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    multi_label: bool = False,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
 ) -> Tensor:
     """Return the mean loss over the batch.
 
@@ -15,20 +22,23 @@ def classification_loss(
             targets that mixup makes).
         multi_label: Binary cross-entropy for each label instead of cross-entropy over them.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
+        class_weights: What each label counts for in the loss [labels]; all the same when not given. The mean is taken
+            over tracks, whatever their weights, so that hard and soft targets give the same loss.
 
     Raises:
         ValueError: If labels do not have one of these shapes.
     """
+    weights = None if class_weights is None else logits.new_tensor(class_weights)
     if multi_label:
         if labels.shape != logits.shape:
             raise ValueError(
                 f"multi-label targets must be [tracks, labels] = {list(logits.shape)}, not {list(labels.shape)}"
             )
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), weight=weights)
     if labels.shape not in (logits.shape, logits.shape[:1]):
         raise ValueError(
             f"labels must be class indices [{logits.shape[0]}] or targets {list(logits.shape)}, not {list(labels.shape)}"
         )
     if labels.is_floating_point():
         labels = labels.to(logits.dtype)
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return F.cross_entropy(logits, labels, weight=weights, label_smoothing=label_smoothing, reduction="none").mean()

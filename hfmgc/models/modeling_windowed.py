@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_windowed import WindowedConfig
+from .initialization import initialize
 from .losses import classification_loss
 from .voting import vote
 
@@ -20,11 +21,13 @@ class WindowOutput(ModelOutput):
         logits: [windows, labels].
         hidden_states: Of the backbone, when asked for.
         attentions: Of the backbone, when asked for.
+        routing: Which of its experts each window went to, where the architecture has experts [windows].
     """
 
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    routing: Tensor | None = None
 
 
 @dataclass
@@ -35,6 +38,8 @@ class TrackClassifierOutput(ModelOutput):
         loss: Mean over the batch, when labels were given.
         logits: Voted over the windows [tracks, labels]; their softmax (multi-label: sigmoid) is the voted probability.
         window_logits: Before the vote [tracks, windows, labels]; zeros where `window_mask` says that there is no window.
+        routing: Which of its experts each window went to [tracks, windows], -1 where there is no window; None for
+            architectures without experts.
         hidden_states: Of the backbone [existing windows, ...], when asked for.
         attentions: Of the backbone [existing windows, ...], when asked for.
     """
@@ -42,12 +47,17 @@ class TrackClassifierOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     window_logits: Tensor | None = None
+    routing: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
 
 class WindowedPreTrainedModel(PreTrainedModel):
-    """Base of all classifiers. An architecture writes `forward_window`, and `check_window` to name its input's sizes."""
+    """Base of all classifiers.
+
+    An architecture writes `forward_window`, and `check_window` to name its input's sizes; where its paper asks for it,
+    `penalty` (a term of the training loss) and `begin_epoch` (what changes as training goes on).
+    """
 
     config_class = WindowedConfig
     main_input_name = "input_values"
@@ -61,6 +71,18 @@ class WindowedPreTrainedModel(PreTrainedModel):
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the loss while training (regularisation of named weights), a scalar, or None."""
+        return None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Be told before each epoch of training, the first being 0; also the one that a resumed run goes on with."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Backbones of transformers that stand within a model keep their own way.
+        if not initialize(module):
+            super()._init_weights(module)
 
     def forward(
         self,
@@ -87,23 +109,35 @@ class WindowedPreTrainedModel(PreTrainedModel):
         if window_mask is None:
             output = self.forward_window(input_values.flatten(0, 1), **kwargs)
             window_logits = output.logits.unflatten(0, (tracks, windows))
+            routing = None if output.routing is None else output.routing.unflatten(0, (tracks, windows))
         else:
             # Only windows that exist are computed; what pads the stack costs nothing.
             output = self.forward_window(input_values[window_mask], **kwargs)
             window_logits = output.logits.new_zeros(tracks, windows, output.logits.shape[-1])
             window_logits = window_logits.masked_scatter(window_mask.unsqueeze(-1), output.logits)
+            routing = None
+            if output.routing is not None:
+                routing = output.routing.new_full((tracks, windows), -1).masked_scatter(window_mask, output.routing)
 
         multi_label = self.config.problem_type == "multi_label_classification"
         logits = vote(window_logits, window_mask, rule=self.config.voting, multi_label=multi_label)
         loss = None
         if labels is not None:
             loss = classification_loss(
-                logits, labels, multi_label=multi_label, label_smoothing=self.config.label_smoothing
+                logits,
+                labels,
+                multi_label=multi_label,
+                label_smoothing=self.config.label_smoothing,
+                class_weights=self.config.class_weights,
             )
+            penalty = self.penalty() if self.training else None
+            if penalty is not None:
+                loss = loss + penalty
         result = TrackClassifierOutput(
             loss=loss,
             logits=logits,
             window_logits=window_logits,
+            routing=routing,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
