@@ -47,6 +47,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
         "recipes/configs/ast_gtzan.yaml",
     ),
+    "hfmgc-crnn": Architecture(
+        "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
+        "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques and "
+        "novel data processing methods (project report, 2022)",
+        "recipes/configs/divide_and_conquer/crnn_30s_3conv.yaml",
+    ),
 }
 
 

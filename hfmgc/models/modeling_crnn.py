@@ -1,0 +1,83 @@
+"""Convolutional recurrent network of the Divide and Conquer paper: convolutions, GRUs over what is left of time."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from .configuration_crnn import DivideAndConquerCRNNConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+class DivideAndConquerCRNNBlock(nn.Module):
+    """Convolution without an activation -> max-pool -> batch norm -> dropout, as in the paper's code."""
+
+    def __init__(self, config: DivideAndConquerCRNNConfig, in_channels: int, out_channels: int, pool: list[int]):
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3)
+        self.pool = nn.MaxPool2d(tuple(pool))
+        self.norm = nn.BatchNorm2d(out_channels, eps=config.batch_norm_epsilon, momentum=config.batch_norm_momentum)
+        self.dropout = nn.Dropout(config.convolution_dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [windows, in channels, time, mel] to [windows, out channels, (time - 2) // pool, (mel - 2) // pool]."""
+        return self.dropout(self.norm(self.pool(self.convolution(hidden))))
+
+
+class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
+    """Convolution blocks -> GRUs, of which the last state counts -> linear -> dropout -> classifier (Figure 1)."""
+
+    config_class = DivideAndConquerCRNNConfig
+
+    def __init__(self, config: DivideAndConquerCRNNConfig):
+        super().__init__(config)
+        channels = pairwise([1, *config.channels])
+        self.blocks = nn.ModuleList(
+            DivideAndConquerCRNNBlock(config, *pair, pool) for pair, pool in zip(channels, config.pools, strict=True)
+        )
+        features = config.channels[-1] * _left(config.num_bins, [mel for _, mel in config.pools])
+        # One by one, because their sizes may differ. Two biases per gate, as in Keras (reset_after=True).
+        self.grus = nn.ModuleList(
+            nn.GRU(*sizes, batch_first=True) for sizes in pairwise([features, *config.gru_hidden_sizes])
+        )
+        self.dense = nn.Linear(config.gru_hidden_sizes[-1], config.dense_size)
+        self.dropout = nn.Dropout(config.dense_dropout)
+        self.classifier = nn.Linear(config.dense_size, config.num_labels)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        hidden = input_values.unsqueeze(1)
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = hidden.transpose(1, 2).flatten(2)
+        for gru in self.grus:
+            hidden, _ = gru(hidden)
+        return WindowOutput(logits=self.classifier(self.dropout(self.dense(hidden[:, -1]))))
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the config's bins and the pools leave at least one of its frames."""
+        if bins != self.config.num_bins:
+            raise ValueError(f"expected {self.config.num_bins} mel bins in the last dimension, got {bins}")
+        least = 1
+        for time, _ in reversed(self.config.pools):
+            least = least * time + 2
+        if frames < least:
+            raise ValueError(f"expected at least {least} frames (of fewer the pools leave none), got {frames}")
+
+    def penalty(self) -> Tensor | None:
+        """Return `l2` times the sum of squares of the kernels that Keras regularised, or None where `l2` is 0."""
+        if not self.config.l2:
+            return None
+        kernels = [block.convolution.weight for block in self.blocks] + [self.dense.weight]
+        return self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
+
+
+def _left(size: int, pools: list[int]) -> int:
+    """Return what the blocks leave of an axis."""
+    for pool in pools:
+        size = (size - 2) // pool
+    return size
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+DivideAndConquerCRNNForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -1,0 +1,150 @@
+"""hfmgc-crnn: the common tests, the paper's parameter counts, pools that do not fit, and which weights L2 holds."""
+
+import pytest
+import torch
+from architecture_tester import ArchitectureTester
+
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
+from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassification
+
+
+class TestDivideAndConquerCRNN(ArchitectureTester):
+    model_type = "hfmgc-crnn"
+    window_shape = (20, 16)
+    other_lengths = (10, 33)
+    wrong_windows = (
+        ((20, 15), "expected 16 mel bins in the last dimension, got 15"),
+        ((9, 16), r"expected at least 10 frames \(of fewer the pools leave none\), got 9"),
+    )
+
+    def config(self, **fields):
+        fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})
+        tiny = {
+            "num_frames": 20,
+            "num_bins": 16,
+            "channels": [16, 32],
+            "pools": [[2, 2], [2, 3]],
+            "gru_hidden_sizes": [48, 40],
+            "dense_size": 24,
+            "dense_dropout": 0.1,
+        }
+        return DivideAndConquerCRNNConfig(**(tiny | fields))
+
+    def extractor(self, **fields):
+        return SpectrogramFeatureExtractor(
+            **{"sampling_rate": 8000, "n_fft": 512, "hop_length": 128, "num_bins": 16, "window_frames": 20, **fields}
+        )
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"num_frames": 0}, "num_frames must be at least 1, not 0"),
+            ({"num_bins": 0}, "num_bins"),
+            ({"dense_size": 0}, "dense_size"),
+            ({"channels": [4, 0]}, "channels"),
+            ({"channels": [], "pools": []}, "channels"),
+            ({"gru_hidden_sizes": []}, "gru_hidden_sizes"),
+            ({"gru_hidden_sizes": [8, 0]}, "gru_hidden_sizes"),
+            ({"convolution_dropout": 1.0}, "convolution_dropout"),
+            ({"dense_dropout": -0.1}, "dense_dropout"),
+            ({"l2": -0.001}, "l2"),
+            ({"batch_norm_epsilon": 0.0}, "batch_norm_epsilon"),
+            ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
+            ({"pools": [[2, 2]]}, "pools must be one for each of the 2 channels, not 1"),
+            ({"pools": [[2, 2], [2]]}, r"pools must be pairs \[time, mel\]"),
+            ({"pools": [[2, 2], [0, 2]]}, r"pools must be pairs \[time, mel\]"),
+            ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] does not fit: of num_frames 20, 7 are left before it"),
+            ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] does not fit: of num_bins 16, 5 are left before it"),
+            ({"num_bins": 2}, r"pools\[0\] \[2, 2\] does not fit: of num_bins 2, 0 are left before it"),
+        ],
+    )
+    def test_impossible_fields_are_refused_by_name(self, fields, message):
+        with pytest.raises(ValueError, match=message):
+            self.config(**fields)
+
+    def test_the_largest_pools_that_fit_leave_one_frame_and_one_bin(self):
+        model = self.model(pools=[[2, 2], [7, 5]])
+        hidden = self.values(2).unsqueeze(1)
+        for block in model.blocks:
+            hidden = block(hidden)
+        assert hidden.shape == (2, 32, 1, 1)
+
+    def test_what_is_left_of_the_mel_axis_enters_the_gru(self):
+        model = self.model(pools=[[2, 2], [2, 1]])
+        assert model.grus[0].input_size == 32 * 5
+        assert model(self.values(2)).logits.shape == (2, 3)
+
+    def test_each_frame_of_the_gru_holds_all_channels_of_one_time(self):
+        model = self.model(pools=[[2, 2], [2, 2]])  # two mels are left
+        seen = []
+        model.grus[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        before = self.values(1)
+        after = before.clone()
+        after[:, -6:] += 1  # reaches only the last of the three frames that the pools leave
+        model(before), model(after)
+        changed = (seen[0] != seen[1]).any(dim=0)
+        assert seen[0].shape == (1, 3, 64)
+        assert not changed[0].any() and changed[-1].all()
+
+    def test_there_is_no_activation_and_the_norm_follows_the_pool(self):
+        block = self.model().blocks[0]
+        assert [type(part).__name__ for part in block.children()] == ["Conv2d", "MaxPool2d", "BatchNorm2d", "Dropout"]
+        values = self.values(2).unsqueeze(1)
+        expected = block.norm(torch.nn.functional.max_pool2d(block.convolution(values), 2))
+        assert (expected < 0).any()
+        self.close(block(values), expected)
+
+    def test_the_penalty_is_the_squares_of_the_convolutions_and_the_dense_kernel(self):
+        model = self.model(l2=0.01)
+        squares = sum(
+            model.get_parameter(name).square().sum()
+            for name in ("blocks.0.convolution.weight", "blocks.1.convolution.weight", "dense.weight")
+        )
+        self.close(model.penalty(), 0.01 * squares)
+        model.penalty().backward()
+        held = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert held == {"blocks.0.convolution.weight", "blocks.1.convolution.weight", "dense.weight"}
+
+    def test_the_penalty_enters_the_loss_only_while_training(self):
+        values, labels = self.values(4), torch.tensor([0, 1, 2, 0])
+        without_dropout = {"convolution_dropout": 0.0, "dense_dropout": 0.0}
+        plain, held = self.model(**without_dropout), self.model(l2=0.01, **without_dropout)
+        assert plain.penalty() is None
+        self.close(held(values, labels=labels).loss, plain(values, labels=labels).loss)
+        losses = [model.train()(values, labels=labels).loss for model in (held, plain)]
+        self.close(losses[0] - losses[1], held.penalty())
+        assert held.penalty() > 0.01
+
+
+@pytest.mark.parametrize("seconds", [30, 10, 3])
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [("base", 806_320), ("l2reg", 411_568), ("lrs", 411_568), ("3conv", 107_312), ("2conv", 28_912)],
+)
+def test_the_papers_networks_have_the_papers_parameters(network, count, seconds):
+    if (network, seconds) == ("2conv", 3):
+        count = 26_320  # with a dense layer of 32
+    config = DivideAndConquerCRNNConfig.from_paper(network, seconds, num_labels=16)
+    model = DivideAndConquerCRNNForAudioClassification(config).eval()
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == count
+    assert config.l2 == (0.001 if network == "l2reg" else 0.0)
+    assert model.grus[0].input_size == config.channels[-1]  # one mel is left
+    assert model(torch.zeros(1, {30: 1292, 10: 431, 3: 130}[seconds], 128)).logits.shape == (1, 16)
+
+
+def test_the_defaults_are_the_base_network_for_30_seconds():
+    assert DivideAndConquerCRNNConfig().to_dict() == DivideAndConquerCRNNConfig.from_paper("base").to_dict()
+
+
+def test_fields_override_the_papers_and_leave_its_tables_alone():
+    config = DivideAndConquerCRNNConfig.from_paper("3conv", 10, l2=0.001, dense_size=16)
+    assert (config.l2, config.dense_size, config.num_frames) == (0.001, 16, 431)
+    config.pools[0][0] = 99
+    assert DivideAndConquerCRNNConfig.from_paper("3conv", 10).pools == [[2, 2], [3, 3], [3, 10]]
+
+
+@pytest.mark.parametrize(("network", "seconds", "named"), [("4conv", 30, "network"), ("base", 5, "seconds")])
+def test_networks_that_are_not_the_papers_are_refused(network, seconds, named):
+    with pytest.raises(ValueError, match=f"{named} must be one of"):
+        DivideAndConquerCRNNConfig.from_paper(network, seconds)
