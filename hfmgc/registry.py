@@ -47,6 +47,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
         "recipes/configs/ast_gtzan.yaml",
     ),
+    "hfmgc-lgnet": Architecture(
+        "hfmgc.models.configuration_lgnet:LGNetConfig",
+        "hfmgc.models.modeling_lgnet:LGNetForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
+        "recipes/configs/lgnet/mel_lgnet_4.yaml",
+    ),
     "hfmgc-crnn": Architecture(
         "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
         "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
@@ -54,6 +61,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques and "
         "novel data processing methods (project report, 2022)",
         "recipes/configs/divide_and_conquer/crnn_30s_3conv.yaml",
+    ),
+    "hfmgc-ts-resformer": Architecture(
+        "hfmgc.models.configuration_ts_resformer:TSResformerConfig",
+        "hfmgc.models.modeling_ts_resformer:TSResformerForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "PAPER",
+        "recipes/configs/ts_resformer/ts_resformer.yaml",
     ),
 }
 

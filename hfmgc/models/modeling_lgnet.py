@@ -1,0 +1,126 @@
+"""LGNet: transformers' `ResNetModel`, a linear router, and of several expert MLPs only the best for each window."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ResNetModel
+from transformers import initialization as init
+
+from .configuration_lgnet import LGNetConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .resnet_backbone import check_spectrogram, total_stride
+
+
+class LGNetExpertLayer(nn.Module):
+    """As many linear layers as there are experts, each row going through its own one only.
+
+    The weights lie in one tensor, and each row is multiplied by the slice that it was sent to. So the arithmetic and
+    the number of kernels are the same for any number of experts, there is nothing to wait for (no counting of rows on
+    the host) and no shape that depends on the data; and every step gives every weight a gradient, zero where no row
+    came, as DistributedDataParallel asks for. A row's slice (1 MB at paper size, float32) is small beside what the
+    ResNet keeps for the window.
+    """
+
+    def __init__(self, num_experts: int, in_features: int, out_features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(num_experts, out_features))
+
+    def forward(self, rows: Tensor, expert: Tensor) -> Tensor:
+        """Map `rows` [rows, in_features], each sent to the expert of that index [rows], to [rows, out_features]."""
+        weight, bias = self.weight.index_select(0, expert), self.bias.index_select(0, expert)
+        return torch.bmm(weight, rows.unsqueeze(2)).squeeze(2) + bias
+
+
+class LGNetClassifier(nn.Module):
+    """Router and experts: y = p_i x MLP_i(r), where i is the expert of the greatest p (paper, section 3.3)."""
+
+    def __init__(self, config: LGNetConfig):
+        super().__init__()
+        hidden_size = config.backbone_config.hidden_sizes[-1]
+        self.gate = config.gate
+        self.router = nn.Linear(hidden_size, config.num_experts)
+        self.dense = LGNetExpertLayer(config.num_experts, hidden_size, config.expert_hidden_size)
+        self.activation = nn.ReLU()
+        self.output = LGNetExpertLayer(config.num_experts, config.expert_hidden_size, config.num_labels)
+
+    def forward(self, representation: Tensor) -> tuple[Tensor, Tensor]:
+        """Map representations [windows, hidden] to logits [windows, labels] and their experts' indices [windows]."""
+        gate, expert = self.probabilities(representation).max(dim=1)
+        logits = self.output(self.activation(self.dense(representation, expert)), expert)
+        return gate.unsqueeze(1).to(logits.dtype) * logits, expert
+
+    def probabilities(self, representation: Tensor) -> Tensor:
+        """Map representations [windows, hidden] to routing probabilities [windows, experts], float32 at least."""
+        # Many scores would be equal once squeezed by a gate in half precision, and the first of them would win.
+        scores = self.router(representation)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if self.gate == "softmax":
+            return F.softmax(scores, dim=1)
+        return scores.sigmoid() if self.gate == "sigmoid" else scores
+
+
+class LGNetForAudioClassification(WindowedPreTrainedModel):
+    """LGNet for genres; without experts the plain ResNet with a linear classifier.
+
+    Under DistributedDataParallel a router that is frozen on the way counts as unused from then on: leave
+    `ddp_find_unused_parameters` at the Trainer's default, which is on.
+    """
+
+    config_class = LGNetConfig
+    base_model_prefix = "backbone"
+    _no_split_modules = ("ResNetConvLayer", "ResNetShortCut")
+
+    def __init__(self, config: LGNetConfig):
+        super().__init__(config)
+        self.backbone = ResNetModel(config.backbone_config)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.num_experts:
+            self.classifier = LGNetClassifier(config)
+        else:
+            self.classifier = nn.Linear(config.backbone_config.hidden_sizes[-1], config.num_labels)
+        self.router_is_frozen = False
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels], experts [windows]."""
+        pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
+        output = self.backbone(pictures, return_dict=True, **kwargs)
+        answer = self.classifier(self.dropout(output.pooler_output.flatten(1)))
+        logits, routing = answer if self.config.num_experts else (answer, None)
+        return WindowOutput(logits=logits, hidden_states=output.hidden_states, routing=routing)
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
+        stride = total_stride(self.config.backbone_config)
+        check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Freeze the router from the config's epoch on; a new training from epoch 0 trains it again."""
+        if not self.config.num_experts:
+            return
+        after = self.config.router_frozen_after_epochs
+        freeze = after is not None and epoch >= after
+        if freeze == self.router_is_frozen:
+            return  # who froze the router for reasons of their own keeps it frozen
+        self.classifier.router.requires_grad_(not freeze)
+        if freeze:
+            # A gradient left from before would be applied once more.
+            self.classifier.router.zero_grad(set_to_none=True)
+        self.router_is_frozen = freeze
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, LGNetExpertLayer):
+            # As linear layers of their own: within 1 / sqrt(fan-in), biases zero.
+            bound = 1 / math.sqrt(module.weight.shape[-1])
+            init.uniform_(module.weight, -bound, bound)
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+LGNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -1,0 +1,66 @@
+"""ResNet-18 over spectrograms: the backbone config that several architectures share."""
+
+from transformers import ResNetConfig
+
+
+# ResNet-18 (He et al., 2016, Table 1) for pictures of one channel; transformers' own default is ResNet-50 for three.
+RESNET_18 = {
+    "num_channels": 1,
+    "embedding_size": 64,
+    "hidden_sizes": [64, 128, 256, 512],
+    "depths": [2, 2, 2, 2],
+    "layer_type": "basic",
+}
+
+
+def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
+    """Return the config of a ResNet over spectrograms.
+
+    Args:
+        backbone_config: A config as it is; or the fields in which it differs from ResNet-18 over one channel.
+
+    Raises:
+        ValueError: If a field is impossible, naming it.
+    """
+    if not isinstance(backbone_config, ResNetConfig):
+        backbone_config = ResNetConfig(**{**RESNET_18, **(backbone_config or {})})
+    if backbone_config.num_channels != 1:
+        raise ValueError(
+            f"backbone_config.num_channels must be 1 (a spectrogram is one), not {backbone_config.num_channels}"
+        )
+    if len(backbone_config.hidden_sizes) != len(backbone_config.depths):
+        raise ValueError(
+            f"backbone_config.hidden_sizes and depths must have one entry for each stage, not "
+            f"{len(backbone_config.hidden_sizes)} and {len(backbone_config.depths)}"
+        )
+    if backbone_config.embedding_size < 1:
+        raise ValueError(f"backbone_config.embedding_size must be at least 1, not {backbone_config.embedding_size}")
+    for name in ("hidden_sizes", "depths"):
+        values = getattr(backbone_config, name)
+        if not values or min(values) < 1:
+            raise ValueError(f"backbone_config.{name} must be positive, not {list(values)}")
+    return backbone_config
+
+
+def total_stride(backbone_config: ResNetConfig) -> int:
+    """Return how many frames (and bins) become one step of the last stage; 32 for ResNet-18."""
+    # The stem's convolution and its pool halve once each, every stage but the first again.
+    return 2 ** (1 + len(backbone_config.depths) + bool(backbone_config.downsample_in_first_stage))
+
+
+def check_spectrogram(frames: int, bins: int, *, stride: int, num_bins: int | None) -> None:
+    """Raise a ValueError unless a window has `num_bins` bins (any where None) and covers one step of the last stage."""
+    if num_bins is not None and bins != num_bins:
+        raise ValueError(f"expected {num_bins} bins in the last dimension, got {bins}")
+    if bins < stride:
+        raise ValueError(
+            f"expected at least {stride} bins (the ResNet's total stride) in the last dimension, got {bins}"
+        )
+    if frames < stride:
+        raise ValueError(f"expected at least {stride} frames (the ResNet's total stride), got {frames}")
+
+
+def check_num_bins(num_bins: int | None, *, stride: int) -> None:
+    """Raise a ValueError if the config's `num_bins` could never be processed."""
+    if num_bins is not None and num_bins < stride:
+        raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
