@@ -69,6 +69,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         "PAPER",
         "recipes/configs/ts_resformer/ts_resformer.yaml",
     ),
+    "hfmgc-lenet": Architecture(
+        "hfmgc.models.configuration_lenet:LeNetConfig",
+        "hfmgc.models.modeling_lenet:LeNetForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
+        "recipes/configs/divide_and_conquer/lenet_30s.yaml",
+    ),
 }
 
 

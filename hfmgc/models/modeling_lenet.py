@@ -1,0 +1,51 @@
+"""LeNet-5 (LeCun et al., 1998) on spectrograms of any length."""
+
+from torch import Tensor, nn
+
+from .configuration_lenet import SMALLEST_SIDE, LeNetConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+class LeNetForAudioClassification(WindowedPreTrainedModel):
+    """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84 -> classifier.
+
+    A spectrogram is far larger than LeNet's pictures of 32x32, so what the convolutions leave is averaged to the 5x5
+    that they leave of 32x32 (ours): the dense layers are LeNet's own, whatever the length. Each filter of the second
+    convolution hears all six of the first, where LeCun et al. chose a table for the sake of computers of the time.
+    """
+
+    config_class = LeNetConfig
+
+    def __init__(self, config: LeNetConfig):
+        super().__init__(config)
+        activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config.activation]
+        subsampling = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}[config.subsampling]
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, 6, kernel_size=5),
+            activation(),
+            subsampling(2),
+            nn.Conv2d(6, 16, kernel_size=5),
+            activation(),
+            subsampling(2),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(5)
+        self.dense = nn.Sequential(nn.Linear(16 * 5 * 5, 120), activation(), nn.Linear(120, 84), activation())
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(84, config.num_labels)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        hidden = self.pool(self.convolutions(input_values.unsqueeze(1)))
+        return WindowOutput(logits=self.classifier(self.dropout(self.dense(hidden.flatten(1)))))
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the config's bins and enough frames for the convolutions."""
+        if bins != self.config.num_bins:
+            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
+        if frames < SMALLEST_SIDE:
+            raise ValueError(f"expected at least {SMALLEST_SIDE} frames, got {frames}")
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+LeNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
