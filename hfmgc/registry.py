@@ -76,6 +76,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         "LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
         "recipes/configs/divide_and_conquer/lenet_30s.yaml",
     ),
+    "hfmgc-recurrent": Architecture(
+        "hfmgc.models.configuration_recurrent:RecurrentConfig",
+        "hfmgc.models.modeling_recurrent:RecurrentForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "Hochreiter and Schmidhuber: Long short-term memory (1997); Cho et al.: Learning phrase representations using RNN "
+        "encoder-decoder (2014)",
+        "recipes/configs/lgnet/mel_bi_lstm.yaml",
+    ),
 }
 
 

@@ -1,0 +1,54 @@
+"""Recurrent baselines: LSTM, GRU, Bi-LSTM and Bi-GRU over the frames of a spectrogram."""
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_recurrent import RecurrentConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+class RecurrentForAudioClassification(WindowedPreTrainedModel):
+    """Batch norm of the bins -> recurrent layers over the frames -> pooling over time -> dropout -> classifier."""
+
+    config_class = RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.normalization = nn.BatchNorm1d(config.num_bins) if config.input_normalization else nn.Identity()
+        self.recurrence = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell](
+            config.num_bins,
+            config.hidden_size,
+            num_layers=config.num_layers,
+            batch_first=True,
+            # Of a single layer PyTorch would warn that there is nothing to drop between.
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_size * (1 + config.bidirectional), config.num_labels)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        normalized = self.normalization(input_values.transpose(1, 2)).transpose(1, 2)
+        hidden, _ = self.recurrence(normalized)
+        return WindowOutput(logits=self.classifier(self.dropout(self.pool(hidden))))
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Pool [windows, frames, directions x hidden size] over time to [windows, directions x hidden size]."""
+        if self.config.pooling == "mean":
+            return hidden.mean(dim=1)
+        # What has heard everything is the forward state at the last frame, and the backward state at the first.
+        size = self.config.hidden_size
+        return torch.cat((hidden[:, -1, :size], hidden[:, 0, size:]), dim=-1)
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the config's bins and at least one frame."""
+        if bins != self.config.num_bins:
+            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
+        if frames < 1:
+            raise ValueError(f"expected at least 1 frame, got {frames}")
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+RecurrentForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
