@@ -84,6 +84,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         "encoder-decoder (2014)",
         "recipes/configs/lgnet/mel_bi_lstm.yaml",
     ),
+    "hfmgc-fcn": Architecture(
+        "hfmgc.models.configuration_fcn:FCNConfig",
+        "hfmgc.models.modeling_fcn:FCNForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et al.: LSTM "
+        "fully convolutional networks for time series classification (2018)",
+        "recipes/configs/lgnet/mel_fcn.yaml",
+    ),
 }
 
 

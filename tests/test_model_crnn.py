@@ -90,6 +90,7 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
     def test_there_is_no_activation_and_the_norm_follows_the_pool(self):
         block = self.model().blocks[0]
         assert [type(part).__name__ for part in block.children()] == ["Conv2d", "MaxPool2d", "BatchNorm2d", "Dropout"]
+        assert (block.norm.eps, block.norm.momentum) == (0.001, 0.01)  # Keras' defaults
         values = self.values(2).unsqueeze(1)
         expected = block.norm(torch.nn.functional.max_pool2d(block.convolution(values), 2))
         assert (expected < 0).any()

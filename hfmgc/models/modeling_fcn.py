@@ -1,0 +1,71 @@
+"""Fully convolutional network for time series (Wang et al., 2017), and FCN-LSTM (Karim et al., 2018)."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_fcn import FCNConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+class FCNBlock(nn.Sequential):
+    """Convolution over time that keeps the length -> batch norm -> ReLU.
+
+    An even kernel has one frame more behind than before, as "same" padding has where the originals were written.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
+        super().__init__(
+            nn.ConstantPad1d(((kernel_size - 1) // 2, kernel_size // 2), 0.0),
+            nn.Conv1d(in_channels, out_channels, kernel_size),
+            nn.BatchNorm1d(out_channels),
+            nn.ReLU(),
+        )
+
+
+class FCNForAudioClassification(WindowedPreTrainedModel):
+    """Convolutions over the frames, bins as channels -> mean over time -> classifier; with an LSTM beside them if asked.
+
+    The LSTM runs over the frames, and its last state goes through dropout to the classifier beside the mean. Karim et
+    al. shuffle the dimensions, so that their LSTM hears a whole series as one step; that would fix the length of a
+    window, and is not done here (ours).
+    """
+
+    config_class = FCNConfig
+
+    def __init__(self, config: FCNConfig):
+        super().__init__(config)
+        self.blocks = nn.Sequential(
+            *(
+                FCNBlock(*channels, kernel_size)
+                for channels, kernel_size in zip(
+                    pairwise([config.num_bins, *config.channels]), config.kernel_sizes, strict=True
+                )
+            )
+        )
+        self.recurrence = None
+        if config.recurrent_hidden_size:
+            self.recurrence = nn.LSTM(config.num_bins, config.recurrent_hidden_size, batch_first=True)
+            self.recurrent_dropout = nn.Dropout(config.recurrent_dropout)
+        self.classifier = nn.Linear(config.channels[-1] + config.recurrent_hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        pooled = self.blocks(input_values.transpose(1, 2)).mean(dim=-1)
+        if self.recurrence is not None:
+            states, _ = self.recurrence(input_values)
+            pooled = torch.cat((pooled, self.recurrent_dropout(states[:, -1])), dim=-1)
+        return WindowOutput(logits=self.classifier(pooled))
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the config's bins and at least one frame."""
+        if bins != self.config.num_bins:
+            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
+        if frames < 1:
+            raise ValueError(f"expected at least 1 frame, got {frames}")
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+FCNForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
