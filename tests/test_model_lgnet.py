@@ -116,6 +116,11 @@ class TestLGNet(ArchitectureTester):
         assert moved[0] == moved[1] == [True] * 6
         assert moved[2] == moved[3] == [not router for router in names]
 
+    def test_a_router_that_freezes_is_announced_to_distributed_training(self):
+        assert not self.model().uses_all_parameters
+        assert self.model(router_frozen_after_epochs=None).uses_all_parameters
+        assert self.model(num_experts=0).uses_all_parameters
+
     def test_a_resumed_run_finds_the_router_frozen(self):
         model = self.model()
         model.begin_epoch(57)

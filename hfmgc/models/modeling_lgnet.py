@@ -63,11 +63,7 @@ class LGNetClassifier(nn.Module):
 
 
 class LGNetForAudioClassification(WindowedPreTrainedModel):
-    """LGNet for genres; without experts the plain ResNet with a linear classifier.
-
-    Under DistributedDataParallel a router that is frozen on the way counts as unused from then on: leave
-    `ddp_find_unused_parameters` at the Trainer's default, which is on.
-    """
+    """LGNet for genres; without experts the plain ResNet with a linear classifier."""
 
     config_class = LGNetConfig
     base_model_prefix = "backbone"
@@ -83,6 +79,11 @@ class LGNetForAudioClassification(WindowedPreTrainedModel):
             self.classifier = nn.Linear(config.backbone_config.hidden_sizes[-1], config.num_labels)
         self.router_is_frozen = False
         self.post_init()
+
+    @property
+    def uses_all_parameters(self) -> bool:
+        """Whether every step gives every parameter a gradient: all experts get one, a router that freezes does not."""
+        return not self.config.num_experts or self.config.router_frozen_after_epochs is None
 
     def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels], experts [windows]."""
