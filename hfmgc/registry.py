@@ -54,6 +54,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
         "recipes/configs/lgnet/mel_lgnet_4.yaml",
     ),
+    "hfmgc-resnet-bigru": Architecture(
+        "hfmgc.models.configuration_resnet_bigru:ResNetBiGRUConfig",
+        "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUForAudioClassification",
+        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
+        "Music Genre Classification with ResNet and Bi-GRU Using Visual Spectrograms (2023), as in the Deformer paper",
+        "recipes/configs/deformer/resnet_bigru.yaml",
+    ),
     "hfmgc-crnn": Architecture(
         "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
         "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
