@@ -12,7 +12,8 @@ from hfmgc.data.collation import TrackCollator
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
-from hfmgc.training.examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
+from hfmgc.training.examples import TrainingExamples, augment_offline, make_augmentation
+from hfmgc.training.trainer import EpochCallback
 
 
 EXTRACTOR = HfmgcASTFeatureExtractor(max_length=64)

@@ -21,6 +21,7 @@ from ..errors import AudioError, saving_to
 from .audio import load_audio
 from .fingerprints import find_matches, fingerprint
 from .sources.contract import TrackSource
+from .targets import genres_of
 
 
 # Fingerprints and signal measures do not need more, and all tracks are compared at one rate.
@@ -142,7 +143,7 @@ def _audio_report(
     findings += _duplicates(checked, table, [row for row in sound if table[row]["track_id"] not in set_aside])
     aside = {finding.track_id for finding in findings if finding.set_aside}
     usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
-    counts = Counter(row["genre"] for row in usable)
+    counts = _genre_counts(tracks, {row["track_id"] for row in usable})
     known = source.genres()
     return CheckReport(
         data=source.describe(),
@@ -154,6 +155,12 @@ def _audio_report(
         rates={str(rate): count for rate, count in rates.most_common()},
         findings=findings,
     )
+
+
+def _genre_counts(tracks: datasets.Dataset, track_ids: set[str]) -> Counter[str]:
+    """Return how many of these tracks each genre has; one with several genres counts for each of them."""
+    pairs = zip(tracks["track_id"], genres_of(tracks), strict=True)
+    return Counter(genre for track_id, genres in pairs if track_id in track_ids for genre in genres)
 
 
 def set_aside_by_check(tracks: datasets.Dataset) -> dict[str, str]:
@@ -232,13 +239,12 @@ def _feature_report(source: TrackSource, tracks: datasets.Dataset) -> CheckRepor
         if original != track_id:
             findings.append(Finding(track_id, "duplicate", f"the same features as {original}", True))
     aside = {finding.track_id for finding in findings if finding.set_aside}
-    counts = Counter(
-        genre for track_id, genre in zip(tracks["track_id"], tracks["genre"], strict=True) if track_id not in aside
-    )
+    kept = [track_id for track_id in tracks["track_id"] if track_id not in aside]
+    counts = _genre_counts(tracks, set(kept))
     return CheckReport(
         data=source.describe(),
         tracks=len(tracks),
-        usable=sum(counts.values()),
+        usable=len(kept),
         genres={genre: counts[genre] for genre in source.genres() if counts[genre]},
         empty_genres=[genre for genre in source.genres() if not counts[genre]],
         total_seconds=0.0,

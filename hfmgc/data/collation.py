@@ -7,20 +7,33 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import DataError
+
 
 @dataclass(frozen=True)
 class TrackCollator:
-    """Stacks examples of `input_values` and `genre` into what the models take.
+    """Stacks examples of `input_values` and `genre` (multi-label: `genres`) into what the models take.
 
     Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation); tracks
     with fewer windows than the longest of the batch are filled up and masked.
+
+    Args:
+        label2id: The index of each genre.
+        multi_label: Whether tracks have several genres; one with none of them has only zeros as targets.
     """
 
     label2id: Mapping[str, int]
+    multi_label: bool = False
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_values`, `labels` [tracks] and, for stacks, `window_mask` [tracks, windows]."""
-        labels = torch.tensor([self.label2id[example["genre"]] for example in examples])
+        """Return `input_values`, `labels` and, for stacks, `window_mask` [tracks, windows].
+
+        Labels are genre indices [tracks], or for multi-label models zeros and ones, float32 [tracks, labels].
+
+        Raises:
+            DataError: If multi-label targets are wanted and an example has no `genres`.
+        """
+        labels = self._targets(examples) if self.multi_label else self._indices(examples)
         values = [np.asarray(example["input_values"], dtype=np.float32) for example in examples]
         if values[0].ndim == 2:
             return {"input_values": torch.from_numpy(np.stack(values)), "labels": labels}
@@ -30,3 +43,17 @@ class TrackCollator:
             batch[row, : len(stack)] = torch.from_numpy(stack)
         mask = torch.arange(batch.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
         return {"input_values": batch, "window_mask": mask, "labels": labels}
+
+    def _indices(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        return torch.tensor([self.label2id[example["genre"]] for example in examples])
+
+    def _targets(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        targets = torch.zeros(len(examples), len(self.label2id))
+        for row, example in enumerate(examples):
+            if example.get("genres") is None:
+                raise DataError(
+                    "the data have no genres (a list for each track), and the model names several of them: give the "
+                    "tracks a column genres, or train without problem_type multi_label_classification"
+                )
+            targets[row, [self.label2id[genre] for genre in example["genres"]]] = 1
+        return targets

@@ -1,6 +1,5 @@
 """A corpus, decoded: what is broken is set aside, counted and named; the rest is ready for training and evaluation."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 
 import datasets
@@ -10,6 +9,7 @@ from ..errors import AudioError, DataError
 from .audio import load_audio
 from .check import set_aside_by_check
 from .sources.contract import TrackSource
+from .targets import genres_of
 
 
 DECODED_FEATURES = datasets.Features(
@@ -67,9 +67,9 @@ class Corpus:
 
     def summary(self) -> str:
         """Say in one line what there is, and what was skipped."""
-        counts = Counter(self.tracks["genre"])
+        genres = {genre for names in genres_of(self.tracks) for genre in names}
         line = (
-            f"{len(self.tracks)} tracks of {len(counts)} genres from {self.source.card.name} ({self.source.location})"
+            f"{len(self.tracks)} tracks of {len(genres)} genres from {self.source.card.name} ({self.source.location})"
         )
         if self.source.card.synthetic:
             line += ", synthetic"

@@ -49,6 +49,37 @@ def extract_windows(
     return extracted.with_format("numpy", columns=["input_values"], output_all_columns=True)
 
 
+def extract_spectrograms(
+    tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
+) -> datasets.Dataset:
+    """Return decoded tracks with `features` [frames, bins] in place of the waveform, from which windows can be cut.
+
+    For front ends that look at the whole track (`normalize_over="track"`), where a random window is the same whether the
+    spectrogram was made now or in an earlier epoch.
+    """
+    kept = {name: tracks.features[name] for name in tracks.features if name not in CONTENT_COLUMNS}
+    extracted = tracks.map(
+        _extract_spectrogram,
+        fn_kwargs={"extractor": extractor, "alone": num_proc is None or num_proc == 1},
+        features=datasets.Features({**kept, "features": datasets.LargeList(datasets.List(datasets.Value("float32")))}),
+        remove_columns=["waveform"],
+        num_proc=num_proc if num_proc and num_proc > 1 else None,
+        writer_batch_size=WRITER_BATCH_SIZE,
+        desc="extracting spectrograms",
+    )
+    return extracted.with_format("numpy", columns=["features"], output_all_columns=True)
+
+
+def window_counts(tracks: datasets.Dataset) -> list[int]:
+    """Return how many windows each of the extracted tracks has, without reading a feature."""
+    column = tracks.with_format("arrow").select_columns(["input_values"])
+    return [
+        length.as_py()
+        for batch in column.iter(batch_size=1000)
+        for length in batch["input_values"].combine_chunks().value_lengths()
+    ]
+
+
 def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
     """Return all windows of a track of a `Corpus`, as evaluation hears it, float32 [windows, frames, bins]."""
     if "features" not in track:
@@ -110,3 +141,9 @@ def _extract_track(track: dict, extractor: WindowedFeatureExtractor, alone: bool
     if not alone:  # a process for each core: threads of their own would stand in each other's way
         torch.set_num_threads(1)
     return {"input_values": track_windows(track, extractor)}
+
+
+def _extract_spectrogram(track: dict, extractor: WindowedFeatureExtractor, alone: bool) -> dict:
+    if not alone:
+        torch.set_num_threads(1)
+    return {"features": extractor.track_features(np.asarray(track["waveform"]))}

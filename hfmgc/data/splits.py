@@ -14,6 +14,7 @@ from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
+from .targets import genres_of
 
 
 logger = logging.get_logger(__name__)
@@ -83,7 +84,8 @@ def split_corpus(
         ratios=numbers if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
-        comparable_note=source.split_note(policy),
+        comparable_note="; ".join(filter(None, (source.split_note(policy), _several_genres_note(policy, tracks))))
+        or None,
         genres=source.genres(),
     )
 
@@ -101,7 +103,33 @@ class SplitRequest:
 
 def _stratified(request: SplitRequest) -> dict[str, list[str]]:
     tracks = request.tracks
-    return stratified_split(tracks["track_id"], tracks["genre"], ratios=request.ratios, seed=request.seed)
+    strata = list(tracks["genre"])
+    if _has_several_genres(tracks):
+        strata = _pool_rare(strata, needed=sum(ratio > 0 for ratio in request.ratios))
+    return stratified_split(tracks["track_id"], strata, ratios=request.ratios, seed=request.seed)
+
+
+def _pool_rare(genres: list[str], *, needed: int) -> list[str]:
+    """Return the strata of tracks with several genres: the first genre, or "" for all first genres of too few tracks.
+
+    A rare genre can still be the second or third one of enough tracks, so it is no reason to refuse the data.
+    """
+    counts = Counter(genres)
+    strata = [genre if counts[genre] >= needed else "" for genre in genres]
+    if 0 < strata.count("") < needed:
+        largest = min(counts, key=lambda genre: (-counts[genre], genre))
+        strata = [genre or largest for genre in strata]
+    return strata
+
+
+def _has_several_genres(tracks: datasets.Dataset) -> bool:
+    return any(len(genres) > 1 for genres in genres_of(tracks))
+
+
+def _several_genres_note(policy: str, tracks: datasets.Dataset) -> str | None:
+    if policy not in DRAWN_POLICIES or not _has_several_genres(tracks):
+        return None
+    return "tracks with several genres were divided by the first genre of each (rare ones together)"
 
 
 def _grouped(request: SplitRequest) -> dict[str, list[str]]:
@@ -205,7 +233,7 @@ def grouped_split(
 
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     """Refuse a label that nothing would be trained on, and a choice of one."""
-    counts = Counter(tracks["genre"])
+    counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
     for genre in source.genres():
         if not counts[genre]:
             raise SplitError(

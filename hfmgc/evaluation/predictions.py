@@ -1,14 +1,15 @@
 """What a model says of tracks, gathered over all processes, each track once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from transformers import Trainer
 
+from ..data.features import window_counts
 from ..errors import HfmgcError
+from .multi_label_metrics import THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -52,31 +53,54 @@ class TrackPredictions:
         return sum(len(logits) for logits in self.window_logits)
 
 
-def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictions:
-    """Run a model over extracted tracks (`extract_windows`), on however many processes `trainer` has."""
+@dataclass(frozen=True)
+class MultiLabelPredictions:
+    """Answers with several genres a track, in the order of the dataset.
+
+    Args:
+        track_ids: Their names.
+        references: True genres, zeros and ones [tracks, labels].
+        probabilities: Voted [tracks, labels].
+        num_windows: Number of windows of all tracks.
+    """
+
+    track_ids: list[str]
+    references: np.ndarray
+    probabilities: np.ndarray
+    num_windows: int
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Which genres are named, booleans [tracks, labels]."""
+        return self.probabilities >= THRESHOLD
+
+
+def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictions | MultiLabelPredictions:
+    """Run a model over extracted tracks (`extract_windows`), on however many processes `trainer` has.
+
+    The targets that its collator makes say whether a track has one genre or several.
+    """
     output = trainer.predict(tracks, metric_key_prefix="predict")
     logits, window_logits = output.predictions[:2]
     # The Trainer fills up to the longest stack of all; how many windows a track really has is known from its features.
-    counts = _window_counts(tracks)
+    counts = window_counts(tracks)
     if len(logits) != len(counts):
         raise RuntimeError(f"{len(logits)} predictions for {len(counts)} tracks: gathering lost or repeated tracks")
     if not np.isfinite(logits).all():
         raise HfmgcError(
             "the model answers NaN: the training diverged (lower learning_rate), or its weights are damaged"
         )
+    track_ids, references = list(tracks["track_id"]), np.asarray(output.label_ids)
+    if references.ndim == 2:
+        return MultiLabelPredictions(
+            track_ids=track_ids,
+            references=references.astype(np.int64),
+            probabilities=expit(np.asarray(logits, dtype=np.float64)),
+            num_windows=sum(counts),
+        )
     return TrackPredictions(
-        track_ids=list(tracks["track_id"]),
-        references=np.asarray(output.label_ids),
+        track_ids=track_ids,
+        references=references,
         log_probabilities=log_softmax(np.asarray(logits, dtype=np.float64), axis=-1),
         window_logits=[stack[:count] for stack, count in zip(window_logits, counts, strict=True)],
     )
-
-
-def _window_counts(tracks: datasets.Dataset) -> Sequence[int]:
-    # Lengths come from Arrow's offsets: no feature is read.
-    column = tracks.with_format("arrow").select_columns(["input_values"])
-    return [
-        length.as_py()
-        for batch in column.iter(batch_size=1000)
-        for length in batch["input_values"].combine_chunks().value_lengths()
-    ]

@@ -64,6 +64,8 @@ class WindowedPreTrainedModel(PreTrainedModel):
     input_modalities = ("audio",)
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
     accepts_loss_kwargs = False
+    # False for architectures that leave parameters out of some steps: DistributedDataParallel must be told.
+    uses_all_parameters = True
 
     def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""

@@ -1,24 +1,38 @@
 """The fields of a recipe, in groups."""
 
+import math
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainingArguments
 
 from ..data.splits import parse_ratios
-from ..errors import nearest
+from ..errors import ConfigError, nearest
 from ..registry import ARCHITECTURES
+from ..settings_values import coerce
 from .adapters import ADAPTER_ROLES
+from .spectrogram_augmentation import SpecAugment
 
 
 BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_accuracy", "loss")
+# With several genres a track.
+MULTI_LABEL_BEST_METRICS = ("macro_map", "micro_map", "macro_roc_auc", "macro_f1", "micro_f1", "exact_match", "loss")
 
 
 @dataclass
 class ModelArguments:
     """What is trained."""
 
-    model_type: str = field(default="hfmgc-ast", metadata={"help": "Architecture, as `hfmgc show` names it."})
+    model_type: str = field(default="hfmgc-ast", metadata={"help": "Architecture, as `hfmgc list` names it."})
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Checkpoint of ours (folder or Hub) to start from: architecture, sizes, front end and weights are "
+            "its; the head is new where the genres are others."
+        },
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Its commit on the Hub."})
     model: dict[str, Any] = field(default_factory=dict, metadata={"help": "Fields of the architecture's config."})
     front_end: dict[str, Any] = field(
         default_factory=dict,
@@ -43,6 +57,10 @@ class ModelArguments:
     def __post_init__(self):
         if self.model_type not in ARCHITECTURES:
             raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
+        if self.model_name_or_path is not None and self.pretrained_backbone is not None:
+            raise ValueError(
+                "model_name_or_path and pretrained_backbone exclude each other: a model has one beginning"
+            )
         if self.adapter not in ("dora", "lora", "none"):
             raise ValueError(f"adapter must be dora, lora or none, not {self.adapter!r}")
         if not self.adapter_targets:
@@ -91,7 +109,30 @@ class DataArguments:
     augmentation_probability: float | None = field(
         default=None, metadata={"help": "Share of augmented examples under fresh; none: 6 of 7, as in the report."}
     )
+    training_windows: str = field(
+        default="random",
+        metadata={
+            "help": "random (drawn anew in each epoch), or fixed (the front end's own windows of each track, extracted "
+            "once: the slices of the papers)."
+        },
+    )
     windows_per_track: int = field(default=1, metadata={"help": "Random windows of each training track in an epoch."})
+    time_crop: float = field(
+        default=1.0, metadata={"help": "Share of a window's frames that training hears, from a random place."}
+    )
+    spec_augment: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Masks over training windows: time_masks, time_mask_frames, frequency_masks, frequency_mask_bins."
+        },
+    )
+    mixup_alpha: float = field(
+        default=0.0, metadata={"help": "Of mixup's Beta distribution (tracks and genres are mixed); 0: no mixup."}
+    )
+    class_weights: str = field(
+        default="none",
+        metadata={"help": "balanced: each genre counts alike in the loss, however many training tracks it has."},
+    )
     preprocessing_num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and extract."})
 
     def __post_init__(self):
@@ -106,6 +147,34 @@ class DataArguments:
             raise ValueError(f"fit_statistics must be none, overall or per_bin, not {self.fit_statistics!r}")
         if self.augmentation not in ("fresh", "offline", "none"):
             raise ValueError(f"augmentation must be fresh, offline or none, not {self.augmentation!r}")
+        if self.training_windows not in ("random", "fixed"):
+            raise ValueError(f"training_windows must be random or fixed, not {self.training_windows!r}")
+        if self.training_windows == "fixed" and self.windows_per_track != 1:
+            raise ValueError("windows_per_track is for random training_windows; fixed ones are as many as there are")
+        if self.training_windows == "fixed" and self.augmentation != "none":
+            raise ValueError(
+                "training_windows fixed are extracted once: augmentation must be none (spec_augment works)"
+            )
+        if not 0 < self.time_crop <= 1:
+            raise ValueError(f"time_crop must lie in (0, 1], not {self.time_crop}")
+        if not 0 <= self.mixup_alpha < math.inf:
+            raise ValueError(f"mixup_alpha must be at least 0, not {self.mixup_alpha}")
+        if self.class_weights not in ("none", "balanced"):
+            raise ValueError(f"class_weights must be none or balanced, not {self.class_weights!r}")
+        self.masks  # noqa: B018 (refuses what is wrong with it)
+
+    @property
+    def masks(self) -> SpecAugment | None:
+        """The recipe's SpecAugment."""
+        if not self.spec_augment:
+            return None
+        known = typing.get_type_hints(SpecAugment)
+        for name in self.spec_augment:
+            if name not in known:
+                raise ValueError(f"spec_augment has no entry {name!r}{nearest(str(name), known)}")
+        return SpecAugment(
+            **{name: coerce(name, value, known[name], "spec_augment") for name, value in self.spec_augment.items()}
+        )
 
 
 @dataclass
@@ -121,11 +190,35 @@ class RunArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better one; none: never."}
     )
+    weight_averaging: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decay of an exponential average of the weights, such as 0.99; the average is what is evaluated and "
+            "kept. 0: none."
+        },
+    )
+    decay_from_epoch: float | None = field(
+        default=None,
+        metadata={
+            "help": "Constant learning rate until this epoch (from 0), then times exp(-epoch_decay) with each epoch, in "
+            "place of lr_scheduler_type (divide-and-conquer paper: 8)."
+        },
+    )
+    epoch_decay: float = field(default=0.1, metadata={"help": "See decay_from_epoch."})
+    channels_last: bool = field(
+        default=False,
+        metadata={"help": "Lay convolutions out with channels last; benchmarks/training.py measures it."},
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When the validation side is evaluated."})
     save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether the best checkpoint is the result."})
-    metric_for_best_model: str | None = field(default="accuracy", metadata={"help": "What best means."})
+    metric_for_best_model: str | None = field(
+        default="auto",
+        metadata={
+            "help": "What best means; auto: accuracy, or macro_map for models that name several genres a track."
+        },
+    )
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "So that a resumed run stops early where an undisturbed one would."}
     )
@@ -150,6 +243,12 @@ class RunArguments(TrainingArguments):
         for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "warmup_steps"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 <= self.weight_averaging < 1:
+            raise ValueError(f"weight_averaging must lie in [0, 1), not {self.weight_averaging}")
+        if self.decay_from_epoch is not None and not (self.decay_from_epoch >= 0 and self.epoch_decay >= 0):
+            raise ValueError(
+                f"decay_from_epoch and epoch_decay must be at least 0, not {self.decay_from_epoch}, {self.epoch_decay}"
+            )
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise ValueError(
                 f"num_train_epochs must be above 0, not {self.num_train_epochs}: nothing would be trained"
@@ -158,9 +257,12 @@ class RunArguments(TrainingArguments):
             raise ValueError(f"seed must lie in [0, 2**32), not {self.seed}")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             raise ValueError(f"early_stopping_patience must be at least 1, not {self.early_stopping_patience}")
-        metric = (self.metric_for_best_model or "accuracy").removeprefix("eval_")
-        if metric not in BEST_METRICS:
-            raise ValueError(f"metric_for_best_model: no metric {metric!r}{nearest(metric, BEST_METRICS)}")
+        metric, known = (
+            (self.metric_for_best_model or "auto").removeprefix("eval_"),
+            (*BEST_METRICS, *MULTI_LABEL_BEST_METRICS),
+        )
+        if metric not in ("auto", *known):
+            raise ValueError(f"metric_for_best_model: no metric {metric!r}{nearest(metric, known)}")
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns must stay false: the genre of an example would be removed")
         if self.dataloader_persistent_workers:
@@ -170,6 +272,24 @@ class RunArguments(TrainingArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("push_to_hub needs hub_model_id USER/NAME")
+
+
+def best_metric(run: RunArguments, *, multi_label: bool) -> str | None:
+    """Return `metric_for_best_model` of a run, resolved for models that name one genre a track or several.
+
+    Raises:
+        ConfigError: If there is no such metric for them.
+    """
+    chosen = run.metric_for_best_model
+    if chosen == "auto":
+        return "macro_map" if multi_label else "accuracy"
+    known = MULTI_LABEL_BEST_METRICS if multi_label else BEST_METRICS
+    if chosen is not None and chosen.removeprefix("eval_") not in known:
+        raise ConfigError(
+            f"metric_for_best_model {chosen!r} is not for models that name {'several genres' if multi_label else 'one genre'} "
+            f"a track: one of {', '.join(known)}"
+        )
+    return chosen
 
 
 RECIPE_GROUPS = (ModelArguments, DataArguments, RunArguments)

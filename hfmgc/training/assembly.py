@@ -1,24 +1,20 @@
 """From settings to the parts of a run: data, split, model, trainer."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from peft import PeftModel
+from scipy.special import expit
 from transformers import (
     AutoConfig,
     EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
-    Trainer,
     TrainerCallback,
     set_seed,
 )
@@ -26,51 +22,34 @@ from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..data.collation import TrackCollator
-from ..data.corpus import Corpus, decode_corpus
-from ..data.features import extract_windows
-from ..data.leaks import check_split, leaks_report
-from ..data.sources import open_source
-from ..data.split_manifest import SplitManifest
-from ..data.splits import split_corpus
-from ..errors import CheckpointError, ConfigError, nearest
+from ..data.targets import check_targets, genres_of, is_multi_label
+from ..errors import CheckpointError, ConfigError, DataError
 from ..evaluation.metrics import genre_metrics
+from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
-from ..settings_values import coerce
 from .adapters import add_adapter
-from .arguments import DataArguments, ModelArguments, RunArguments
-from .examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
+from .arguments import ModelArguments, RunArguments, best_metric
+from .examples import TrainingExamples
+from .fields import with_fields
+from .mixup import MixupCollator
+from .spectrogram_augmentation import cropped_frames
+from .starting_point import checkpoint_config, checkpoint_extractor, checkpoint_model
+from .trainer import EpochCallback, TrackTrainer
 
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class PreparedData:
-    """Everything that a run trains and is judged on.
-
-    Args:
-        corpus: Decoded tracks.
-        manifest: Which track is on which side.
-        train: Random windows of the training tracks.
-        validation: Windows of whole tracks, for choosing the checkpoint.
-        test: Windows of whole tracks, for the result; the validation tracks where the split has no test side.
-    """
-
-    corpus: Corpus
-    manifest: SplitManifest
-    train: TrainingExamples
-    validation: datasets.Dataset
-    test: datasets.Dataset
-
-
 def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
     """Return the architecture's front end with the recipe's fields, or the preset that they name."""
+    if arguments.model_name_or_path is not None:
+        return checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
         extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
-    return _with_fields(extractor_class, arguments.front_end, "front_end")
+    return with_fields(extractor_class, arguments.front_end, "front_end")
 
 
 def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConfig:
@@ -80,26 +59,35 @@ def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConf
         "id2label": dict(enumerate(genres)),
         "label2id": {genre: index for index, genre in enumerate(genres)},
     }
-    return _with_fields(config_class, arguments.model, "model", **labels)
+    if arguments.model_name_or_path is not None:
+        return checkpoint_config(arguments, labels)
+    return with_fields(config_class, arguments.model, "model", **labels)
 
 
-def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
+def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor, time_crop: float = 1.0) -> None:
     """Build the architecture and its adapter without weights, so that impossible settings show before the data are read.
+
+    Args:
+        arguments: The model's.
+        extractor: Whose windows it must take, whole and, in training, cropped to `time_crop` of their frames.
+        time_crop: Share of a window's frames.
 
     Raises:
         ConfigError: If a field does not exist or does not fit, or the front end's windows do not fit the model.
         CheckpointError: If the config of the pre-trained backbone cannot be had, or is of another architecture.
     """
     config = build_config(arguments, genres=["any", "other"])
-    if config.problem_type == "multi_label_classification":
-        raise ConfigError("model.problem_type: the recipes train for one genre a track")
+    if is_multi_label(config) and config.label_smoothing:
+        raise ConfigError("model.label_smoothing is for one genre a track: leave it out with several")
     if arguments.pretrained_backbone is not None:
         config.backbone_config = pretrained_backbone_config(arguments, config)
     model = new_model(arguments, config)
-    try:
-        model.check_window(*extractor.window_shape)
-    except ValueError as error:
-        raise ConfigError(f"model and front_end do not fit: {error}") from error
+    frames, bins = extractor.window_shape
+    for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
+        try:
+            model.check_window(length, bins)
+        except ValueError as error:
+            raise ConfigError(f"model and {name} do not fit: {error}") from error
     adapt_model(model, arguments)
 
 
@@ -155,10 +143,12 @@ def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments)
     config = build_config(arguments, genres)
     set_seed(run.seed)
     with _undivided_weights(run):
-        if arguments.pretrained_backbone is None:
-            model = model_class(config)
-        else:
+        if arguments.pretrained_backbone is not None:
             model = _from_pretrained_backbone(model_class, config, arguments)
+        elif arguments.model_name_or_path is not None:
+            model = checkpoint_model(arguments, config, model_class(config))
+        else:
+            model = model_class(config)
     _freeze(model, arguments)
     return model
 
@@ -184,71 +174,6 @@ def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrained
     )
 
 
-def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
-    """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
-    num_proc = arguments.preprocessing_num_proc
-    with run.main_process_first(desc="preparing the data"):
-        source = open_source(arguments.data, arguments.data_options)
-        corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
-        manifest = make_split(arguments, corpus)
-        sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
-        if arguments.fit_statistics != "none":
-            _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
-        train = sides["train"]
-        audio = "waveform" in corpus.tracks.column_names
-        if not audio and arguments.augmentation == "offline":
-            raise ConfigError("augmentation: the report's effects need audio, and these are features kept from before")
-        if arguments.augmentation == "offline":
-            train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
-        validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
-        test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
-    # Features kept from before are past the point where a waveform could be changed.
-    augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability) if audio else None
-    examples = TrainingExamples(
-        train, extractor, seed=run.seed, augmentation=augmentation, windows_per_track=arguments.windows_per_track
-    )
-    return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
-
-
-def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
-    """Set the front end's normalisation from the tracks of the training side, one at a time."""
-    if not hasattr(extractor, "fit_statistics"):
-        raise ConfigError(
-            f"fit_statistics: {type(extractor).__name__} has the statistics it was pre-trained with; it is for the "
-            "spectrogram front end"
-        )
-    column = "waveform" if "waveform" in train.column_names else "features"
-    if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
-        raise ConfigError("fit_statistics: the stored slices are normalised already")
-    tracks = (
-        track["waveform"] if column == "waveform" else extractor.as_features(np.asarray(track["features"]))
-        for track in train
-    )
-    extractor.fit_statistics(tracks, per_bin=per_bin)
-
-
-def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
-    """Split the usable tracks of a corpus by the recipe's policy, and have the leak guard look at the result."""
-    manifest = split_corpus(
-        corpus.tracks,
-        corpus.source,
-        policy=arguments.split_policy,
-        ratios=arguments.split_ratios,
-        seed=arguments.split_seed,
-        fold=arguments.split_fold,
-        manifest=Path(arguments.split_manifest) if arguments.split_manifest else None,
-    )
-    leaks = check_split(
-        corpus.tracks,
-        manifest.sides,
-        sampling_rate=corpus.sampling_rate,
-        allow=arguments.allow_leaks,
-        waived=lambda artist: corpus.source.artist_waiver(manifest.policy, artist),
-        num_proc=arguments.preprocessing_num_proc,
-    )
-    return replace(manifest, leaks=leaks_report(leaks))
-
-
 def build_trainer(
     model: PreTrainedModel | PeftModel,
     run: RunArguments,
@@ -256,19 +181,35 @@ def build_trainer(
     *,
     train: TrainingExamples | None = None,
     validation: datasets.Dataset | None = None,
-) -> Trainer:
-    """Return a plain transformers Trainer for these examples."""
+    mixup_alpha: float = 0.0,
+) -> TrackTrainer:
+    """Return the Trainer for these examples."""
+    if run.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if run.ddp_find_unused_parameters is None and run.world_size > 1:
+        run.ddp_find_unused_parameters = not getattr(model, "uses_all_parameters", True)
     callbacks: list[TrainerCallback] = [EpochCallback(train)] if train is not None else []
     if train is not None and run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
+    multi_label = is_multi_label(model.config)
+    run.metric_for_best_model = best_metric(run, multi_label=multi_label)
+    learnt = [tracks for tracks in (train.tracks if train is not None else None, validation) if tracks is not None]
+    # Both sides together: a small validation side may have no track with several genres by chance.
+    check_targets(
+        [names for tracks in learnt for names in genres_of(tracks)], multi_label=multi_label, where="the data"
+    )
+    collator = TrackCollator({genre: index for index, genre in enumerate(genres)}, multi_label=multi_label)
     try:
-        return Trainer(
+        return TrackTrainer(
             model=model,
             args=run,
             train_dataset=train,
             eval_dataset=validation,
-            data_collator=TrackCollator({genre: index for index, genre in enumerate(genres)}),
-            compute_metrics=partial(_track_metrics, num_labels=len(genres)),
+            data_collator=collator,
+            train_collator=MixupCollator(collator, mixup_alpha, len(genres)) if mixup_alpha else collator,
+            compute_metrics=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
+            if multi_label
+            else partial(_track_metrics, num_labels=len(genres)),
             callbacks=callbacks,
         )
     except ValueError as error:  # settings that exclude each other, a tracker that is not installed
@@ -280,33 +221,21 @@ def _track_metrics(prediction: EvalPrediction, num_labels: int) -> dict[str, flo
     return genre_metrics(logits.argmax(axis=-1), prediction.label_ids, num_labels)
 
 
+def _multi_label_track_metrics(prediction: EvalPrediction, best: str | None) -> dict[str, float]:
+    metrics = multi_label_metrics(expit(prediction.predictions[0]), prediction.label_ids)
+    if metrics.get((best or "").removeprefix("eval_"), 0.0) is None:
+        raise DataError(
+            f"metric_for_best_model {best}: no genre has both tracks with it and without it on the validation side; "
+            "choose macro_f1 or loss, or give it more tracks"
+        )
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Return the parameters of a model and how many of them are trained."""
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     return sum(parameter.numel() for parameter in parameters), trained
-
-
-def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
-    """Instantiate `target` with the recipe's fields, refusing those that none of its constructors names."""
-    hints: dict[str, Any] = {}
-    for base in reversed(target.__mro__):
-        if "__init__" in vars(base):
-            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
-    values = {}
-    for name, value in fields.items():
-        if name not in hints or name in ("self", "args", "kwargs"):
-            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
-        nested = getattr(target, "sub_configs", {}).get(name)
-        if nested is not None and isinstance(value, dict):
-            _with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep whatever they are given
-        # transformers' own constructors say little of types, and check for themselves.
-        hint = Any if hints[name] is inspect.Parameter.empty or isinstance(hints[name], str) else hints[name]
-        values[name] = coerce(name, value, hint, group)
-    try:
-        return target(**values, **more)
-    except Exception as error:  # configs of transformers validate their fields with exceptions of their own
-        raise ConfigError(f"{group}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -1,19 +1,26 @@
 """What training sees: one window of a track at a time, drawn from (seed, epoch, track)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import datasets
 import numpy as np
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.augmentation.report import FreshAugmentation, offline_variants
 from ..data.corpus import WRITER_BATCH_SIZE
-from ..data.features import Augmentation, training_window
+from ..data.features import Augmentation, training_window, window_counts
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
+from .spectrogram_augmentation import SpecAugment, random_time_crop
+
+
+# What the collator makes targets of.
+TARGET_COLUMNS = ("genre", "genres")
 
 
 class TrainingExamples(torch.utils.data.Dataset):
-    """Random windows of each track in an epoch, augmented, as `input_values` [frames, bins] and `genre`.
+    """Random windows of each track in an epoch, augmented, as `input_values` [frames, bins] and the track's genre.
 
     Args:
         tracks: Decoded tracks (`Corpus.tracks`, or `augment_offline` of them).
@@ -21,6 +28,8 @@ class TrainingExamples(torch.utils.data.Dataset):
         seed: With the epoch and the track's id it determines everything that is random.
         augmentation: Applied to the waveform before a window is cut from it.
         windows_per_track: Windows of each track in an epoch, each drawn and augmented on its own.
+        time_crop: Share of a window's frames that is kept, from a random place.
+        masks: SpecAugment, applied last.
     """
 
     def __init__(
@@ -31,12 +40,16 @@ class TrainingExamples(torch.utils.data.Dataset):
         seed: int,
         augmentation: Augmentation | None = None,
         windows_per_track: int = 1,
+        time_crop: float = 1.0,
+        masks: SpecAugment | None = None,
     ):
         self.tracks = tracks
         self.extractor = extractor
         self.seed = seed
         self.augmentation = augmentation
         self.windows_per_track = windows_per_track
+        self.time_crop = time_crop
+        self.masks = masks
         # In shared memory, so that workers that live longer than an epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -47,23 +60,54 @@ class TrainingExamples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.tracks) * self.windows_per_track
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray | str]:
-        row, draw = divmod(index, self.windows_per_track)
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row, draw = self.place(index)
         track = self.tracks[row]
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
-        window = training_window(track, self.extractor, generator, self.augmentation)
-        return {"input_values": window, "genre": track["genre"]}
+        window = self.window(track, draw, generator)
+        if self.time_crop < 1:
+            window = random_time_crop(window, self.time_crop, generator)
+        if self.masks is not None:
+            window = self.masks(window, generator)
+        return {
+            "input_values": window,
+            **{name: track[name] for name in TARGET_COLUMNS if name in track},
+            "mixing_key": int(generator.integers(2**63)),
+        }
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the row of an example's track, and which of the track's windows it is."""
+        return divmod(index, self.windows_per_track)
+
+    def window(self, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
+        """Return one window of a track, float32 [frames, bins]."""
+        return training_window(track, self.extractor, generator, self.augmentation)
 
 
-class EpochCallback(TrainerCallback):
-    """Tells the examples which epoch it is (accelerate does so only for some samplers)."""
+class FixedExamples(TrainingExamples):
+    """The windows that the front end cuts from each track, extracted once: the slices that the papers train on.
 
-    def __init__(self, examples: TrainingExamples):
-        self.examples = examples
+    Args:
+        tracks: As `extract_windows` gives them.
+        extractor: Made the features.
+        more: As `TrainingExamples`.
+    """
 
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        """Set the epoch; after a resume in mid-epoch `state.epoch` is a fraction within it."""
-        self.examples.set_epoch(int(state.epoch or 0))
+    def __init__(self, tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, **more: Any):
+        super().__init__(tracks, extractor, **more)
+        self._ends = np.cumsum(window_counts(tracks))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the row of an example's track, and which of the track's windows it is."""
+        row = int(np.searchsorted(self._ends, index, side="right"))
+        return row, index - (int(self._ends[row - 1]) if row else 0)
+
+    def window(self, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
+        """Return the window that was extracted, float32 [frames, bins]."""
+        return np.asarray(track["input_values"][draw], dtype=np.float32)
 
 
 def make_augmentation(kind: str, probability: float | None) -> Augmentation | None:

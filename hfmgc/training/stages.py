@@ -21,7 +21,8 @@ from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
 from .arguments import ModelArguments, RunArguments
-from .assembly import PreparedData, build_model, count_parameters
+from .assembly import build_model, count_parameters
+from .preparation import PreparedData
 from .run_folder import RunRecord, leave_runs
 
 
@@ -78,11 +79,16 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: Pr
         "epochs": round(state.epoch or 0, 4),
         "steps": state.global_step,
         "best_checkpoint": best,
-        "best_validation_accuracy": state.best_metric,
+        f"best_validation_{_chosen_by(trainer)}": state.best_metric,
         "train_seconds": round(time.monotonic() - began, 1),
         "world_size": trainer.args.world_size,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
+
+
+def _chosen_by(trainer: Trainer) -> str:
+    """Return the name of the measure by which the best checkpoint is chosen."""
+    return (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
 
 
 def _keep_split(folder: Path, manifest: SplitManifest, *, resumed: bool) -> None:
@@ -116,7 +122,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        validation=None if trainer.state.best_metric is None else {"accuracy": trainer.state.best_metric},
+        validation=None if trainer.state.best_metric is None else {_chosen_by(trainer): trainer.state.best_metric},
         notes=notes,
     )
 
@@ -169,7 +175,7 @@ def show(run: RunArguments, report: EvaluationReport) -> None:
     if not run.should_save:
         return
     print(f"\n{report.to_text()}\n")
-    print(f"confusion matrix: {Path(run.output_dir, 'confusion_matrix.png')}")
+    print(f"{report.picture.removesuffix('.png').replace('_', ' ')}: {Path(run.output_dir, report.picture)}")
     print(f"run folder: {run.output_dir} (model, results.json, split.json, run.yaml, model card)")
 
 
@@ -200,7 +206,7 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
         return
     answer = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])
-    print(f"\npipeline answers for {track_id} (true genre: {track['genre']}): {scores}")
+    print(f"\npipeline answers for {track_id} (true genre: {', '.join(track['genres'])}): {scores}")
 
 
 def finish(trainer: Trainer) -> None:

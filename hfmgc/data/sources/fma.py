@@ -124,7 +124,7 @@ class FMA(TrackSource):
     def genres(self) -> list[str]:
         """Return the top genres in alphabetical order, or those of the hierarchy that occur, by their ids."""
         if not self.metadata:
-            return fma_mirror.mirror_genres(self._mirror_tables(), self.location)
+            return fma_mirror.occurring_genres(self._mirror_tables(), self.location)
         if self.labels != "all":
             return list(SMALL_GENRES if self.subset == "small" else TOP_GENRES)
         occurring = {genre_id for track in self.metadata_tracks() for genre_id in track.genre_ids}

@@ -14,6 +14,13 @@ def mirror_genres(tables: dict[str, datasets.Dataset], location: str) -> list[st
     return names[0]
 
 
+def occurring_genres(tables: dict[str, datasets.Dataset], location: str) -> list[str]:
+    """Return the names of those classes that some track has, in their order: the smaller subsets lack many."""
+    names = mirror_genres(tables, location)
+    occurring = {label for table in tables.values() for labels in table["genres"] for label in labels or []}
+    return [names[label] for label in sorted(occurring)]
+
+
 def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.Dataset:
     """Return the rows of a mirror as tracks, sorted by their ids."""
     parts = [

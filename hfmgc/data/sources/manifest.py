@@ -16,11 +16,12 @@ from .tables import check_unique, file_table, side_of
 
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+GENRES_SEPARATOR = "|"
 
 
 @dataclass
 class Manifest(TrackSource):
-    """A row for each track: path and label, and where known artist, split and track_id.
+    """A row for each track: path and label or genres, and where known artist, split and track_id.
 
     Paths are relative to the list. A track's id is its path as it is written there, unless there is a column for it.
 
@@ -28,10 +29,13 @@ class Manifest(TrackSource):
         file: A CSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
         path_column: Column of the paths.
         label_column: Column of the labels; in JSON a label can be a list, for multi-label models.
+        genres_column: Column of all genres of a track, for multi-label models, beside `label` (the main one) or in its
+            place: a list in JSON, `rock|folk` in a CSV. "" leaves the column aside.
         artist_column: Column of the artists, if there is one.
         split_column: Column of the sides (train, validation, test), if there is one.
         id_column: Column of the track ids, if there is one.
-        label_separator: What stands between the labels of a track in a CSV; one label by default.
+        label_separator: What stands between the labels of a track in a CSV; one label by default. Between genres it is
+            `|` by default.
     """
 
     card = DatasetCard(
@@ -44,6 +48,7 @@ class Manifest(TrackSource):
     file: str
     path_column: str = "path"
     label_column: str = "label"
+    genres_column: str = "genres"
     artist_column: str = "artist"
     split_column: str = "split"
     id_column: str = "track_id"
@@ -78,7 +83,8 @@ class Manifest(TrackSource):
             written = _text(row, self.path_column)
             labels = self._labels(row)
             if not written or not labels:
-                empty.append((line, self.path_column if not written else self.label_column))
+                named = self.label_column if self.label_column in columns else self.genres_column
+                empty.append((line, self.path_column if not written else named))
                 continue
             # Two ways of writing the same path are one file; links are left as they are.
             path = os.path.normpath(root / (written if Path(written).is_absolute() else written.replace("\\", "/")))
@@ -109,9 +115,13 @@ class Manifest(TrackSource):
         return rows
 
     def _check_columns(self, columns: list[str]) -> None:
-        for option in ("path_column", "label_column", "artist_column", "split_column", "id_column"):
+        for option in (
+            "path_column", "label_column", "genres_column", "artist_column", "split_column", "id_column"
+        ):  # fmt: skip
             name = getattr(self, option)
-            needed = option in ("path_column", "label_column")
+            needed = option == "path_column" or (option == "label_column" and self.genres_column not in columns)
+            if not name and option == "genres_column":
+                continue
             if name not in columns and (needed or name != type(self).__dataclass_fields__[option].default):
                 raise DataError(
                     f"{self.location} has no column {name!r}{nearest(name, columns)}: add it, or name another with "
@@ -119,13 +129,22 @@ class Manifest(TrackSource):
                 )
 
     def _labels(self, row: dict[str, Any]) -> list[str]:
-        value = row.get(self.label_column)
-        if isinstance(value, list):
-            labels = [str(label).strip() for label in value if label is not None]
-        else:
-            text = _text(row, self.label_column)
-            labels = [part.strip() for part in (text.split(self.label_separator) if self.label_separator else [text])]
-        return list(dict.fromkeys(label for label in labels if label))
+        """Return all labels of a row, the main one first."""
+        labels = _parts(row, self.label_column, self.label_separator)
+        if self.genres_column:
+            labels += _parts(row, self.genres_column, self.label_separator or GENRES_SEPARATOR)
+        return list(dict.fromkeys(labels))
+
+
+def _parts(row: dict[str, Any], column: str, separator: str) -> list[str]:
+    """Return what a list holds, or the parts of a text."""
+    value = row.get(column)
+    if isinstance(value, list):
+        parts = [str(part).strip() for part in value if part is not None]
+    else:
+        text = _text(row, column)
+        parts = [part.strip() for part in (text.split(separator) if separator else [text])]
+    return [part for part in parts if part]
 
 
 def _text(row: dict[str, Any], column: str) -> str:

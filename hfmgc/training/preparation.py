@@ -1,0 +1,121 @@
+"""From the recipe's settings to the data that a run trains and is judged on."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from ..data.corpus import Corpus, decode_corpus
+from ..data.features import extract_spectrograms, extract_windows
+from ..data.leaks import check_split, leaks_report
+from ..data.sources import open_source
+from ..data.split_manifest import SplitManifest
+from ..data.splits import split_corpus
+from ..errors import ConfigError
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from .arguments import DataArguments, RunArguments
+from .examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything that a run trains and is judged on.
+
+    Args:
+        corpus: Decoded tracks.
+        manifest: Which track is on which side.
+        train: Random windows of the training tracks.
+        validation: Windows of whole tracks, for choosing the checkpoint.
+        test: Windows of whole tracks, for the result; the validation tracks where the split has no test side.
+    """
+
+    corpus: Corpus
+    manifest: SplitManifest
+    train: TrainingExamples
+    validation: datasets.Dataset
+    test: datasets.Dataset
+
+
+def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
+    """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
+    num_proc = arguments.preprocessing_num_proc
+    with run.main_process_first(desc="preparing the data"):
+        source = open_source(arguments.data, arguments.data_options)
+        corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
+        manifest = make_split(arguments, corpus)
+        sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
+        if arguments.fit_statistics != "none":
+            _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
+        train = sides["train"]
+        audio = "waveform" in corpus.tracks.column_names
+        if not audio and arguments.augmentation == "offline":
+            raise ConfigError("augmentation: the report's effects need audio, and these are features kept from before")
+        if arguments.augmentation == "offline":
+            train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
+        if arguments.training_windows == "fixed":
+            train = extract_windows(train, extractor, num_proc=num_proc)
+        elif audio and arguments.augmentation != "fresh" and getattr(extractor, "normalize_over", "") == "track":
+            train = extract_spectrograms(train, extractor, num_proc=num_proc)  # or each epoch would do it again
+        validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
+        test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
+    chosen = {"seed": run.seed, "time_crop": arguments.time_crop, "masks": arguments.masks}
+    if arguments.training_windows == "fixed":
+        examples = FixedExamples(train, extractor, **chosen)
+    else:
+        # Features kept from before are past the point where a waveform could be changed.
+        augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability) if audio else None
+        examples = TrainingExamples(
+            train, extractor, augmentation=augmentation, windows_per_track=arguments.windows_per_track, **chosen
+        )
+    return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
+
+
+def balanced_class_weights(data: PreparedData) -> list[float]:
+    """Return what each genre counts for, so that all count alike: tracks / (genres x tracks of the genre).
+
+    A genre without training tracks has nothing to be weighed, and counts 1.
+    """
+    genres = data.corpus.genres
+    counts = Counter(data.train.tracks["genre"])
+    return [sum(counts.values()) / (len(genres) * counts[genre]) if counts[genre] else 1.0 for genre in genres]
+
+
+def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
+    """Set the front end's normalisation from the tracks of the training side, one at a time."""
+    if not hasattr(extractor, "fit_statistics"):
+        raise ConfigError(
+            f"fit_statistics: {type(extractor).__name__} has the statistics it was pre-trained with; it is for the "
+            "spectrogram front end"
+        )
+    column = "waveform" if "waveform" in train.column_names else "features"
+    if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
+        raise ConfigError("fit_statistics: the stored slices are normalised already")
+    tracks = (
+        track["waveform"] if column == "waveform" else extractor.as_features(np.asarray(track["features"]))
+        for track in train
+    )
+    extractor.fit_statistics(tracks, per_bin=per_bin)
+
+
+def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
+    """Split the usable tracks of a corpus by the recipe's policy, and have the leak guard look at the result."""
+    manifest = split_corpus(
+        corpus.tracks,
+        corpus.source,
+        policy=arguments.split_policy,
+        ratios=arguments.split_ratios,
+        seed=arguments.split_seed,
+        fold=arguments.split_fold,
+        manifest=Path(arguments.split_manifest) if arguments.split_manifest else None,
+    )
+    leaks = check_split(
+        corpus.tracks,
+        manifest.sides,
+        sampling_rate=corpus.sampling_rate,
+        allow=arguments.allow_leaks,
+        waived=lambda artist: corpus.source.artist_waiver(manifest.policy, artist),
+        num_proc=arguments.preprocessing_num_proc,
+    )
+    return replace(manifest, leaks=leaks_report(leaks))

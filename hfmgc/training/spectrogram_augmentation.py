@@ -1,0 +1,63 @@
+"""What changes a training window after its features are made: a random crop in time, and SpecAugment."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Masks over blocks of frames and of bins (Park et al., 2019); sizes are ours where no paper of the toolkit has any.
+
+    Each mask is as wide as drawn from 0 to its most, and lies anywhere. What it covers becomes the window's mean, so that
+    a mask says nothing whatever the scale and normalisation are (the paper's way too).
+
+    Args:
+        time_masks: How many over frames.
+        time_mask_frames: Most frames that one of them covers.
+        frequency_masks: How many over bins.
+        frequency_mask_bins: Most bins that one of them covers.
+    """
+
+    time_masks: int = 0
+    time_mask_frames: int = 0
+    frequency_masks: int = 0
+    frequency_mask_bins: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name} must be at least 0, not {getattr(self, field.name)}")
+        for count, size in (("time_masks", "time_mask_frames"), ("frequency_masks", "frequency_mask_bins")):
+            if bool(getattr(self, count)) != bool(getattr(self, size)):
+                raise ValueError(f"{count} and {size} need each other: one of them is 0, so nothing would be masked")
+
+    def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return a masked copy of `window` [frames, bins]."""
+        masked, mean = window.copy(), window.mean()
+        frames, bins = window.shape
+        for _ in range(self.time_masks):
+            start, stop = _random_block(frames, self.time_mask_frames, generator)
+            masked[start:stop] = mean
+        for _ in range(self.frequency_masks):
+            start, stop = _random_block(bins, self.frequency_mask_bins, generator)
+            masked[:, start:stop] = mean
+        return masked
+
+
+def _random_block(length: int, most: int, generator: np.random.Generator) -> tuple[int, int]:
+    size = int(generator.integers(0, min(most, length) + 1))
+    start = int(generator.integers(0, length - size + 1))
+    return start, start + size
+
+
+def cropped_frames(frames: int, share: float) -> int:
+    """Return how many of a window's frames are left by a crop to a share of them."""
+    return max(1, round(frames * share))
+
+
+def random_time_crop(window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Return a random stretch of `window` [frames, bins], a share (0, 1] of its frames long."""
+    kept = cropped_frames(len(window), share)
+    start = int(generator.integers(0, len(window) - kept + 1))
+    return window[start : start + kept]
