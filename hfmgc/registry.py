@@ -73,7 +73,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         "hfmgc.models.configuration_ts_resformer:TSResformerConfig",
         "hfmgc.models.modeling_ts_resformer:TSResformerForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "PAPER",
+        "TS-Resformer: a model based on multimodal fusion for the classification of music signals (Frontiers in "
+        "Neurorobotics 19, 2025)",
         "recipes/configs/ts_resformer/ts_resformer.yaml",
     ),
     "hfmgc-lenet": Architecture(

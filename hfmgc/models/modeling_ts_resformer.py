@@ -1,0 +1,214 @@
+"""TS-Resformer: a residual network with time-frequency and channel attention beside a transformer encoder."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .configuration_ts_resformer import TSResformerConfig
+from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+
+
+# Dimensions of a feature map [windows, channels, bins, frames].
+_FREQUENCY, _TIME = 2, 3
+
+
+class PooledAttention(nn.Module):
+    """Weights between 0 and 1 from the map's averages: mean -> 1x1 conv -> ReLU -> 1x1 conv -> sigmoid.
+
+    Averaged over time it is the paper's frequency attention, over frequency its time attention (Figure 8), over both
+    the squeeze-and-excitation of its Figure 9.
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, averaged: tuple[int, ...]):
+        super().__init__()
+        self.averaged = averaged
+        self.squeeze = nn.Conv2d(channels, hidden_channels, 1)
+        self.excite = nn.Conv2d(hidden_channels, channels, 1)
+
+    def weights(self, features: Tensor) -> Tensor:
+        """Map `features` [windows, channels, bins, frames] to weights, of size 1 where they are averaged."""
+        pooled = features.mean(dim=self.averaged, keepdim=True)
+        return self.excite(F.relu(self.squeeze(pooled))).sigmoid()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Weigh `features` [windows, channels, bins, frames]."""
+        return features * self.weights(features)
+
+
+class PairedFilters(nn.Module):
+    """Conv1 (Figure 7), tall filters beside long ones, each weighted along its own axis (Figure 6), and max-pooled.
+
+    Batch norm and ReLU behind each convolution and the pool are ours.
+    """
+
+    def __init__(self, config: TSResformerConfig):
+        super().__init__()
+        self.frequency = self._filters(config, (config.filter_height, 2), averaged=_TIME)
+        self.time = self._filters(config, (2, config.filter_width), averaged=_FREQUENCY)
+
+    @staticmethod
+    def _filters(config: TSResformerConfig, shape: tuple[int, int], averaged: int) -> nn.Sequential:
+        attention = nn.Identity()
+        if config.time_frequency_attention:
+            attention = PooledAttention(config.num_filters, config.attention_channels, (averaged,))
+        # By hand: PyTorch's own "same" padding warns at even sizes.
+        top, left = ((size - 1) // 2 for size in shape)
+        return nn.Sequential(
+            nn.ZeroPad2d((left, shape[1] - 1 - left, top, shape[0] - 1 - top)),
+            nn.Conv2d(1, config.num_filters, shape, bias=False),
+            nn.BatchNorm2d(config.num_filters),
+            nn.ReLU(inplace=True),
+            attention,
+            # Before the concatenation, which changes nothing but the memory that it takes.
+            nn.MaxPool2d(tuple(config.initial_pool)),
+        )
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """Map `spectrograms` [windows, 1, bins, frames] to [windows, 2 * filters, pooled bins, pooled frames]."""
+        return torch.cat((self.frequency(spectrograms), self.time(spectrograms)), dim=1)
+
+
+class SEResBlock(nn.Module):
+    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, config: TSResformerConfig):
+        super().__init__()
+        attention = nn.Identity()
+        if config.squeeze_excitation:
+            hidden_channels = out_channels // config.squeeze_reduction
+            attention = PooledAttention(out_channels, hidden_channels, (_FREQUENCY, _TIME))
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            attention,
+        )
+        self.skip = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [windows, in channels, bins, frames] to [windows, out channels, bins / stride, frames / stride]."""
+        return F.relu(self.residual(features) + self.skip(features))
+
+
+class ResidualBranch(nn.Module):
+    """Paired filters and SE-Res blocks (Figure 5, left)."""
+
+    def __init__(self, config: TSResformerConfig):
+        super().__init__()
+        self.filters = PairedFilters(config)
+        widths = [2 * config.num_filters, *config.block_channels]
+        self.blocks = nn.Sequential(
+            *(
+                SEResBlock(widths[index], widths[index + 1], stride=2 if index else 1, config=config)
+                for index in range(len(config.block_channels))
+            )
+        )
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Map `input_values` [windows, frames, bins] to a feature map [windows, channels, bins, frames]."""
+        spectrograms = input_values.transpose(1, 2).unsqueeze(1)
+        return self.blocks(self.filters(spectrograms))
+
+
+def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tensor:
+    """Return the sines and cosines of Vaswani et al. (2017), float32 [length, width]."""
+    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+    angles = torch.arange(length, device=device).unsqueeze(1) * rates
+    return torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1)[:, :width]
+
+
+class TransformerBranch(nn.Module):
+    """Transformer encoder layers over positions and frames (Figure 11; sinusoidal positions are ours)."""
+
+    def __init__(self, input_size: int, config: TSResformerConfig):
+        super().__init__()
+        self.output_size = input_size
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                input_size,
+                config.num_attention_heads,
+                config.feed_forward_size,
+                config.encoder_dropout,
+                batch_first=True,
+            )
+            for _ in range(config.num_encoder_layers)
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map `frames` [windows, frames, features] to [windows, frames, features]."""
+        positions = sinusoidal_positions(frames.shape[1], frames.shape[2], frames.device)
+        hidden = frames + positions.to(frames.dtype)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+class RecurrentBranch(nn.Module):
+    """One layer of LSTM or GRU in one or both directions (Table 5; its size is ours)."""
+
+    def __init__(self, input_size: int, config: TSResformerConfig):
+        super().__init__()
+        both = config.sequence_branch.startswith("bi_")
+        kind = nn.LSTM if config.sequence_branch.endswith("lstm") else nn.GRU
+        self.recurrence = kind(input_size, config.recurrent_hidden_size, batch_first=True, bidirectional=both)
+        self.output_size = (1 + both) * config.recurrent_hidden_size
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map `frames` [windows, frames, features] to [windows, frames, output size]."""
+        return self.recurrence(frames)[0]
+
+
+class TSResformerForAudioClassification(WindowedPreTrainedModel):
+    """Both branches averaged over what is left of their axes, and a linear classifier (Figure 5)."""
+
+    config_class = TSResformerConfig
+
+    def __init__(self, config: TSResformerConfig):
+        super().__init__(config)
+        self.residual = ResidualBranch(config) if config.residual_branch else None
+        self.serial = config.arrangement == "serial"
+        input_size = config.block_channels[-1] if self.serial else config.num_bins
+        if config.sequence_branch == "none":
+            self.sequence = None
+        elif config.sequence_branch == "transformer":
+            self.sequence = TransformerBranch(input_size, config)
+        else:
+            self.sequence = RecurrentBranch(input_size, config)
+        classifier_size = 0 if self.sequence is None else self.sequence.output_size
+        if self.residual is not None and not self.serial:
+            classifier_size += config.block_channels[-1]
+        self.classifier = nn.Linear(classifier_size, config.num_labels)
+        self.post_init()
+
+    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+        if self.serial:
+            frames = self.residual(input_values).mean(dim=_FREQUENCY).transpose(1, 2)
+            return WindowOutput(logits=self.classifier(self.sequence(frames).mean(dim=1)))
+        pooled = []
+        if self.residual is not None:
+            pooled.append(self.residual(input_values).mean(dim=(_FREQUENCY, _TIME)))
+        if self.sequence is not None:
+            frames = F.max_pool1d(input_values.transpose(1, 2), self.config.sequence_pool).transpose(1, 2)
+            pooled.append(self.sequence(frames).mean(dim=1))
+        return WindowOutput(logits=self.classifier(torch.cat(pooled, dim=1)))
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the config's mel bins and enough frames for its pools."""
+        if bins != self.config.num_bins:
+            raise ValueError(f"expected {self.config.num_bins} mel bins in the last dimension, got {bins}")
+        least = self.config.initial_pool[1] if self.residual is not None else 1
+        if self.sequence is not None and not self.serial:
+            least = max(least, self.config.sequence_pool)
+        if frames < least:
+            raise ValueError(f"expected at least {least} frames (one step of the max-pool), got {frames}")
+
+
+# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+TSResformerForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
