@@ -17,7 +17,7 @@ from hfmgc.training.settings import read_settings
 from hfmgc.training.show import show_recipe
 
 
-CONFIGS = sorted((Path(__file__).parents[1] / "recipes" / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "recipes" / "configs").rglob("*.yaml"))
 
 
 @dataclass
@@ -54,6 +54,29 @@ def test_a_config_fills_all_groups(read):
     fields, more = read("rate: 0.1\nname: Türkü\nnames: [a, b]\nseed: 7\noptions: {a: {b: 1}}\n")
     assert fields == Fields(rate=0.1, name="Türkü", names=["a", "b"], options={"a": {"b": 1}})
     assert more == More(seed=7)
+
+
+def test_a_config_takes_what_it_does_not_say_from_its_base(tmp_path):
+    (tmp_path / "lowest.yaml").write_text("rate: 0.1\nname: low\noptions: {a: 1, b: {c: 1, d: 1}}", encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "middle.yaml").write_text("base: ../lowest.yaml\nname: middle\ncount: 5", encoding="utf-8")
+    config = tmp_path / "sub" / "config.yaml"
+    config.write_text("base: middle.yaml\ncount: 6\noptions: {b: {d: 2}}", encoding="utf-8")
+    (fields,) = read_settings([str(config), "--options.e", "9"], (Fields,))
+    assert fields == Fields(rate=0.1, name="middle", count=6, options={"a": 1, "b": {"c": 1, "d": 2}, "e": 9})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: none.yaml", "none.yaml: no such"),
+        ("base: config.yaml", "based on itself"),
+        ("base: 3", "another config"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(read, text, message):
+    with pytest.raises(ConfigError, match=message):
+        read(text)
 
 
 def test_the_command_line_wins_over_the_file(read):
@@ -223,7 +246,7 @@ def test_the_toolkits_defaults_are_those_that_whole_tracks_need(tmp_path):
     assert (type(model), type(data), type(run)) == (ModelArguments, DataArguments, RunArguments)
     assert run.remove_unused_columns is False
     assert run.label_names == ["labels"]
-    assert run.metric_for_best_model == "accuracy"
+    assert run.metric_for_best_model == "auto"
     assert run.load_best_model_at_end
     assert run.eval_strategy.value == run.save_strategy.value == "epoch"
 

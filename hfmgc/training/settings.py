@@ -3,6 +3,8 @@
     recipes/finetune_ast.py CONFIG.yaml --learning_rate 1e-4 --front_end.max_windows 20 --bf16
 
 Values on the command line are read as YAML. A field that is a mapping takes single entries as `--field.entry value`.
+A file may begin with `base: OTHER.yaml` (beside it): it has the other's fields, and its own in place of them; mappings are
+merged entry by entry.
 """
 
 import dataclasses
@@ -15,6 +17,9 @@ import yaml
 
 from ..errors import ConfigError, nearest
 from ..settings_values import coerce, kinds_of, load_yaml
+
+
+BASE = "base"
 
 
 def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
@@ -37,12 +42,36 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
     config = default_config
     if arguments and not arguments[0].startswith("--"):
         config = Path(arguments.pop(0))
-    values = read_yaml(config) if config else {}
+    values = read_config(config) if config else {}
     overrides = _read_overrides(arguments)
     for name, text in overrides:
         _override(values, name, _read_value(name, text, groups))
     where = " and ".join(filter(None, (str(config) if config else "", "command line" if overrides else "")))
     return settings_from(values, groups, where=where or "settings")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the fields of a config file and of the files that it is based on."""
+    path = Path(path)
+    values, seen = read_yaml(path), [path.resolve()]
+    while BASE in values:
+        name = values.pop(BASE)
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: {BASE} is the name of another config file, not {name!r}")
+        path = path.parent / name
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: based on itself, by way of {seen[-1].name}")
+        seen.append(path.resolve())
+        values = _merged(read_yaml(path), values)
+    return values
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            merged[name] = _merged(below[name], above[name])
+    return merged
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
