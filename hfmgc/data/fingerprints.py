@@ -6,7 +6,8 @@ gain, filtering and shifts. Frame and hop are longer than in the paper (256 and 
 of three seconds.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import librosa
@@ -24,8 +25,10 @@ MOST_BIT_ERRORS = 0.30
 LEAST_SHARED_SECONDS = 3.0
 # Of a bare tone only few bands reach this share of a frame's energy; the others' signs are the window's, not the music's.
 LEAST_SHARE, LEAST_BANDS = 1e-7, 8
-# Words that occur more often belong to hum, silence or a tone, and tell nothing.
+# All holders of a word are paired, unless it occurs more often: in hum, silence and tones, or in many copies.
 MOST_OCCURRENCES = 32
+# Of such a word each holder is paired with the next ones alone, so that copies form a chain, and the cost no square.
+CHAINED_HOLDERS = 3
 # Words that agree at one lag before a pair is looked at closely (three lose short excerpts in a low-rate codec).
 LEAST_AGREEING_WORDS = 2
 
@@ -68,41 +71,95 @@ def find_matches(fingerprints: Sequence[np.ndarray], groups: Sequence[int] | Non
         fingerprints: uint32 [frames] of each track.
         groups: Where given, only pairs of different groups are looked for (the sides of a split).
 
-    Memory and time grow with the number of words, not with the number of pairs.
+    Memory and time grow with the number of words, not with the number of pairs. So a recording that is there more often
+    than `MOST_OCCURRENCES` is not given as all its pairs: each copy is paired with the first one (of each other group).
     """
-    matches = {}
-    for first, second, lag in _candidates(fingerprints, groups):
-        match = _compare(fingerprints, first, second, lag)
-        known = matches.get((first, second))
-        if match is not None and (known is None or match.bit_errors < known.bit_errors):
-            matches[first, second] = match
+    words, tracks, frames = _sorted_words(fingerprints)
+    counts = np.unique(words, return_counts=True)[1]
+    common = np.repeat(counts, counts) > MOST_OCCURRENCES
+    side = np.asarray(groups) if groups is not None else np.arange(len(fingerprints))
+    rare_pairs = _pairs(words[~common], tracks[~common], frames[~common], MOST_OCCURRENCES - 1, side)
+    matches = {(match.first, match.second): match for match, _ in _matches(fingerprints, rare_pairs)}
+    # Once in a track: hum would be paired with itself at all lags.
+    once = common & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
+    chained = _pairs(words[once], tracks[once], frames[once], CHAINED_HOLDERS, np.arange(len(fingerprints)))
+    links = list(_matches(fingerprints, chained))
+    for match in [match for match, _ in links] + [match for match, _ in _matches(fingerprints, _stars(links, side))]:
+        if side[match.first] != side[match.second]:
+            matches.setdefault((match.first, match.second), match)
     return sorted(matches.values(), key=lambda match: (match.first, match.second))
 
 
-def _candidates(fingerprints: Sequence[np.ndarray], groups: Sequence[int] | None) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of pairs in which enough words agree, by an inverted index of all words."""
+def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all words with sound in ascending order, and the track and frame of each."""
     words = np.concatenate([np.asarray(item, dtype=np.uint32) for item in fingerprints] or [np.zeros(0, np.uint32)])
     tracks = np.repeat(np.arange(len(fingerprints)), [len(item) for item in fingerprints])
     frames = np.concatenate([np.arange(len(item)) for item in fingerprints] or [np.zeros(0, np.int64)])
     kept = words != 0
     words, tracks, frames = words[kept], tracks[kept], frames[kept]
     order = np.argsort(words, kind="stable")
-    words, tracks, frames = words[order], tracks[order], frames[order]
-    counts = np.unique(words, return_counts=True)[1]
-    rare = np.repeat(counts, counts) <= MOST_OCCURRENCES
-    side = np.asarray(groups)[tracks] if groups is not None else None
-    found = []
-    for step in range(1, MOST_OCCURRENCES):
-        same = rare[:-step] & (words[:-step] == words[step:]) & (tracks[:-step] != tracks[step:])
-        if side is not None:
-            same &= side[:-step] != side[step:]
+    return words[order], tracks[order], frames[order]
+
+
+def _pairs(
+    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, neighbours: int, side: np.ndarray
+) -> list[tuple[int, int, int]]:
+    """Return (first, second, lag) of tracks of different sides in which enough words agree.
+
+    Each of the sorted words is paired with so many equal ones after it.
+    """
+    found = [np.zeros((0, 3), np.int64)]
+    for step in range(1, neighbours + 1):
+        same = (words[:-step] == words[step:]) & (side[tracks[:-step]] != side[tracks[step:]])
         one = np.flatnonzero(same)
-        other = one + step
-        swap = tracks[one] > tracks[other]
-        first, second = np.where(swap, other, one), np.where(swap, one, other)
-        found.append(np.stack([tracks[first], tracks[second], frames[first] - frames[second]], axis=1))
+        other = one + step  # of a later track: the order of equal words is that of the tracks
+        found.append(np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1))
     triples, agreeing = np.unique(np.concatenate(found), axis=0, return_counts=True)
     return [tuple(map(int, triple)) for triple in triples[agreeing >= LEAST_AGREEING_WORDS]]
+
+
+def _matches(
+    fingerprints: Sequence[np.ndarray], candidates: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[Match, int]]:
+    """Return the match of each pair of candidates at its best lag, with the lag."""
+    best: dict[tuple[int, int], tuple[Match, int]] = {}
+    for first, second, lag in candidates:
+        match = _compare(fingerprints, first, second, lag)
+        known = best.get((first, second))
+        if match is not None and (known is None or match.bit_errors < known[0].bit_errors):
+            best[first, second] = match, lag
+    yield from best.values()
+
+
+def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (first, second, lag) of each linked track and the first track of each other side linked with it."""
+    neighbours: dict[int, dict[int, int]] = {}
+    for match, lag in links:
+        neighbours.setdefault(match.first, {})[match.second] = lag
+        neighbours.setdefault(match.second, {})[match.first] = -lag
+    stars, seen = [], set()
+    for start in sorted(neighbours):
+        if start in seen:
+            continue
+        starts, waiting = {start: 0}, deque([start])  # track -> where it starts, in frames of the first
+        while waiting:  # the nearest first: the fewer links, the less their rounding adds up
+            track = waiting.popleft()
+            for other, lag in neighbours[track].items():
+                if other not in starts:
+                    starts[other] = starts[track] + lag
+                    waiting.append(other)
+        seen |= starts.keys()
+        shown: dict[int, int] = {}  # side -> its first track
+        for track in sorted(starts):
+            shown.setdefault(int(side[track]), track)
+        # Where each track is a side of its own, all of the others' would be the square.
+        representatives = [start] if len(shown) == len(starts) else list(shown.values())
+        for track in starts:
+            for representative in representatives:
+                if side[track] != side[representative]:
+                    first, second = sorted((track, representative))
+                    stars.append((first, second, starts[second] - starts[first]))
+    return stars
 
 
 def _compare(fingerprints: Sequence[np.ndarray], first: int, second: int, lag: int) -> Match | None:
