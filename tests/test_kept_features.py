@@ -188,6 +188,8 @@ def test_a_column_can_be_named_and_one_that_is_not_there_is_an_error(tmp_path, c
     path = write_table(tmp_path / "mel.parquet", stft=np.ones((2, 5, 4)).tolist())
     assert np.asarray(tracks_of(path, column="stft")["features"][0]).shape == (5, 4)
     assert np.asarray(tracks_of(path, column="mel")["features"][0]).shape == (3, 4)
+    line = fails(capsys, "check", path, "--data_options", "{column: genre}")
+    assert "column 'genre' holds neither spectrograms nor slices" in line
     line = fails(capsys, "check", path, "--data_options", "{column: stfd}")
     assert "no column 'stfd' (did you mean 'stft'?)" in line
 

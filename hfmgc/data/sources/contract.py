@@ -1,9 +1,11 @@
 """What every dataset states about itself, and the plain table of tracks that it gives."""
 
+import errno
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
@@ -125,12 +127,30 @@ class TrackSource(ABC):
         }
 
 
+def refuse_long_path(what: str, value: object) -> None:
+    """Refuse a text that the operating system cannot look up as a path: every look at the disk would fail on it.
+
+    Raises:
+        ConfigError: If it is too long.
+    """
+    try:
+        if isinstance(value, str):
+            Path(value).stat()
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise ConfigError(
+                f"{what} {value[:40]!r}... ({len(value)} characters) is too long for the name of anything: shorten it"
+            ) from error
+
+
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
     """Return the source with its options, refusing an unknown one with the nearest name."""
     known = [option.name for option in fields(source_class)]
     for name in options:
         if name not in known:
             raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
+    for name, value in options.items():
+        refuse_long_path(f"data_options: {name}", value)
     for option in fields(source_class):
         if option.name not in options and option.default is MISSING and option.default_factory is MISSING:
             raise ConfigError(f"data_options: {source_class.card.name} needs the option {option.name!r}")

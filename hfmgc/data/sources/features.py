@@ -13,7 +13,7 @@ from ...errors import DataError, nearest
 from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
 from .feature_rows import depth_of, made_alike
-from .tables import SIDE_NAMES, check_unique, side_of
+from .tables import SIDE_NAMES, check_unique, class_names, side_of
 
 
 logger = logging.get_logger(__name__)
@@ -88,6 +88,8 @@ class FeatureSet(TrackSource):
                         "genres": row.get("genres") or [name],
                     }
                 )
+            if depth_of(part.table.features[values]) not in (2, 3):
+                raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
             table = part.table.select_columns([values])
             kept[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in described], self.location)
@@ -184,8 +186,7 @@ class _Part:
     table: datasets.Dataset
 
     def class_names(self, column: str) -> list[str] | None:
-        feature = self.table.features[column]
-        return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+        return class_names(self.table.features[column])
 
     def check_columns(self, *columns: str) -> None:
         for column in columns:
