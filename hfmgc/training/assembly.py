@@ -36,7 +36,7 @@ from ..errors import CheckpointError, ConfigError, nearest
 from ..evaluation.metrics import genre_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
-from ..settings_values import coerce
+from ..settings_values import coerce, refuse_long_path
 from .adapters import add_adapter
 from .arguments import DataArguments, ModelArguments, RunArguments
 from .examples import EpochCallback, TrainingExamples, augment_offline, make_augmentation
@@ -68,9 +68,25 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
     """Return the architecture's front end with the recipe's fields, or the preset that they name."""
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
         extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
+        _refuse_foreign_fields(arguments, extractor_class)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
     return _with_fields(extractor_class, arguments.front_end, "front_end")
+
+
+def _refuse_foreign_fields(arguments: ModelArguments, extractor_class: type) -> None:
+    """Refuse fields of the architecture's own front end beside a preset: a config file for it has them."""
+    own = ARCHITECTURES[arguments.model_type].load("feature_extractor")
+    foreign = set(arguments.front_end) & set(_constructor_hints(own)) - set(_constructor_hints(extractor_class))
+    if foreign:
+        chosen = {
+            name: arguments.front_end[name] for name in ("preset", "representation") if name in arguments.front_end
+        }
+        text = ", ".join(f"{name}: {value}" for name, value in chosen.items())
+        raise ConfigError(
+            f"front_end: {', '.join(sorted(foreign))} belongs to {own.__name__}, not beside {text}: replace the config "
+            f"file's front end as a whole with --front_end '{{{text}}}'"
+        )
 
 
 def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConfig:
@@ -125,6 +141,7 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
         CheckpointError: If it cannot be had, or is of another architecture.
     """
     name, expected = arguments.pretrained_backbone, config.sub_configs["backbone_config"].model_type
+    refuse_long_path("pretrained_backbone", name)
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     try:
@@ -289,13 +306,10 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
     """Instantiate `target` with the recipe's fields, refusing those that none of its constructors names."""
-    hints: dict[str, Any] = {}
-    for base in reversed(target.__mro__):
-        if "__init__" in vars(base):
-            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
+    hints = _constructor_hints(target)
     values = {}
     for name, value in fields.items():
-        if name not in hints or name in ("self", "args", "kwargs"):
+        if name not in hints:
             raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
         if nested is not None and isinstance(value, dict):
@@ -307,6 +321,15 @@ def _with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) 
         return target(**values, **more)
     except Exception as error:  # configs of transformers validate their fields with exceptions of their own
         raise ConfigError(f"{group}: {' '.join(str(error).split())}") from error
+
+
+def _constructor_hints(target: type) -> dict[str, Any]:
+    """Return name -> type hint of what the constructors of a class and of its bases take by name."""
+    hints: dict[str, Any] = {}
+    for base in reversed(target.__mro__):
+        if "__init__" in vars(base):
+            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
+    return {name: hint for name, hint in hints.items() if name not in ("self", "args", "kwargs")}
 
 
 @contextmanager

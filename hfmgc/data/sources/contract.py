@@ -1,17 +1,15 @@
 """What every dataset states about itself, and the plain table of tracks that it gives."""
 
-import errno
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
 
 from ...errors import ConfigError, nearest
-from ...settings_values import coerce
+from ...settings_values import coerce, refuse_long_path
 
 
 # A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
@@ -125,22 +123,6 @@ class TrackSource(ABC):
             "synthetic": self.card.synthetic,
             "notes": self.notes(),
         }
-
-
-def refuse_long_path(what: str, value: object) -> None:
-    """Refuse a text that the operating system cannot look up as a path: every look at the disk would fail on it.
-
-    Raises:
-        ConfigError: If it is too long.
-    """
-    try:
-        if isinstance(value, str):
-            Path(value).stat()
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
-            raise ConfigError(
-                f"{what} {value[:40]!r}... ({len(value)} characters) is too long for the name of anything: shorten it"
-            ) from error
 
 
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:

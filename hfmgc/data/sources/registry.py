@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
-from .contract import TrackSource, make_source, refuse_long_path
+from ...settings_values import refuse_long_path
+from .contract import TrackSource, make_source
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
 from .folder import Folder
