@@ -1,8 +1,10 @@
 """Values of settings: YAML as people mean it, and checked against the type of their field."""
 
+import errno
 import re
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,3 +71,19 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
             return value  # enumerations and the like convert themselves
     expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
     raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
+
+
+def refuse_long_path(what: str, value: object) -> None:
+    """Refuse a text that the operating system cannot look up as a path: every look at the disk would fail on it.
+
+    Raises:
+        ConfigError: If it is too long.
+    """
+    try:
+        if isinstance(value, str):
+            Path(value).stat()
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise ConfigError(
+                f"{what} {value[:40]!r}... ({len(value)} characters) is too long for the name of anything: shorten it"
+            ) from error

@@ -1,5 +1,7 @@
 """DoRA and LoRA on layers that are found by role, in AST and in other encoders of transformers."""
 
+import warnings
+
 import pytest
 import torch
 from conftest import scatter_parameters
@@ -20,7 +22,14 @@ from transformers import (
 from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_ast import HfmgcASTConfig
 from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
-from hfmgc.training.adapters import ADAPTER_ROLES, adapter_targets, add_adapter, encoder_layers, linear_roles
+from hfmgc.training.adapters import (
+    ADAPTER_ROLES,
+    adapter_targets,
+    add_adapter,
+    encoder_layers,
+    linear_roles,
+    without_peft_warnings,
+)
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
@@ -168,3 +177,14 @@ def test_alpha_is_divided_by_the_rank():
     model = add_adapter(ast_classifier(), kind="lora", roles=["fc2"], min_layer=2, rank=4, alpha=6.0)
     layer = model.get_submodule("base_model.model.backbone.layers.2.mlp.fc2")
     assert layer.scaling == {"default": 1.5}
+
+
+def test_a_deprecation_within_peft_is_not_shown_to_a_user_and_others_are():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        adapted("dora")
+        with without_peft_warnings():
+            warnings.warn("something else is deprecated", FutureWarning, stacklevel=1)
+    assert [str(warning.message) for warning in shown if warning.category is FutureWarning] == [
+        "something else is deprecated"
+    ]

@@ -156,6 +156,7 @@ def test_an_empty_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         (tmp_path / "empty.wav", "empty file (0 bytes)"),
         (b"", "empty file (0 bytes)"),
         (tmp_path / "gone.wav", "no such file"),
+        (tmp_path / ("long" * 1000 + ".wav"), "no such file (File name too long)"),
         (tmp_path, "not a file"),
     ):
         with pytest.raises(AudioError) as error:

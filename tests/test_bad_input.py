@@ -2,6 +2,7 @@
 
 import json
 import resource
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -27,6 +28,38 @@ def _run(tmp_path, data, *overrides, **more) -> str:
 
 def test_missing_folder(tmp_path):
     assert "nowhere" in _run(tmp_path, tmp_path / "nowhere")
+
+
+def test_paths_of_thousands_of_characters(tmp_path, capsys):
+    def line(*arguments: str) -> str:
+        assert hfmgc.cli.main(["check", *arguments]) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    long = "m" * 5000
+    for said in (line(long), line(long + ".csv"), line("hub", "--data_options", f"{{repository: {long}}}")):
+        assert said.startswith("error: data")
+        assert "too long for the name of anything" in said
+        assert len(said) < 200
+    assert "data_options: folder" in line("gtzan", "--data_options", f"{{folder: {long}}}")
+    assert hfmgc.cli.main(["evaluate", long, "--data", "synthetic"]) == 1
+    assert capsys.readouterr().err.startswith("error: checkpoint 'mmm")
+    assert "too long for the name" in _run(tmp_path, long)
+    assert "output_dir" in _run(tmp_path, "synthetic", "--output_dir", long)
+    assert "pretrained_backbone" in _run(tmp_path, "synthetic", pretrained_backbone="/" + long, model={})
+
+
+def test_no_data_and_a_run_below_the_current_folder_are_not_confused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "data is empty" in _run(tmp_path, "")
+
+
+def test_a_preset_beside_the_fields_of_another_front_end(tmp_path):
+    config = Path(__file__).parents[1] / "recipes" / "configs" / "folder.yaml"
+    more = ("--data", tmp_path / "nowhere", "--output_dir", tmp_path / "out")
+    line = _fails(finetune_here(config, "--front_end.preset", "gtzan_decimated", *more))
+    assert "max_length belongs to HfmgcASTFeatureExtractor" in line
+    assert "--front_end '{preset: gtzan_decimated}'" in line
+    assert "nowhere" in _fails(finetune_here(config, "--front_end", "{preset: gtzan_decimated}", *more))
 
 
 def test_empty_folder(tmp_path):

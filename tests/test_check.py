@@ -17,6 +17,7 @@ import hfmgc.cli
 from hfmgc.data.check import check_source, set_aside_by_check
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
+from hfmgc.errors import DataError
 
 
 RATE = 16000
@@ -242,17 +243,13 @@ def test_features_kept_from_before_are_checked_too(tmp_path, capsys):
     values = np.random.default_rng(0).integers(0, 255, (6, 8, 20)).tolist()
     values[1] = values[0]
     values[4] = []
-    rows = {"track_id": [*"abcde", "d"], "genre": ["blues", "blues", "pop", "pop", "pop", "pop"], "mel": values}
+    rows = {"track_id": [*"abcdef"], "genre": ["blues", "blues", "pop", "pop", "pop", "pop"], "mel": values}
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "mel.parquet"))
     report = check(capsys, tmp_path / "mel.parquet")
-    assert found(report) == {
-        "b": ("duplicate", True),
-        "e": ("unusable", True),
-        "d": ("repeated id", False),
-    }
+    assert found(report) == {"b": ("duplicate", True), "e": ("unusable", True)}
     assert (report["tracks"], report["usable"], report["genres"]) == (6, 4, {"blues": 1, "pop": 3})
     corpus = decode_corpus(open_source(str(tmp_path / "mel.parquet")), RATE)
-    assert corpus.tracks["track_id"] == ["a", "c", "d", "d"]
+    assert corpus.tracks["track_id"] == ["a", "c", "d", "f"]
     assert {track.track_id for track in corpus.skipped} == {"b", "e"}
 
 
@@ -265,6 +262,39 @@ def test_features_with_nan_or_frames_of_different_length_are_set_aside(tmp_path,
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "mel.parquet"))
     report = check(capsys, tmp_path / "mel.parquet")
     assert found(report) == {"nan": ("unusable", True), "ragged": ("unusable", True)}
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_a_shortest_length_that_is_none_is_refused(tmp_path, capsys, seconds):
+    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
+    assert hfmgc.cli.main(["check", str(music), "--shortest_seconds", seconds]) == 1
+    assert "error: shortest_seconds must be a number of seconds from 0 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"findings": [{"track_id": "blues/a.wav"',
+        b'{"findings": null}',
+        b'{"findings": ["blues/a.wav"]}',
+        b'{"findings": [{"track_id": "a", "kind": "too short", "detail": "", "set_aside": "no"}]}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_damaged_report_is_never_half_trusted(tmp_path, capsys, monkeypatch, content):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
+    source = open_source(str(music))
+    check_source(source)
+    (report,) = (tmp_path / "cache").glob("hfmgc-check-*.json")
+    report.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged: call hfmgc check again") as caught:
+        decode_corpus(source, RATE)
+    assert report.name in str(caught.value)
+    check(capsys, music)
+    assert decode_corpus(source, RATE).skipped == []
 
 
 @pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")

@@ -15,6 +15,7 @@ from hfmgc.data import extraction
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.extraction import extract_corpus
+from hfmgc.data.extraction_folder import held
 from hfmgc.data.features import track_windows
 from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
@@ -62,6 +63,16 @@ def stored(folder: Path) -> dict[str, np.ndarray]:
 def shard_states(folder: Path) -> dict[str, tuple[int, int]]:
     """Return what tells whether a shard was written again: its inode and its time of change."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+
+
+def half_written(folder: Path, process: int) -> Path:
+    """Return where a process writes the third shard until it is whole."""
+    return folder / f"part-00002.{process}.tmp"
+
+
+def dead_process() -> int:
+    """Return the id of a process that has ended."""
+    return int(python("-c", "import os; print(os.getpid())").stdout)
 
 
 def test_features_equal_those_of_the_extractor_and_lie_in_shards(music, tmp_path, capsys):
@@ -161,14 +172,84 @@ def test_a_killed_extraction_is_not_trusted_and_goes_on_in_another_process(music
 def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, capsys):
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     before = stored(tmp_path / "out")
-    (tmp_path / "out" / "part-00002.parquet").rename(tmp_path / "out" / "part-00002.77.tmp")
+    left = half_written(tmp_path / "out", dead_process())
+    (tmp_path / "out" / "part-00002.parquet").rename(left)
     (tmp_path / "out" / "part-00002.skipped.json").unlink()
-    (tmp_path / "out" / "part-00002.77.tmp").write_bytes(b"half")
+    left.write_bytes(b"half")
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     after = stored(tmp_path / "out")
+    assert not left.exists()
     assert sorted(before) == sorted(after)
     for track_id, values in after.items():
         np.testing.assert_array_equal(values, before[track_id])
+
+
+def test_a_worker_that_outlived_its_parent_is_left_alone(music, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "extraction.json").write_text("{}")
+    left = half_written(out, os.getpid())
+    left.write_bytes(b"half")
+    line = refused(capsys, music, out, *DECIMATED)
+    assert f"process {os.getpid()} still writes to it for another extraction" in line
+    assert left.exists()
+    dead = half_written(out, dead_process())
+    left.rename(dead)
+    extract(capsys, music, out, *DECIMATED)
+    left.write_bytes(b"half")
+    extract(capsys, music, out, *DECIMATED)  # of the same extraction: what it writes will be the same shard
+    assert left.exists()
+    assert not dead.exists()
+
+
+def test_two_extractions_do_not_write_to_one_folder_at_a_time(music, tmp_path, capsys):
+    with held(tmp_path / "out"):
+        line = refused(capsys, music, tmp_path / "out", *DECIMATED)
+    assert "out: another hfmgc extract writes to it: wait until it has ended" in line
+    assert not (tmp_path / "out" / "extraction.json").exists()
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED)["tracks"] == 6
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"[1", b"[1]", b"{}", b'[{"track_id": "blues/broken.mp3"}]', b"7", b"\xff", b"[]"]
+)
+def test_a_damaged_list_of_skipped_tracks_is_made_again_with_its_shard(music, tmp_path, capsys, damage):
+    first = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    skipped = [path for path in (tmp_path / "out").glob("part-*.skipped.json") if "broken" in path.read_text()]
+    whole = skipped[0].read_bytes()
+    skipped[0].write_bytes(damage)
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
+    assert skipped[0].read_bytes() == whole
+
+
+def test_a_damaged_description_is_one_line_and_nothing_is_written_over(music, tmp_path, capsys):
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    before = shard_states(tmp_path / "out")
+    (tmp_path / "out" / "extraction.json").write_text('{"complete": tr')
+    line = refused(capsys, music, tmp_path / "out", "--shard_size", 3, *DECIMATED)
+    assert "extraction.json: damaged; extract the features again into another folder" in line
+    assert shard_states(tmp_path / "out") == before
+
+
+def test_an_extraction_that_wrote_no_shard_makes_room_for_another(music, tmp_path, capsys):
+    (tmp_path / "silent" / "blues").mkdir(parents=True)
+    (tmp_path / "silent" / "blues" / "a.wav").write_bytes(b"")
+    assert "no track could be used" in refused(capsys, tmp_path / "silent", tmp_path / "out", *DECIMATED)
+    assert [path.name for path in (tmp_path / "out").glob("part-*")] == ["part-00000.skipped.json"]
+    result = extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "uint8")
+    assert (result["tracks"], len(stored(tmp_path / "out"))) == (6, 6)
+
+
+def test_uint8_that_only_a_track_shows_not_to_fit_names_it_and_leaves_the_folder_usable(music, tmp_path, capsys):
+    # Relative to a fixed level: silence and a tone lie in [0, 1], and music that is clipped to a square wave does not.
+    square = np.sign(np.sin(np.arange(2 * RATE) / 7)).astype(np.float32)
+    soundfile.write(music / "blues" / "a loud one.wav", square, RATE, subtype="FLOAT")
+    fields = {**FIELDS, "normalization": "none", "scale": "none", "power": 1.0, "num_bins": 1, "num_mels": 1}
+    tone = SpectrogramFeatureExtractor(**fields).track_features(np.sin(np.arange(RATE, dtype=np.float32)))
+    fields |= {"normalization": "affine", "affine_offset": 0.0, "affine_scale": float(tone.max())}
+    line = refused(capsys, music, tmp_path / "out", "--front_end", json.dumps(fields), "--dtype", "uint8")
+    assert "that of blues/a loud one.wav reaches from 0" in line
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED)["tracks"] == 7
 
 
 def test_a_folder_of_another_front_end_data_or_type_is_refused_naming_what_differs(music, tmp_path, capsys):
@@ -219,7 +300,7 @@ def test_uint8_levels_are_within_half_a_step_and_read_back_as_the_same_windows(m
 def test_uint8_is_refused_where_it_does_not_fit(music, tmp_path, capsys, front_end, reason):
     line = refused(capsys, music, tmp_path / "out", "--front_end", front_end, "--dtype", "uint8")
     assert reason in line
-    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_dtype_and_features_instead_of_audio_are_refused(music, tmp_path, capsys):
@@ -253,6 +334,32 @@ def test_what_a_check_set_aside_is_not_extracted(music, tmp_path, capsys):
     reasons = {row["track_id"]: row["reason"] for row in result["skipped"]}
     assert reasons["pop/zcopy.wav"] == "duplicate, by hfmgc check: the same samples as blues/blues.000.wav"
     assert "pop/zcopy.wav" not in stored(tmp_path / "out")
+
+
+def test_shards_from_before_a_check_are_not_gone_on_with(music, tmp_path, capsys):
+    (music / "pop" / "zcopy.wav").write_bytes((music / "blues" / "blues.000.wav").read_bytes())
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    (tmp_path / "out" / "part-00000.skipped.json").unlink()
+    before = shard_states(tmp_path / "out")
+    assert hfmgc.cli.main(["check", str(music)]) == 0
+    line = refused(capsys, music, tmp_path / "out", "--shard_size", 3, *DECIMATED)
+    assert "(set_aside_digest differ) (hfmgc check changes what is set aside): choose another folder" in line
+    assert shard_states(tmp_path / "out") == before
+
+
+def test_all_genres_of_a_track_are_kept(tmp_path, capsys):
+    folder = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=1, sampling_rate=RATE)
+    given = {"blues/blues.000.wav": ["blues", "soul", "演歌"], "pop/pop.000.wav": ["pop"]}
+
+    class ManyGenres(type(open_source(str(folder)))):
+        def tracks(self):
+            return super().tracks().map(lambda row: {"genres": given[row["track_id"]]})
+
+    extractor = SpectrogramFeatureExtractor(**FIELDS)
+    extract_corpus(ManyGenres(str(folder)), extractor, tmp_path / "out", shard_size=1)
+    tracks = open_source(str(tmp_path / "out")).tracks()
+    assert dict(zip(tracks["track_id"], tracks["genres"], strict=True)) == given
+    assert list(tracks["genre"]) == ["blues", "pop"]
 
 
 def test_depths_and_names_of_all_kinds_are_extracted(tmp_path, capsys):

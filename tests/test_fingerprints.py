@@ -181,6 +181,39 @@ def test_groups_restrict_the_pairs(known):
     assert pairs([0, 0, 0, 0, 0]) == []
 
 
+@pytest.fixture(scope="module")
+def forty_copies(originals, known) -> list[np.ndarray]:
+    """One recording forty times: as it is, at 29 gains, and as MP3 and OGG at some of them."""
+    track = soxr.resample(originals[0], SAMPLING_RATE, RATE)
+    copies = [fingerprint(np.float32(gain) * track, RATE) for gain in np.geomspace(0.05, 0.9, 29)]
+    for gain in np.linspace(0.2, 1.0, 5):
+        copies += [fingerprint(disguise(gain * originals[0]), RATE) for disguise in (to_mp3, to_ogg)]
+    return [known[0], *copies]
+
+
+def test_a_recording_that_is_there_forty_times_is_found_each_time(forty_copies, known):
+    matches = find_matches([*forty_copies, *known[1:]])
+    assert {match.second for match in matches if match.first == 0} == set(range(1, 40))
+    assert all(match.second < 40 for match in matches)
+
+
+def test_equal_copies_are_told_by_the_first_one_and_not_by_the_square_of_them(known):
+    matches = find_matches([known[3], *[known[0]] * 300, *known[4:]])
+    assert {match.second for match in matches if match.first == 1} == set(range(2, 301))
+    assert len(matches) < 5 * 300
+    assert all(match.second < 301 for match in matches)
+
+
+def test_many_copies_are_told_on_every_side_that_they_lie_on(forty_copies, known):
+    tracks = [*forty_copies, *known[1:]]
+    groups = [0] * 30 + [1] * 5 + [2] * 5 + [0, 1, 2] * 3 + [0, 1]
+    matches = find_matches(tracks, groups)
+    assert {match.first for match in matches} | {match.second for match in matches} == set(range(40))
+    assert {(groups[match.first], groups[match.second]) for match in matches} == {(0, 1), (0, 2), (1, 2)}
+    for copy in range(30, 40):
+        assert any(match.second == copy and groups[match.first] == 0 for match in matches)
+
+
 def test_the_fingerprint_does_not_depend_on_what_else_there_is(originals, known):
     again = fingerprint(soxr.resample(originals[0], SAMPLING_RATE, RATE), RATE)
     np.testing.assert_array_equal(again, known[0])

@@ -23,6 +23,7 @@ from recipes import finetune_here, tiny_settings, write_config
 
 FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
 NAMES = ["blues", "classical", "pop"]
+RATE = 22050
 
 
 def log_mel_rows(labels: list[int], *, seed: int = 0, prefix: str = "t", frames: int = 40) -> dict:
@@ -187,6 +188,8 @@ def test_a_column_can_be_named_and_one_that_is_not_there_is_an_error(tmp_path, c
     path = write_table(tmp_path / "mel.parquet", stft=np.ones((2, 5, 4)).tolist())
     assert np.asarray(tracks_of(path, column="stft")["features"][0]).shape == (5, 4)
     assert np.asarray(tracks_of(path, column="mel")["features"][0]).shape == (3, 4)
+    line = fails(capsys, "check", path, "--data_options", "{column: genre}")
+    assert "column 'genre' holds neither spectrograms nor slices" in line
     line = fails(capsys, "check", path, "--data_options", "{column: stfd}")
     assert "no column 'stfd' (did you mean 'stft'?)" in line
 
@@ -210,7 +213,172 @@ def test_a_truncated_file_among_sound_ones_is_one_line(tmp_path, capsys):
     folder = write_sides(tmp_path / "mel")
     whole = (folder / "test.parquet").read_bytes()
     (folder / "test.parquet").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read as features" in fails(capsys, "check", folder)
+    assert "test.parquet: cannot be read as features" in fails(capsys, "check", folder)
+
+
+def write_rows(path: Path, values: list, **columns) -> Path:
+    """Write a parquet file with these features, ids a, b, ... and the genres blues and pop in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {
+        "track_id": list("abcdefghij"[: len(values)]),
+        "genre": [("blues", "pop")[row % 2] for row in range(len(values))],
+        "mel": values,
+        **columns,
+    }
+    datasets.Dataset.from_dict(rows).to_parquet(str(path))
+    return path
+
+
+def reasons(corpus) -> dict[str, str]:
+    return {track.track_id: track.reason for track in corpus.skipped}
+
+
+def test_broken_rows_are_set_aside_counted_and_named(tmp_path):
+    sound = [[1.0, 2.0], [3.0, 4.0]]
+    broken = [
+        None,
+        [],
+        [[]],
+        [[1.0, 2.0], [3.0]],
+        [[1.0, np.nan], [3.0, 4.0]],
+        [[1.0, np.inf], [3.0, 4.0]],
+        [[1.0], [2.0]],
+    ]
+    corpus = decode_corpus(
+        open_source(str(write_rows(tmp_path / "mel.parquet", [sound, *broken, sound, sound]))), RATE
+    )
+    assert corpus.tracks["track_id"] == ["a", "i", "j"]
+    assert reasons(corpus) == {
+        "b": "empty features",
+        "c": "empty features",
+        "d": "empty features",
+        "e": "frames of different length, or missing values",
+        "f": "NaN or infinite features",
+        "g": "NaN or infinite features",
+        "h": "1 bins, where most have 2 bins",
+    }
+    assert "7 skipped" in corpus.summary()
+    np.testing.assert_array_equal(corpus.tracks[1]["features"], np.float32(sound))
+
+
+def test_broken_slices_and_levels_are_set_aside(tmp_path):
+    slices = np.ones((3, 2, 4), np.float32).tolist()
+    values = [slices, slices[:1], np.ones((2, 2, 3)).tolist(), [slices[0], [[1.0]]]]
+    corpus = decode_corpus(open_source(str(write_rows(tmp_path / "slices.parquet", values))), RATE)
+    assert corpus.tracks["track_id"] == ["a", "b"]
+    assert reasons(corpus)["c"] == "slices of 2 frames and 3 bins, where most have slices of 2 frames and 4 bins"
+    assert "different length" in reasons(corpus)["d"]
+    # Tracks may differ in length, and only the bins of levels come first.
+    levels = [np.full((3, frames), 7).tolist() for frames in (4, 5, 6)] + [[[256]] * 3]
+    corpus = decode_corpus(open_source(str(write_rows(tmp_path / "levels.parquet", levels))), RATE)
+    assert corpus.tracks["track_id"] == ["a", "b", "c"]
+    assert reasons(corpus) == {"d": "levels outside 0..255"}
+
+
+def test_without_a_usual_size_nothing_is_accused_of_another(tmp_path):
+    values = [np.ones((2, bins)).tolist() for bins in (3, 4)]
+    corpus = decode_corpus(open_source(str(write_rows(tmp_path / "mel.parquet", values))), RATE)
+    assert reasons(corpus) == {}
+
+
+def test_features_that_are_all_broken_are_one_line(tmp_path, capsys, tiny_checkpoint):
+    path = write_rows(tmp_path / "mel.parquet", [[[np.nan]], [[np.inf]]])
+    line = fails(capsys, "evaluate", tiny_checkpoint(), "--data", path)
+    assert "no track that can be used; the first: a: NaN or infinite features" in line
+
+
+def test_repeated_ids_are_refused_also_over_files(tmp_path, capsys):
+    mel = [[[1.0]], [[2.0]]]
+    path = write_rows(tmp_path / "mel.parquet", mel, track_id=["x", "x"])
+    assert "track id 'x' occurs more than once" in fails(capsys, "check", path)
+    for side in ("train", "test"):
+        write_rows(tmp_path / "mel" / f"{side}.parquet", mel)
+    assert "track id 'a' (and 1 more) occurs more than once" in fails(capsys, "check", tmp_path / "mel")
+
+
+def test_a_row_without_an_id_is_set_aside_by_its_place(tmp_path):
+    path = write_rows(tmp_path / "mel.parquet", [[[1.0]], [[2.0]], [[3.0]]], track_id=["x", None, None])
+    corpus = decode_corpus(open_source(str(path)), RATE)
+    assert corpus.tracks["track_id"] == ["x"]
+    assert reasons(corpus) == {"mel.parquet, row 1": "no track id", "mel.parquet, row 2": "no track id"}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            np.ones((2, 3, 4), np.float32),
+            "validation.parquet holds features of 2 dimensions as float32, train.parquet of 2",
+        ),
+        (
+            np.ones((2, 2, 3, 4), np.uint8),
+            "validation.parquet holds features of 3 dimensions as uint8, train.parquet of 2",
+        ),
+    ],
+)
+def test_parts_whose_numbers_mean_different_things_are_refused(tmp_path, capsys, other, said):
+    write_arrays(tmp_path / "mel" / "train.parquet", np.ones((2, 3, 4), np.uint8), prefix="train")
+    write_arrays(tmp_path / "mel" / "validation.parquet", other, prefix="validation")
+    line = fails(capsys, "check", tmp_path / "mel")
+    assert said in line
+    assert "extract them alike" in line
+
+
+def write_arrays(path: Path, values: np.ndarray, *, prefix: str) -> Path:
+    """Write features as arrays of a fixed size and of their own type of number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = {3: datasets.Array2D, 4: datasets.Array3D}[values.ndim](values.shape[1:], values.dtype.name)
+    features = datasets.Features(
+        {"track_id": datasets.Value("string"), "genre": datasets.Value("string"), "mel": kind}
+    )
+    rows = {
+        "track_id": [f"{prefix}.{row}" for row in range(len(values))],
+        "genre": [("blues", "pop")[row % 2] for row in range(len(values))],
+        "mel": values,
+    }
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    return path
+
+
+def test_parts_of_other_sizes_and_precisions_are_joined(tmp_path):
+    short, long = np.full((2, 3, 4), 0.1, np.float32), np.full((2, 5, 4), 0.1, np.float64)
+    write_arrays(tmp_path / "mel" / "test.parquet", short, prefix="test")
+    write_arrays(tmp_path / "mel" / "train.parquet", long, prefix="train")
+    tracks = decode_corpus(open_source(str(tmp_path / "mel")), RATE).tracks
+    for row, expected in zip(tracks, [*short, *long], strict=True):
+        np.testing.assert_allclose(row["features"], expected, rtol=1e-6)
+    assert tracks["split"] == ["test", "test", "train", "train"]
+
+
+def test_classes_of_another_order_or_in_words_are_joined_by_their_names(tmp_path):
+    for side, names in (("test", ["pop", "blues", "unused"]), ("train", ["rock", "blues", "pop"])):
+        features = datasets.Features(
+            {
+                "track_id": datasets.Value("string"),
+                "genre": datasets.ClassLabel(names=names),
+                "mel": datasets.Array2D((2, 2), "float32"),
+            }
+        )
+        rows = {
+            "track_id": [f"{side}.{row}" for row in range(2)],
+            "genre": [0, 1],
+            "mel": np.ones((2, 2, 2), np.float32),
+        }
+        (tmp_path / "mel").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "mel" / f"{side}.parquet"))
+    mel = np.ones((2, 2, 2), np.float32).tolist()
+    write_rows(tmp_path / "mel" / "validation.parquet", mel, genre=["folk", "pop"])
+    source = open_source(str(tmp_path / "mel"))
+    assert source.tracks()["genre"] == ["pop", "blues", "rock", "blues", "folk", "pop"]
+    assert source.genres() == ["pop", "blues", "rock", "folk"]
+
+
+def test_files_without_rows_are_one_line_and_one_among_others_is_left_out(tmp_path, capsys):
+    write_log_mel(tmp_path / "mel" / "train.parquet", [])
+    assert "mel: no rows in it; extract the features again" in fails(capsys, "check", tmp_path / "mel")
+    assert "train.parquet: no rows in it" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
+    write_log_mel(tmp_path / "mel" / "test.parquet", [0, 2])
+    assert tracks_of(tmp_path / "mel")["split"] == ["test", "test"]
 
 
 def test_windows_of_levels_are_those_of_the_spectrogram_between_0_and_1(tmp_path):

@@ -1,5 +1,6 @@
 """The leak guard: nothing that belongs together on two sides, and an override that leaves its trace."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -8,8 +9,10 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import yaml
 
+from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.leaks import check_split, find_leaks, leaks_report
 from hfmgc.data.sources import open_source
@@ -19,6 +22,7 @@ from hfmgc.data.splits import split_corpus
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 from hfmgc.errors import SplitError
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from recipes import finetune_here, tiny_settings, write_config
 
 
@@ -43,9 +47,14 @@ def unlike(*ids: str, artists: dict[str, str] | None = None) -> datasets.Dataset
     return decoded({track_id: noise(number) for number, track_id in enumerate(ids)}, artists)
 
 
-def kept(features: dict[str, np.ndarray]) -> datasets.Dataset:
+def kept(features: dict[str, np.ndarray], number: str = "float32") -> datasets.Dataset:
+    kind = datasets.Value(number)
+    for _ in range(next(iter(features.values())).ndim):
+        kind = datasets.List(kind)
+    text = datasets.Value("string")
     return datasets.Dataset.from_dict(
-        {"track_id": list(features), "artist": [""] * len(features), "features": list(features.values())}
+        {"track_id": list(features), "artist": [""] * len(features), "features": list(features.values())},
+        features=datasets.Features({"track_id": text, "artist": text, "features": kind}),
     ).with_format("numpy", columns=["features"], output_all_columns=True)
 
 
@@ -127,6 +136,84 @@ def test_each_side_that_equal_features_lie_on_is_told():
         (("train", "test"), ("a", "d")),
         (("validation", "test"), ("b", "d")),
     }
+
+
+def encoded_again(waveform: np.ndarray, sampling_rate: int, gain: float) -> np.ndarray:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, gain * waveform, sampling_rate, format="MP3")
+    return load_audio(buffer.getvalue(), 22050)
+
+
+def levels(extractor: SpectrogramFeatureExtractor, waveform: np.ndarray) -> np.ndarray:
+    return np.round(255 * extractor.track_features(waveform).T).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def music() -> list[np.ndarray]:
+    return [compose_track(genre, index, seconds=24.0, seed=9) for genre in ("blues", "metal") for index in range(2)]
+
+
+@pytest.mark.parametrize("form", ["levels", "floats", "slices"])
+def test_features_of_a_copy_encoded_again_are_found_and_no_others(music, form):
+    extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated", window_seconds=10.0)
+    if form == "slices":
+        extractor = SpectrogramFeatureExtractor(window_seconds=3.0, normalization="z_score")
+    features_of = {
+        "levels": lambda waveform: levels(extractor, waveform),
+        "floats": extractor.track_features,
+        "slices": extractor.track_windows,
+    }[form]
+    at_rate = [soxr.resample(waveform, SAMPLING_RATE, 22050) for waveform in music]
+    features = {f"train {number}": features_of(waveform) for number, waveform in enumerate(at_rate)}
+    for number, gain in ((1, 0.4), (2, 0.1)):
+        features[f"test {number}"] = features_of(encoded_again(at_rate[number], 22050, gain))
+    split = {side: [track_id for track_id in features if track_id.startswith(side)] for side in ("train", "test")}
+    leaks = find_leaks(kept(features, "uint8" if form == "levels" else "float32"), split, sampling_rate=RATE)
+    assert [leak.ids for leak in leaks] == [("train 1", "test 1"), ("train 2", "test 2")]
+    assert all("nearly the same features" in leak.detail for leak in leaks)
+
+
+def test_equal_features_are_told_once(music):
+    extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated", window_seconds=10.0)
+    features = dict.fromkeys(("a", "b"), levels(extractor, soxr.resample(music[0], SAMPLING_RATE, 22050)))
+    leaks = find_leaks(kept(features, "uint8"), sides("a", "b"), sampling_rate=RATE)
+    assert [leak.detail for leak in leaks] == ["the same features"]
+
+
+def test_silence_and_small_features_are_no_copies_of_each_other():
+    generator = np.random.default_rng(0)
+    quiet = np.zeros((2, 128, 300), np.uint8)
+    quiet[0, 60, 10], quiet[1, 61, 10] = 255, 255
+    quiet[:, :, ::40] += generator.integers(0, 2, (2, 128, 8)).astype(np.uint8)  # rounding, here and there
+    assert found(kept({"a": quiet[0], "b": quiet[1]}, "uint8"), sides("a", "b")) == []
+    few_bins = generator.random((2, 300, 20)).astype(np.float32)
+    assert found(kept({"a": few_bins[0], "b": few_bins[0] + 0.01}), sides("a", "b")) == []
+
+
+@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+def test_real_features_of_mp3_copies_are_found_and_the_fault_filtered_sides_have_none():
+    extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated")
+    features, split = {}, {"train": [], "test": []}
+    for path in sorted((Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_audio").rglob("*.wav")):
+        waveform = load_audio(path, 22050)
+        features[path.stem] = levels(extractor, waveform)
+        features[f"{path.stem} again"] = levels(extractor, encoded_again(waveform, 22050, 0.4))
+        split["train"].append(path.stem)
+        split["test"].append(f"{path.stem} again")
+    leaks = find_leaks(kept(features, "uint8"), split, sampling_rate=22050)
+    assert [leak.ids for leak in leaks] == list(zip(*split.values(), strict=True))
+
+    folder = Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_logmel"
+    tables = {
+        side: datasets.Dataset.from_parquet(str(folder / f"{side}.parquet")).rename_column("log_mel", "features")
+        for side in ("train", "validation")
+    }
+    filtered = datasets.concatenate_datasets(list(tables.values()))
+    filtered = filtered.add_column("artist", [""] * len(filtered)).with_format(
+        "numpy", columns=["features"], output_all_columns=True
+    )
+    clean = {side: list(table["track_id"]) for side, table in tables.items()}
+    assert [leak.ids for leak in find_leaks(filtered, clean, sampling_rate=22050)] == []
 
 
 def test_a_refusal_names_ids_sides_kinds_and_the_ways_out():

@@ -1,9 +1,19 @@
 """FMA from the authors' folders and zips and from the mirrors."""
 
+import datasets
 import pytest
-from stand_ins import write_fma_audio, write_fma_metadata, write_fma_mirror, write_parquet, write_zip, zip_folder
+from stand_ins import (
+    audio_bytes,
+    write_fma_audio,
+    write_fma_metadata,
+    write_fma_mirror,
+    write_parquet,
+    write_zip,
+    zip_folder,
+)
 
 from hfmgc.data.audio import load_audio
+from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.contract import TRACK_FEATURES
 from hfmgc.data.sources.fma import SMALL_GENRES, TOP_GENRES
@@ -186,3 +196,14 @@ def test_a_repository_that_is_no_mirror_is_named(tmp_path):
     folder = write_parquet(tmp_path / "other", {"train": {"text": ["a"]}}, {"text": datasets.Value("string")})
     with pytest.raises(DataError, match=r"FMA \(other, split 'train'\) has no column 'audio', only text"):
         fma(repository=str(folder)).tracks()
+
+
+def test_a_row_of_a_mirror_without_audio_is_set_aside_and_the_others_used(tmp_path):
+    features = {"audio": datasets.Audio(decode=False), "genres": datasets.List(datasets.ClassLabel(names=["Folk"]))}
+    rows = {"audio": [{"bytes": audio_bytes(0, form="MP3"), "path": "000010.mp3"}, None], "genres": [[0], [0]]}
+    mirror = write_parquet(tmp_path / "mirror", {"train": rows}, features)
+    corpus = decode_corpus(open_source("fma", {"repository": str(mirror)}), 16000)
+    assert list(corpus.tracks["track_id"]) == ["000010"]
+    assert [(track.track_id, track.reason) for track in corpus.skipped] == [
+        ("train-000001", "no audio: neither a path nor bytes")
+    ]

@@ -3,19 +3,23 @@
 import hashlib
 from collections import Counter
 
+import datasets
 import huggingface_hub.constants
 import pytest
 from dataset_hub import DatasetHub
 from stand_ins import (
     GTZAN_IDS,
+    audio_bytes,
     write_fault_filtered_mirror,
     write_gtzan_archive,
     write_gtzan_folder,
     write_gtzan_mirror,
+    write_parquet,
     write_tar,
 )
 
 from hfmgc.data.audio import load_audio
+from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.contract import TRACK_FEATURES
 from hfmgc.errors import AudioError, ConfigError, DataError
@@ -221,3 +225,22 @@ def test_policies_that_are_not_comparable_say_so():
     source = gtzan()
     assert source.split_note("fault_filtered") is None
     assert all("not comparable" in source.split_note(policy) for policy in source.split_policies[1:])
+
+
+def test_a_row_of_a_mirror_without_audio_is_set_aside_and_the_others_used(tmp_path):
+    features = {
+        "file": datasets.Value("string"),
+        "audio": datasets.Audio(decode=False),
+        "genre": datasets.Value("string"),
+    }
+    rows = {
+        "file": ["blues.00000.wav", "pop.00001.wav"],
+        "audio": [{"bytes": audio_bytes(0), "path": None}, None],
+        "genre": ["blues", "pop"],
+    }
+    mirror = write_parquet(tmp_path / "mirror", {"train": rows}, features)
+    corpus = decode_corpus(open_source("gtzan", {"repository": str(mirror)}), 16000)
+    assert list(corpus.tracks["track_id"]) == ["blues.00000"]
+    assert [(track.track_id, track.reason) for track in corpus.skipped] == [
+        ("pop.00001", "no audio: neither a path nor bytes")
+    ]

@@ -223,6 +223,47 @@ def test_what_is_not_there_is_named_with_what_is(repository, options, said):
         hub(repository, **options).tracks()
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_rows_without_bytes_and_path_are_set_aside_and_the_others_used(tmp_path, declared):
+    struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = {"audio": datasets.Audio(decode=False) if declared else struct, "label": datasets.Value("string")}
+    audio = [{"bytes": audio_bytes(0), "path": "a.wav"}, {"bytes": None, "path": None}, None]
+    reasons = {f"train/00000{row}": "no audio: neither a path nor bytes" for row in (1, 2)}
+    if not declared:  # datasets itself would not write a declared column with a path to nothing
+        audio.append({"bytes": None, "path": "gone.wav"})
+        reasons["train/000003"] = "no such file"
+    rows = {"audio": audio, "label": ["x", "y", "x", "y"][: len(audio)]}
+    corpus = decode_corpus(hub(write_parquet(tmp_path / "music", {"train": rows}, features)), 16000)
+    assert list(corpus.tracks["track_id"]) == ["train/000000"]
+    assert {track.track_id: track.reason for track in corpus.skipped} == reasons
+
+
+def test_a_row_without_an_id_is_named_by_its_place(tmp_path):
+    features = {
+        "audio": datasets.Audio(decode=False),
+        "label": datasets.Value("string"),
+        "name": datasets.Value("string"),
+    }
+    audio = [{"bytes": audio_bytes(index), "path": None} for index in range(3)]
+    rows = {"audio": audio, "label": ["x", "y", "x"], "name": ["song", None, None]}
+    source = hub(write_parquet(tmp_path / "music", {"train": rows}, features), id_column="name")
+    assert source.tracks()["track_id"] == ["song", "train/000001", "train/000002"]
+
+
+def test_a_dataset_without_rows_says_so(tmp_path):
+    features = {"audio": datasets.Audio(decode=False), "label": datasets.Value("string")}
+    folder = write_parquet(tmp_path / "music", {"train": {"audio": [], "label": []}}, features)
+    with pytest.raises(DataError, match=r"from music \(.*check that it holds parquet files with rows"):
+        hub(folder).tracks()
+
+
+def test_a_path_of_thousands_of_characters_is_a_missing_file(music):
+    path = write(music, "tracks.csv", "path,label\na.wav,blues\n" + "m" * 5000 + ".wav,pop\n")
+    corpus = decode_corpus(open_source(path), 16000)
+    assert list(corpus.tracks["track_id"]) == ["a.wav"]
+    assert [track.reason for track in corpus.skipped] == ["no such file (File name too long)"]
+
+
 def test_an_audio_column_without_audio_is_named(tmp_path):
     features = {"audio": datasets.Value("int64"), "label": datasets.Value("string")}
     folder = write_parquet(tmp_path / "numbers", {"train": {"audio": [1], "label": ["x"]}}, features)

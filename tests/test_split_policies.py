@@ -326,3 +326,20 @@ def test_a_policy_does_not_depend_on_the_order_of_the_table(gtzan):
     assert isinstance(backward, datasets.Dataset)
     for policy in ("stratified", "grouped", "fault_filtered", "artist_folds"):
         assert split_corpus(backward, gtzan.source, policy=policy) == split(gtzan, policy)
+
+
+@pytest.mark.parametrize("others", [[], artist_folds()[1][:3], [f"{genre}.00031" for genre in GENRES]])
+def test_artist_folds_of_a_handful_of_tracks_are_refused_by_their_own_name(gtzan, others):
+    kept = {*artist_folds()[0], *others}
+    rows = [row for row, track_id in enumerate(gtzan.tracks["track_id"]) if track_id in kept]
+    with pytest.raises(SplitError, match=r"split_policy 'artist_folds' cannot choose .*five artists") as caught:
+        split_corpus(gtzan.tracks.select(rows), gtzan.source, policy="artist_folds", fold=1)
+    assert "grouped" not in str(caught.value)
+
+
+def test_grouped_with_more_folds_than_any_genre_has_tracks_is_refused(tmp_path):
+    rows = [(genre, f"{genre} {number}", "") for genre in ("blues", "pop", "rock", "jazz") for number in range(3)]
+    corpus = listed(tmp_path / "few", rows)
+    with pytest.raises(SplitError, match="ratios 8:1:1 needs a genre of 10 tracks at least, the largest has 3"):
+        split(corpus, "grouped")
+    assert len(everyone(split(corpus, "grouped", ratios="1:1:1"))) == 12

@@ -46,9 +46,12 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
         size = len(source)
     else:
         path = Path(source)
-        if not path.is_file():
-            raise AudioError(name, "no such file" if not path.exists() else "not a file")
-        size = path.stat().st_size
+        try:
+            if not path.is_file():
+                raise AudioError(name, "no such file" if not path.exists() else "not a file")
+            size = path.stat().st_size
+        except OSError as error:  # a name that is too long, a folder that must not be entered
+            raise AudioError(name, f"no such file ({error.strerror})") from error
     if size == 0:
         raise AudioError(name, "empty file (0 bytes)")
     try:

@@ -17,10 +17,11 @@ import datasets
 import numpy as np
 import soundfile
 
-from ..errors import AudioError, saving_to
+from ..errors import AudioError, ConfigError, DataError, saving_to
 from .audio import load_audio
 from .fingerprints import find_matches, fingerprint
 from .sources.contract import TrackSource
+from .sources.feature_rows import feature_problems
 from .targets import genres_of
 
 
@@ -99,10 +100,15 @@ def check_source(
 
     Of tracks that are the same recording the first (by id) is kept. Clipping and unusual rates are reported, and the
     tracks kept.
+
+    Raises:
+        ConfigError: If `shortest_seconds` is no length: negative, infinite or NaN.
     """
+    if not 0 <= shortest_seconds < float("inf"):
+        raise ConfigError(f"shortest_seconds must be a number of seconds from 0 on, not {shortest_seconds}")
     tracks = source.tracks()
     if "features" in tracks.column_names:
-        report = _feature_report(source, tracks)
+        report = _feature_report(source, tracks, num_proc)
     else:
         report = _audio_report(source, tracks, num_proc, shortest_seconds)
     path = _report_path(tracks)
@@ -164,15 +170,28 @@ def _genre_counts(tracks: datasets.Dataset, track_ids: set[str]) -> Counter[str]
 
 
 def set_aside_by_check(tracks: datasets.Dataset) -> dict[str, str]:
-    """Return track id -> reason of what an earlier check of exactly these tracks sets aside; empty without a check."""
+    """Return track id -> reason of what an earlier check of exactly these tracks sets aside; empty without a check.
+
+    Raises:
+        DataError: If the report of that check is damaged.
+    """
     path = _report_path(tracks)
     if not path.is_file():
         return {}
-    findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    try:
+        findings = [Finding(**finding) for finding in json.loads(path.read_text(encoding="utf-8"))["findings"]]
+        if any(list(map(type, vars(finding).values())) != [str, str, str, bool] for finding in findings):
+            raise TypeError("a finding has a field of another type")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Without the report nobody knows what was set aside: going on would train on it, unseen.
+        raise DataError(
+            f"{path}: the report of hfmgc check on these tracks is damaged: call hfmgc check again with the same data "
+            "and options, or delete the file to load the tracks unchecked"
+        ) from error
     return {
-        finding["track_id"]: f"{finding['kind']}, by hfmgc check: {finding['detail']}"
+        finding.track_id: f"{finding.kind}, by hfmgc check: {finding.detail}"
         for finding in findings
-        if finding["set_aside"]
+        if finding.set_aside
     }
 
 
@@ -221,21 +240,18 @@ def _duplicates(checked: datasets.Dataset, table: list[dict[str, Any]], sound: l
     return findings
 
 
-def _feature_report(source: TrackSource, tracks: datasets.Dataset) -> CheckReport:
-    """Return the report of features kept from before: counts, repeated ids, and repeated content."""
-    findings, first_of, seen = [], {}, set()
-    for row in tracks.with_format("numpy", columns=["features"], output_all_columns=True):
-        track_id, values = row["track_id"], np.asarray(row["features"])
-        if track_id in seen:
-            findings.append(Finding(track_id, "repeated id", "occurs more than once", False))
-        seen.add(track_id)
-        if values.dtype == object:
-            findings.append(Finding(track_id, "unusable", "frames of different length", True))
+def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int | None) -> CheckReport:
+    """Return the report of features kept from before: counts, what is broken, and repeated content."""
+    findings, first_of = [], {}
+    problems = feature_problems(tracks, num_proc)
+    rows = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
+    for row, problem in zip(rows, problems, strict=True):
+        track_id = row["track_id"]
+        problem = source.known_problem(track_id) or problem or ("" if row["genre"] else "no genre")
+        if problem:
+            findings.append(Finding(track_id, "unusable", problem, True))
             continue
-        if values.size == 0 or not np.isfinite(values.astype(np.float64)).all():
-            findings.append(Finding(track_id, "unusable", "empty, NaN or infinite features", True))
-            continue
-        original = first_of.setdefault(hashlib.sha256(values.tobytes()).hexdigest(), track_id)
+        original = first_of.setdefault(hashlib.sha256(np.asarray(row["features"]).tobytes()).hexdigest(), track_id)
         if original != track_id:
             findings.append(Finding(track_id, "duplicate", f"the same features as {original}", True))
     aside = {finding.track_id for finding in findings if finding.set_aside}

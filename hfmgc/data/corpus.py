@@ -9,6 +9,7 @@ from ..errors import AudioError, DataError
 from .audio import load_audio
 from .check import set_aside_by_check
 from .sources.contract import TrackSource
+from .sources.feature_rows import feature_problems
 from .targets import genres_of
 
 
@@ -83,7 +84,8 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
     Set aside, and reported with the reason, are tracks that the dataset is known to have broken, that an earlier
-    `hfmgc check` of the same tracks found unfit, that have no genre, and that cannot be decoded.
+    `hfmgc check` of the same tracks found unfit, that have no genre, and that cannot be decoded; of features kept from
+    before, those that are empty, ragged, not finite, or of another size than the rest.
 
     Args:
         source: Where the tracks come from.
@@ -107,7 +109,8 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
     if not kept:
         usable = tracks
     elif "features" in tracks.column_names:
-        usable = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
+        usable, broken = _sound_features(tracks, num_proc)
+        skipped += broken
     else:
         usable, broken = _decode(tracks, sampling_rate, num_proc)
         skipped += broken
@@ -130,14 +133,21 @@ def _decode(
         writer_batch_size=WRITER_BATCH_SIZE,
         desc=f"decoding at {sampling_rate} Hz",
     )
-    problems = list(decoded["problem"])
-    broken = [
-        SkippedTrack(track_id, problem)
-        for track_id, problem in zip(decoded["track_id"], problems, strict=True)
-        if problem
-    ]
-    usable = decoded.select([row for row, problem in enumerate(problems) if not problem]).remove_columns("problem")
-    return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken
+    usable, broken = _divide(decoded, list(decoded["problem"]))
+    return usable.remove_columns("problem").with_format("numpy", columns=["waveform"], output_all_columns=True), broken
+
+
+def _sound_features(tracks: datasets.Dataset, num_proc: int | None) -> tuple[datasets.Dataset, list[SkippedTrack]]:
+    """Return the tracks whose features can be used, and the others."""
+    usable, broken = _divide(tracks, feature_problems(tracks, num_proc))
+    return usable.with_format("numpy", columns=["features"], output_all_columns=True), broken
+
+
+def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
+    """Return the tracks without a problem, and the others."""
+    pairs = zip(tracks["track_id"], problems, strict=True)
+    broken = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
+    return tracks.select([row for row, problem in enumerate(problems) if not problem]), broken
 
 
 def decode_track(track: dict, sampling_rate: int) -> dict:

@@ -6,7 +6,6 @@ flat as the corpus grows: a worker holds one track, and a shard is written row b
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,17 @@ from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
 from .check import set_aside_by_check
+from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
 from .sources.contract import TrackSource
-from .sources.features import EXTRACTION
 
 
-DESCRIPTION = EXTRACTION
-_SCHEMA = {"track_id": pa.string(), "genre": pa.string(), "artist": pa.string(), "split": pa.string()}
+_SCHEMA = {
+    "track_id": pa.string(),
+    "genre": pa.string(),
+    "genres": pa.list_(pa.string()),
+    "artist": pa.string(),
+    "split": pa.string(),
+}
 DTYPES = ("float32", "uint8")
 
 
@@ -53,7 +57,8 @@ def extract_corpus(
         num_proc: Processes that extract.
 
     Raises:
-        ConfigError: If `folder` holds the features of another source or front end, or uint8 does not fit the front end.
+        ConfigError: If `folder` holds the features of another source or front end, or of this one before `hfmgc check`
+            set other tracks aside; if another process extracts to it; or if uint8 does not fit the front end.
         DataError: If no track could be used.
     """
     if dtype not in DTYPES:
@@ -63,15 +68,39 @@ def extract_corpus(
     tracks = source.tracks()
     if "features" in tracks.column_names:
         raise ConfigError(f"{source.location} holds features already")
-    description = _describe(source, extractor, tracks, dtype, shard_size)
-    with saving_to(folder):
-        _claim(folder, description)
+    # What does not fit must show before the folder is marked. And libraries load their parts when they are first used:
+    # once here, and not in every worker.
+    tone = np.sin(np.arange(extractor.sampling_rate, dtype=np.float32))
+    for name, waveform in (("a tone", tone), ("silence", np.zeros_like(tone))):
+        _features(waveform, extractor, dtype, name)
     known_problems = set_aside_by_check(tracks)
     known_problems |= {
         track_id: problem for track_id in tracks["track_id"] if (problem := source.known_problem(track_id))
     }
-    # Libraries load their parts when they are first used: once here, and not in every worker.
-    extractor.track_windows(np.sin(np.arange(extractor.sampling_rate, dtype=np.float32)))
+    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size)
+    with held(folder):
+        with saving_to(folder):
+            claim(folder, description)
+        skipped = _write_shards(tracks, extractor, folder, known_problems, dtype, shard_size, num_proc)
+        written = len(tracks) - len(skipped)
+        if not written:
+            raise DataError(f"{source.card.name} ({source.location}): no track could be used; {_first(skipped)}")
+        result = {**description, "complete": True, "tracks": written, "skipped": skipped}
+        with saving_to(folder):
+            write_text(folder / DESCRIPTION, json.dumps(result, indent=1, ensure_ascii=False))
+    return result
+
+
+def _write_shards(
+    tracks: datasets.Dataset,
+    extractor: WindowedFeatureExtractor,
+    folder: Path,
+    known_problems: dict[str, str],
+    dtype: str,
+    shard_size: int,
+    num_proc: int | None,
+) -> list[dict[str, str]]:
+    """Write the shards that are not there yet; return the tracks that were skipped, with their reasons."""
     shards = -(-len(tracks) // shard_size)
     done = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
         _write_shard,
@@ -88,24 +117,22 @@ def extract_corpus(
         load_from_cache_file=False,  # what is done is known by the shards themselves
         desc=f"extracting {len(tracks)} tracks in {shards} shards",
     )
-    skipped = [row for shard in done["skipped"] for row in json.loads(shard)]
-    written = len(tracks) - len(skipped)
-    if not written:
-        raise DataError(f"{source.card.name} ({source.location}): no track could be used; {_first(skipped)}")
-    result = {**description, "complete": True, "tracks": written, "skipped": skipped}
-    with saving_to(folder):
-        _write_text(folder / DESCRIPTION, json.dumps(result, indent=1, ensure_ascii=False))
-    return result
+    return [row for shard in done["skipped"] for row in json.loads(shard)]
 
 
 def _describe(
-    source: TrackSource, extractor: WindowedFeatureExtractor, tracks: datasets.Dataset, dtype: str, shard_size: int
+    source: TrackSource,
+    extractor: WindowedFeatureExtractor,
+    tracks: datasets.Dataset,
+    known_problems: dict[str, str],
+    dtype: str,
+    shard_size: int,
 ) -> dict[str, Any]:
-    table = hashlib.sha256(json.dumps([list(tracks["track_id"]), tracks._fingerprint]).encode()).hexdigest()
     return {
         "hfmgc_version": __version__,
         "data": source.describe(),
-        "tracks_digest": f"sha256:{table}",
+        "tracks_digest": _digest([list(tracks["track_id"]), tracks._fingerprint]),
+        "set_aside_digest": _digest(sorted(known_problems.items())),
         "front_end": extractor.to_dict(),
         "dtype": dtype,
         "shard_size": shard_size,
@@ -113,26 +140,8 @@ def _describe(
     }
 
 
-def _claim(folder: Path, description: dict[str, Any]) -> None:
-    """Mark a folder as that of this extraction, or refuse one that belongs to another."""
-    path = folder / DESCRIPTION
-    if path.is_file():
-        try:
-            earlier = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: damaged; extract the features again into another folder") from error
-        plain = json.loads(json.dumps(description))
-        changed = [
-            key for key in ("tracks_digest", "front_end", "dtype", "shard_size") if earlier.get(key) != plain.get(key)
-        ]
-        if changed:
-            raise ConfigError(
-                f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty, and no extraction: choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
+def _digest(content: list) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
 
 
 def _write_shard(
@@ -150,14 +159,12 @@ def _write_shard(
         torch.set_num_threads(1)
     shard = row["shard"]
     path = Path(folder) / f"part-{shard:05d}.parquet"
-    skipped_path = path.with_suffix(".skipped.json")
     rows = range(shard * shard_size, min((shard + 1) * shard_size, len(tracks)))
-    if skipped_path.is_file():  # written last: the shard is whole, unless it was taken away since
-        text = skipped_path.read_text(encoding="utf-8")
-        if _is_whole(path) or len(json.loads(text)) == len(rows):
-            return {"skipped": text}
+    earlier = finished_shard(path, len(rows))
+    if earlier is not None:
+        return {"skipped": json.dumps(earlier, ensure_ascii=False)}
     skipped: list[dict[str, str]] = []
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     writer = None
     try:
         for index in rows:
@@ -170,33 +177,37 @@ def _write_shard(
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue
-            table = _table(track, _features(waveform, extractor, dtype))
+            table = _table(track, _features(waveform, extractor, dtype, track["track_id"]))
             with saving_to(folder):
                 writer = writer or _writer(temporary, table.schema)
                 writer.write_table(table)
-        if writer is not None:
-            with saving_to(folder):
+        with saving_to(folder):
+            if writer is not None:
                 writer.close()
                 temporary.replace(path)
+            else:  # a damaged one may lie there
+                path.unlink(missing_ok=True)
     finally:
         temporary.unlink(missing_ok=True)
     with saving_to(folder):
-        _write_text(skipped_path, json.dumps(skipped, ensure_ascii=False))
+        write_text(skipped_path(path), json.dumps(skipped, ensure_ascii=False))
     return {"skipped": json.dumps(skipped, ensure_ascii=False)}
 
 
-def _features(waveform: np.ndarray, extractor: WindowedFeatureExtractor, dtype: str) -> np.ndarray:
+def _features(waveform: np.ndarray, extractor: WindowedFeatureExtractor, dtype: str, name: str) -> np.ndarray:
     """Return the spectrogram [frames, bins] (uint8: [bins, frames]), or slices [slices, frames, bins]."""
     if getattr(extractor, "normalize_over", "window") != "track":
-        features = extractor.track_windows(waveform)
         if dtype == "uint8":
             raise ConfigError("uint8 is for spectrograms that are normalised over the track (normalize_over: track)")
-        return features
+        return extractor.track_windows(waveform)
     features = extractor.track_features(waveform)
     if dtype == "float32":
         return features
     if features.min() < 0 or features.max() > 1:
-        raise ConfigError("uint8 is for spectrograms in [0, 1] (normalization: min_max)")
+        raise ConfigError(
+            f"uint8 is for spectrograms in [0, 1] (normalization: min_max), and that of {name} reaches from "
+            f"{features.min():.3g} to {features.max():.3g}: choose another normalization, or float32"
+        )
     return np.round(features.T * 255).astype(np.uint8)
 
 
@@ -210,24 +221,9 @@ def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
     return pa.table(columns)
 
 
-def _is_whole(path: Path) -> bool:
-    """Return whether a shard can be read: its footer is written last."""
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     # Dictionaries and statistics of random-like floats cost six times the writing itself, and help nobody.
     return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _first(skipped: list[dict[str, str]]) -> str:

@@ -6,7 +6,8 @@ gain, filtering and shifts. Frame and hop are longer than in the paper (256 and 
 of three seconds.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import librosa
@@ -22,10 +23,16 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # paper: 0.35 for a false alarm in 10**20 frames of unrelated music; related loops need a margin).
 MOST_BIT_ERRORS = 0.30
 LEAST_SHARED_SECONDS = 3.0
+# Where low-rate codecs keep detail, as shares of the bins of a stored spectrogram: of 128 mels about 100 to 2,700 Hz.
+BAND_SHARES = (1 / 32, 35 / 64)
+# Silence in stored levels: of 32 differences more are exactly zero than rounding makes of music.
+MOST_TIES = 8
 # Of a bare tone only few bands reach this share of a frame's energy; the others' signs are the window's, not the music's.
 LEAST_SHARE, LEAST_BANDS = 1e-7, 8
-# Words that occur more often belong to hum, silence or a tone, and tell nothing.
+# All holders of a word are paired, unless it occurs more often: in hum, silence and tones, or in many copies.
 MOST_OCCURRENCES = 32
+# Of such a word each holder is paired with the next ones alone, so that copies form a chain, and the cost no square.
+CHAINED_HOLDERS = 3
 # Words that agree at one lag before a pair is looked at closely (three lose short excerpts in a low-rate codec).
 LEAST_AGREEING_WORDS = 2
 
@@ -43,12 +50,41 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     energy = power[starts[1:]] - power[starts[:-1]]  # [BITS + 1, frames]
     between_bands = energy[:-1] - energy[1:]
     bits = between_bands[:, 1:] > between_bands[:, :-1]  # [BITS, frames - 1]
-    words = (bits.astype(np.uint64) << np.arange(BITS, dtype=np.uint64)[:, None]).sum(axis=0).astype(np.uint32)
+    words = _packed(bits)
     loud = energy.sum(axis=0)[1:]
     words[loud < 1e-6 * max(loud.max(), 1e-12)] = 0
     heard = energy > LEAST_SHARE * energy.sum(axis=0)
     words[heard.sum(axis=0)[1:] < LEAST_BANDS] = 0
     return words
+
+
+def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of a stored spectrogram as uint32 [frames]; 0 for frames that hardly change.
+
+    Signs of differences do not depend on gain, so neither on how a track or window was normalised. Only fingerprints of
+    one front end can be compared: the bands are shares of its bins.
+
+    Args:
+        features: [frames, bins] of any scale that grows with loudness. With fewer than 33 bins there are no words.
+    """
+    frames, bins = features.shape
+    lowest, highest = int(BAND_SHARES[0] * bins), int(BAND_SHARES[1] * bins)
+    if highest - lowest <= BITS:
+        lowest, highest = 0, bins
+    if highest - lowest <= BITS or frames < 2:
+        return np.zeros(frames, np.uint32)
+    edges = np.linspace(lowest, highest, BITS + 1, endpoint=False).astype(np.int64)
+    sums = np.add.reduceat(features[:, :highest].T.astype(np.float64), edges, axis=0)
+    level = sums / np.diff([*edges, highest])[:, None]  # [BITS + 1, frames]
+    change = np.diff(level[:-1] - level[1:], axis=1)  # [BITS, frames - 1]
+    words = _packed(change > 0)
+    words[(change == 0).sum(axis=0) > MOST_TIES] = 0
+    return words
+
+
+def _packed(bits: np.ndarray) -> np.ndarray:
+    """Return bits [BITS, frames] as uint32 [frames]."""
+    return (bits.astype(np.uint64) << np.arange(BITS, dtype=np.uint64)[:, None]).sum(axis=0).astype(np.uint32)
 
 
 @dataclass(frozen=True)
@@ -61,51 +97,111 @@ class Match:
     bit_errors: float
 
 
-def find_matches(fingerprints: Sequence[np.ndarray], groups: Sequence[int] | None = None) -> list[Match]:
+def find_matches(
+    fingerprints: Sequence[np.ndarray], groups: Sequence[int] | None = None, *, least_share: float = 0.0
+) -> list[Match]:
     """Return the pairs of fingerprints that belong to the same recording.
 
     Args:
         fingerprints: uint32 [frames] of each track.
         groups: Where given, only pairs of different groups are looked for (the sides of a split).
+        least_share: Of the shorter track, how much must be shared; for frames of a length that is not known.
 
-    Memory and time grow with the number of words, not with the number of pairs.
+    Memory and time grow with the number of words, not with the number of pairs. So a recording that is there more often
+    than `MOST_OCCURRENCES` is not given as all its pairs: each copy is paired with the first one (of each other group).
     """
-    matches = {}
-    for first, second, lag in _candidates(fingerprints, groups):
-        match = _compare(fingerprints, first, second, lag)
-        known = matches.get((first, second))
-        if match is not None and (known is None or match.bit_errors < known.bit_errors):
-            matches[first, second] = match
+    words, tracks, frames = _sorted_words(fingerprints)
+    counts = np.unique(words, return_counts=True)[1]
+    common = np.repeat(counts, counts) > MOST_OCCURRENCES
+    side = np.asarray(groups) if groups is not None else np.arange(len(fingerprints))
+    rare_pairs = _pairs(words[~common], tracks[~common], frames[~common], MOST_OCCURRENCES - 1, side)
+    matches = {(match.first, match.second): match for match, _ in _matches(fingerprints, rare_pairs, least_share)}
+    # Once in a track: hum would be paired with itself at all lags.
+    once = common & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
+    chained = _pairs(words[once], tracks[once], frames[once], CHAINED_HOLDERS, np.arange(len(fingerprints)))
+    links = list(_matches(fingerprints, chained, least_share))
+    stars = _matches(fingerprints, _stars(links, side), least_share)
+    for match, _ in [*links, *stars]:
+        if side[match.first] != side[match.second]:
+            matches.setdefault((match.first, match.second), match)
     return sorted(matches.values(), key=lambda match: (match.first, match.second))
 
 
-def _candidates(fingerprints: Sequence[np.ndarray], groups: Sequence[int] | None) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of pairs in which enough words agree, by an inverted index of all words."""
+def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all words with sound in ascending order, and the track and frame of each."""
     words = np.concatenate([np.asarray(item, dtype=np.uint32) for item in fingerprints] or [np.zeros(0, np.uint32)])
     tracks = np.repeat(np.arange(len(fingerprints)), [len(item) for item in fingerprints])
     frames = np.concatenate([np.arange(len(item)) for item in fingerprints] or [np.zeros(0, np.int64)])
     kept = words != 0
     words, tracks, frames = words[kept], tracks[kept], frames[kept]
     order = np.argsort(words, kind="stable")
-    words, tracks, frames = words[order], tracks[order], frames[order]
-    counts = np.unique(words, return_counts=True)[1]
-    rare = np.repeat(counts, counts) <= MOST_OCCURRENCES
-    side = np.asarray(groups)[tracks] if groups is not None else None
-    found = []
-    for step in range(1, MOST_OCCURRENCES):
-        same = rare[:-step] & (words[:-step] == words[step:]) & (tracks[:-step] != tracks[step:])
-        if side is not None:
-            same &= side[:-step] != side[step:]
+    return words[order], tracks[order], frames[order]
+
+
+def _pairs(
+    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, neighbours: int, side: np.ndarray
+) -> list[tuple[int, int, int]]:
+    """Return (first, second, lag) of tracks of different sides in which enough words agree.
+
+    Each of the sorted words is paired with so many equal ones after it.
+    """
+    found = [np.zeros((0, 3), np.int64)]
+    for step in range(1, neighbours + 1):
+        same = (words[:-step] == words[step:]) & (side[tracks[:-step]] != side[tracks[step:]])
         one = np.flatnonzero(same)
-        other = one + step
-        swap = tracks[one] > tracks[other]
-        first, second = np.where(swap, other, one), np.where(swap, one, other)
-        found.append(np.stack([tracks[first], tracks[second], frames[first] - frames[second]], axis=1))
+        other = one + step  # of a later track: the order of equal words is that of the tracks
+        found.append(np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1))
     triples, agreeing = np.unique(np.concatenate(found), axis=0, return_counts=True)
     return [tuple(map(int, triple)) for triple in triples[agreeing >= LEAST_AGREEING_WORDS]]
 
 
-def _compare(fingerprints: Sequence[np.ndarray], first: int, second: int, lag: int) -> Match | None:
+def _matches(
+    fingerprints: Sequence[np.ndarray], candidates: Sequence[tuple[int, int, int]], least_share: float
+) -> Iterator[tuple[Match, int]]:
+    """Return the match of each pair of candidates at its best lag, with the lag."""
+    best: dict[tuple[int, int], tuple[Match, int]] = {}
+    for first, second, lag in candidates:
+        match = _compare(fingerprints, first, second, lag, least_share)
+        known = best.get((first, second))
+        if match is not None and (known is None or match.bit_errors < known[0].bit_errors):
+            best[first, second] = match, lag
+    yield from best.values()
+
+
+def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (first, second, lag) of each linked track and the first track of each other side linked with it."""
+    neighbours: dict[int, dict[int, int]] = {}
+    for match, lag in links:
+        neighbours.setdefault(match.first, {})[match.second] = lag
+        neighbours.setdefault(match.second, {})[match.first] = -lag
+    stars, seen = [], set()
+    for start in sorted(neighbours):
+        if start in seen:
+            continue
+        starts, waiting = {start: 0}, deque([start])  # track -> where it starts, in frames of the first
+        while waiting:  # the nearest first: the fewer links, the less their rounding adds up
+            track = waiting.popleft()
+            for other, lag in neighbours[track].items():
+                if other not in starts:
+                    starts[other] = starts[track] + lag
+                    waiting.append(other)
+        seen |= starts.keys()
+        shown: dict[int, int] = {}  # side -> its first track
+        for track in sorted(starts):
+            shown.setdefault(int(side[track]), track)
+        # Where each track is a side of its own, all of the others' would be the square.
+        representatives = [start] if len(shown) == len(starts) else list(shown.values())
+        for track in starts:
+            for representative in representatives:
+                if side[track] != side[representative]:
+                    first, second = sorted((track, representative))
+                    stars.append((first, second, starts[second] - starts[first]))
+    return stars
+
+
+def _compare(
+    fingerprints: Sequence[np.ndarray], first: int, second: int, lag: int, least_share: float
+) -> Match | None:
     """Compare two fingerprints over all frames that they share at a lag; None where they are not the same."""
     one, other = fingerprints[first], fingerprints[second]
     one, other = (one[lag:], other) if lag >= 0 else (one, other[-lag:])
@@ -113,7 +209,8 @@ def _compare(fingerprints: Sequence[np.ndarray], first: int, second: int, lag: i
     one, other = one[:shared], other[:shared]
     sounding = (one != 0) & (other != 0)
     # A short track must be shared as a whole; in a long one a few seconds could be a common sample or jingle.
-    needed = min(LEAST_SHARED_SECONDS / HOP_SECONDS, 0.8 * min(len(fingerprints[first]), len(fingerprints[second])))
+    shorter = min(len(fingerprints[first]), len(fingerprints[second]))
+    needed = max(min(LEAST_SHARED_SECONDS / HOP_SECONDS, 0.8 * shorter), least_share * shorter)
     if sounding.sum() < max(needed, 1):
         return None
     errors = np.bitwise_count(one[sounding] ^ other[sounding]).mean() / BITS

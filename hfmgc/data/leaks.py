@@ -9,11 +9,13 @@ import datasets
 import numpy as np
 
 from ..errors import SplitError
-from .fingerprints import find_matches, fingerprint
+from .fingerprints import find_matches, fingerprint, spectrogram_fingerprint
 
 
 FINGERPRINT_FEATURES = datasets.Features({"fingerprint": datasets.List(datasets.Value("uint32"))})
 SHOWN = 5
+# How long a frame of stored features lasts is not known, so copies must share this much of the shorter track.
+LEAST_SHARE_OF_FEATURES = 0.5
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,7 @@ def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]
 def _recording_leaks(
     split: datasets.Dataset, ids: list[str], side_of: Mapping[str, str], sampling_rate: int, num_proc: int | None
 ) -> list[Leak]:
-    names = sorted(set(side_of.values()))
-    groups = [names.index(side_of[track_id]) for track_id in ids]
-    matches = find_matches(fingerprint_tracks(split, sampling_rate, num_proc=num_proc), groups)
+    matches = find_matches(fingerprint_tracks(split, sampling_rate, num_proc=num_proc), _groups(ids, side_of))
     return [
         Leak(
             "recording",
@@ -144,12 +144,14 @@ def _recording_leaks(
 
 
 def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str, str]) -> list[Leak]:
-    """Return equal features on two sides: where there is no recording, that much can be told."""
+    """Return equal features on two sides, and spectrograms that nearly are: of one recording, encoded again."""
     first: dict[str, dict[str, str]] = {}  # digest -> side -> its first track
-    leaks = []
+    leaks, digests, fingerprints = [], [], []
     for track_id, track in zip(ids, split.select_columns(["features"]), strict=True):
-        digest = hashlib.sha256(np.asarray(track["features"]).tobytes()).hexdigest()
-        same = first.setdefault(digest, {})
+        values = np.asarray(track["features"])
+        digests.append(hashlib.sha256(values.tobytes()).hexdigest())
+        fingerprints.append(_stored_fingerprint(values))
+        same = first.setdefault(digests[-1], {})
         side = side_of[track_id]
         leaks += [
             Leak("recording", (other, side), (shown, track_id), "the same features")
@@ -157,7 +159,31 @@ def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str
             if other != side
         ]
         same.setdefault(side, track_id)
-    return leaks
+    matches = find_matches(fingerprints, _groups(ids, side_of), least_share=LEAST_SHARE_OF_FEATURES)
+    return leaks + [
+        Leak(
+            "recording",
+            (side_of[ids[match.first]], side_of[ids[match.second]]),
+            (ids[match.first], ids[match.second]),
+            f"nearly the same features ({match.bit_errors:.0%} of the bits of their fingerprints differ)",
+        )
+        for match in matches
+        if digests[match.first] != digests[match.second]
+    ]
+
+
+def _stored_fingerprint(values: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins]."""
+    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+        return np.zeros(0, np.uint32)
+    if values.ndim == 2 and values.dtype == np.uint8:
+        values = values.T
+    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
+
+
+def _groups(ids: list[str], side_of: Mapping[str, str]) -> list[int]:
+    names = sorted(set(side_of.values()))
+    return [names.index(side_of[track_id]) for track_id in ids]
 
 
 def _fingerprint_row(track: dict, sampling_rate: int) -> dict:

@@ -165,7 +165,13 @@ def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     training = set(sides["train"])
     rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
     tracks = request.tracks.select(rows)
-    parts = grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=[4, 1, 0], seed=0)
+    try:
+        parts = grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=[4, 1, 0], seed=0)
+    except SplitError as error:
+        raise SplitError(
+            f"split_policy 'artist_folds' cannot choose a validation side among the {len(tracks)} tracks here outside "
+            f"fold {request.fold}: it needs five artists and a genre of five tracks at least; add tracks, or use stratified"
+        ) from error
     return {**parts, "test": sides["test"]}
 
 
@@ -206,7 +212,7 @@ def grouped_split(
     dealt to the sides. A track without a known artist counts as an artist of its own.
 
     Raises:
-        SplitError: If no artist is known, or there are fewer artists than folds.
+        SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
     _refuse_repeated(track_ids)
     if not any(artists):
@@ -218,6 +224,12 @@ def grouped_split(
         raise SplitError(
             f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs {folds} artists at least, there are "
             f"{len(set(groups))}: choose smaller numbers"
+        )
+    largest = max(Counter(genre for _, genre, _ in rows).values())
+    if largest < folds:
+        raise SplitError(
+            f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs a genre of {folds} tracks at least, "
+            f"the largest has {largest}: choose smaller numbers or add tracks"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

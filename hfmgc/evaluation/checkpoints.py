@@ -9,6 +9,7 @@ from transformers.utils import cached_file
 from ..errors import CheckpointError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
+from ..settings_values import refuse_long_path
 
 
 def load_checkpoint(
@@ -24,7 +25,9 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that is not ours.
+        ConfigError: If the name is too long to be looked up.
     """
+    refuse_long_path("checkpoint", name_or_path)
     folder = Path(name_or_path)
     if folder.is_dir():
         for file in ("config.json", "model.safetensors", "preprocessor_config.json"):

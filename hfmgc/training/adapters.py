@@ -1,6 +1,9 @@
 """DoRA and LoRA through PEFT, on linear layers that are found by their role."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -96,4 +99,16 @@ def add_adapter(
         target_modules=adapter_targets(model, roles, min_layer),
         modules_to_save=["classifier"],
     )
-    return get_peft_model(model, config)
+    with without_peft_warnings():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def without_peft_warnings() -> Iterator[None]:
+    """Silence one warning of transformers at PEFT, which looks at a name that transformers 5 gives up.
+
+    A user can do nothing about it; every other warning passes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield

@@ -28,10 +28,11 @@ from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
+from ..settings_values import refuse_long_path
 from .adapters import add_adapter
 from .arguments import ModelArguments, RunArguments, best_metric
 from .examples import TrainingExamples
-from .fields import with_fields
+from .fields import known_fields, with_fields
 from .mixup import MixupCollator
 from .spectrogram_augmentation import cropped_frames
 from .starting_point import checkpoint_config, checkpoint_extractor, checkpoint_model
@@ -47,9 +48,25 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
         return checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
         extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
+        _refuse_foreign_fields(arguments, extractor_class)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
     return with_fields(extractor_class, arguments.front_end, "front_end")
+
+
+def _refuse_foreign_fields(arguments: ModelArguments, extractor_class: type) -> None:
+    """Refuse fields of the architecture's own front end beside a preset: a config file for it has them."""
+    own = ARCHITECTURES[arguments.model_type].load("feature_extractor")
+    foreign = set(arguments.front_end) & set(known_fields(own)) - set(known_fields(extractor_class))
+    if foreign:
+        chosen = {
+            name: arguments.front_end[name] for name in ("preset", "representation") if name in arguments.front_end
+        }
+        text = ", ".join(f"{name}: {value}" for name, value in chosen.items())
+        raise ConfigError(
+            f"front_end: {', '.join(sorted(foreign))} belongs to {own.__name__}, not beside {text}: replace the config "
+            f"file's front end as a whole with --front_end '{{{text}}}'"
+        )
 
 
 def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConfig:
@@ -113,6 +130,7 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
         CheckpointError: If it cannot be had, or is of another architecture.
     """
     name, expected = arguments.pretrained_backbone, config.sub_configs["backbone_config"].model_type
+    refuse_long_path("pretrained_backbone", name)
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     try:

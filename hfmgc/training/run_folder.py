@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from ..errors import ConfigError, saving_to
+from ..settings_values import refuse_long_path
 from .arguments import RunArguments
 
 
@@ -44,10 +45,12 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
             files or the data, is in use by another run, or has no checkpoint where one was asked for.
         SaveError: If it cannot be written to.
     """
+    refuse_long_path("output_dir", run.output_dir)
+    refuse_long_path("data", data)
     folder = Path(run.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file: name a folder")
-    if Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
+    if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
         raise ConfigError(f"output_dir {folder} lies in the data folder: the run's files would be taken for music")
     wanted = run.resume_from_checkpoint
     anew = wanted in (None, False, "false")

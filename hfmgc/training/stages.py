@@ -20,6 +20,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
+from .adapters import without_peft_warnings
 from .arguments import ModelArguments, RunArguments
 from .assembly import build_model, count_parameters
 from .preparation import PreparedData
@@ -152,7 +153,8 @@ def save(
             # From the files, not from memory: this is what the adapter's users will do.
             base = build_model(arguments, data.corpus.genres, run)
             parameters = count_parameters(base)[0]
-            merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
+            with without_peft_warnings():
+                merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
             merged.save_pretrained(folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)

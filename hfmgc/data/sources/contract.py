@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import datasets
 
 from ...errors import ConfigError, nearest
-from ...settings_values import coerce
+from ...settings_values import coerce, refuse_long_path
 
 
 # A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
@@ -131,6 +131,8 @@ def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> Tra
     for name in options:
         if name not in known:
             raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
+    for name, value in options.items():
+        refuse_long_path(f"data_options: {name}", value)
     for option in fields(source_class):
         if option.name not in options and option.default is MISSING and option.default_factory is MISSING:
             raise ConfigError(f"data_options: {source_class.card.name} needs the option {option.name!r}")

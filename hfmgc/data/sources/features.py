@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet
+from transformers.utils import logging
 
 from ...errors import DataError, nearest
 from ..split_manifest import SIDES
-from .contract import DatasetCard, TrackSource
-from .tables import SIDE_NAMES, side_of
+from .contract import TRACK_FEATURES, DatasetCard, TrackSource
+from .feature_rows import depth_of, made_alike
+from .tables import SIDE_NAMES, check_unique, class_names, side_of
 
+
+logger = logging.get_logger(__name__)
 
 # What `hfmgc extract` writes beside its shards.
 EXTRACTION = "extraction.json"
@@ -38,6 +43,10 @@ class FeatureSet(TrackSource):
     path: str
     column: str | None = None
 
+    def __post_init__(self):
+        self._loaded: list[_Part] = []
+        self._nameless: set[str] = set()
+
     @property
     def location(self) -> str:
         """The file's or folder's own name."""
@@ -46,82 +55,94 @@ class FeatureSet(TrackSource):
     def genres(self) -> list[str]:
         """Return the genres that occur, in the order of the class labels, or sorted where there are none."""
         genre = self._named(GENRE_COLUMNS, "genre")
-        occurring = {value for _, part in self._parts() for value in part.unique(genre)}
-        feature = self._parts()[0][1].features[genre]
-        if isinstance(feature, datasets.ClassLabel):
-            return [name for index, name in enumerate(feature.names) if index in occurring]
-        return sorted({_genre_of(value, None) for value in occurring} - {""})
+        ordered: dict[str, None] = {}
+        occurring = set()
+        for part in self._parts():
+            part.check_columns(genre)
+            names = part.class_names(genre)
+            ordered |= dict.fromkeys(names or ())
+            # By name: a number can mean another genre in another part.
+            occurring |= {_genre_of(value, names) for value in part.table.unique(genre)}
+        occurring.discard("")
+        return [name for name in ordered if name in occurring] + sorted(occurring.difference(ordered))
 
     def tracks(self) -> datasets.Dataset:
         """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
         identifier, genre = self._named(ID_COLUMNS, "track id"), self._named(GENRE_COLUMNS, "genre")
         values = self.column or self._feature_column()
-        tables = []
-        for side, part in self._parts():
-            for column in (identifier, genre, values):
-                if column not in part.column_names:
-                    raise DataError(f"{self.path}: no column {column!r}{nearest(column, part.column_names)}")
-            table = part.rename_columns(
-                {
-                    old: new
-                    for old, new in ((identifier, "track_id"), (genre, "genre"), (values, "features"))
-                    if old != new
-                }
-            )
-            label = table.features["genre"]
-            names = label.names if isinstance(label, datasets.ClassLabel) else None
-            described = [
-                {
-                    "track_id": str(row["track_id"]),
-                    "genre": _genre_of(row["genre"], names),
-                    "artist": str(row.get("artist") or ""),
-                    "split": side or side_of(str(row.get("split") or ""), self.path),
-                }
-                for row in table.remove_columns("features")
-            ]
-            for row in described:
-                row["genres"] = [row["genre"]]
-            tables.append(
-                datasets.concatenate_datasets(
-                    [datasets.Dataset.from_list(described), table.select_columns(["features"])], axis=1
+        described, kept = [], {}
+        for part in self._parts():
+            part.check_columns(identifier, genre, values)
+            names = part.class_names(genre)
+            wanted = [name for name in (identifier, genre, "artist", "split") if name in part.table.column_names]
+            if part.table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes them
+                wanted.append("genres")
+            for number, row in enumerate(part.table.select_columns(wanted)):
+                name = _genre_of(row[genre], names)
+                described.append(
+                    {
+                        "track_id": self._id_of(row[identifier], part, number),
+                        "genre": name,
+                        "artist": str(row.get("artist") or ""),
+                        "split": part.side or side_of(str(row.get("split") or ""), part.where),
+                        "genres": row.get("genres") or [name],
+                    }
                 )
-            )
-        return datasets.concatenate_datasets(tables)
+            if depth_of(part.table.features[values]) not in (2, 3):
+                raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
+            table = part.table.select_columns([values])
+            kept[part.where] = table if values == "features" else table.rename_column(values, "features")
+        check_unique([row["track_id"] for row in described], self.location)
+        features = datasets.concatenate_datasets(made_alike(kept))
+        return datasets.concatenate_datasets([datasets.Dataset.from_list(described), features], axis=1)
 
-    def _parts(self) -> list[tuple[str, datasets.Dataset]]:
-        """Return (side or "", table) of each part."""
-        if not hasattr(self, "_loaded"):
-            self._loaded = list(self._load())
+    def known_problem(self, track_id: str) -> str | None:
+        """Return that a row has no track id."""
+        return "no track id" if track_id in self._nameless else super().known_problem(track_id)
+
+    def _id_of(self, value: object, part: "_Part", number: int) -> str:
+        """Return a row's id, or a name to report it by."""
+        if value not in (None, ""):
+            return str(value)
+        place = f"{part.where}, row {number}"
+        self._nameless.add(place)
+        return place
+
+    def _parts(self) -> list["_Part"]:
+        if not self._loaded:
+            parts = list(self._load())
+            for part in parts:
+                if not len(part.table) and any(len(other.table) for other in parts):
+                    logger.warning(f"{part.where} has no rows")
+            self._loaded = [part for part in parts if len(part.table)]
+            if not self._loaded:
+                raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
         return self._loaded
 
-    def _load(self) -> Iterator[tuple[str, datasets.Dataset]]:
+    def _load(self) -> Iterator["_Part"]:
         path = Path(self.path)
         expected = self._extracted_tracks(path / EXTRACTION)
-        try:
-            if is_saved_dataset(path):
-                saved = datasets.load_from_disk(str(path))
-                parts = saved.items() if isinstance(saved, datasets.DatasetDict) else [("", saved)]
-                yield from ((name if name in SIDES else "", part) for name, part in parts)
-                return
-            files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-            parts = [
-                (
-                    SIDE_NAMES.get(file.stem.lower(), "") if path.is_dir() else "",
-                    datasets.Dataset.from_parquet(str(file)),
-                )
-                for file in files
-            ]
-            found = sum(len(part) for _, part in parts)
-            if expected not in (None, found):
-                raise DataError(
-                    f"{self.path}: {found} of the {expected} extracted tracks are there; call hfmgc extract again for "
-                    "the shard that is missing"
-                )
-            yield from parts
-        except DataError:
-            raise
-        except Exception as error:  # pyarrow and datasets name a damaged file in many ways
-            raise DataError(f"{self.path}: cannot be read as features ({str(error).splitlines()[0]})") from error
+        if is_saved_dataset(path):
+            saved = _read(path, self.path)
+            parts = saved.items() if isinstance(saved, datasets.DatasetDict) else [("", saved)]
+            for name, table in parts:
+                where = f"{self.location}, split {name}" if name else self.location
+                yield _Part(where, name if name in SIDES else "", table)
+            return
+        if path.is_file():
+            yield _Part(self.location, "", _read(path, self.path))
+            return
+        parts = [
+            _Part(file.name, SIDE_NAMES.get(file.stem.lower(), ""), _read(file, f"{self.path}, {file.name}"))
+            for file in sorted(path.glob("*.parquet"))
+        ]
+        found = sum(len(part.table) for part in parts)
+        if expected not in (None, found):
+            raise DataError(
+                f"{self.path}: {found} of the {expected} extracted tracks are there; call hfmgc extract again for "
+                "the shard that is missing"
+            )
+        yield from parts
 
     def _extracted_tracks(self, description: Path) -> int | None:
         """Return how many tracks `hfmgc extract` wrote, or None for features of another origin."""
@@ -136,7 +157,7 @@ class FeatureSet(TrackSource):
         raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
 
     def _named(self, known: tuple[str, ...], what: str) -> str:
-        columns = self._parts()[0][1].column_names
+        columns = self._parts()[0].table.column_names
         found = [name for name in known if name in columns]
         if not found:
             raise DataError(
@@ -146,8 +167,8 @@ class FeatureSet(TrackSource):
 
     def _feature_column(self) -> str:
         """Return the only column that holds lists of lists of numbers."""
-        part = self._parts()[0][1]
-        found = [name for name in part.column_names if _depth(part.features[name]) in (2, 3)]
+        table = self._parts()[0].table
+        found = [name for name in table.column_names if depth_of(table.features[name]) in (2, 3)]
         if len(found) != 1:
             raise DataError(
                 f"{self.path}: {len(found)} columns hold spectrograms or slices ({', '.join(found) or 'none'}): "
@@ -156,18 +177,41 @@ class FeatureSet(TrackSource):
         return found[0]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A file or split: how errors call it, its side or "", and its rows."""
+
+    where: str
+    side: str
+    table: datasets.Dataset
+
+    def class_names(self, column: str) -> list[str] | None:
+        return class_names(self.table.features[column])
+
+    def check_columns(self, *columns: str) -> None:
+        for column in columns:
+            if column not in self.table.column_names:
+                raise DataError(f"{self.where}: no column {column!r}{nearest(column, self.table.column_names)}")
+
+
+def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
+    try:
+        if path.is_dir():
+            return datasets.load_from_disk(str(path))
+        # datasets refuses a file without rows with an error of its inner workings.
+        if pyarrow.parquet.read_metadata(path).num_rows == 0:
+            return datasets.Dataset.from_dict({})
+        return datasets.Dataset.from_parquet(str(path))
+    except Exception as error:  # pyarrow and datasets name a damaged file in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{where}: cannot be read as features ({reason}); extract them again") from error
+
+
 def _genre_of(value: object, names: list[str] | None) -> str:
     """Return the name of a genre; "" where there is none (null, or -1 as a class label)."""
-    if value is None or (names and value == -1):
-        return ""
-    return names[value] if names else str(value)
-
-
-def _depth(feature: object) -> int:
-    """Return how deeply a column's lists are nested."""
-    if hasattr(feature, "shape"):
-        return len(feature.shape)
-    return 1 + _depth(feature.feature) if hasattr(feature, "feature") else 0
+    if names is None:
+        return "" if value is None else str(value)
+    return names[value] if value is not None and 0 <= value < len(names) else ""
 
 
 def is_saved_dataset(path: Path) -> bool:

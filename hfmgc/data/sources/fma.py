@@ -11,7 +11,7 @@ from ..archives import is_archive, unpacked
 from . import fma_mirror
 from .contract import DatasetCard, TrackSource, track_row
 from .fma_csv import SUBSETS, FMATrack, read_genres, read_tracks
-from .hub_tables import is_local, load_tables, shown_location
+from .hub_tables import is_local, load_tables, shown_location, unpinned_notes
 from .tables import check_unique, file_table
 
 
@@ -110,12 +110,10 @@ class FMA(TrackSource):
         """Say what the mirrors lack."""
         if self.metadata:
             return []
-        notes = [
-            "the mirrors of FMA lack the official split and the top genre: results are not comparable with others"
+        return [
+            "the mirrors of FMA lack the official split and the top genre: results are not comparable with others",
+            *unpinned_notes(self.mirror, self.repository_revision),
         ]
-        if not self.repository_revision and not is_local(self.mirror):
-            notes.append(f"{self.mirror} is not pinned to a commit: set repository_revision to repeat results")
-        return notes
 
     def known_problem(self, track_id: str) -> str | None:
         """Return that a clip is too short; in `full` the tracks are whole."""

@@ -4,6 +4,8 @@ import datasets
 
 from ...errors import DataError
 from .contract import TRACK_FEATURES, track_row
+from .hub_tables import audio_fields
+from .tables import class_names
 
 
 def mirror_genres(tables: dict[str, datasets.Dataset], location: str) -> list[str]:
@@ -39,23 +41,23 @@ def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.
 
 
 def _class_names(table: datasets.Dataset, location: str) -> list[str]:
-    names = getattr(getattr(table.features.get("genres"), "feature", None), "names", None)
+    names = class_names(table.features.get("genres"))
     if not names:
         raise DataError(f"FMA ({location}) has no column 'genres' of named classes: is it a mirror of FMA?")
-    return list(names)
+    return names
 
 
 def _mirrored(row: dict, index: int, genres: list[str], part: str) -> dict:
-    audio = row["audio"]
-    stem = (audio["path"] or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
+    path, content = audio_fields(row["audio"], f"FMA, row {index} of split {part!r}")
+    stem = (path or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
     # Without the number in the file's name the row is all that names a track.
     track_id = f"{int(stem):06d}" if stem.isdecimal() else f"{part}-{index:06d}"
     names = [genres[label] for label in row["genres"] or []]
     return track_row(
         track_id,
         next(iter(names), ""),
-        path=audio["path"] if audio["bytes"] is None else None,
-        audio=audio["bytes"],
+        path=path if content is None else None,
+        audio=content,
         genres=names,
         artist=row.get("artist") or "",
     )

@@ -7,7 +7,8 @@ import datasets
 
 from ...errors import DataError
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
+from .contract import DatasetCard, TrackSource, track_row
+from .tables import file_table
 
 
 @dataclass
@@ -45,28 +46,18 @@ class Folder(TrackSource):
     def tracks(self) -> datasets.Dataset:
         """Return the files of all genres, sorted by genre and path."""
         root = Path(self.folder)
-        # Size and time of change are part of what datasets fingerprints: a file that was replaced is decoded anew.
         rows = []
         for genre in self.genres():
             files = sorted(path for path in (root / genre).rglob("*") if _is_audio(path, root))
-            for path in files:
-                status = path.stat()
-                rows.append(
-                    (path.relative_to(root).as_posix(), str(path.resolve()), genre, status.st_size, status.st_mtime_ns)
-                )
+            rows += [track_row(path.relative_to(root).as_posix(), genre, path=str(path.resolve())) for path in files]
         if not rows:
             raise DataError(
                 f"data {self.folder!r}: its {len(self.genres())} subfolders hold no audio files "
                 f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into one of its own"
             )
-        return datasets.Dataset.from_generator(_track_rows, gen_kwargs={"rows": rows}, features=TRACK_FEATURES)
+        return file_table(rows)
 
 
 def _is_audio(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.suffix.lower() in AUDIO_SUFFIXES + FOREIGN_AUDIO_SUFFIXES and not hidden and path.is_file()
-
-
-def _track_rows(rows: list[tuple[str, str, str, int, int]]):
-    for track_id, path, genre, _size, _changed in rows:
-        yield track_row(track_id, genre, path=path)

@@ -15,8 +15,8 @@ from ..audio import AUDIO_SUFFIXES
 from . import gtzan_lists
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_files import download
-from .hub_tables import is_local, load_tables, shown_location
-from .tables import check_unique, file_table, side_of
+from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
+from .tables import check_unique, class_names, file_table, side_of
 
 
 logger = logging.get_logger(__name__)
@@ -85,10 +85,7 @@ class GTZAN(TrackSource):
 
     def notes(self) -> list[str]:
         """Say when the state of a repository is not pinned."""
-        place = self.folder or self.archive or self.repository
-        if is_local(place) or self.revision:
-            return []
-        return [f"{place} is not pinned to a commit: set repository_revision to repeat results"]
+        return unpinned_notes(self.folder or self.archive or self.repository, self.revision)
 
     def genres(self) -> list[str]:
         """Return the ten genres in alphabetical order."""
@@ -214,17 +211,16 @@ def _sides() -> dict[str, str]:
 
 
 def _label_names(table: datasets.Dataset) -> dict[str, list[str]]:
-    return {
-        name: feature.names for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)
-    }
+    named = {name: class_names(feature) for name, feature in table.features.items()}
+    return {name: names for name, names in named.items() if names}
 
 
 def _mirrored(row: dict, index: int, side: str, sides_matter: bool, genres: dict[str, list[str]]) -> dict:
-    audio = row["audio"]
-    name = (row.get("file") or audio["path"] or "").replace("\\", "/").rsplit("/", 1)[-1]
+    path, content = audio_fields(row["audio"], f"GTZAN, row {index} of split {side!r}")
+    name = (row.get("file") or path or "").replace("\\", "/").rsplit("/", 1)[-1]
     track_id = _track_id(name)
     if track_id:
-        named = _row(track_id, path=None if audio["bytes"] else audio["path"], audio=audio["bytes"])
+        named = _row(track_id, path=None if content else path, audio=content)
         if sides_matter and side_of(side, "GTZAN") != named["split"]:
             raise DataError(
                 f"GTZAN: {track_id} is on the side {side!r} of this copy, and in the fault-filtered partition it is in "
@@ -239,4 +235,4 @@ def _mirrored(row: dict, index: int, side: str, sides_matter: bool, genres: dict
     if genre not in GENRES:
         raise DataError(f"GTZAN: row {index} of split {side!r} has the genre {genre!r}, which is none of its ten")
     known_side = side_of(side, "GTZAN") if sides_matter else ""
-    return track_row(f"{genre}.{side}-{index:05d}", genre, path=None, audio=audio["bytes"], split=known_side)
+    return track_row(f"{genre}.{side}-{index:05d}", genre, path=None, audio=content, split=known_side)

@@ -7,8 +7,8 @@ import datasets
 
 from ...errors import ConfigError, DataError, nearest
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
-from .hub_tables import audio_fields, is_local, load_tables, shown_location
-from .tables import SIDE_NAMES, check_unique, side_of
+from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
+from .tables import SIDE_NAMES, check_unique, class_names, side_of
 
 
 _OPTIONAL = ("artist_column", "id_column", "split_column")
@@ -62,14 +62,12 @@ class HubDataset(TrackSource):
 
     def notes(self) -> list[str]:
         """Say when the repository is not pinned."""
-        if is_local(self.repository) or self.repository_revision:
-            return []
-        return [f"{self.repository} is not pinned to a commit: set repository_revision to repeat results"]
+        return unpinned_notes(self.repository, self.repository_revision)
 
     def genres(self) -> list[str]:
         """Return the names of the classes in their order, or the labels sorted where they are text."""
         tables = self._tables()
-        names = [_class_names(table.features.get(self.label_column)) for table in tables.values()]
+        names = [class_names(table.features.get(self.label_column)) for table in tables.values()]
         if not self.label_column:
             return []
         if all(names):
@@ -97,7 +95,7 @@ class HubDataset(TrackSource):
                             option: getattr(self, option) for option in ("audio_column", "label_column", *_OPTIONAL)
                         },
                         "part": name,
-                        "classes": _class_names(table.features.get(self.label_column)),
+                        "classes": class_names(table.features.get(self.label_column)),
                         "where": self.location,
                     },
                     features=TRACK_FEATURES,
@@ -138,11 +136,6 @@ class HubDataset(TrackSource):
         return {name: tables[name] for name in wanted}
 
 
-def _class_names(feature: Any) -> list[str] | None:
-    feature = getattr(feature, "feature", feature)
-    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-
-
 def _labels(value: Any, classes: list[str] | None) -> list[str]:
     values = value if isinstance(value, list) else [value]
     # -1 is how datasets writes the class of an unlabelled example.
@@ -157,7 +150,8 @@ def _as_track(
     path, content = audio_fields(row[columns["audio_column"]], place)
     labels = _labels(row[columns["label_column"]], classes) if columns["label_column"] else []
     artist = row[columns["artist_column"]] if columns["artist_column"] else ""
-    track_id = str(row[columns["id_column"]]) if columns["id_column"] else f"{part}/{index:06d}"
+    named = row[columns["id_column"]] if columns["id_column"] else None
+    track_id = f"{part}/{index:06d}" if named is None else str(named)
     if columns["split_column"]:
         side = side_of(str(row[columns["split_column"]] or ""), place)
     else:

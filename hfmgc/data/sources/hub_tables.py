@@ -17,6 +17,13 @@ def shown_location(repository: str) -> str:
     return Path(repository).resolve().name if is_local(repository) else repository
 
 
+def unpinned_notes(repository: str, revision: str | None) -> list[str]:
+    """Return what a reader of results must be told of a repository without a commit; nothing of a copy on disk."""
+    if revision or is_local(repository):
+        return []
+    return [f"{repository} is not pinned to a commit: set repository_revision to repeat results"]
+
+
 def load_tables(
     what: str,
     repository: str,
@@ -48,7 +55,9 @@ def load_tables(
     except Exception as error:  # of datasets, pyarrow, the Hub's client or its library of HTTP: no base in common
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         place = "" if is_local(repository) else " on the Hub"
-        advice = "check that it holds parquet files" if place == "" else "check the network and HF_HUB_OFFLINE"
+        advice = (
+            "check that it holds parquet files with rows" if place == "" else "check the network and HF_HUB_OFFLINE"
+        )
         if way_out:
             advice += f", or {way_out}"
         raise DataError(
@@ -78,15 +87,19 @@ def _load(repository: str, revision: str | None, config: str | None) -> datasets
 
 
 def audio_fields(value: object, where: str) -> tuple[str | None, bytes | None]:
-    """Return path and bytes of an audio value as it is stored: a struct, a path, or bytes."""
+    """Return path and bytes of an audio value as it is stored: a struct, a path, or bytes.
+
+    Neither of them is there in a broken row: decoding sets it aside and says so.
+
+    Raises:
+        DataError: If the column holds something else.
+    """
+    if value is None:
+        return None, None
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
-        path, content = value.get("path"), value.get("bytes")
-    elif isinstance(value, str):
-        path, content = value, None
-    elif isinstance(value, bytes):
-        path, content = None, value
-    else:
-        path, content = None, None
-    if path is None and content is None:
-        raise DataError(f"{where} has neither bytes nor a path in its audio column")
-    return path, content
+        return value.get("path"), value.get("bytes")
+    if isinstance(value, str):
+        return value, None
+    if isinstance(value, bytes):
+        return None, value
+    raise DataError(f"{where} has neither bytes nor a path in its audio column: name another with data_options")

@@ -11,7 +11,7 @@ from ..archives import is_archive, unpacked
 from .contract import DatasetCard, TrackSource, track_row
 from .crops import crop_stream
 from .hub_files import download, download_tree, list_files
-from .hub_tables import shown_location
+from .hub_tables import shown_location, unpinned_notes
 from .tables import check_unique, file_table, side_of
 
 
@@ -79,9 +79,7 @@ class MAESTRO(TrackSource):
 
     def notes(self) -> list[str]:
         """Say when the repository is not pinned."""
-        if self.audio or self.repository_revision:
-            return []
-        return [f"{self.repository} is not pinned to a commit: set repository_revision to repeat results"]
+        return [] if self.audio else unpinned_notes(self.repository, self.repository_revision)
 
     def genres(self) -> list[str]:
         """MAESTRO has none."""

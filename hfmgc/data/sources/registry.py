@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
+from ...settings_values import refuse_long_path
 from .contract import TrackSource, make_source
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
@@ -36,6 +37,7 @@ def open_source(data: str, options: dict[str, Any] | None = None) -> TrackSource
         raise ConfigError(f"data is empty: name a folder, or one of {', '.join(sorted(SOURCES))}")
     if data in SOURCES:
         return make_source(SOURCES[data], options)
+    refuse_long_path("data", data)
     path = Path(data)
     if not path.exists():
         kind = "file" if path.suffix.lower() in MANIFEST_SUFFIXES else "folder"

@@ -43,14 +43,22 @@ def check_unique(track_ids: Sequence[str], where: str) -> None:
         )
 
 
+def class_names(feature: Any) -> list[str] | None:
+    """Return the names of a column of classes, or of lists of classes, in their order; None for any other column."""
+    feature = getattr(feature, "feature", feature)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
 def file_table(rows: list[dict[str, Any]]) -> datasets.Dataset:
     """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files."""
     # Size and time of change are part of what datasets fingerprints: a file that was replaced is decoded anew.
     states = []
     for row in rows:
-        path = Path(row["audio"]["path"])
-        status = path.stat() if path.exists() else None
-        states.append((status.st_size, status.st_mtime_ns) if status else None)
+        try:
+            status = Path(row["audio"]["path"]).stat()
+            states.append((status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):  # missing, or no possible name: decoding says so
+            states.append(None)
     return datasets.Dataset.from_generator(
         _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
     )

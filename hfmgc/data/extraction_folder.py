@@ -1,0 +1,141 @@
+"""The folder that `hfmgc extract` writes: whose it is, who writes to it, and which of its shards can be trusted.
+
+Two guards keep processes apart. A lock is held by the process that extracts and goes with it, however it ends. Workers
+may outlive a killed parent: what one of them is writing bears its process id, and is left alone while that process lives.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from ..errors import ConfigError, DataError, saving_to
+from .sources.features import EXTRACTION
+
+
+DESCRIPTION = EXTRACTION
+LOCK_FILE = ".hfmgc.lock"
+# What two extractions must have in common for one to go on with the other's shards.
+IDENTITY = ("tracks_digest", "set_aside_digest", "front_end", "dtype", "shard_size")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make a folder for an extraction and hold it against other processes.
+
+    Raises:
+        ConfigError: If it holds something else, or another process extracts to it.
+        SaveError: If it cannot be written to.
+    """
+    lock = FileLock(folder / LOCK_FILE)
+    with saving_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / DESCRIPTION).is_file() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty, and no extraction: choose another folder")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(
+                f"{folder}: another hfmgc extract writes to it: wait until it has ended, or choose another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def claim(folder: Path, description: dict[str, Any]) -> None:
+    """Mark a folder that is held as that of this extraction, and remove what a killed one left half written.
+
+    A mark without any shard is replaced: nothing of another extraction could be taken for one of this.
+
+    Raises:
+        ConfigError: If it holds shards of another extraction, or a process that outlived its parent writes one.
+        DataError: If its description is damaged.
+    """
+    path = folder / DESCRIPTION
+    changed = _changed(path, description) if path.is_file() else []
+    if changed and any(folder.glob("part-*.parquet")):
+        checked = " (hfmgc check changes what is set aside)" if changed == ["set_aside_digest"] else ""
+        raise ConfigError(
+            f"{folder} holds another extraction ({', '.join(changed)} differ){checked}: choose another folder, or "
+            "remove this one"
+        )
+    writing = _remove_stale(folder)
+    if changed and writing:
+        raise ConfigError(
+            f"{folder}: process {writing[0]} still writes to it for another extraction: wait until it has ended, or "
+            "choose another folder"
+        )
+    if changed:
+        for skipped in folder.glob("part-*.skipped.json"):
+            skipped.unlink()
+    write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
+
+
+def skipped_path(shard: Path) -> Path:
+    """Return where the tracks that a shard lacks are listed: written last, when the shard is whole."""
+    return shard.with_suffix(".skipped.json")
+
+
+def finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
+    """Return what was skipped in a shard of so many tracks, or None where it must be written (again)."""
+    try:
+        skipped = json.loads(skipped_path(shard).read_text(encoding="utf-8"))
+        if not all(row.keys() == {"track_id", "reason"} for row in skipped):
+            return None
+        written = tracks - len(skipped)
+        whole = not written or pq.read_metadata(shard).num_rows == written  # the footer is written last
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing, or damaged in any way
+        return None
+    return skipped if whole else None
+
+
+def temporary_path(shard: Path) -> Path:
+    """Return where this process writes a shard until it is whole."""
+    return shard.with_suffix(f".{os.getpid()}.tmp")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _changed(path: Path, description: dict[str, Any]) -> list[str]:
+    """Return which parts of an extraction's identity are not those of the one described in a file."""
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged; extract the features again into another folder") from error
+    plain = json.loads(json.dumps(description))
+    return [key for key in IDENTITY if earlier.get(key) != plain.get(key)]
+
+
+def _remove_stale(folder: Path) -> list[int]:
+    """Remove half-written files of processes that are gone; return the processes that still write."""
+    writing = []
+    for path in sorted(folder.glob("part-*.tmp")):
+        writer = path.stem.rpartition(".")[2]
+        if writer.isdecimal() and _is_alive(int(writer)):
+            writing.append(int(writer))
+        else:
+            path.unlink(missing_ok=True)
+    return writing
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

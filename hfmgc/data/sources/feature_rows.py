@@ -1,0 +1,105 @@
+"""Rows of features kept from before: the parts made alike, and what is wrong with a row."""
+
+from collections import Counter
+from typing import Any
+
+import datasets
+import numpy as np
+
+from ...errors import DataError
+
+
+# Rows in memory while a part is rewritten; the spectrogram of a track takes a few megabytes.
+CAST_BATCH_SIZE = 16
+
+
+def depth_of(feature: Any) -> int:
+    """Return how deeply a column's lists are nested."""
+    if hasattr(feature, "shape"):
+        return len(feature.shape)
+    return 1 + depth_of(feature.feature) if hasattr(feature, "feature") else 0
+
+
+def made_alike(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
+    """Return parts whose column `features` has one type, so that they can be joined.
+
+    Arrays of different fixed sizes become lists, and numbers of different precision the widest that there is.
+
+    Args:
+        parts: Name of the file (or split) -> table with the column `features`.
+
+    Raises:
+        DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 and fractions
+            mean different things, and one must not be taken for the other.
+    """
+    types = {name: part.features["features"] for name, part in parts.items()}
+    if all(kind == next(iter(types.values())) for kind in types.values()):
+        return list(parts.values())
+    described = {name: (depth_of(kind), np.dtype(_number_type(kind))) for name, kind in types.items()}
+    (first, (depth, number)), *others = described.items()
+    for name, (other_depth, other_number) in others:
+        if other_depth != depth or (other_number.kind == "f") != (number.kind == "f"):
+            raise DataError(
+                f"{name} holds features of {other_depth} dimensions as {other_number}, {first} of {depth} as {number}: "
+                "extract them alike, or load one of the files alone"
+            )
+    feature = datasets.Value(np.result_type(*(number for _, number in described.values())).name)
+    for _ in range(depth):
+        feature = datasets.List(feature)
+    return [
+        part.cast(datasets.Features({**part.features, "features": feature}), batch_size=CAST_BATCH_SIZE)
+        for part in parts.values()
+    ]
+
+
+def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
+    """Return for each row what is wrong with its features, or "".
+
+    Broken are values that are missing, empty, of different lengths, NaN or infinite, and those of another size than
+    more than half of the rows: the number of bins, or for slices of frames and bins.
+    """
+    if not len(tracks):
+        return []
+    looked_at = tracks.select_columns(["features"]).with_format("numpy")
+    found = looked_at.map(
+        _look_at,
+        features=datasets.Features({"problem": datasets.Value("string"), "size": datasets.Value("string")}),
+        remove_columns=["features"],
+        num_proc=num_proc if num_proc and num_proc > 1 else None,
+        desc="looking at the features",
+    ).with_format(None)
+    problems, sizes = list(found["problem"]), list(found["size"])
+    counts = Counter(size for size in sizes if size)
+    usual, count = counts.most_common(1)[0] if counts else ("", 0)
+    if 2 * count > sum(counts.values()):
+        for row, size in enumerate(sizes):
+            if size not in ("", usual):
+                problems[row] = f"{size}, where most have {usual}"
+    return problems
+
+
+def _look_at(row: dict[str, Any]) -> dict[str, str]:
+    values = row["features"]
+    values = np.zeros(0) if values is None else np.asarray(values)
+    problem = size = ""
+    if values.size == 0:
+        problem = "empty features"
+    elif values.dtype == object:
+        problem = "frames of different length, or missing values"
+    elif values.dtype.kind == "f" and not np.isfinite(values).all():
+        problem = "NaN or infinite features"
+    elif values.ndim == 3:
+        size = f"slices of {values.shape[1]} frames and {values.shape[2]} bins"
+    else:
+        # Levels lie as [bins, frames], fractions as [frames, bins]: see `as_features`.
+        levels = values.dtype.kind in "iu"
+        size = f"{values.shape[0 if levels else 1]} bins"
+        if levels and (values.min() < 0 or values.max() > 255):
+            problem, size = "levels outside 0..255", ""
+    return {"problem": problem, "size": size}
+
+
+def _number_type(feature: Any) -> str:
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    return feature.dtype

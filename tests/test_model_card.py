@@ -1,0 +1,293 @@
+"""The model card: what it says comes from the files of the run, and what is not known is left out."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from hfmgc.errors import SaveError
+from hfmgc.hub.card import CardError, write_model_card
+
+
+GENRES = ["blues", "hip|hop"]
+RUN_FILES = {
+    "config.json": {
+        "architectures": ["HfmgcASTForAudioClassification"],
+        "model_type": "hfmgc-ast",
+        "id2label": {"1": "hip|hop", "0": "blues"},
+        "voting": "mean",
+        "auto_map": {"AutoConfig": "configuration_ast.HfmgcASTConfig"},
+    },
+    "preprocessor_config.json": {"sampling_rate": 16000, "window_policy": "even", "max_windows": 12},
+    "results.json": {
+        "hfmgc_version": "0.1.0",
+        "checkpoint": None,
+        "data": {
+            "name": "gtzan",
+            "licence": "unstated by its authors",
+            "citation": "Tzanetakis and Cook,\n2002",
+            "revision": "4bd857132c",
+            "location": "somebody/gtzan",
+            "synthetic": False,
+        },
+        "side": "test",
+        "tracks": 100,
+        "windows": 1300,
+        "genres": GENRES,
+        "metrics": {
+            "accuracy": 0.81,
+            "accuracy_interval": [0.73, 0.88],
+            "interval_method": "percentile bootstrap over tracks, 10,000 resamples, seed 0",
+            "macro_precision": 0.0,
+            "macro_recall": 0.82,
+            "macro_f1": 0.805,
+            "ovr_accuracy": 0.96,
+            "window_accuracy": 0.75,
+        },
+        "per_genre": [
+            {"genre": "hip|hop", "tracks": 50, "precision": 0.8, "recall": 0.9, "f1": None, "ovr_accuracy": 0.97}
+        ],
+        "confusion_matrix": [[40, 10], [9, 41]],
+        "notes": ["2 tracks are shorter than a window"],
+        "skipped": [{"track_id": "jazz.00054", "reason": "not decodable"}],
+        "validation": {"accuracy": 0.9},
+    },
+    "split.json": {
+        "dataset": "gtzan",
+        "revision": "4bd857132c",
+        "policy": "stratified",
+        "ratios": [8, 1, 1],
+        "seed": 7,
+        "comparable_note": None,
+        "sides": {"train": ["a", "b", "c"], "validation": ["d"], "test": ["e", "f"]},
+        "digest": "sha256:abcdef",
+    },
+    "run.yaml": {
+        "command": "python train.py ast.yaml --seed 42",
+        "seed": 42,
+        "settings": {
+            "training": {"learning_rate": 0.0001, "resume": None, "early_stopping": True, "hub_token": "hf_secret"}
+        },
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "model": {
+            "parameters": 86345210,
+            "trainable_parameters": 155810,
+            "adapter": {"type": "lora", "r": 8},
+            "backbone": "somebody/backbone",
+        },
+        "training": {"epochs": 3, "best_checkpoint": "/somewhere/out/checkpoint-30", "world_size": 2},
+    },
+}
+
+
+def write_run(folder: Path, **changes: dict) -> Path:
+    """Write the files of a run; `changes` replace keys of the file with that stem, None leaves a file out."""
+    folder.mkdir(exist_ok=True)
+    for name, content in RUN_FILES.items():
+        change = changes.get(name.split(".")[0], {})
+        if change is not None:
+            content = {**content, **change}
+            text = yaml.safe_dump(content, sort_keys=False) if name.endswith(".yaml") else json.dumps(content)
+            (folder / name).write_text(text)
+    return folder
+
+
+def card_of(folder: Path, **options) -> str:
+    return write_model_card(folder, **options).read_text(encoding="utf-8")
+
+
+def test_the_card_says_what_the_files_of_the_run_say(tmp_path):
+    folder = write_run(tmp_path / "out")
+    card = card_of(folder, hub_model_id="tester/model", licence="cc-by-4.0", backbone_licence="bsd-3-clause")
+
+    pattern = r"""# tester/model
+.* one of 2\. Trained with hfmgc 0\.1\.0\.
+> \*\*Not comparable with fault-filtered results\.\*\*
+## Model
+\| Architecture \| `HfmgcASTForAudioClassification` \|
+\| Backbone .*\| `somebody/backbone` \|
+\| Licence of the backbone \| bsd-3-clause \|
+\| Parameters \| 86,345,210 \|
+\| Trained parameters \| 155,810 \|
+\| Adapter .*\| type: lora, r: 8 \|
+\| Licence of this checkpoint \| cc-by-4.0 \|
+## How to use
+from hfmgc\.data\.audio import load_audio
+classifier = pipeline\("audio-classification", model="tester/model"\)
+trust_remote_code=True
+up to 12 windows of a track, evenly spaced .* at 16,000 Hz\. .* mean of the windows' probabilities
+## Genres
+blues, hip\\\|hop
+## Training data
+- Data: GTZAN
+- Source: `somebody/gtzan`
+- Revision: `4bd857132c`
+- Licence: unstated by its authors
+- Citation: Tzanetakis and Cook, 2002
+## Split
+- Policy: stratified
+- Ratios: 8:1:1
+- Seed: 7
+- Tracks: 3 train, 1 validation, 2 test
+- Digest: `sha256:abcdef`
+## Results
+On 100 tracks of the test side \(1,300 windows\)\.
+\| Accuracy of tracks \| 81\.0 % \(95 % interval 73\.0 % to 88\.0 %\) \|
+\| Accuracy of single windows \| 75\.0 % \|
+\| Precision, macro \| 0\.0 % \|
+\| Accuracy of tracks, validation side \| 90\.0 % \|
+Interval: percentile bootstrap over tracks, 10,000 resamples, seed 0\.
+- 2 tracks are shorter than a window
+\| hip\\\|hop \| 50 \| 80\.0 % \| 90\.0 % \| not known \| 97\.0 % \|
+\| \| blues \| hip\\\|hop \|
+\|---\|---\|---\|
+\| blues \| 40 \| 10 \|
+\| hip\\\|hop \| 9 \| 41 \|
+\| jazz\.00054 \| not decodable \|
+- best checkpoint: checkpoint-30
+- seed: 42
+\| training\.learning_rate \| 0\.0001 \|
+\| training\.early_stopping \| true \|
+torch 2\.13\.0, transformers 5\.23\.0
+## Reproduce
+python train\.py ast\.yaml --seed 42
+## Limits"""
+    position = 0
+    for line in pattern.splitlines():
+        match = re.compile(line).search(card, position)
+        assert match, f"{line!r} is not in the rest of the card:\n{card[position:]}"
+        position = match.end()
+    assert "None" not in card
+    assert "/somewhere" not in card
+    assert "hf_secret" not in card
+
+
+def test_the_model_index_parses_back(tmp_path):
+    data = ModelCard.load(
+        write_model_card(write_run(tmp_path / "out"), hub_model_id="tester/model", licence="mit", tags=["mine"])
+    ).data
+
+    assert data.model_name == "model"
+    assert {(result.metric_name, result.metric_value) for result in data.eval_results} == {
+        ("Accuracy (tracks)", 0.81),
+        ("Precision (macro)", 0.0),
+        ("Recall (macro)", 0.82),
+        ("F1 (macro)", 0.805),
+    }
+    first = data.eval_results[0]
+    assert (first.dataset_type, first.dataset_split, first.dataset_revision) == (
+        "somebody/gtzan",
+        "test",
+        "4bd857132c",
+    )
+    assert first.dataset_args == {"policy": "stratified", "seed": 7, "digest": "sha256:abcdef"}
+    assert (data.license, data.base_model, data.datasets) == ("mit", "somebody/backbone", ["somebody/gtzan"])
+    assert data.pipeline_tag == "audio-classification"
+    assert {"mine", "peft"} <= set(data.tags)
+
+
+def test_warnings_appear_where_they_belong_and_nowhere_else(tmp_path):
+    random_split, synthetic, optimistic = (
+        "Not comparable with fault-filtered",
+        "Synthetic data.",
+        "also chose the checkpoint",
+    )
+    filtered = card_of(write_run(tmp_path / "filtered", split={"policy": "fault_filtered"}))
+    other = write_run(tmp_path / "other", split={"dataset": "fma"}, results={"data": {"name": "fma"}})
+    made = write_run(
+        tmp_path / "made",
+        split={"dataset": "synthetic"},
+        results={"data": {"name": "synthetic", "synthetic": True}, "side": "validation"},
+    )
+
+    assert random_split not in filtered
+    assert random_split not in card_of(other)
+    assert synthetic not in card_of(other)
+    assert optimistic not in card_of(other)
+    assert random_split not in card_of(made)
+    assert synthetic in card_of(made)
+    assert optimistic in card_of(made)
+    assert "never heard real music" in card_of(made)
+    assert "synthetic-data" in ModelCard.load(made / "README.md").data.tags
+
+
+def test_a_local_backbone_or_corpus_does_not_show_where_it_lay(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    data = {"name": "folder", "location": str(tmp_path / "corpus")}
+    folder = write_run(
+        tmp_path / "out",
+        results={"data": data},
+        run={"model": {"backbone": f"{tmp_path}/my-backbone"}, "training": None},
+    )
+    card = card_of(folder)
+    assert str(tmp_path) not in card
+    assert "`my-backbone`" in card
+    assert ModelCard.load(folder / "README.md").data.base_model is None
+
+
+def test_the_picture_takes_the_place_of_the_matrix(tmp_path):
+    folder = write_run(tmp_path / "out")
+    (folder / "confusion_matrix.png").write_bytes(b"picture")
+    card = card_of(folder)
+    assert "](confusion_matrix.png)" in card
+    assert "| blues | 40 | 10 |" not in card
+
+
+@pytest.mark.parametrize("value", ["left out", None])
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for name, content in RUN_FILES.items() for key in [*content, "the file"]]
+)
+def test_what_is_not_known_is_left_out(tmp_path, name, key, value):
+    folder = write_run(tmp_path / "out")
+    if key == "the file":
+        if name in ("config.json", "results.json"):
+            return
+        (folder / name).unlink()
+    else:
+        content = {**RUN_FILES[name], key: None}
+        if value == "left out":
+            del content[key]
+        (folder / name).write_text(
+            yaml.safe_dump(content, sort_keys=False) if name.endswith(".yaml") else json.dumps(content)
+        )
+
+    card = card_of(folder)
+
+    assert "None" not in card
+    assert "## Limits" in card
+    assert re.search(r"^## [^\n]*\n+(?=## |\Z)", card, re.MULTILINE) is None, "a section without content"
+    ModelCard.load(folder / "README.md")
+
+
+def test_a_run_that_says_almost_nothing_has_a_card(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "results.json").write_text('{"metrics": {"accuracy": NaN}}')
+    card = card_of(tmp_path)
+    assert re.findall("^## .*", card, re.MULTILINE) == ["## Model", "## How to use", "## Results", "## Limits"]
+    assert "| Accuracy of tracks | not known |" in card
+    assert "model-index" not in card
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_a_card_without_what_it_is_written_from_is_an_error(tmp_path, name):
+    folder = write_run(tmp_path / "out")
+    (folder / name).unlink()
+    with pytest.raises(CardError, match=f"{name}: missing, and the model card is written from it"):
+        write_model_card(folder)
+    (folder / name).write_text("{broken")
+    with pytest.raises(CardError, match=f"{name}: cannot be read"):
+        write_model_card(folder)
+    (folder / name).write_text("[]")
+    with pytest.raises(CardError, match=f"{name}: should hold names and values, not a list"):
+        write_model_card(folder)
+    assert not (folder / "README.md").exists()
+
+
+def test_a_card_that_cannot_be_written_is_an_error(tmp_path):
+    folder = write_run(tmp_path / "out")
+    (folder / "README.md").mkdir()
+    with pytest.raises(SaveError, match="could not be written"):
+        write_model_card(folder)
