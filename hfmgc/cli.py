@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--revision", help="commit of the repository on the Hub")
     evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks at a time")
     evaluate.add_argument("--num_proc", type=_positive, default=1, help="processes that decode and extract")
-    evaluate.add_argument("--output", type=Path, help="folder for results.json and the confusion matrix")
+    evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
     evaluate.add_argument("--json", action="store_true", help="print the report as one JSON document")
     evaluate.set_defaults(verb=_evaluate)
 

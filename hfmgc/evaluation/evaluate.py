@@ -12,6 +12,7 @@ from ..data.corpus import Corpus, decode_corpus
 from ..data.features import extract_windows
 from ..data.sources import open_source
 from ..data.split_manifest import SIDES, SplitManifest
+from ..data.targets import check_targets, genres_of, is_multi_label
 from ..errors import ConfigError, DataError
 from .checkpoints import load_checkpoint
 from .predictions import predict_tracks
@@ -42,14 +43,17 @@ def evaluate_checkpoint(
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        DataError: If the data cannot be used, or have genres that the checkpoint does not know.
+        DataError: If the data cannot be used, have genres that the checkpoint does not know, or one genre a track where
+            the checkpoint names several, or the reverse.
         ConfigError: If a side is asked for and the checkpoint has no split of these data.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options)
     corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
     genres = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    unknown = sorted(set(corpus.tracks["genre"]) - set(genres))
+    multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)
+    check_targets(labels, multi_label=multi_label, where=f"data {data!r} for checkpoint {checkpoint!r}")
+    unknown = sorted({genre for names in labels for genre in names} - set(genres))
     if unknown:
         raise DataError(
             f"data {data!r} has genres that checkpoint {checkpoint!r} does not know: {', '.join(unknown)} "
@@ -66,7 +70,8 @@ def evaluate_checkpoint(
             report_to="none",
             dataloader_pin_memory=False,
         )
-        trainer = Trainer(model=model, args=arguments, data_collator=TrackCollator(model.config.label2id))
+        collator = TrackCollator(model.config.label2id, multi_label=multi_label)
+        trainer = Trainer(model=model, args=arguments, data_collator=collator)
         predictions = predict_tracks(trainer, features)
     return EvaluationReport.from_predictions(
         predictions,

@@ -1,7 +1,8 @@
 """Results as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,4 +28,29 @@ def plot_confusion_matrix(counts: Sequence[Sequence[int]], genres: Sequence[str]
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+    figure.savefig(path, dpi=150)
+
+
+def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path: Path, *, title: str) -> None:
+    """Draw the average precision of each genre as a bar, with what chance would give (its share), and save them as PNG.
+
+    Args:
+        rows: Of each genre `genre`, `tracks` and `average_precision` (None: no bar).
+        tracks: How many there are in all.
+        path: Of the PNG.
+        title: Above it.
+    """
+    figure = Figure(figsize=(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))
+    axes.barh(places, [row["average_precision"] or 0.0 for row in rows], color="tab:blue", label="model")
+    shares = [row["tracks"] / max(tracks, 1) for row in rows]
+    axes.scatter(shares, places, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
+    axes.set_yticks(places, [f"{row['genre']} ({row['tracks']})" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("average precision")
+    axes.legend(loc="lower right", fontsize="small")
+    axes.set_title(title, fontsize="medium")
     figure.savefig(path, dpi=150)

@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.targets import MULTI_LABEL
 from .metrics import (
     accuracy_interval,
     confusion,
     genre_metrics,
     per_genre_table,
 )
-from .plots import plot_confusion_matrix
-from .predictions import TrackPredictions
+from .multi_label_report import multi_label_figures, multi_label_lines
+from .plots import plot_average_precision, plot_confusion_matrix
+from .predictions import MultiLabelPredictions, TrackPredictions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """What `results.json` holds."""
+    """What `results.json` holds.
+
+    With several genres a track `problem_type` says so, and there is no confusion matrix.
+    """
 
     checkpoint: str
     data: dict[str, Any]
@@ -26,7 +31,7 @@ class EvaluationReport:
     genres: list[str]
     metrics: dict[str, Any]
     per_genre: list[dict[str, Any]]
-    confusion_matrix: list[list[int]]
+    confusion_matrix: list[list[int]] | None = None
     tracks: int
     windows: int
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -34,11 +39,12 @@ class EvaluationReport:
     validation: dict[str, float] | None = None
     notes: list[str] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    problem_type: str | None = None
 
     @classmethod
     def from_predictions(
         cls,
-        predictions: TrackPredictions,
+        predictions: TrackPredictions | MultiLabelPredictions,
         genres: list[str],
         *,
         checkpoint: str,
@@ -47,38 +53,30 @@ class EvaluationReport:
         **more,
     ) -> "EvaluationReport":
         """Compute all figures; `more` are further fields."""
-        answers, references = predictions.predictions, predictions.references
-        interval = accuracy_interval(answers, references)
-        metrics = {
-            **genre_metrics(answers, references, len(genres)),
-            "accuracy_interval": [interval.low, interval.high],
-            "interval_method": interval.method,
-            "window_accuracy": predictions.window_accuracy,
-        }
-        rows = [
-            {
-                "track_id": track_id,
-                "genre": genres[reference],
-                "predicted": genres[answer],
-                "probability": round(float(probabilities[answer]), 6),
-            }
-            for track_id, reference, answer, probabilities in zip(
-                predictions.track_ids, references, answers, predictions.probabilities, strict=True
-            )
-        ]
+        if isinstance(predictions, MultiLabelPredictions):
+            figures = {**multi_label_figures(predictions, genres), "problem_type": MULTI_LABEL}
+        else:
+            figures = _single_label_figures(predictions, genres)
         return cls(
             checkpoint=checkpoint,
             data=data,
             side=side,
             genres=list(genres),
-            metrics=metrics,
-            per_genre=per_genre_table(answers, references, genres),
-            confusion_matrix=confusion(answers, references, len(genres)),
-            tracks=len(rows),
+            tracks=len(predictions.track_ids),
             windows=predictions.num_windows,
-            predictions=rows,
+            **figures,
             **more,
         )
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether tracks have several genres."""
+        return self.problem_type == MULTI_LABEL
+
+    @property
+    def picture(self) -> str:
+        """Name of the picture that `save` writes."""
+        return "average_precision.png" if self.multi_label else "confusion_matrix.png"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -86,26 +84,12 @@ class EvaluationReport:
 
     def to_text(self) -> str:
         """Return the report as a table to read."""
-        metrics = self.metrics
-        low, high = metrics["accuracy_interval"]
         synthetic = ", synthetic" if self.data.get("synthetic") else ""
         lines = [
             f"{self.data['name']} ({self.data['location']}{synthetic}), side: {self.side}, "
             f"{self.tracks} tracks in {self.windows} windows",
             "",
-            f"{'genre':<16}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
-        ]
-        lines += [
-            f"{row['genre']:<16}{row['tracks']:>8}{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}"
-            f"{row['ovr_accuracy']:>13.3f}"
-            for row in self.per_genre
-        ]
-        lines += [
-            f"{'macro mean':<16}{self.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"
-            f"{metrics['macro_f1']:>9.3f}{metrics['ovr_accuracy']:>13.3f}",
-            "",
-            f"accuracy, whole tracks    {metrics['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})",
-            f"accuracy, single windows  {metrics['window_accuracy']:.3f}",
+            *(multi_label_lines(self) if self.multi_label else _single_label_lines(self)),
         ]
         lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in self.skipped[:20]]
         if len(self.skipped) > 20:
@@ -114,13 +98,16 @@ class EvaluationReport:
         return "\n".join(lines)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `results.json`, `confusion_matrix.json` and `confusion_matrix.png`; return their paths."""
-        results, matrix, picture = (
-            folder / name for name in ("results.json", "confusion_matrix.json", "confusion_matrix.png")
-        )
+        """Write `results.json`, the picture and, with one genre a track, `confusion_matrix.json`; return their paths."""
+        results, matrix, picture = (folder / name for name in ("results.json", "confusion_matrix.json", self.picture))
         results.write_text(
             json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
+        where = f"{self.data['name']}, {self.side}"
+        if self.multi_label:
+            title = f"{where}: mean average precision {self.metrics['macro_map'] or 0:.3f} of {self.tracks} tracks"
+            plot_average_precision(self.per_genre, self.tracks, picture, title=title)
+            return [results, picture]
         content = {
             "genres": self.genres,
             "counts": self.confusion_matrix,
@@ -132,6 +119,52 @@ class EvaluationReport:
             self.confusion_matrix,
             self.genres,
             picture,
-            title=f"{self.data['name']}, {self.side}: accuracy {self.metrics['accuracy']:.3f} of {self.tracks} tracks",
+            title=f"{where}: accuracy {self.metrics['accuracy']:.3f} of {self.tracks} tracks",
         )
         return [results, matrix, picture]
+
+
+def _single_label_figures(predictions: TrackPredictions, genres: list[str]) -> dict[str, Any]:
+    """Return the fields of the report that are computed from the predictions."""
+    answers, references = predictions.predictions, predictions.references
+    interval = accuracy_interval(answers, references)
+    return {
+        "metrics": {
+            **genre_metrics(answers, references, len(genres)),
+            "accuracy_interval": [interval.low, interval.high],
+            "interval_method": interval.method,
+            "window_accuracy": predictions.window_accuracy,
+        },
+        "per_genre": per_genre_table(answers, references, genres),
+        "confusion_matrix": confusion(answers, references, len(genres)),
+        "predictions": [
+            {
+                "track_id": track_id,
+                "genre": genres[reference],
+                "predicted": genres[answer],
+                "probability": round(float(probabilities[answer]), 6),
+            }
+            for track_id, reference, answer, probabilities in zip(
+                predictions.track_ids, references, answers, predictions.probabilities, strict=True
+            )
+        ],
+    }
+
+
+def _single_label_lines(report: EvaluationReport) -> list[str]:
+    """Return the table and the figures to read."""
+    metrics = report.metrics
+    low, high = metrics["accuracy_interval"]
+    return [
+        f"{'genre':<16}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
+        *(
+            f"{row['genre']:<16}{row['tracks']:>8}{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}"
+            f"{row['ovr_accuracy']:>13.3f}"
+            for row in report.per_genre
+        ),
+        f"{'macro mean':<16}{report.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"
+        f"{metrics['macro_f1']:>9.3f}{metrics['ovr_accuracy']:>13.3f}",
+        "",
+        f"accuracy, whole tracks    {metrics['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})",
+        f"accuracy, single windows  {metrics['window_accuracy']:.3f}",
+    ]
