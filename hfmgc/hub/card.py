@@ -14,11 +14,13 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
+from ..data.targets import MULTI_LABEL
 from ..errors import HfmgcError, SaveError
 
 
 TEMPLATE = "model_card_template.md.j2"
 CARD_NAME = "README.md"
+PICTURES = ("confusion_matrix.png", "average_precision.png")
 
 # (key in results.json, name in the table, metric of the model-index, name there)
 METRICS = (
@@ -29,10 +31,22 @@ METRICS = (
     ("macro_f1", "F1, macro", "f1", "F1 (macro)"),
     ("ovr_accuracy", "One-vs-rest accuracy, mean of genres", None, None),
 )
+MULTI_LABEL_METRICS = (
+    ("macro_map", "Average precision, mean of genres", "average_precision", "Mean average precision (macro)"),
+    ("micro_map", "Average precision, all decisions together", None, None),
+    ("macro_roc_auc", "ROC-AUC, mean of genres", "roc_auc", "ROC-AUC (macro)"),
+    ("macro_f1", "F1, macro", "f1", "F1 (macro)"),
+    ("micro_f1", "F1, micro", None, None),
+    ("exact_match", "Tracks with all genres right", None, None),
+)
 PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
 VOTING_IN_WORDS = {
     "mean": "the mean of the windows' probabilities",
     "majority": "the answer of most windows; its probability is its mean over the windows that gave it",
+}
+MULTI_LABEL_VOTING_IN_WORDS = {
+    "mean": "for each genre the mean of the windows' probabilities",
+    "majority": "for each genre the answer of most windows; its probability is its mean over the windows that gave it",
 }
 WINDOWS_IN_WORDS = {
     "even": "evenly spaced from its first sample to its last",
@@ -54,7 +68,7 @@ class RunFiles:
     results: dict[str, Any]
     split: dict[str, Any]
     run: dict[str, Any]
-    has_picture: bool
+    picture: str | None
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
@@ -69,7 +83,7 @@ class RunFiles:
             results=_read(folder, "results.json", "evaluate the run first"),
             split=_read(folder, "split.json"),
             run=_read(folder, "run.yaml"),
-            has_picture=(folder / "confusion_matrix.png").is_file(),
+            picture=next((name for name in PICTURES if (folder / name).is_file()), None),
         )
 
     @property
@@ -87,6 +101,16 @@ class RunFiles:
         """The genres in the order of the model's outputs."""
         labels = self.config.get("id2label", {})
         return [labels[key] for key in sorted(labels, key=int)] or self.results.get("genres", [])
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether the model names several genres a track."""
+        return self.config.get("problem_type") == MULTI_LABEL
+
+    @property
+    def metrics(self) -> tuple[tuple[str, str, str | None, str | None], ...]:
+        """The rows of the table of results, as `METRICS`."""
+        return MULTI_LABEL_METRICS if self.is_multi_label else METRICS
 
     @property
     def is_synthetic(self) -> bool:
@@ -114,7 +138,7 @@ def write_model_card(
 
     Args:
         folder: The run's folder: `config.json` and `results.json`, and where present `preprocessor_config.json`,
-            `split.json`, `run.yaml` and `confusion_matrix.png`. A section without its facts is left out.
+            `split.json`, `run.yaml` and the picture of the report. A section without its facts is left out.
         hub_model_id: The name (`user/name`) that the card's code loads; the folder's name if not given.
         licence: The checkpoint's licence, one of the Hub's identifiers (`apache-2.0`, `cc-by-nc-4.0`, ...).
         backbone_licence: The licence of the weights that training started from.
@@ -136,7 +160,9 @@ def write_model_card(
         pipeline_tag="audio-classification",
         base_model=backbone if _is_hub_id(backbone) else None,
         datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
-        metrics=sorted({metric for key, _, metric, _ in METRICS if metric and key in run.results.get("metrics", {})}),
+        metrics=sorted(
+            {metric for key, _, metric, _ in run.metrics if metric and key in run.results.get("metrics", {})}
+        ),
         tags=[*_tags(run), *tags],
         model_name=name.split("/")[-1],
         eval_results=_evaluation_results(run) or None,
@@ -149,10 +175,11 @@ def write_model_card(
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         backbone_licence=backbone_licence or run.model.get("backbone_licence"),
         run=run,
-        metrics=METRICS,
+        metrics=run.metrics,
+        labels_of_metrics={key: label for key, label, _, _ in run.metrics},
         data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
         data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
-        voting=VOTING_IN_WORDS.get(run.config.get("voting")),
+        voting=(MULTI_LABEL_VOTING_IN_WORDS if run.is_multi_label else VOTING_IN_WORDS).get(run.config.get("voting")),
         windows=WINDOWS_IN_WORDS.get(run.preprocessor.get("window_policy")),
     )
     path = folder / CARD_NAME
@@ -179,7 +206,7 @@ def _evaluation_results(run: RunFiles) -> list[EvalResult]:
             metric_name=metric_name,
             metric_value=values[key],
         )
-        for key, _, metric, metric_name in METRICS
+        for key, _, metric, metric_name in run.metrics
         if metric is not None and _is_number(values.get(key))
     ]
 
