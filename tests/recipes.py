@@ -80,7 +80,13 @@ def finetune_here(*arguments: str | Path) -> subprocess.CompletedProcess:
     out, err = io.StringIO(), io.StringIO()
     argv = [str(FINETUNE_AST), *map(str, arguments)]
     code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", argv):
+    path = [str(FINETUNE_AST.parent), *sys.path]  # as Python has it for a script
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", argv),
+        mock.patch.object(sys, "path", path),
+    ):
         try:
             runpy.run_path(str(FINETUNE_AST), run_name="__main__")
         except SystemExit as exit_:

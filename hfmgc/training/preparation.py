@@ -13,6 +13,7 @@ from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
 from ..data.splits import split_corpus
+from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, RunArguments
@@ -75,10 +76,12 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 def balanced_class_weights(data: PreparedData) -> list[float]:
     """Return what each genre counts for, so that all count alike: tracks / (genres x tracks of the genre).
 
+    Of models that name several genres a track, a track counts once for each of its genres.
+
     A genre without training tracks has nothing to be weighed, and counts 1.
     """
     genres = data.corpus.genres
-    counts = Counter(data.train.tracks["genre"])
+    counts = Counter(genre for names in genres_of(data.train.tracks) for genre in names)
     return [sum(counts.values()) / (len(genres) * counts[genre]) if counts[genre] else 1.0 for genre in genres]
 
 

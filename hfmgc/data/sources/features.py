@@ -63,6 +63,8 @@ class FeatureSet(TrackSource):
             ordered |= dict.fromkeys(names or ())
             # By name: a number can mean another genre in another part.
             occurring |= {_genre_of(value, names) for value in part.table.unique(genre)}
+            if part.has_genres:
+                occurring |= {name for row in part.table["genres"] for name in row or ()}
         occurring.discard("")
         return [name for name in ordered if name in occurring] + sorted(occurring.difference(ordered))
 
@@ -75,7 +77,7 @@ class FeatureSet(TrackSource):
             part.check_columns(identifier, genre, values)
             names = part.class_names(genre)
             wanted = [name for name in (identifier, genre, "artist", "split") if name in part.table.column_names]
-            if part.table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes them
+            if part.has_genres:
                 wanted.append("genres")
             for number, row in enumerate(part.table.select_columns(wanted)):
                 name = _genre_of(row[genre], names)
@@ -184,6 +186,11 @@ class _Part:
     where: str
     side: str
     table: datasets.Dataset
+
+    @property
+    def has_genres(self) -> bool:
+        """Whether there is a column of all genres of each track, as hfmgc extract writes it."""
+        return self.table.features.get("genres") == TRACK_FEATURES["genres"]
 
     def class_names(self, column: str) -> list[str] | None:
         return class_names(self.table.features[column])

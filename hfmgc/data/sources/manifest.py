@@ -116,7 +116,7 @@ class Manifest(TrackSource):
 
     def _check_columns(self, columns: list[str]) -> None:
         for option in (
-            "path_column", "label_column", "genres_column", "artist_column", "split_column", "id_column"
+            "path_column", "genres_column", "label_column", "artist_column", "split_column", "id_column"
         ):  # fmt: skip
             name = getattr(self, option)
             needed = option == "path_column" or (option == "label_column" and self.genres_column not in columns)
