@@ -1,0 +1,209 @@
+"""The configs of the recipes: each is what its paper says, can be built at full size, and a shrunken copy of it trains."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from hfmgc.features.windows import window_starts
+from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
+from hfmgc.registry import ARCHITECTURES
+from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.assembly import adapt_model, build_config, build_feature_extractor, build_model, check_model
+from hfmgc.training.settings import read_config, read_settings
+from hfmgc.training.show import show_recipe
+
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "recipes" / "configs"
+FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
+# Files that begin with an underscore hold what others share, and are no configs by themselves.
+CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
+# Every config's parameters at full size, as `hfmgc show` counts them.
+PARAMETERS = json.loads((Path(__file__).parent / "recipe_parameters.json").read_text(encoding="utf-8"))
+
+SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+# Fields of a shrunken copy; a number stands for as many of it as the config has there.
+SHRUNKEN = {
+    "hfmgc-ast": {
+        "head_hidden_size": 8,
+        "backbone_config": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
+    },
+    "hfmgc-crnn": {"channels": 4, "gru_hidden_sizes": 8, "dense_size": 8},
+    "hfmgc-fcn": {"channels": [8, 8, 8]},
+    "hfmgc-lenet": {},
+    "hfmgc-lgnet": {"backbone_config": SMALL_RESNET, "expert_hidden_size": 8},
+    "hfmgc-recurrent": {"hidden_size": 8},
+    "hfmgc-resnet-bigru": {"backbone_config": SMALL_RESNET, "gru_hidden_size": 8},
+    "hfmgc-ts-resformer": {
+        "num_filters": 2,
+        "attention_channels": 2,
+        "block_channels": [4, 4],
+        "squeeze_reduction": 2,
+        "feed_forward_size": 8,
+        "recurrent_hidden_size": 8,
+    },
+}
+# Where whole windows would take long: attention and recurrence over thousands of frames.
+MOST_FRAMES = {"hfmgc-ast": 64, "hfmgc-recurrent": 64, "hfmgc-fcn": 256, "hfmgc-lgnet": 512}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No test needs the checkout as its working folder, and none writes."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not list(tmp_path.iterdir()), "reading and building write nothing"
+
+
+def settings(name: str):
+    return read_settings([str(FILES[name])], RECIPE_GROUPS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_can_be_built_at_full_size_and_its_windows_fit(name):
+    result, text = show_recipe(str(FILES[name]), [])
+    assert name in PARAMETERS, f'a new config: add "{name}": {result["parameters"]} to recipe_parameters.json'
+    assert result["parameters"] == PARAMETERS[name]
+    assert 0 < result["trainable_parameters"] <= result["parameters"]
+    assert f"{result['trainable_parameters']:,}" in text
+    model, data, _ = settings(name)
+    model.pretrained_backbone = None  # its config would have to be fetched; without it AST-base's sizes are taken
+    check_model(model, build_feature_extractor(model), data.time_crop)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shrunken_copy_trains(name):
+    model_arguments, data, run = settings(name)
+    model_arguments.pretrained_backbone = None
+    model_arguments.model = shrunken(model_arguments.model, SHRUNKEN[model_arguments.model_type])
+    genres = show_recipe(str(FILES[name]), [])[0]["data"]["genres"]
+    model = adapt_model(build_model(model_arguments, genres, run), model_arguments).train()
+
+    frames, bins = build_feature_extractor(model_arguments).window_shape
+    frames = min(round(frames * data.time_crop), MOST_FRAMES.get(model_arguments.model_type, frames))
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "input_values": torch.rand(3, frames, bins, generator=generator),
+        "labels": torch.arange(3) % len(genres),
+    }
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    optimizer = torch.optim.AdamW(
+        trained.values(),
+        lr=run.learning_rate,
+        betas=(run.adam_beta1, run.adam_beta2),
+        eps=run.adam_epsilon,
+        weight_decay=run.weight_decay,
+    )
+    for _ in range(2):
+        loss = model(**batch).loss
+        assert torch.isfinite(loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    moved = [name for name, parameter in trained.items() if not parameter.equal(before[name])]
+    assert all(parameter.isfinite().all() for parameter in trained.values())
+    assert any("classifier" in name for name in moved)
+    assert any("classifier" not in name for name in moved)
+
+
+def shrunken(fields: Mapping, small: Mapping) -> dict:
+    """Return a config's fields with those of `SHRUNKEN` in their place."""
+    result = dict(fields)
+    for name, value in small.items():
+        if isinstance(value, Mapping):
+            result[name] = {**(fields.get(name) or {}), **value}
+        elif isinstance(value, int) and isinstance(fields.get(name), list):
+            result[name] = [value] * len(fields[name])
+        else:
+            result[name] = value
+    return result
+
+
+def test_each_says_what_it_is_and_has_a_run_folder_of_its_own():
+    assert all(path.read_text(encoding="utf-8").startswith("# ") for path in FILES.values())
+    folders = [read_config(FILES[name])["output_dir"] for name in CONFIGS]
+    assert len(folders) == len(set(folders))
+
+
+def test_what_is_shared_is_used():
+    texts = [path.read_text(encoding="utf-8") for path in FILES.values()]
+    bases = {name for text in texts for name in re.findall(r"^base: (\S+)$", text, flags=re.MULTILINE)}
+    assert {path.name for path in FILES.values() if path.name.startswith("_")} <= bases
+
+
+def test_every_architecture_has_the_recipe_that_the_registry_names():
+    for model_type, architecture in ARCHITECTURES.items():
+        assert read_config(ROOT / architecture.recipe)["model_type"] == model_type
+
+
+# What the papers say
+
+
+def test_every_cell_of_lgnets_tables_has_a_config():
+    rows = ["lstm", "bi_lstm", "fcn", "fcn_lstm", "resnet", "lgnet_2", "lgnet_4", "lgnet_8", "lgnet_16"]
+    rows += ["lgnet_4_linear", "lgnet_4_sigmoid"]
+    expected = {f"lgnet/{front_end}_{row}.yaml" for front_end in ("stft", "mel", "cqt") for row in rows}
+    assert {name for name in CONFIGS if name.startswith("lgnet/")} == expected
+    for name in expected:
+        _, data, run = settings(name)
+        assert (data.split_policy, run.num_train_epochs, run.per_device_train_batch_size) == (
+            "fault_filtered",
+            300,
+            64,
+        )
+        assert (run.optim.value, run.learning_rate, run.weight_decay) == ("adamw_torch", 5e-4, 1e-5)
+
+
+@pytest.mark.parametrize("seconds", [30, 10, 3])
+@pytest.mark.parametrize("network", ["base", "l2reg", "lrs", "3conv", "2conv", "optim"])
+def test_the_networks_of_divide_and_conquer_are_the_papers(network, seconds):
+    model, data, run = settings(f"divide_and_conquer/crnn_{seconds}s_{network}.yaml")
+    genres = [f"genre {index}" for index in range(16)]
+    labels = {"id2label": dict(enumerate(genres)), "label2id": {genre: index for index, genre in enumerate(genres)}}
+    # Optim: the convolutions that Table I finds best for the length, with L2 besides.
+    same, more = (("3conv" if seconds == 10 else "l2reg"), {"l2": 0.001}) if network == "optim" else (network, {})
+    expected = DivideAndConquerCRNNConfig.from_paper(same, seconds=seconds, **more, **labels)
+    assert build_config(model, genres).to_dict() == expected.to_dict()
+    frames, bins = build_feature_extractor(model).window_shape
+    assert (frames, bins) == (expected.num_frames, expected.num_bins)
+    assert run.decay_from_epoch == (None if network in ("base", "l2reg") else 8)
+    assert (data.split_policy, run.learning_rate, run.weight_decay) == ("official", 1e-4, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "windows"),
+    [
+        *((f"ts_resformer/slice_{seconds}s.yaml", count) for seconds, count in
+          (("03", 19), ("05", 11), ("06", 9), ("10", 5), ("15", 3))),
+        ("ts_resformer/ts_resformer.yaml", 4),
+        *((f"divide_and_conquer/crnn_{seconds}s_base.yaml", 30 // seconds) for seconds in (30, 10, 3)),
+        ("lgnet/cqt_lgnet_4.yaml", 1),
+        ("deformer/resnet_bigru.yaml", 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("track_seconds", [29.98, 30.0, 30.02])
+def test_a_track_has_as_many_slices_as_in_the_paper(name, windows, track_seconds):
+    extractor = build_feature_extractor(settings(name)[0])
+    starts = window_starts(
+        round(track_seconds * extractor.sampling_rate),
+        extractor.window_samples,
+        policy=extractor.window_policy,
+        max_windows=extractor.max_windows,
+        overlap=extractor.window_overlap,
+    )
+    assert len(starts) == windows
+
+
+def test_ts_resformers_rows_differ_from_it_in_what_they_name_alone():
+    whole = read_config(FILES["ts_resformer/ts_resformer.yaml"])
+    rows = [name for name in CONFIGS if name.startswith("ts_resformer/") and not name.endswith("ts_resformer.yaml")]
+    assert len(rows) == 4 + 4 + 8 + 14 + 14 + 5
+    for name in rows:
+        row = read_config(FILES[name])
+        changed = {field for field in row if row[field] != whole.get(field)}
+        assert changed == {"output_dir", "front_end" if "slice" in name else "model"}
