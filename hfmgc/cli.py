@@ -16,6 +16,9 @@ from .errors import HfmgcError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = _parser().parse_args(argv)
+    if "--json" in getattr(arguments, "overrides", ()):  # behind the config it is no field of the recipe either
+        arguments.overrides.remove("--json")
+        arguments.json = True
     as_json = getattr(arguments, "json", False)
     try:
         # Under --json nothing but the document may reach standard output, whatever libraries print.
@@ -56,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
     evaluate.add_argument("--json", action="store_true", help="print the report as one JSON document")
     evaluate.set_defaults(verb=_evaluate)
+
+    listing = verbs.add_parser("list", help="name the architectures, with their papers, sizes and recipes")
+    listing.add_argument("--json", action="store_true", help="print one JSON document, with all configs of each")
+    listing.set_defaults(verb=_list)
 
     show = verbs.add_parser("show", help="say what a recipe would build, without building it")
     show.add_argument("config", help="recipe config (YAML)")
@@ -127,14 +134,16 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return report.to_dict(), text
 
 
+def _list(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .training.listing import list_architectures
+
+    return list_architectures()
+
+
 def _show(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .training.show import show_recipe
 
-    overrides = list(arguments.overrides)
-    if "--json" in overrides:  # behind an override it is no field of the recipe either
-        overrides.remove("--json")
-        arguments.json = True
-    return show_recipe(arguments.config, overrides)
+    return show_recipe(arguments.config, arguments.overrides)
 
 
 def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -1,0 +1,67 @@
+"""`hfmgc list`: every architecture is named, with its size and what trains it; `hfmgc show` counts a config that has a base."""
+
+import json
+from pathlib import Path
+
+import hfmgc.cli
+from hfmgc.registry import ARCHITECTURES
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def listed(capsys) -> dict[str, dict]:
+    """Run `hfmgc list --json` and return its architectures by model type."""
+    capsys.readouterr()
+    assert hfmgc.cli.main(["list", "--json"]) == 0
+    return {row["model_type"]: row for row in json.loads(capsys.readouterr().out)["architectures"]}
+
+
+def test_every_architecture_is_listed_with_its_size(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = listed(capsys)
+    assert list(rows) == list(ARCHITECTURES)
+    for model_type, architecture in ARCHITECTURES.items():
+        assert (rows[model_type]["paper"], rows[model_type]["recipe"]) == (architecture.paper, architecture.recipe)
+        assert rows[model_type]["configs"] is None, "there are none where there is no checkout"
+        assert 0 < rows[model_type]["trainable_parameters"] <= rows[model_type]["parameters"]
+    assert rows["hfmgc-lgnet"]["parameters"] == 12_243_436
+    assert rows["hfmgc-lenet"]["parameters"] == 61_706
+
+
+def test_in_a_checkout_the_configs_of_each_are_listed_as_they_resolve(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "recipes" / "configs"
+    (folder / "some").mkdir(parents=True)
+    (folder / "bare.yaml").write_text("data: synthetic")
+    (folder / "some" / "_common.yaml").write_text("model_type: hfmgc-fcn")
+    (folder / "some" / "a.yaml").write_text("base: _common.yaml")
+    (folder / "some" / "b.yaml").write_text("base: a.yaml\nmodel_type: hfmgc-lenet")
+    rows = listed(capsys)
+    assert rows["hfmgc-fcn"]["configs"] == ["recipes/configs/some/a.yaml"]
+    assert rows["hfmgc-lenet"]["configs"] == ["recipes/configs/some/b.yaml"]
+    assert rows["hfmgc-ast"]["configs"] == ["recipes/configs/bare.yaml"], "the recipes' default architecture"
+    assert rows["hfmgc-crnn"]["configs"] == []
+    (folder / "broken.yaml").write_text("a: [1")
+    assert hfmgc.cli.main(["list"]) == 1
+    assert "broken.yaml: not valid YAML" in capsys.readouterr().err
+
+
+def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert hfmgc.cli.main(["list"]) == 0
+    text = capsys.readouterr().out
+    for model_type, architecture in ARCHITECTURES.items():
+        assert f"{model_type} " in text
+        assert architecture.paper in text
+        assert f"{architecture.recipe} (configs here: " in text
+    assert "12,243,436 parameters" in text
+
+
+def test_show_counts_a_config_that_is_based_on_another(capsys):
+    config = ROOT / "recipes" / "configs" / "lgnet" / "stft_fcn_lstm.yaml"
+    assert hfmgc.cli.main(["show", str(config), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["model_type"], shown["parameters"]) == ("hfmgc-fcn", 1_120_778)
+    assert (shown["front_end"]["representation"], shown["split"]["policy"]) == ("stft", "fault_filtered")
+    assert shown["training"]["epochs"] == 300
