@@ -1,12 +1,15 @@
 """The report: one object, as JSON, as text and as a picture."""
 
 import json
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
+from transformers.trainer_utils import PredictionOutput
 
 from hfmgc.evaluation.plots import plot_confusion_matrix
-from hfmgc.evaluation.predictions import TrackPredictions
+from hfmgc.evaluation.predictions import TrackPredictions, predict_tracks
 from hfmgc.evaluation.report import EvaluationReport
 
 
@@ -124,3 +127,42 @@ def test_the_picture_shows_where_the_tracks_are(tmp_path):
         plot_confusion_matrix(counts, ["x", "y"], tmp_path / f"{name}.png", title="t")
     one, other = (imread(tmp_path / f"{name}.png") for name in "ab")
     assert np.abs(one - other).max() > 0.5
+
+
+def routed(log_probabilities, routing):
+    """A Trainer's answers, of a model with three experts, filled up as the Trainer does."""
+    windows = np.zeros((len(routing), max(map(len, routing)), 3))
+    filled = np.full(windows.shape[:2], -100)
+    for row, experts in enumerate(routing):
+        filled[row, : len(experts)] = experts
+    return PredictionOutput(
+        predictions=(log_probabilities, windows, filled), label_ids=np.array([0, 1, 1]), metrics={}
+    )
+
+
+def test_which_expert_answered_is_counted_by_genre_and_drawn(tmp_path):
+    routing = [[0, 0, 2], [2], [1, 2]]
+    tracks = datasets.Dataset.from_dict(
+        {"track_id": ["a", "b", "c"], "input_values": [[[[0.0]]] * len(experts) for experts in routing]},
+    ).cast_column("input_values", datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32")))))
+    trainer = SimpleNamespace(
+        predict=lambda *args, **kwargs: routed(np.log(np.full((3, 3), 1 / 3)), routing),
+        model=SimpleNamespace(config=SimpleNamespace(num_experts=3)),
+    )
+    found = predict_tracks(trainer, tracks)
+    assert found.expert_usage.tolist() == [[2, 0, 1], [0, 1, 2], [0, 0, 0]]
+    made = EvaluationReport.from_predictions(
+        found, GENRES, checkpoint="c", data={"name": "folder", "location": "music"}, side="test"
+    )
+    assert "windows of each expert    0.33, 0.17, 0.50" in made.to_text()
+    assert tmp_path / "expert_usage.png" in made.save(tmp_path)
+    assert (tmp_path / "expert_usage.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "results.json").read_text())["expert_usage"][1] == [0, 1, 2]
+
+
+def test_without_experts_nothing_is_said_of_them(tmp_path):
+    made = report()
+    assert "expert" not in made.to_text()
+    assert not (tmp_path / "expert_usage.png").exists()
+    made.save(tmp_path)
+    assert "expert_usage" not in json.loads((tmp_path / "results.json").read_text())

@@ -17,7 +17,7 @@ from hfmgc.training.settings import read_settings
 from hfmgc.training.show import show_recipe
 
 
-CONFIGS = sorted((Path(__file__).parents[1] / "recipes" / "configs").rglob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "recipes" / "configs").glob("*.yaml"))
 
 
 @dataclass

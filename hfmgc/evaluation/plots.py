@@ -11,18 +11,35 @@ from matplotlib.figure import Figure
 
 def plot_confusion_matrix(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
     """Draw counts [true][predicted], coloured by the share of the true genre's tracks, and save them as PNG."""
+    _plot_counts(counts, genres, genres, path, title=title, of_columns="predicted genre")
+
+
+def plot_expert_usage(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
+    """Draw the windows of each genre that went to each expert [genre][expert], coloured by share, and save them as PNG."""
+    experts = [str(index) for index in range(len(counts[0]))]
+    _plot_counts(counts, genres, experts, path, title=title, of_columns="expert")
+
+
+def _plot_counts(
+    counts: Sequence[Sequence[int]],
+    genres: Sequence[str],
+    columns: Sequence[str],
+    path: Path,
+    *,
+    title: str,
+    of_columns: str,
+) -> None:
     matrix = np.asarray(counts)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    size = max(4.5, 0.62 * len(genres) + 2)
+    height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
     # Without pyplot: no global state, and no display is looked for.
-    figure = Figure(figsize=(size, size * 0.92), layout="constrained")
+    figure = Figure(figsize=(width, height * 0.92), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = np.arange(len(genres))
-    axes.set_xticks(ticks, genres, rotation=45, ha="right")
-    axes.set_yticks(ticks, genres)
-    axes.set_xlabel("predicted genre")
+    axes.set_xticks(np.arange(len(columns)), columns, rotation=45, ha="right")
+    axes.set_yticks(np.arange(len(genres)), genres)
+    axes.set_xlabel(of_columns)
     axes.set_ylabel("true genre")
     axes.set_title(title, fontsize="medium")
     for row, column in np.argwhere(matrix > 0):

@@ -21,12 +21,14 @@ class TrackPredictions:
         references: True genre indices [tracks].
         log_probabilities: Voted [tracks, labels].
         window_logits: For each track [windows, labels].
+        expert_usage: Windows of each genre that went to each expert [labels, experts]; None without experts.
     """
 
     track_ids: list[str]
     references: np.ndarray
     log_probabilities: np.ndarray
     window_logits: list[np.ndarray]
+    expert_usage: np.ndarray | None = None
 
     @property
     def predictions(self) -> np.ndarray:
@@ -62,12 +64,14 @@ class MultiLabelPredictions:
         references: True genres, zeros and ones [tracks, labels].
         probabilities: Voted [tracks, labels].
         num_windows: Number of windows of all tracks.
+        expert_usage: As `TrackPredictions`; a track with several genres counts for each of them.
     """
 
     track_ids: list[str]
     references: np.ndarray
     probabilities: np.ndarray
     num_windows: int
+    expert_usage: np.ndarray | None = None
 
     @property
     def predictions(self) -> np.ndarray:
@@ -91,16 +95,31 @@ def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictio
             "the model answers NaN: the training diverged (lower learning_rate), or its weights are damaged"
         )
     track_ids, references = list(tracks["track_id"]), np.asarray(output.label_ids)
+    usage = None
+    if len(output.predictions) > 2:
+        routing = [stack[:count] for stack, count in zip(output.predictions[2], counts, strict=True)]
+        usage = _expert_usage(routing, references, logits.shape[-1], trainer.model.config.num_experts)
     if references.ndim == 2:
         return MultiLabelPredictions(
             track_ids=track_ids,
             references=references.astype(np.int64),
             probabilities=expit(np.asarray(logits, dtype=np.float64)),
             num_windows=sum(counts),
+            expert_usage=usage,
         )
     return TrackPredictions(
         track_ids=track_ids,
         references=references,
         log_probabilities=log_softmax(np.asarray(logits, dtype=np.float64), axis=-1),
         window_logits=[stack[:count] for stack, count in zip(window_logits, counts, strict=True)],
+        expert_usage=usage,
     )
+
+
+def _expert_usage(routing: list[np.ndarray], references: np.ndarray, num_labels: int, num_experts: int) -> np.ndarray:
+    """Return how many windows of each genre went to each expert, [labels, experts], from those of each track."""
+    usage = np.zeros((num_labels, num_experts), dtype=np.int64)
+    for experts, reference in zip(routing, references, strict=True):
+        genres = np.flatnonzero(reference) if references.ndim == 2 else [reference]
+        usage[genres] += np.bincount(experts, minlength=num_experts)
+    return usage

@@ -14,15 +14,19 @@ from .metrics import (
     per_genre_table,
 )
 from .multi_label_report import multi_label_figures, multi_label_lines
-from .plots import plot_average_precision, plot_confusion_matrix
+from .plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
 from .predictions import MultiLabelPredictions, TrackPredictions
+
+
+EXPERT_USAGE_PICTURE = "expert_usage.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     """What `results.json` holds.
 
-    With several genres a track `problem_type` says so, and there is no confusion matrix.
+    With several genres a track `problem_type` says so, and there is no confusion matrix. `expert_usage` is there for
+    architectures with experts: windows of each genre that went to each of them [genre][expert].
     """
 
     checkpoint: str
@@ -32,6 +36,7 @@ class EvaluationReport:
     metrics: dict[str, Any]
     per_genre: list[dict[str, Any]]
     confusion_matrix: list[list[int]] | None = None
+    expert_usage: list[list[int]] | None = None
     tracks: int
     windows: int
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -64,6 +69,7 @@ class EvaluationReport:
             genres=list(genres),
             tracks=len(predictions.track_ids),
             windows=predictions.num_windows,
+            expert_usage=None if predictions.expert_usage is None else predictions.expert_usage.tolist(),
             **figures,
             **more,
         )
@@ -90,6 +96,7 @@ class EvaluationReport:
             f"{self.tracks} tracks in {self.windows} windows",
             "",
             *(multi_label_lines(self) if self.multi_label else _single_label_lines(self)),
+            *self._expert_lines(),
         ]
         lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in self.skipped[:20]]
         if len(self.skipped) > 20:
@@ -97,31 +104,41 @@ class EvaluationReport:
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def _expert_lines(self) -> list[str]:
+        if self.expert_usage is None:
+            return []
+        counts = [sum(column) for column in zip(*self.expert_usage, strict=True)]
+        shares = ", ".join(f"{count / max(sum(counts), 1):.2f}" for count in counts)
+        return [f"windows of each expert    {shares}"]
+
     def save(self, folder: Path) -> list[Path]:
-        """Write `results.json`, the picture and, with one genre a track, `confusion_matrix.json`; return their paths."""
-        results, matrix, picture = (folder / name for name in ("results.json", "confusion_matrix.json", self.picture))
+        """Write `results.json`, the pictures and, with one genre a track, `confusion_matrix.json`; return their paths."""
+        results, picture = folder / "results.json", folder / self.picture
         results.write_text(
             json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
-        where = f"{self.data['name']}, {self.side}"
+        written, where = [results, picture], f"{self.data['name']}, {self.side}"
         if self.multi_label:
             title = f"{where}: mean average precision {self.metrics['macro_map'] or 0:.3f} of {self.tracks} tracks"
             plot_average_precision(self.per_genre, self.tracks, picture, title=title)
-            return [results, picture]
+        else:
+            title = f"{where}: accuracy {self.metrics['accuracy']:.3f} of {self.tracks} tracks"
+            plot_confusion_matrix(self.confusion_matrix, self.genres, picture, title=title)
+            written.insert(1, self._save_confusion_matrix(folder / "confusion_matrix.json"))
+        if self.expert_usage is not None:
+            written.append(folder / EXPERT_USAGE_PICTURE)
+            plot_expert_usage(self.expert_usage, self.genres, written[-1], title=f"{where}: windows of each expert")
+        return written
+
+    def _save_confusion_matrix(self, path: Path) -> Path:
         content = {
             "genres": self.genres,
             "counts": self.confusion_matrix,
             "rows": "true genre",
             "columns": "predicted",
         }
-        matrix.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        plot_confusion_matrix(
-            self.confusion_matrix,
-            self.genres,
-            picture,
-            title=f"{where}: accuracy {self.metrics['accuracy']:.3f} of {self.tracks} tracks",
-        )
-        return [results, matrix, picture]
+        path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
 
 
 def _single_label_figures(predictions: TrackPredictions, genres: list[str]) -> dict[str, Any]:

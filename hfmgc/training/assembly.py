@@ -1,11 +1,11 @@
 """From settings to the parts of a run: data, split, model, trainer."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
 from peft import PeftModel
 from scipy.special import expit
@@ -18,7 +18,6 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..data.collation import TrackCollator
@@ -35,7 +34,13 @@ from .examples import TrainingExamples
 from .fields import known_fields, with_fields
 from .mixup import MixupCollator
 from .spectrogram_augmentation import cropped_frames
-from .starting_point import checkpoint_config, checkpoint_extractor, checkpoint_model
+from .starting_point import (
+    checkpoint_config,
+    checkpoint_extractor,
+    checkpoint_model,
+    checkpoint_weights,
+    undivided_weights,
+)
 from .trainer import EpochCallback, TrackTrainer
 
 
@@ -93,12 +98,16 @@ def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor, 
         ConfigError: If a field does not exist or does not fit, or the front end's windows do not fit the model.
         CheckpointError: If the config of the pre-trained backbone cannot be had, or is of another architecture.
     """
-    config = build_config(arguments, genres=["any", "other"])
+    # The genres are not known yet, so weights of theirs cannot be checked.
+    fields = {name: value for name, value in arguments.model.items() if name != "class_weights"}
+    config = build_config(replace(arguments, model=fields), genres=["any", "other"])
     if is_multi_label(config) and config.label_smoothing:
         raise ConfigError("model.label_smoothing is for one genre a track: leave it out with several")
     if arguments.pretrained_backbone is not None:
         config.backbone_config = pretrained_backbone_config(arguments, config)
     model = new_model(arguments, config)
+    if arguments.model_name_or_path is not None:
+        checkpoint_weights(arguments, config, model)
     frames, bins = extractor.window_shape
     for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
         try:
@@ -160,7 +169,7 @@ def build_model(arguments: ModelArguments, genres: list[str], run: RunArguments)
     model_class = ARCHITECTURES[arguments.model_type].load("model")
     config = build_config(arguments, genres)
     set_seed(run.seed)
-    with _undivided_weights(run):
+    with undivided_weights(run):
         if arguments.pretrained_backbone is not None:
             model = _from_pretrained_backbone(model_class, config, arguments)
         elif arguments.model_name_or_path is not None:
@@ -225,13 +234,29 @@ def build_trainer(
             eval_dataset=validation,
             data_collator=collator,
             train_collator=MixupCollator(collator, mixup_alpha, len(genres)) if mixup_alpha else collator,
-            compute_metrics=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
-            if multi_label
-            else partial(_track_metrics, num_labels=len(genres)),
+            compute_metrics=partial(
+                _validation_metrics,
+                figures=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
+                if multi_label
+                else partial(_track_metrics, num_labels=len(genres)),
+            ),
             callbacks=callbacks,
         )
     except ValueError as error:  # settings that exclude each other, a tracker that is not installed
         raise ConfigError(_first_line(error)) from error
+
+
+def _validation_metrics(
+    prediction: EvalPrediction, figures: Callable[[EvalPrediction], dict[str, float]]
+) -> dict[str, float]:
+    """Return the figures of the problem and, for architectures with experts, the share of windows that each got."""
+    metrics = figures(prediction)
+    if len(prediction.predictions) > 2:
+        experts, counts = np.unique(prediction.predictions[2], return_counts=True)
+        there = experts >= 0  # what fills up shorter stacks is below
+        shares = counts[there] / counts[there].sum()
+        metrics |= {f"expert_{expert}": float(share) for expert, share in zip(experts[there], shares, strict=True)}
+    return metrics
 
 
 def _track_metrics(prediction: EvalPrediction, num_labels: int) -> dict[str, float]:
@@ -254,25 +279,6 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     return sum(parameter.numel() for parameter in parameters), trained
-
-
-@contextmanager
-def _undivided_weights(run: RunArguments) -> Iterator[None]:
-    """Keep ZeRO-3 from dividing the weights while they are loaded: DeepSpeed does it when the training begins.
-
-    The backbones fit every process, and parts of them are taken over into another model here.
-    """
-    if not deepspeed.is_deepspeed_zero3_enabled():
-        yield
-        return
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        if run.deepspeed:  # a configuration of our own settings; else of accelerate's
-            deepspeed.set_hf_deepspeed_config(run.hf_deepspeed_config)
-        else:
-            run.deepspeed_plugin.set_deepspeed_weakref()
 
 
 def _from_pretrained_backbone(
