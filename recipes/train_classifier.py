@@ -17,7 +17,7 @@ import hfmgc  # noqa: F401  (registers the architectures)
 from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.assembly import adapt_model, build_feature_extractor, build_model, build_trainer, check_model
-from hfmgc.training.preparation import balanced_class_weights, prepare_data
+from hfmgc.training.preparation import balanced_class_weights, check_data_arguments, prepare_data
 from hfmgc.training.run_folder import RunRecord, begin_run
 from hfmgc.training.settings import read_settings
 from hfmgc.training.starting_point import adopt_checkpoint
@@ -32,7 +32,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     groups = read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config)
     model_arguments, data_arguments, run = groups
     push_wanted, run.push_to_hub = run.push_to_hub, False  # at the end and in one commit, not by the Trainer
-    adopt_checkpoint(model_arguments)
+    adopt_checkpoint(model_arguments, run)
     record = RunRecord.from_settings(groups, run)
 
     # Run folder: a new one, or the last checkpoint of an earlier one
@@ -40,7 +40,8 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Data
     extractor = build_feature_extractor(model_arguments)
-    check_model(model_arguments, extractor, data_arguments.time_crop)  # shows before hours of decoding
+    check_data_arguments(data_arguments, model_arguments, extractor)  # shows before hours of decoding
+    check_model(model_arguments, extractor, data_arguments.time_crop)
     data = prepare_data(data_arguments, run, extractor)
     stages.announce(run, data)
 

@@ -1,6 +1,7 @@
 """Training examples: random by (seed, epoch, track) and by nothing else."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hfmgc.data.collation import TrackCollator
 from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.features import extract_spectrograms, extract_windows
 from hfmgc.data.sources import open_source
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
-from hfmgc.training.examples import TrainingExamples, augment_offline, make_augmentation
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.training.examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
+from hfmgc.training.spectrogram_augmentation import SpecAugment
 from hfmgc.training.trainer import EpochCallback
 
 
@@ -205,6 +209,125 @@ def test_variants_of_a_track_are_cut_at_places_of_their_own(tracks):
     )
     first, second = values(examples(renamed, fresh=False))
     assert not np.array_equal(first, second)
+
+
+# Crops, masks and keys
+
+
+def test_a_crop_is_a_random_part_of_the_window_that_would_be_drawn_anyway(tracks):
+    whole = values(examples(tracks, fresh=False))
+    cropped = values(examples(tracks, fresh=False, time_crop=0.5))
+    starts = []
+    for window, part in zip(whole, cropped, strict=True):
+        assert part.shape == (32, 128)
+        (start,) = [start for start in range(33) if np.array_equal(window[start : start + 32], part)]
+        starts.append(start)
+    assert len(set(starts)) > 1
+
+
+def test_masks_come_last_and_are_drawn_anew_in_each_epoch(tracks):
+    masks = SpecAugment(time_masks=2, time_mask_frames=10)
+    cropped = values(examples(tracks, fresh=False, time_crop=0.5))
+    made = examples(tracks, fresh=False, time_crop=0.5, masks=masks)
+    masked, again = values(made), values(made)
+    assert not some_differ(masked, again)
+    assert some_differ(masked, cropped)
+    for before, after in zip(cropped, masked, strict=True):
+        hidden = (before != after).any(axis=1)
+        np.testing.assert_allclose(after[hidden], before.mean(), rtol=1e-5)
+    made.set_epoch(1)
+    assert some_differ(masked, values(made))
+
+
+def test_mixing_keys_depend_on_seed_epoch_and_track_alone(tracks):
+    def keys(made):
+        return [made[index]["mixing_key"] for index in range(len(made))]
+
+    first = keys(examples(tracks))
+    assert len(set(first)) == 4
+    assert keys(examples(tracks)) == first
+    assert keys(examples(tracks.select([2]))) == first[2:3]
+    assert not set(keys(examples(tracks, epoch=1))) & set(first)
+    assert not set(keys(examples(tracks, seed=1))) & set(first)
+
+
+# Windows that are extracted once
+
+
+def test_fixed_windows_are_those_of_evaluation_each_once_in_an_epoch(tracks):
+    extracted = extract_windows(tracks, EXTRACTOR)
+    made = FixedExamples(extracted, EXTRACTOR, seed=0)
+    expected = [(row["genre"], window) for row in extracted for window in row["input_values"]]
+    assert len(made) == len(expected) > 4
+    for index, (genre, window) in enumerate(expected):
+        np.testing.assert_array_equal(made[index]["input_values"], window)
+        assert made[index]["input_values"].dtype == np.float32
+        assert made[index]["genre"] == genre
+    assert len({made[index]["mixing_key"] for index in range(len(made))}) == len(made)
+    before = values(made)
+    made.set_epoch(1)
+    assert not some_differ(before, values(made))
+    for index in (len(made), 10**6):
+        with pytest.raises(IndexError):
+            made[index]
+
+
+def test_fixed_windows_of_chosen_and_reordered_tracks_stay_with_their_track(tracks):
+    extracted = extract_windows(tracks, EXTRACTOR)
+    made = FixedExamples(extracted.select([3, 0]), EXTRACTOR, seed=0)
+    expected = [window for row in (3, 0) for window in extracted[row]["input_values"]]
+    assert not some_differ(values(made), expected)
+    assert made[0]["genre"] == "pop"
+    assert made[len(made) - 1]["genre"] == "blues"
+
+
+def test_fixed_windows_are_cropped_masked_and_free_to_change(tracks):
+    extracted = extract_windows(tracks, EXTRACTOR)
+    masks = SpecAugment(frequency_masks=2, frequency_mask_bins=60)
+    made = FixedExamples(extracted, EXTRACTOR, seed=0, time_crop=0.25, masks=masks)
+    assert made[0]["input_values"].shape == (16, 128)
+    FixedExamples(extracted, EXTRACTOR, seed=0)[0]["input_values"][:] = (
+        0  # torch warns of arrays that it may not write
+    )
+    before = values(made)
+    made.set_epoch(1)
+    assert some_differ(before, values(made))
+
+
+def test_stored_slices_serve_as_fixed_windows(tracks):
+    slices = np.random.default_rng(0).random((4, 3, 64, 128)).astype(np.float32)
+    stored = tracks.remove_columns("waveform").with_format(None).add_column("features", slices.tolist())
+    stored = stored.with_format("numpy", columns=["features"], output_all_columns=True)
+    made = FixedExamples(extract_windows(stored, EXTRACTOR), EXTRACTOR, seed=0)
+    assert len(made) == 12
+    np.testing.assert_array_equal(np.stack(values(made)), slices.reshape(12, 64, 128))
+
+
+class Counting(SpectrogramFeatureExtractor):
+    """Says in a file how often the front end is computed."""
+
+    def track_features(self, waveform):
+        with Path(self.counter).open("a") as file:
+            file.write("x")
+        return super().track_features(waveform)
+
+
+def test_windows_of_whole_spectrograms_are_the_same_when_these_are_made_once(tracks, tmp_path):
+    fields = {"sampling_rate": 16000, "num_bins": 32, "window_frames": 16, "normalize_over": "track"}
+    extractor = Counting(**fields, normalization="min_max")
+    extractor.counter = str(tmp_path / "calls")
+    from_audio = TrainingExamples(tracks, extractor, seed=0)
+    once = extract_spectrograms(tracks, extractor)
+    assert "waveform" not in once.column_names
+    computed = len((tmp_path / "calls").read_text())
+    stored = TrainingExamples(once, extractor, seed=0)
+    for epoch in range(3):
+        stored.set_epoch(epoch)
+        drawn = values(stored)
+        assert len((tmp_path / "calls").read_text()) == computed
+        from_audio.set_epoch(epoch)
+        assert not some_differ(drawn, values(from_audio))
+        computed = len((tmp_path / "calls").read_text())
 
 
 # Batches

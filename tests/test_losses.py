@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfmgc.models.configuration_windowed import WindowedConfig
 from hfmgc.models.losses import classification_loss
 
 
@@ -64,3 +65,49 @@ def test_labels_of_another_shape_are_refused(logits, shape):
 def test_multi_label_refuses_class_indices(logits):
     with pytest.raises(ValueError, match=r"multi-label targets must be .*\[6, 4\], not \[6\]"):
         classification_loss(logits, torch.zeros(6, dtype=torch.int64), multi_label=True)
+
+
+# Class weights
+
+
+def test_class_weights_count_each_track_by_its_genre(logits):
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    weights = [0.5, 1.0, 2.0, 4.0]
+    single = -logits.log_softmax(dim=-1)[torch.arange(6), labels]
+    expected = (single * torch.tensor([0.5, 1.0, 2.0, 4.0, 0.5, 1.0])).sum() / 6
+    torch.testing.assert_close(classification_loss(logits, labels, class_weights=weights), expected)
+    assert not torch.isclose(expected, classification_loss(logits, labels))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_give_hard_and_soft_labels_the_same_loss(logits, smoothing):
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    options = {"class_weights": [0.5, 1.0, 2.0, 4.0], "label_smoothing": smoothing}
+    hard = classification_loss(logits, labels, **options)
+    torch.testing.assert_close(classification_loss(logits, F.one_hot(labels, 4).float(), **options), hard)
+
+
+def test_class_weights_of_one_change_nothing(logits):
+    labels = torch.tensor([3, 1, 2, 3, 0, 1])
+    weighed = classification_loss(logits, labels, class_weights=[1.0] * 4, label_smoothing=0.1)
+    torch.testing.assert_close(weighed, classification_loss(logits, labels, label_smoothing=0.1))
+
+
+def test_class_weights_count_the_genres_of_multi_label_targets(logits):
+    targets = torch.tensor([[1.0, 0, 1, 0]] * 6)
+    single = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    expected = (single * torch.tensor([0.5, 1.0, 2.0, 4.0])).mean()
+    loss = classification_loss(logits, targets, multi_label=True, class_weights=[0.5, 1.0, 2.0, 4.0])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_class_weights_follow_the_precision_of_the_logits(logits):
+    loss = classification_loss(logits.double(), torch.tensor([0] * 6), class_weights=[1.0, 2, 3, 4])
+    assert loss.dtype == torch.float64
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [1.0, 0.0, 1.0], [1.0, float("nan"), 1.0]])
+def test_configs_refuse_class_weights_that_do_not_fit(weights):
+    with pytest.raises(ValueError, match="class_weights must be 3 positive numbers"):
+        WindowedConfig(num_labels=3, class_weights=weights)
+    assert WindowedConfig(num_labels=3, class_weights=[1, 2.0, 0.5]).class_weights == [1, 2.0, 0.5]

@@ -197,7 +197,7 @@ class RunArguments(TrainingArguments):
             "kept. 0: none."
         },
     )
-    decay_from_epoch: float | None = field(
+    decay_from_epoch: int | None = field(
         default=None,
         metadata={
             "help": "Constant learning rate until this epoch (from 0), then times exp(-epoch_decay) with each epoch, in "
@@ -248,6 +248,15 @@ class RunArguments(TrainingArguments):
         if self.decay_from_epoch is not None and not (self.decay_from_epoch >= 0 and self.epoch_decay >= 0):
             raise ValueError(
                 f"decay_from_epoch and epoch_decay must be at least 0, not {self.decay_from_epoch}, {self.epoch_decay}"
+            )
+        if self.decay_from_epoch is not None and self.warmup_steps:
+            raise ValueError("decay_from_epoch begins with the full learning rate: leave out warmup_steps")
+        if self.weight_averaging and (self.fsdp or self.deepspeed):
+            raise ValueError("weight_averaging: not with deepspeed or fsdp, which divide the weights")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor would leave out class weights, penalties and mixed genres: set "
+                "model.label_smoothing"
             )
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise ValueError(

@@ -1,5 +1,6 @@
 """From settings to the parts of a run: data, split, model, trainer."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

@@ -16,8 +16,9 @@ from ..data.splits import split_corpus
 from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .arguments import DataArguments, RunArguments
+from .arguments import DataArguments, ModelArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
+from .spectrogram_augmentation import cropped_frames
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,22 @@ class PreparedData:
     train: TrainingExamples
     validation: datasets.Dataset
     test: datasets.Dataset
+
+
+def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
+    """Refuse what does not go together, before the data are read.
+
+    Raises:
+        ConfigError: Naming the field.
+    """
+    if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
+        raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
+    if arguments.masks is not None:
+        frames, bins = extractor.window_shape
+        try:
+            arguments.masks.check(cropped_frames(frames, arguments.time_crop), bins)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
@@ -74,15 +91,14 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 
 
 def balanced_class_weights(data: PreparedData) -> list[float]:
-    """Return what each genre counts for, so that all count alike: tracks / (genres x tracks of the genre).
+    """Return what each genre counts for, so that all count alike: tracks / (genres x tracks of the genre), 1 in the mean.
 
-    Of models that name several genres a track, a track counts once for each of its genres.
-
-    A genre without training tracks has nothing to be weighed, and counts 1.
+    Of models that name several genres a track, a track counts once for each of its genres. A genre without training
+    tracks has nothing to be weighed: it counts 1, and the others as if it were not there.
     """
     genres = data.corpus.genres
     counts = Counter(genre for names in genres_of(data.train.tracks) for genre in names)
-    return [sum(counts.values()) / (len(genres) * counts[genre]) if counts[genre] else 1.0 for genre in genres]
+    return [sum(counts.values()) / (len(counts) * counts[genre]) if counts[genre] else 1.0 for genre in genres]
 
 
 def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:

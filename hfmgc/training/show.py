@@ -15,6 +15,7 @@ from .assembly import (
     pretrained_backbone_config,
 )
 from .settings import read_settings
+from .starting_point import adopt_checkpoint
 
 
 def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
@@ -24,6 +25,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     that cannot be had, AST-base's sizes are taken and it is said so.
     """
     model_arguments, data_arguments, run = read_settings([config, *overrides], RECIPE_GROUPS)
+    adopt_checkpoint(model_arguments, run)
     genres, genres_note = _genres(data_arguments)
     extractor = build_feature_extractor(model_arguments)
     model_config = build_config(model_arguments, genres)
@@ -38,6 +40,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
         "parameters": parameters,
         "trainable_parameters": trained,
         "pretrained_backbone": model_arguments.pretrained_backbone,
+        "model_name_or_path": model_arguments.model_name_or_path,
         "adapter": model_arguments.adapter,
         "front_end": {**front_end, "window_seconds": extractor.window_seconds},
         "data": {"name": data_arguments.data, "options": data_arguments.data_options, "genres": genres},
@@ -89,7 +92,7 @@ def _windows_text(front_end: dict[str, Any]) -> str:
 
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
-    start = result["pretrained_backbone"] or "random weights"
+    start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
     rows = [
         ("model", f"{result['model_type']} from {start}"),
         ("parameters", f"{result['parameters']:,}"),

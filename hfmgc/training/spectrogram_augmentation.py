@@ -27,10 +27,24 @@ class SpecAugment:
     def __post_init__(self):
         for field in fields(self):
             if getattr(self, field.name) < 0:
-                raise ValueError(f"{field.name} must be at least 0, not {getattr(self, field.name)}")
+                raise ValueError(f"spec_augment.{field.name} must be at least 0, not {getattr(self, field.name)}")
         for count, size in (("time_masks", "time_mask_frames"), ("frequency_masks", "frequency_mask_bins")):
             if bool(getattr(self, count)) != bool(getattr(self, size)):
-                raise ValueError(f"{count} and {size} need each other: one of them is 0, so nothing would be masked")
+                raise ValueError(
+                    f"spec_augment: {count} and {size} need each other: one of them is 0, so nothing would be masked"
+                )
+
+    def check(self, frames: int, bins: int) -> None:
+        """Raise a ValueError if a single mask could cover all of a window [frames, bins]."""
+        for name, most, length in (
+            ("time_mask_frames", self.time_mask_frames, frames),
+            ("frequency_mask_bins", self.frequency_mask_bins, bins),
+        ):
+            if most >= length:
+                raise ValueError(
+                    f"spec_augment.{name} must be below the {length} that a training window has, not {most}: a mask "
+                    "could cover all of it"
+                )
 
     def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return a masked copy of `window` [frames, bins]."""

@@ -165,7 +165,7 @@ def save(
             "model_type": arguments.model_type,
             "parameters": parameters,
             "trainable_parameters": trained,
-            "backbone": arguments.pretrained_backbone,
+            "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
             "adapter": _adapter_record(arguments),
         }
         record.save(folder, model=model_record, training=training)

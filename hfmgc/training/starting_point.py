@@ -1,33 +1,45 @@
 """Going on from a saved checkpoint of ours: `model_name_or_path`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.integrations import deepspeed
 from transformers.utils import logging
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..evaluation.checkpoints import load_checkpoint
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .arguments import ModelArguments
+from .arguments import ModelArguments, RunArguments
 from .fields import check_fields, known_fields, with_fields
 
 
 logger = logging.get_logger(__name__)
 
+# What the head of every architecture is called.
+HEAD = "classifier."
 
-def adopt_checkpoint(arguments: ModelArguments) -> None:
+
+def adopt_checkpoint(arguments: ModelArguments, run: RunArguments) -> None:
     """Set `model_type` to that of the checkpoint that the recipe starts from, if it starts from one.
 
     Raises:
         CheckpointError: If it cannot be used.
     """
     if arguments.model_name_or_path is not None:
-        arguments.model_type = _checkpoint(arguments)[0].config.model_type
+        with undivided_weights(run):  # from here on it is kept
+            arguments.model_type = _checkpoint(arguments)[0].config.model_type
 
 
 def checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
     """Return the checkpoint's front end, with the recipe's fields in place of its own."""
+    if "preset" in arguments.front_end:
+        raise ConfigError(
+            f"front_end.preset: {arguments.model_name_or_path} has a front end of its own; name single fields of it"
+        )
     extractor = _checkpoint(arguments)[1]
     known = known_fields(type(extractor))
     saved = {name: value for name, value in extractor.to_dict().items() if name in known}
@@ -48,26 +60,56 @@ def checkpoint_config(arguments: ModelArguments, labels: dict[str, Any]) -> PreT
     return with_fields(type(config), {}, "model", **{**fields, **labels})
 
 
-def checkpoint_model(arguments: ModelArguments, config: PreTrainedConfig, fresh: PreTrainedModel) -> PreTrainedModel:
-    """Return `fresh`, a model of `config`, with the checkpoint's weights; the head stays new where the genres differ.
+def checkpoint_weights(
+    arguments: ModelArguments, config: PreTrainedConfig, model: PreTrainedModel
+) -> dict[str, Tensor]:
+    """Return the checkpoint's weights for `model`, a model of `config`; without the head where the genres differ.
 
     Raises:
-        CheckpointError: If weights do not fit, because sizes were changed.
+        CheckpointError: If they do not fit, because sizes were changed.
     """
     before = _checkpoint(arguments)[0]
-    weights = before.state_dict()
+    weights, own = before.state_dict(), model.state_dict()
     if before.config.id2label != config.id2label:
-        logger.warning(f"{arguments.model_name_or_path} knows other genres: the head begins anew")
-        weights = {name: value for name, value in weights.items() if not name.startswith("classifier.")}
-    own = fresh.state_dict()
-    for name, value in weights.items():
-        if name not in own or own[name].shape != value.shape:
+        weights, own = (
+            {name: value for name, value in tensors.items() if not name.startswith(HEAD)} for tensors in (weights, own)
+        )
+    for name in sorted(weights.keys() | own.keys()):
+        shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (weights, own)]
+        if shapes[0] != shapes[1]:
             raise CheckpointError(
-                f"{arguments.model_name_or_path}: {name} {list(value.shape)} does not fit the recipe's model: leave out "
-                "the fields of `model` that change sizes"
+                f"{arguments.model_name_or_path} does not fit the recipe's model ({name}: {shapes[0]} there, {shapes[1]} "
+                "here): leave out the fields of `model` that change sizes"
             )
+    return weights
+
+
+def checkpoint_model(arguments: ModelArguments, config: PreTrainedConfig, fresh: PreTrainedModel) -> PreTrainedModel:
+    """Return `fresh`, a model of `config`, with the checkpoint's weights; the head stays new where the genres differ."""
+    weights = checkpoint_weights(arguments, config, fresh)
+    if not any(name.startswith(HEAD) for name in weights):
+        logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head begins anew")
     fresh.load_state_dict(weights, strict=False)
     return fresh
+
+
+@contextmanager
+def undivided_weights(run: RunArguments) -> Iterator[None]:
+    """Keep ZeRO-3 from dividing the weights while they are loaded: DeepSpeed does it when the training begins.
+
+    The backbones fit every process, and parts of them are taken over into another model here.
+    """
+    if not deepspeed.is_deepspeed_zero3_enabled():
+        yield
+        return
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if run.deepspeed:  # a configuration of our own settings; else of accelerate's
+            deepspeed.set_hf_deepspeed_config(run.hf_deepspeed_config)
+        else:
+            run.deepspeed_plugin.set_deepspeed_weakref()
 
 
 def _checkpoint(arguments: ModelArguments) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:

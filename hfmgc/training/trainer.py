@@ -39,6 +39,7 @@ class TrackTrainer(Trainer):
         self.averaged: AveragedModel | None = None
         self._averaged_are_in_use = False
         self._resumed_from: str | None = None
+        self._steps_per_epoch = 1
         if self.args.weight_averaging:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which divide the weights")
@@ -61,13 +62,19 @@ class TrackTrainer(Trainer):
         finally:
             self.data_collator = kept
 
+    def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
+        """As the Trainer's; a schedule by epochs must know how many steps one has, whatever the training's length is."""
+        values = super().set_initial_training_values(args, dataloader)
+        self._steps_per_epoch = values[1]
+        return values
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """Return the schedule; `decay_from_epoch` stands in place of `lr_scheduler_type`."""
         if self.args.decay_from_epoch is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         rate = partial(
             epoch_decay,
-            steps_per_epoch=num_training_steps / self.args.num_train_epochs,
+            steps_per_epoch=self._steps_per_epoch,
             first_epoch=self.args.decay_from_epoch,
             decay=self.args.epoch_decay,
         )
@@ -76,8 +83,14 @@ class TrackTrainer(Trainer):
         return self.lr_scheduler
 
     def evaluation_loop(self, *arguments, **keywords) -> EvalLoopOutput:
-        """As the Trainer's, with the averaged weights where there are any."""
+        """As the Trainer's, with the averaged weights where there are any, and on all processes with the first one's buffers.
+
+        Each process keeps batch norm's running statistics of its own tracks; those of the first are what is saved.
+        """
         with self.averaged_weights():
+            if self.args.world_size > 1 and torch.distributed.is_initialized():
+                for buffer in self.accelerator.unwrap_model(self.model).buffers():
+                    torch.distributed.broadcast(buffer, src=0)
             return super().evaluation_loop(*arguments, **keywords)
 
     @contextmanager
@@ -162,18 +175,18 @@ class EpochCallback(TrainerCallback):
                 module.begin_epoch(epoch)
 
 
-def epoch_decay(step: int, *, steps_per_epoch: float, first_epoch: float, decay: float) -> float:
+def epoch_decay(step: int, *, steps_per_epoch: int, first_epoch: int, decay: float) -> float:
     """Return the factor of the learning rate at a step: 1 before `first_epoch`, then exp(-decay) less with each epoch.
 
-    The schedule of the divide-and-conquer paper (LRS): constant to epoch 8, then times exp(-0.1) an epoch.
+    The schedule of the divide-and-conquer paper (LRS): constant to epoch 8, then times exp(-0.1) an epoch. Epochs count
+    from 0; the first that is slower is `first_epoch`.
     """
-    epoch = int(step / steps_per_epoch + 1e-9)
-    return math.exp(-decay * max(0.0, epoch - first_epoch + 1))
+    return math.exp(-decay * max(0, step // steps_per_epoch - first_epoch + 1))
 
 
 @torch.no_grad()
 def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int, *, decay: float) -> None:
-    """Move the average towards the current weights, faster while it has seen little of them (Adam's way of warming up)."""
+    """Move the average towards the current weights, faster while it has seen little of them (TensorFlow's rule)."""
     count = int(count)
     step = 1 - min(decay, (1 + count) / (10 + count))
     for mean, value in zip(averaged, current, strict=True):
