@@ -23,6 +23,8 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # paper: 0.35 for a false alarm in 10**20 frames of unrelated music; related loops need a margin).
 MOST_BIT_ERRORS = 0.30
 LEAST_SHARED_SECONDS = 3.0
+# How long a frame of stored features lasts is not known, so copies must share this much of the shorter track.
+LEAST_SHARE_OF_FEATURES = 0.5
 # Where low-rate codecs keep detail, as shares of the bins of a stored spectrogram: of 128 mels about 100 to 2,700 Hz.
 BAND_SHARES = (1 / 32, 35 / 64)
 # Silence in stored levels: of 32 differences more are exactly zero than rounding makes of music.
@@ -80,6 +82,19 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     words = _packed(change > 0)
     words[(change == 0).sum(axis=0) > MOST_TIES] = 0
     return words
+
+
+def stored_fingerprint(values: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of features as they are kept; empty where they are no spectrogram.
+
+    Args:
+        values: Levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
+    """
+    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+        return np.zeros(0, np.uint32)
+    if values.ndim == 2 and values.dtype.kind in "iu":
+        values = values.T
+    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
 
 
 def _packed(bits: np.ndarray) -> np.ndarray:
