@@ -17,6 +17,8 @@ import numpy as np
 FRAME_SECONDS = 0.256
 HOP_SECONDS = 0.032
 BITS = 32
+# Frames whose spectrum is in memory at once (33 s); that of a recording of three hours would take 17 GB.
+BLOCK_FRAMES = 1024
 # Bands from where small loudspeakers begin to where low-rate codecs still keep detail (the paper: 300 to 2,000 Hz).
 LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # Two recordings are the same where fewer of their bits differ than this, over all of the time that they share (the
@@ -44,12 +46,18 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     frame, hop = round(FRAME_SECONDS * sampling_rate), round(HOP_SECONDS * sampling_rate)
     if len(waveform) < frame + hop:
         waveform = np.pad(waveform, (0, frame + hop - len(waveform)))
-    magnitudes = np.abs(librosa.stft(waveform, n_fft=frame, hop_length=hop, center=False, window="hann"))
     frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=frame)
     edges = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, sampling_rate / 2.2), BITS + 2)
     starts = np.searchsorted(frequencies, edges)
-    power = np.concatenate([np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0, dtype=np.float64)])
-    energy = power[starts[1:]] - power[starts[:-1]]  # [BITS + 1, frames]
+    blocks = []
+    for first in range(0, 1 + (len(waveform) - frame) // hop, BLOCK_FRAMES):
+        block = waveform[first * hop : (first + BLOCK_FRAMES - 1) * hop + frame]
+        magnitudes = np.abs(librosa.stft(block, n_fft=frame, hop_length=hop, center=False, window="hann"))
+        power = np.concatenate(
+            [np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0, dtype=np.float64)]
+        )
+        blocks.append(power[starts[1:]] - power[starts[:-1]])
+    energy = np.concatenate(blocks, axis=1)  # [BITS + 1, frames]
     between_bands = energy[:-1] - energy[1:]
     bits = between_bands[:, 1:] > between_bands[:, :-1]  # [BITS, frames - 1]
     words = _packed(bits)
