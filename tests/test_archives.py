@@ -216,4 +216,20 @@ def test_what_is_no_archive_is_named(tmp_path):
 
 def test_the_marker_says_what_has_to_be_there(tmp_path):
     folder = unpack(write_zip(tmp_path / "music.zip", FILES), tmp_path / "out")
-    assert json.loads((folder / MARKER).read_text()) == {"archive": "music.zip", "files": 3, "bytes": 5010}
+    assert json.loads((folder / MARKER).read_text()) == {
+        "archive": "music.zip",
+        "files": 3,
+        "bytes": 5010,
+        "checksum": "",
+    }
+
+
+def test_a_checksum_counts_for_what_was_unpacked_without_it_too(tmp_path, monkeypatch):
+    archive = write_zip(tmp_path / "music.zip", FILES)
+    folder = unpack(archive, tmp_path / "music")
+    with pytest.raises(DataError, match="not the expected"):
+        unpack(archive, folder, checksum="sha256:" + "0" * 64)
+    right = "sha256:" + hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert unpack(archive, folder, checksum=right) == folder
+    monkeypatch.setattr(archives, "verify_checksum", None)  # is not read again
+    assert unpack(archive, folder, checksum=right) == folder

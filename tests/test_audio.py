@@ -186,3 +186,10 @@ def test_a_header_that_claims_more_than_the_file_holds_is_not_believed():
     place = content.index(b"data") + 4
     content[place : place + 4] = struct.pack("<I", 2**31 - 2)
     assert len(load_audio(bytes(content), RATE)) == RATE // 2
+
+
+def test_what_is_only_named_au_is_no_sound(tmp_path):
+    path = tmp_path / "damaged.au"
+    path.write_bytes(np.random.default_rng(0).bytes(20000))
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        load_audio(path, 16000)

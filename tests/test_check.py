@@ -253,6 +253,31 @@ def test_features_kept_from_before_are_checked_too(tmp_path, capsys):
     assert {track.track_id for track in corpus.skipped} == {"b", "e"}
 
 
+@pytest.mark.parametrize("number", ["uint8", "int64"])
+def test_features_of_a_copy_encoded_again_are_set_aside_and_no_others(tmp_path, capsys, number):
+    generator = np.random.default_rng(0)
+    levels = generator.integers(20, 200, (4, 128, 300))
+    copy = levels[1] + generator.integers(-9, 10, levels[1].shape)
+    # Of each pair the one with the smaller id is kept, wherever it lies.
+    rows = {
+        "track_id": ["f", "e", "d", "c", "b", "a"],
+        "genre": ["pop"] * 6,
+        "mel": [levels[0], levels[0], levels[1], copy, levels[2], levels[3]],
+    }
+    kind = datasets.List(datasets.List(datasets.Value(number)))
+    features = datasets.Features(
+        {"track_id": datasets.Value("string"), "genre": datasets.Value("string"), "mel": kind}
+    )
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "mel.parquet"))
+    report = check(capsys, tmp_path / "mel.parquet")
+    assert found(report) == {"f": ("duplicate", True), "d": ("duplicate", True)}
+    details = {finding["track_id"]: finding["detail"] for finding in report["findings"]}
+    assert details["f"] == "the same features as e"
+    assert details["d"].startswith("nearly the same features as c (")
+    corpus = decode_corpus(open_source(str(tmp_path / "mel.parquet")), RATE)
+    assert sorted(corpus.tracks["track_id"]) == ["a", "b", "c", "e"]
+
+
 def test_features_with_nan_or_frames_of_different_length_are_set_aside(tmp_path, capsys):
     rows = {
         "track_id": ["nan", "ragged", "sound"],

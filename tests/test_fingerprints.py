@@ -2,6 +2,7 @@
 
 import io
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import soundfile
 import soxr
 from conftest import tone
 
+from hfmgc.data import fingerprints
 from hfmgc.data.audio import load_audio
 from hfmgc.data.fingerprints import MOST_BIT_ERRORS, find_matches, fingerprint
 from hfmgc.data.synthesis.composer import compose_track
@@ -231,3 +233,17 @@ def test_every_real_clip_is_found_as_quiet_mp3_and_no_two_clips_match():
     assert [(match.first, match.second) for match in find_matches(known + copies)] == [
         (track, track + len(paths)) for track in range(len(paths))
     ]
+
+
+def test_a_long_recording_is_fingerprinted_in_little_memory_and_the_same_across_blocks(monkeypatch):
+    waveform = bare_noise(0, 600.0)
+    tracemalloc.start()
+    words = fingerprint(waveform, RATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6  # the spectrum of all of it takes 1 GB
+    some = waveform[: 80 * RATE]
+    in_blocks = fingerprint(some, RATE)
+    monkeypatch.setattr(fingerprints, "BLOCK_FRAMES", 10**9)
+    np.testing.assert_array_equal(in_blocks, fingerprint(some, RATE))
+    np.testing.assert_array_equal(in_blocks, words[: len(in_blocks)])

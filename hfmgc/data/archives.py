@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import datasets
 from huggingface_hub.utils import WeakFileLock
@@ -91,6 +91,9 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.with_name(folder.name + ".lock")), saving_to(folder):
         if _is_complete(folder):
+            if checksum and _marker(folder).get("checksum") != checksum:  # unpacked without it, or it is another one
+                verify_checksum(archive, checksum)
+                _write_marker(folder, {**_marker(folder), "checksum": checksum})
             return folder
         if folder.exists() and not (folder / MARKER).exists():
             raise DataError(f"{folder} exists and was not unpacked by hfmgc: it is left alone; name another folder")
@@ -102,8 +105,8 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
         except DataError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        marker = {"archive": archive.name, "files": len(sizes), "bytes": sum(sizes.values())}
-        (partial / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        size = sum(sizes.values())
+        _write_marker(partial, {"archive": archive.name, "files": len(sizes), "bytes": size, "checksum": checksum})
         # What has the folder's name and is not complete was damaged since.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -116,10 +119,20 @@ def _existing(archive: Path) -> Path:
     return archive
 
 
+def _marker(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+
+
+def _write_marker(folder: Path, marker: dict[str, Any]) -> None:
+    temporary = folder / f"{MARKER}.part"
+    temporary.write_text(json.dumps(marker) + "\n", encoding="utf-8")
+    temporary.replace(folder / MARKER)
+
+
 def _is_complete(folder: Path) -> bool:
     """Tell whether the files are there that the marker counts: caches are cleaned by hand and by other programs."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = _marker(folder)
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
         return (len(sizes), sum(sizes)) == (marker["files"], marker["bytes"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -55,8 +55,9 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
     if size == 0:
         raise AudioError(name, "empty file (0 bytes)")
     try:
-        handle = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-        samples, rate = soundfile.read(handle, dtype="float32", always_2d=True)
+        # By content alone: given a path, libsndfile takes whatever is named .au for headerless sound.
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as handle:
+            samples, rate = soundfile.read(handle, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error

@@ -19,7 +19,7 @@ import soundfile
 
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from .audio import load_audio
-from .fingerprints import find_matches, fingerprint
+from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
@@ -146,7 +146,14 @@ def _audio_report(
                 Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False)
             )
     set_aside = {finding.track_id for finding in findings if finding.set_aside}
-    findings += _duplicates(checked, table, [row for row in sound if table[row]["track_id"] not in set_aside])
+    long_enough = [row for row in sound if table[row]["track_id"] not in set_aside]
+    findings += _duplicates(
+        [table[row]["track_id"] for row in long_enough],
+        [table[row]["digest"] for row in long_enough],
+        [np.asarray(checked[row]["fingerprint"], dtype=np.uint32) for row in long_enough],
+        equal="the same samples as {0}",
+        alike="the same recording as {0} for {1.shared_seconds:.1f} s ({1.bit_errors:.0%} of bits differ)",
+    )
     aside = {finding.track_id for finding in findings if finding.set_aside}
     usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
     counts = _genre_counts(tracks, {row["track_id"] for row in usable})
@@ -219,30 +226,34 @@ def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _duplicates(checked: datasets.Dataset, table: list[dict[str, Any]], sound: list[int]) -> list[Finding]:
-    """Return one finding for each track that is the same recording as one with a smaller id."""
-    order = sorted(sound, key=lambda index: table[index]["track_id"])
-    prints = [np.asarray(checked[index]["fingerprint"], dtype=np.uint32) for index in order]
-    findings = []
+def _duplicates(
+    ids: list[str],
+    digests: list[str],
+    fingerprints: list[np.ndarray],
+    *,
+    equal: str,
+    alike: str,
+    least_share: float = 0.0,
+) -> list[Finding]:
+    """Return one finding for each track that is the same recording as one with a smaller id.
+
+    `equal` and `alike` word it; {0} is the id of the other track and {1} the `fingerprints.Match`.
+    """
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    details: dict[str, str] = {}
     first_of: dict[str, str] = {}
     for index in order:
-        row = table[index]
-        original = first_of.setdefault(row["digest"], row["track_id"])
-        if original != row["track_id"]:
-            findings.append(Finding(row["track_id"], "duplicate", f"the same samples as {original}", True))
-    exact = {finding.track_id for finding in findings}
-    for match in find_matches(prints):
-        first, second = table[order[match.first]]["track_id"], table[order[match.second]]["track_id"]
-        if second not in exact:
-            exact.add(second)
-            detail = f"the same recording as {first} for {match.shared_seconds:.1f} s ({match.bit_errors:.0%} of bits differ)"
-            findings.append(Finding(second, "duplicate", detail, True))
-    return findings
+        original = first_of.setdefault(digests[index], ids[index])
+        if original != ids[index]:
+            details[ids[index]] = equal.format(original)
+    for match in find_matches([fingerprints[index] for index in order], least_share=least_share):
+        details.setdefault(ids[order[match.second]], alike.format(ids[order[match.first]], match))
+    return [Finding(track_id, "duplicate", detail, True) for track_id, detail in details.items()]
 
 
 def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int | None) -> CheckReport:
-    """Return the report of features kept from before: counts, what is broken, and repeated content."""
-    findings, first_of = [], {}
+    """Return the report of features kept from before: counts, what is broken, and what is there twice."""
+    findings, ids, digests, fingerprints = [], [], [], []
     problems = feature_problems(tracks, num_proc)
     rows = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
     for row, problem in zip(rows, problems, strict=True):
@@ -251,9 +262,18 @@ def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int
         if problem:
             findings.append(Finding(track_id, "unusable", problem, True))
             continue
-        original = first_of.setdefault(hashlib.sha256(np.asarray(row["features"]).tobytes()).hexdigest(), track_id)
-        if original != track_id:
-            findings.append(Finding(track_id, "duplicate", f"the same features as {original}", True))
+        values = np.asarray(row["features"])
+        ids.append(track_id)
+        digests.append(hashlib.sha256(values.tobytes()).hexdigest())
+        fingerprints.append(stored_fingerprint(values))
+    findings += _duplicates(
+        ids,
+        digests,
+        fingerprints,
+        equal="the same features as {0}",
+        alike="nearly the same features as {0} ({1.bit_errors:.0%} of the bits of their fingerprints differ)",
+        least_share=LEAST_SHARE_OF_FEATURES,
+    )
     aside = {finding.track_id for finding in findings if finding.set_aside}
     kept = [track_id for track_id in tracks["track_id"] if track_id not in aside]
     counts = _genre_counts(tracks, set(kept))

@@ -17,12 +17,16 @@ import numpy as np
 FRAME_SECONDS = 0.256
 HOP_SECONDS = 0.032
 BITS = 32
+# Frames whose spectrum is in memory at once (33 s); that of a recording of three hours would take 17 GB.
+BLOCK_FRAMES = 1024
 # Bands from where small loudspeakers begin to where low-rate codecs still keep detail (the paper: 300 to 2,000 Hz).
 LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # Two recordings are the same where fewer of their bits differ than this, over all of the time that they share (the
 # paper: 0.35 for a false alarm in 10**20 frames of unrelated music; related loops need a margin).
 MOST_BIT_ERRORS = 0.30
 LEAST_SHARED_SECONDS = 3.0
+# How long a frame of stored features lasts is not known, so copies must share this much of the shorter track.
+LEAST_SHARE_OF_FEATURES = 0.5
 # Where low-rate codecs keep detail, as shares of the bins of a stored spectrogram: of 128 mels about 100 to 2,700 Hz.
 BAND_SHARES = (1 / 32, 35 / 64)
 # Silence in stored levels: of 32 differences more are exactly zero than rounding makes of music.
@@ -42,12 +46,18 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     frame, hop = round(FRAME_SECONDS * sampling_rate), round(HOP_SECONDS * sampling_rate)
     if len(waveform) < frame + hop:
         waveform = np.pad(waveform, (0, frame + hop - len(waveform)))
-    magnitudes = np.abs(librosa.stft(waveform, n_fft=frame, hop_length=hop, center=False, window="hann"))
     frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=frame)
     edges = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, sampling_rate / 2.2), BITS + 2)
     starts = np.searchsorted(frequencies, edges)
-    power = np.concatenate([np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0, dtype=np.float64)])
-    energy = power[starts[1:]] - power[starts[:-1]]  # [BITS + 1, frames]
+    blocks = []
+    for first in range(0, 1 + (len(waveform) - frame) // hop, BLOCK_FRAMES):
+        block = waveform[first * hop : (first + BLOCK_FRAMES - 1) * hop + frame]
+        magnitudes = np.abs(librosa.stft(block, n_fft=frame, hop_length=hop, center=False, window="hann"))
+        power = np.concatenate(
+            [np.zeros((1, magnitudes.shape[1])), np.cumsum(magnitudes**2, axis=0, dtype=np.float64)]
+        )
+        blocks.append(power[starts[1:]] - power[starts[:-1]])
+    energy = np.concatenate(blocks, axis=1)  # [BITS + 1, frames]
     between_bands = energy[:-1] - energy[1:]
     bits = between_bands[:, 1:] > between_bands[:, :-1]  # [BITS, frames - 1]
     words = _packed(bits)
@@ -80,6 +90,19 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     words = _packed(change > 0)
     words[(change == 0).sum(axis=0) > MOST_TIES] = 0
     return words
+
+
+def stored_fingerprint(values: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of features as they are kept; empty where they are no spectrogram.
+
+    Args:
+        values: Levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
+    """
+    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+        return np.zeros(0, np.uint32)
+    if values.ndim == 2 and values.dtype.kind in "iu":
+        values = values.T
+    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
 
 
 def _packed(bits: np.ndarray) -> np.ndarray:

@@ -9,13 +9,11 @@ import datasets
 import numpy as np
 
 from ..errors import SplitError
-from .fingerprints import find_matches, fingerprint, spectrogram_fingerprint
+from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
 FINGERPRINT_FEATURES = datasets.Features({"fingerprint": datasets.List(datasets.Value("uint32"))})
 SHOWN = 5
-# How long a frame of stored features lasts is not known, so copies must share this much of the shorter track.
-LEAST_SHARE_OF_FEATURES = 0.5
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str
     for track_id, track in zip(ids, split.select_columns(["features"]), strict=True):
         values = np.asarray(track["features"])
         digests.append(hashlib.sha256(values.tobytes()).hexdigest())
-        fingerprints.append(_stored_fingerprint(values))
+        fingerprints.append(stored_fingerprint(values))
         same = first.setdefault(digests[-1], {})
         side = side_of[track_id]
         leaks += [
@@ -170,15 +168,6 @@ def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str
         for match in matches
         if digests[match.first] != digests[match.second]
     ]
-
-
-def _stored_fingerprint(values: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins]."""
-    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
-        return np.zeros(0, np.uint32)
-    if values.ndim == 2 and values.dtype == np.uint8:
-        values = values.T
-    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
 
 
 def _groups(ids: list[str], side_of: Mapping[str, str]) -> list[int]:
