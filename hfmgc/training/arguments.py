@@ -13,6 +13,7 @@ from ..registry import ARCHITECTURES
 from ..settings_values import coerce
 from .adapters import ADAPTER_ROLES
 from .spectrogram_augmentation import SpecAugment
+from .spectrogram_effects import SpectrogramEffects
 
 
 BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_accuracy", "loss")
@@ -126,6 +127,13 @@ class DataArguments:
             "help": "Masks over training windows: time_masks, time_mask_frames, frequency_masks, frequency_mask_bins."
         },
     )
+    spectrogram_effects: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Another tempo, pitch and equalisation of each training window: tempo, pitch_bins, equalizer_bands, "
+            "equalizer_strength."
+        },
+    )
     mixup_alpha: float = field(
         default=0.0, metadata={"help": "Of mixup's Beta distribution (tracks and genres are mixed); 0: no mixup."}
     )
@@ -161,20 +169,28 @@ class DataArguments:
             raise ValueError(f"mixup_alpha must be at least 0, not {self.mixup_alpha}")
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights must be none or balanced, not {self.class_weights!r}")
-        self.masks  # noqa: B018 (refuses what is wrong with it)
+        self.masks, self.effects  # noqa: B018 (refuses what is wrong with them)
 
     @property
     def masks(self) -> SpecAugment | None:
         """The recipe's SpecAugment."""
-        if not self.spec_augment:
-            return None
-        known = typing.get_type_hints(SpecAugment)
-        for name in self.spec_augment:
-            if name not in known:
-                raise ValueError(f"spec_augment has no entry {name!r}{nearest(str(name), known)}")
-        return SpecAugment(
-            **{name: coerce(name, value, known[name], "spec_augment") for name, value in self.spec_augment.items()}
-        )
+        return _instance(SpecAugment, self.spec_augment, "spec_augment")
+
+    @property
+    def effects(self) -> SpectrogramEffects | None:
+        """The recipe's effects on spectrograms."""
+        return _instance(SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects")
+
+
+def _instance(target: type, fields: dict[str, Any], group: str) -> Any:
+    """Return the dataclass that a mapping of the recipe describes, or None where it is empty."""
+    if not fields:
+        return None
+    known = typing.get_type_hints(target)
+    for name in fields:
+        if name not in known:
+            raise ValueError(f"{group} has no entry {name!r}{nearest(str(name), known)}")
+    return target(**{name: coerce(name, value, known[name], group) for name, value in fields.items()})
 
 
 @dataclass

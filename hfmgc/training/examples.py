@@ -13,6 +13,7 @@ from ..data.features import Augmentation, training_window, window_counts
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
 from .spectrogram_augmentation import SpecAugment, random_time_crop
+from .spectrogram_effects import SpectrogramEffects
 
 
 # What the collator makes targets of.
@@ -29,6 +30,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         augmentation: Applied to the waveform before a window is cut from it.
         windows_per_track: Windows of each track in an epoch, each drawn and augmented on its own.
         time_crop: Share of a window's frames that is kept, from a random place.
+        effects: Other tempi, pitches and equalisations of the spectrogram.
         masks: SpecAugment, applied last.
     """
 
@@ -41,6 +43,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         windows_per_track: int = 1,
         time_crop: float = 1.0,
+        effects: SpectrogramEffects | None = None,
         masks: SpecAugment | None = None,
     ):
         self.tracks = tracks
@@ -49,6 +52,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.windows_per_track = windows_per_track
         self.time_crop = time_crop
+        self.effects = effects
         self.masks = masks
         # In shared memory, so that workers that live longer than an epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -65,7 +69,9 @@ class TrainingExamples(torch.utils.data.Dataset):
         track = self.tracks[row]
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
         window = self.window(row, track, draw, generator)
-        if self.time_crop < 1:
+        if self.effects is not None:
+            window = self.effects(window, self.time_crop, generator)
+        elif self.time_crop < 1:
             window = random_time_crop(window, self.time_crop, generator)
         if self.masks is not None:
             window = self.masks(window, generator)

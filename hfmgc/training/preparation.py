@@ -78,7 +78,12 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             train = extract_spectrograms(train, extractor, num_proc=num_proc)  # or each epoch would do it again
         validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
         test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
-    chosen = {"seed": run.seed, "time_crop": arguments.time_crop, "masks": arguments.masks}
+    chosen = {
+        "seed": run.seed,
+        "time_crop": arguments.time_crop,
+        "effects": arguments.effects,
+        "masks": arguments.masks,
+    }
     if arguments.training_windows == "fixed":
         examples = FixedExamples(train, extractor, **chosen)
     else:
