@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 
 import hfmgc  # noqa: F401  (registers the architectures)
+from hfmgc.evaluation.report import EvaluationReport
 from hfmgc.training import stages
-from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from hfmgc.training.assembly import adapt_model, build_feature_extractor, build_model, build_trainer, check_model
+from hfmgc.training.prefix_reuse import check_reuse, reused_prefix
 from hfmgc.training.preparation import balanced_class_weights, check_data_arguments, prepare_data
 from hfmgc.training.run_folder import RunRecord, begin_run
 from hfmgc.training.settings import read_settings
@@ -27,9 +29,13 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lgnet" / "mel_lgnet_4.yaml
 
 
 def main(default_config: Path = DEFAULT_CONFIG) -> None:
-    """Run all stages."""
+    """Read the settings and run all stages."""
+    train_and_judge(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
+
+
+def train_and_judge(groups: tuple[ModelArguments, DataArguments, RunArguments]) -> EvaluationReport:
+    """Run all stages with these settings (recipes/search_ast.py does too); return the result."""
     # Settings
-    groups = read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config)
     model_arguments, data_arguments, run = groups
     push_wanted, run.push_to_hub = run.push_to_hub, False  # at the end and in one commit, not by the Trainer
     adopt_checkpoint(model_arguments, run)
@@ -41,7 +47,8 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     # Data
     extractor = build_feature_extractor(model_arguments)
     check_data_arguments(data_arguments, model_arguments, extractor)  # shows before hours of decoding
-    check_model(model_arguments, extractor, data_arguments.time_crop)
+    check_reuse(data_arguments, run)
+    check_model(model_arguments, extractor, data_arguments.time_crop, reuse_frozen_prefix=run.reuse_frozen_prefix)
     data = prepare_data(data_arguments, run, extractor)
     stages.announce(run, data)
 
@@ -51,18 +58,20 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     model = build_model(model_arguments, data.corpus.genres, run)
     model = adapt_model(model, model_arguments)
 
-    # Trainer
-    trainer = build_trainer(
-        model,
-        run,
-        data.corpus.genres,
-        train=data.train,
-        validation=data.validation,
-        mixup_alpha=data_arguments.mixup_alpha,
-    )
+    # What frozen layers make of the windows, once for all epochs, where the recipe reuses it
+    with reused_prefix(model, data, run) as learnt:
+        # Trainer
+        trainer = build_trainer(
+            model,
+            run,
+            data.corpus.genres,
+            train=learnt.train,
+            validation=learnt.validation,
+            mixup_alpha=data_arguments.mixup_alpha,
+        )
 
-    # Train
-    training = stages.train(trainer, checkpoint, record, data)
+        # Train
+        training = stages.train(trainer, checkpoint, record, data)
 
     # Evaluate
     report = stages.evaluate(trainer, data, run)
@@ -77,6 +86,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     # Try it
     stages.try_out(run, data)
     stages.finish(trainer)
+    return report
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From a track of a corpus to the features of its windows."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,6 +79,45 @@ def window_counts(tracks: datasets.Dataset) -> list[int]:
         for batch in column.iter(batch_size=1000)
         for length in batch["input_values"].combine_chunks().value_lengths()
     ]
+
+
+class ExtractedWindows:
+    """The windows of extracted tracks (`extract_windows`) one after the other, each taken out of its track's stack.
+
+    A window is read as it lies in the file: reading the whole stack takes many times longer.
+    """
+
+    def __init__(self, tracks: datasets.Dataset):
+        self._stacks = tracks.with_format("arrow").select_columns(["input_values"])
+        self.ends = np.cumsum(window_counts(tracks))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the row of a window's track, and which of the track's windows it is."""
+        row = int(np.searchsorted(self.ends, index, side="right"))
+        return row, index - self.first(row)
+
+    def first(self, row: int) -> int:
+        """Return the first window of the track in a row."""
+        return int(self.ends[row - 1]) if row else 0
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return a window, float32 [frames, bins], read-only."""
+        row, number = self.place(index)
+        stack = self._stacks[row]["input_values"].combine_chunks().flatten()  # a list of frames for each window
+        frames = stack.slice(number, 1).flatten()
+        return frames.flatten().to_numpy().reshape(len(frames), -1)
+
+    def digest(self) -> str:
+        """Return a digest of all windows and of which track each belongs to: of what was extracted, however it came about."""
+        digest = hashlib.sha256(self.ends.tobytes())
+        for row in range(len(self.ends)):
+            stack = self._stacks[row]["input_values"].combine_chunks().flatten()
+            digest.update(f"{len(stack)} {len(stack.flatten())}".encode())
+            digest.update(stack.flatten().flatten().to_numpy().data)
+        return digest.hexdigest()
 
 
 def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:

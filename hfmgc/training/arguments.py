@@ -20,6 +20,8 @@ BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_
 # With several genres a track.
 MULTI_LABEL_BEST_METRICS = ("macro_map", "micro_map", "macro_roc_auc", "macro_f1", "micro_f1", "exact_match", "loss")
 
+PREFIX_DTYPES = ("float32", "bfloat16")
+
 
 @dataclass
 class ModelArguments:
@@ -159,9 +161,9 @@ class DataArguments:
             raise ValueError(f"training_windows must be random or fixed, not {self.training_windows!r}")
         if self.training_windows == "fixed" and self.windows_per_track != 1:
             raise ValueError("windows_per_track is for random training_windows; fixed ones are as many as there are")
-        if self.training_windows == "fixed" and self.augmentation != "none":
+        if self.training_windows == "fixed" and self.augmentation == "fresh":
             raise ValueError(
-                "training_windows fixed are extracted once: augmentation must be none (spec_augment works)"
+                "training_windows fixed are extracted once: augmentation must be none or offline (spec_augment works)"
             )
         if not 0 < self.time_crop <= 1:
             raise ValueError(f"time_crop must lie in (0, 1], not {self.time_crop}")
@@ -225,6 +227,23 @@ class RunArguments(TrainingArguments):
         default=False,
         metadata={"help": "Lay convolutions out with channels last; benchmarks/training.py measures it."},
     )
+    reuse_frozen_prefix: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute the frozen layers below the first trained one once for each window, keep what they make on "
+            "disk, and train only what is above: the same result at a fraction of the cost."
+        },
+    )
+    prefix_store: str | None = field(
+        default=None,
+        metadata={"help": "Folder where that is kept, for all runs together; none: hfmgc/frozen_prefix in HF_HOME."},
+    )
+    prefix_dtype: str = field(
+        default="float32", metadata={"help": "float32 (exact), or bfloat16 (half the size, rounded to 8 bits)."}
+    )
+    prefix_store_gigabytes: float = field(
+        default=20.0, metadata={"help": "Most that prefix_store may hold, earlier runs' included."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When the validation side is evaluated."})
     save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
@@ -267,6 +286,10 @@ class RunArguments(TrainingArguments):
             )
         if self.decay_from_epoch is not None and self.warmup_steps:
             raise ValueError("decay_from_epoch begins with the full learning rate: leave out warmup_steps")
+        if self.prefix_dtype not in PREFIX_DTYPES:
+            raise ValueError(f"prefix_dtype must be {' or '.join(PREFIX_DTYPES)}, not {self.prefix_dtype!r}")
+        if not self.prefix_store_gigabytes > 0:
+            raise ValueError(f"prefix_store_gigabytes must be above 0, not {self.prefix_store_gigabytes}")
         if self.weight_averaging and (self.fsdp or self.deepspeed):
             raise ValueError("weight_averaging: not with deepspeed or fsdp, which divide the weights")
         if self.label_smoothing_factor:

@@ -33,6 +33,7 @@ from .adapters import add_adapter
 from .arguments import ModelArguments, RunArguments, best_metric
 from .examples import TrainingExamples
 from .fields import known_fields, with_fields
+from .frozen_prefix import FrozenPrefix
 from .mixup import MixupCollator
 from .spectrogram_augmentation import cropped_frames
 from .starting_point import (
@@ -87,13 +88,20 @@ def build_config(arguments: ModelArguments, genres: list[str]) -> PreTrainedConf
     return with_fields(config_class, arguments.model, "model", **labels)
 
 
-def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor, time_crop: float = 1.0) -> None:
+def check_model(
+    arguments: ModelArguments,
+    extractor: WindowedFeatureExtractor,
+    time_crop: float = 1.0,
+    *,
+    reuse_frozen_prefix: bool = False,
+) -> None:
     """Build the architecture and its adapter without weights, so that impossible settings show before the data are read.
 
     Args:
         arguments: The model's.
         extractor: Whose windows it must take, whole and, in training, cropped to `time_crop` of their frames.
         time_crop: Share of a window's frames.
+        reuse_frozen_prefix: Whether it must have frozen layers whose output can be kept.
 
     Raises:
         ConfigError: If a field does not exist or does not fit, or the front end's windows do not fit the model.
@@ -115,7 +123,9 @@ def check_model(arguments: ModelArguments, extractor: WindowedFeatureExtractor, 
             model.check_window(length, bins)
         except ValueError as error:
             raise ConfigError(f"model and {name} do not fit: {error}") from error
-    adapt_model(model, arguments)
+    adapted = adapt_model(model, arguments)
+    if reuse_frozen_prefix:
+        FrozenPrefix(adapted)  # refuses a model without one
 
 
 def new_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:

@@ -9,7 +9,7 @@ import torch
 
 from ..data.augmentation.report import FreshAugmentation, offline_variants
 from ..data.corpus import WRITER_BATCH_SIZE
-from ..data.features import Augmentation, training_window, window_counts
+from ..data.features import Augmentation, ExtractedWindows, training_window
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
 from .spectrogram_augmentation import SpecAugment, random_time_crop
@@ -94,30 +94,25 @@ class FixedExamples(TrainingExamples):
     """The windows that the front end cuts from each track, extracted once: the slices that the papers train on.
 
     Args:
-        tracks: As `extract_windows` gives them.
+        tracks: As `extract_windows` gives them; of `augment_offline`'s variants each has windows of its own.
         extractor: Made the features.
         more: As `TrainingExamples`.
     """
 
     def __init__(self, tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, **more: Any):
-        # A window is taken out of its track's stack as it lies in the file: reading the whole stack takes many times longer.
         super().__init__(tracks.remove_columns("input_values"), extractor, **more)
-        self._stacks = tracks.with_format("arrow").select_columns(["input_values"])
-        self._ends = np.cumsum(window_counts(tracks))
+        self.windows = ExtractedWindows(tracks)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self.windows)
 
     def place(self, index: int) -> tuple[int, int]:
         """Return the row of an example's track, and which of the track's windows it is."""
-        row = int(np.searchsorted(self._ends, index, side="right"))
-        return row, index - (int(self._ends[row - 1]) if row else 0)
+        return self.windows.place(index)
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return the window that was extracted, float32 [frames, bins]."""
-        stack = self._stacks[row]["input_values"].combine_chunks().flatten()  # a list of frames for each window
-        frames = stack.slice(draw, 1).flatten()
-        return frames.flatten().to_numpy().reshape(len(frames), -1).copy()  # the file is read-only
+        return self.windows[self.windows.first(row) + draw].copy()  # the file is read-only
 
 
 def make_augmentation(kind: str, probability: float | None) -> Augmentation | None:
