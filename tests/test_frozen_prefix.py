@@ -1,0 +1,244 @@
+"""A network cut at its first trained half-layer gives the numbers of the whole one: logits, losses, gradients."""
+
+import copy
+
+import pytest
+import torch
+from conftest import scatter_parameters
+
+from hfmgc.errors import ConfigError
+from hfmgc.models.configuration_ast import HfmgcASTConfig
+from hfmgc.models.configuration_lgnet import LGNetConfig
+from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
+from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
+from hfmgc.training.adapters import add_adapter
+from hfmgc.training.frozen_prefix import FrozenPrefix
+
+
+LAYERS = 3
+WHOLE_ENCODER = 2 * LAYERS
+
+
+def tiny(attention: str = "sdpa", dropout: float = 0.0, backbone: dict | None = None, **fields):
+    """A tiny AST of three layers with all of its weights away from their start; dropout: of the head."""
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_length": 64,
+        "frequency_stride": 16,
+        "time_stride": 16,
+        **(backbone or {}),
+    }
+    config = HfmgcASTConfig(
+        backbone_config=sizes,
+        head_hidden_size=16,
+        head_input_dropout=dropout,
+        head_hidden_dropout=dropout,
+        num_labels=3,
+        **fields,
+    )
+    torch.manual_seed(0)
+    model = HfmgcASTForAudioClassification(config)
+    model.set_attn_implementation(attention)
+    scatter_parameters(model)
+    return model
+
+
+def adapted(min_layer: int = 1, roles: tuple[str, ...] = ("fc2",), kind: str = "dora", rate: float = 0.0, **more):
+    """A tiny AST with an adapter that has been trained a little (a new one answers as if it were not there)."""
+    model = add_adapter(
+        tiny(**more), kind=kind, roles=list(roles), min_layer=min_layer, rank=2, alpha=4.0, dropout=rate
+    )
+    scatter_parameters(model, seed=1)
+    return model.train()
+
+
+def windows(tracks: int = 4, frames: int = 64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(tracks, frames, 128, generator=torch.Generator().manual_seed(seed))
+
+
+def step(model, values, **more):
+    """Logits, loss and the gradient of every trained parameter."""
+    model.zero_grad()
+    output = model(input_values=values, **more)
+    output.loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return output.logits.detach(), output.loss.detach(), gradients
+
+
+def assert_same_step(model, values, **more) -> FrozenPrefix:
+    """Compare a training step from windows to one from states."""
+    prefix = FrozenPrefix(model)
+    logits, loss, gradients = step(model, values, **more)
+    single = values.flatten(0, -3)
+    states = prefix.states(single)
+    assert states.shape[1:] == prefix.state_shape(*values.shape[-2:])
+    with prefix.reading_states():
+        found = step(model, states.unflatten(0, values.shape[:-2]), **more)
+    torch.testing.assert_close(found[0], logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1], loss, rtol=1e-5, atol=1e-6)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert found[2].keys() == gradients.keys() == trained
+    scale = max(gradient.abs().max() for gradient in gradients.values())
+    assert scale > 1e-3
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(found[2][name], gradient, rtol=1e-4, atol=float(scale) * 1e-5, msg=name)
+    return prefix
+
+
+LABELS = torch.tensor([0, 1, 2, 1])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("role", ["q", "k", "v", "o", "fc1", "fc2"])
+@pytest.mark.parametrize("min_layer", range(LAYERS))
+def test_states_give_logits_loss_and_gradients_of_windows_under_dora(min_layer, role, attention):
+    prefix = assert_same_step(adapted(min_layer, (role,), attention=attention), windows(), labels=LABELS)
+    assert prefix.split == 2 * min_layer + role.startswith("fc")  # as high as it can lie
+
+
+def test_states_give_the_same_under_lora_on_all_roles():
+    assert (
+        assert_same_step(adapted(1, ("q", "k", "v", "o", "fc1", "fc2"), kind="lora"), windows(), labels=LABELS).split
+        == 2
+    )
+
+
+def test_states_of_a_head_that_is_trained_alone_are_two_tokens():
+    model = tiny().requires_grad_(False).train()
+    model.classifier.requires_grad_(True)
+    prefix = assert_same_step(model, windows(), labels=LABELS)
+    assert (prefix.split, prefix.state_shape(64, 128)) == (WHOLE_ENCODER, (2, 32))
+
+
+def test_states_of_layers_that_are_trained_whole_begin_before_them():
+    model = tiny().requires_grad_(False).train()
+    model.classifier.requires_grad_(True)
+    model.backbone.layers[1].requires_grad_(True)
+    assert assert_same_step(model, windows(), labels=LABELS).split == 2
+
+
+def test_a_layer_whose_norm_alone_is_trained_is_cut_before_that_norm():
+    for norm, half in (("layernorm_before", 0), ("layernorm_after", 1)):
+        model = tiny().requires_grad_(False).train()
+        getattr(model.backbone.layers[1], norm).requires_grad_(True)
+        assert assert_same_step(model, windows(), labels=LABELS).split == 2 + half
+
+
+def test_only_two_tokens_are_kept_where_the_last_layer_alone_is_trained_above_its_attention():
+    prefix = FrozenPrefix(adapted(LAYERS - 1))
+    assert prefix.states(windows()).shape == (4, 2, 32)
+    assert FrozenPrefix(adapted(LAYERS - 1, ("v",))).states(windows()).shape == (4, 2 + 8 * 4, 32)
+
+
+@pytest.mark.parametrize("frames", [32, 70, 160])
+def test_windows_of_another_length_than_the_positions_are_made_for(frames):
+    assert_same_step(adapted(), windows(frames=frames), labels=LABELS)
+
+
+def test_stacks_of_windows_are_voted_on_and_masked_as_ever():
+    stack = windows(12).unflatten(0, (4, 3))
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
+    assert_same_step(adapted(), stack, window_mask=mask, labels=LABELS)
+    model = adapted()
+    with FrozenPrefix(model).reading_states(), pytest.raises(ValueError, match="without any window"):
+        model(input_values=torch.zeros(2, 3, 34, 32), window_mask=torch.tensor([[1, 0, 0], [0, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels"),
+    [
+        ({"label_smoothing": 0.2, "class_weights": [1.0, 2.0, 0.5]}, LABELS),
+        ({"problem_type": "multi_label_classification"}, torch.eye(3)[LABELS]),
+        ({"voting": "majority"}, LABELS),
+    ],
+)
+def test_losses_of_every_kind_stay_what_they_are(fields, labels):
+    assert_same_step(adapted(**fields), windows(), labels=labels)
+
+
+def test_dropout_above_the_cut_is_drawn_in_training_and_the_same_from_the_same_seed():
+    model = adapted(rate=0.3, dropout=0.4)
+    prefix = FrozenPrefix(model)
+    values = windows()
+
+    def loss(seed, given):
+        torch.manual_seed(seed)
+        return model(input_values=given, labels=LABELS).loss.detach()
+
+    # Last layer's adapter drops from two tokens, and not from all: draws differ from the whole network's, but in layers below
+    # and in training at all they are drawn alike.
+    states = prefix.states(values)
+    with prefix.reading_states():
+        first, again, other = loss(0, states), loss(0, states), loss(1, states)
+        model.eval()
+        quiet = loss(0, states)
+    assert first == again != other
+    assert quiet not in (first, other)
+    torch.testing.assert_close(quiet, loss(0, values))
+
+
+def test_dropout_of_the_head_draws_the_very_same_from_windows_and_from_states():
+    model = adapted(dropout=0.4)
+    prefix = FrozenPrefix(model)
+    torch.manual_seed(3)
+    expected = model(input_values=windows(), labels=LABELS).loss.detach()
+    states = prefix.states(windows())
+    torch.manual_seed(3)
+    with prefix.reading_states():
+        torch.testing.assert_close(model(input_values=states, labels=LABELS).loss.detach(), expected)
+
+
+def test_model_takes_windows_again_afterwards_and_after_an_error():
+    model = adapted()
+    before = model(input_values=windows()).logits
+    state_names = model.state_dict().keys()
+    with pytest.raises(KeyError), FrozenPrefix(model).reading_states():
+        assert model.state_dict().keys() == state_names
+        with pytest.raises(ValueError, match="states of the frozen prefix"):
+            model(input_values=windows())
+        raise KeyError
+    assert torch.equal(model(input_values=windows()).logits, before)
+
+
+def test_a_copy_of_the_model_reads_states_with_its_own_weights():
+    model = adapted()
+    prefix = FrozenPrefix(model)
+    states = prefix.states(windows())
+    with prefix.reading_states():
+        before = model(input_values=states).logits
+        other = copy.deepcopy(model)  # as weight averaging makes one
+        scatter_parameters(other, seed=5)
+        assert torch.equal(model(input_values=states).logits, before)
+        assert not torch.allclose(other(input_values=states).logits, before, atol=1e-3)
+
+
+def test_fingerprint_follows_the_frozen_weights_and_the_cut_and_nothing_else():
+    model = adapted(1)
+    before = FrozenPrefix(model).fingerprint()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad or ".layers.2." in name or ".layers.1.mlp." in name:
+                parameter.add_(1.0)
+    assert FrozenPrefix(model).fingerprint() == before
+    assert FrozenPrefix(adapted(1)).fingerprint() == before
+    assert FrozenPrefix(adapted(1, ("fc1",))).fingerprint() == before  # the same cut
+    assert FrozenPrefix(adapted(1, ("q",))).fingerprint() != before
+    assert FrozenPrefix(adapted(2)).fingerprint() != before
+    for changed in ("embeddings.cls_token", "layers.0.mlp.fc2.bias", "layers.1.attention.v_proj.weight"):
+        model = adapted(1)
+        with torch.no_grad():
+            model.get_base_model().backbone.get_parameter(changed).view(-1)[0].add_(1e-3)
+        assert FrozenPrefix(model).fingerprint() != before, changed
+
+
+def test_what_cannot_be_reused_is_refused_with_its_field():
+    with pytest.raises(ConfigError, match="the embeddings are trained"):
+        FrozenPrefix(tiny())
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        with pytest.raises(ConfigError, match=rf"reuse_frozen_prefix: .*set model\.backbone_config\.{name} to 0"):
+            FrozenPrefix(adapted(backbone={name: 0.1}))
+    with pytest.raises(ConfigError, match="hfmgc-lgnet has no frozen layers"):
+        FrozenPrefix(LGNetForAudioClassification(LGNetConfig(num_labels=3)))

@@ -1,0 +1,217 @@
+"""The store of frozen layers' output: filled once, checked when it is opened, made whole again, bounded."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hfmgc.errors import ConfigError, HfmgcError
+from hfmgc.training.prefix_store import CHECKSUMS, DESCRIPTION, STATES, StoreContent, open_store
+
+
+CONTENT = StoreContent(fingerprint="f" * 64, windows=11, tokens=5, hidden=8, dtype="float32")
+
+
+class Layers:
+    """Stands for the frozen layers: known states, and which windows were asked for."""
+
+    def __init__(self, content: StoreContent = CONTENT):
+        shape = (content.windows, content.tokens, content.hidden)
+        self.states = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        self.asked: list[list[int]] = []
+
+    def __call__(self, windows):
+        self.asked.append(list(windows))
+        return self.states[list(windows)]
+
+
+def opened(place, layers, content=CONTENT, **more):
+    settings = {"batch_size": 4, "gigabytes": 1.0, "progress": False, **more}
+    return open_store(place, content, layers, **settings)
+
+
+def assert_whole(store, layers):
+    np.testing.assert_array_equal(store[:], layers.states.numpy())
+
+
+def test_states_come_back_as_they_were_written_and_are_computed_once(tmp_path):
+    layers = Layers()
+    store = opened(tmp_path, layers)
+    assert layers.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert_whole(store, layers)
+    assert store[3].shape == (5, 8) and store[3].dtype == np.float32
+    assert store[2:4].shape == (2, 5, 8)
+    again = opened(tmp_path, layers)
+    assert len(layers.asked) == 3
+    assert_whole(again, layers)
+
+
+def test_bfloat16_halves_the_size_and_rounds(tmp_path):
+    content, layers = replace(CONTENT, dtype="bfloat16"), Layers()
+    store = opened(tmp_path, layers, content)
+    assert (store.folder / STATES).stat().st_size == content.nbytes == CONTENT.nbytes // 2
+    expected = layers.states.to(torch.bfloat16).float().numpy()
+    np.testing.assert_array_equal(store[:], expected)
+    assert not np.array_equal(expected, layers.states.numpy())
+
+
+def test_a_store_reads_in_another_process(tmp_path):
+    layers = Layers()
+    store = opened(tmp_path, layers)
+    store[0]
+    assert_whole(pickle.loads(pickle.dumps(store)), layers)
+
+
+def test_size_is_announced_before_it_is_filled(tmp_path, capsys):
+    def layers(windows):
+        assert "frozen layers, train: 11 windows take 1.76e-06 GB (float32)" in capsys.readouterr().out
+        return torch.zeros(len(windows), 5, 8)
+
+    opened(tmp_path, layers, name="train", batch_size=11)
+
+
+def damage_window(folder):
+    with (folder / STATES).open("r+b") as file:
+        file.seek(CONTENT.window_nbytes * 5 + 17)
+        file.write(b"\xff\x00")
+
+
+def cut_off(folder):
+    os.truncate(folder / STATES, CONTENT.window_nbytes * 5 + 3)
+
+
+def exchange_windows(folder):
+    states = np.fromfile(folder / STATES, np.float32).reshape(11, -1)
+    states[[4, 6]] = states[[6, 4]]
+    states.tofile(folder / STATES)
+    checksums = np.load(folder / CHECKSUMS)
+    checksums[[4, 6]] = checksums[[6, 4]]
+    np.save(folder / CHECKSUMS, checksums)
+
+
+@pytest.mark.parametrize(
+    ("damage", "recomputed"),
+    [
+        (damage_window, [[4, 5, 6, 7]]),
+        (cut_off, [[4, 5, 6, 7], [8, 9, 10]]),
+        (exchange_windows, [[4, 5, 6, 7]]),
+        (lambda folder: (folder / STATES).open("ab").write(b"more"), []),
+        (lambda folder: (folder / STATES).unlink(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]),
+        (lambda folder: (folder / CHECKSUMS).unlink(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]),
+        (lambda folder: (folder / CHECKSUMS).write_bytes(b"\x93NUMPY?"), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]),
+        (lambda folder: (folder / DESCRIPTION).write_text("{"), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]),
+    ],
+)
+def test_damage_of_every_kind_is_found_and_made_good_where_it_is(tmp_path, damage, recomputed):
+    layers = Layers()
+    folder = opened(tmp_path, layers).folder
+    layers.asked.clear()
+    damage(folder)
+    assert_whole(opened(tmp_path, layers), layers)
+    assert layers.asked == recomputed
+    layers.asked.clear()
+    assert_whole(opened(tmp_path, layers), layers)
+    assert layers.asked == []
+
+
+def test_states_of_other_weights_are_never_read(tmp_path):
+    first = Layers()
+    folder = opened(tmp_path, first).folder
+    other, layers = replace(CONTENT, fingerprint="0" * 64), Layers()
+    layers.states = layers.states + 1
+    assert_whole(opened(tmp_path, layers, other), layers)
+    assert_whole(opened(tmp_path, first), first)
+    # Somebody puts the folder of other weights in place of ours.
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / other.fingerprint[:32], folder)
+    assert_whole(opened(tmp_path, first), first)
+    assert json.loads((folder / DESCRIPTION).read_text())["fingerprint"] == CONTENT.fingerprint
+
+
+def test_an_open_store_is_not_touched_by_one_that_is_begun_anew_in_its_place(tmp_path):
+    layers = Layers()
+    store = opened(tmp_path, layers)
+    store[0]
+    (store.folder / DESCRIPTION).unlink()
+    with pytest.raises(RuntimeError):
+        opened(tmp_path, _fail)
+    assert_whole(store, layers)
+
+
+def _fail(windows):
+    raise RuntimeError("cut off")
+
+
+def test_bound_and_free_disk_are_refused_with_their_fields_before_anything_is_computed(tmp_path, monkeypatch):
+    layers = Layers()
+    with pytest.raises(
+        ConfigError, match=r"^prefix_store_gigabytes 1e-06: .*11 windows takes 1\.76e-06 GB: allow more"
+    ):
+        opened(tmp_path, layers, gigabytes=1e-6)
+    opened(tmp_path, layers, gigabytes=2e-6)
+    other = replace(CONTENT, fingerprint="0" * 64)
+    with pytest.raises(ConfigError, match=r"other stores in .* hold 1\.76e-06 GB: allow more, remove those"):
+        opened(tmp_path, layers, other, gigabytes=2e-6)
+    opened(tmp_path, layers, gigabytes=1e-9)  # it is there: nothing is to be filled
+    usage = type(shutil.disk_usage(tmp_path))(total=10, used=9, free=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ConfigError, match=r"^prefix_store .*: 1e-09 GB are free on its disk"):
+        opened(tmp_path, layers, other)
+    assert len(layers.asked) == 3
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HfmgcError, match=r"file.*prefix_store"):
+        opened(tmp_path / "file", Layers())
+
+
+def test_states_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(HfmgcError, match="windows 0 to 3"):
+        opened(tmp_path, lambda windows: torch.full((len(windows), 5, 8), torch.nan))
+
+
+def _fill_slowly(place, log):
+    layers = Layers()
+
+    def slow(windows):
+        with log.open("a") as file:
+            file.write(f"{next(iter(windows))}\n")
+        time.sleep(0.3)
+        return layers(windows)
+
+    assert_whole(opened(place, slow), layers)
+
+
+def started(*arguments):
+    process = multiprocessing.get_context("spawn").Process(target=_fill_slowly, args=arguments)
+    process.start()
+    return process
+
+
+def test_of_two_processes_one_fills_and_the_other_waits(tmp_path):
+    processes = [started(tmp_path / "stores", tmp_path / "log") for _ in range(2)]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (tmp_path / "log").read_text().split() == ["0", "4", "8"]
+
+
+def test_filling_that_was_killed_goes_on_where_it_was(tmp_path):
+    process = started(tmp_path / "stores", tmp_path / "log")
+    while not (tmp_path / "log").is_file() or len((tmp_path / "log").read_text().split()) < 2:
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    layers = Layers()
+    assert_whole(opened(tmp_path / "stores", layers), layers)
+    assert layers.asked == [[4, 5, 6, 7], [8, 9, 10]]
