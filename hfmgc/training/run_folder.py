@@ -33,7 +33,7 @@ LOCK_FILE = ".hfmgc.lock"
 _LOCKS: list[FileLock] = []
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
-    "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "peft",
+    "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
     "scikit-learn", "soundfile", "soxr", "torch", "transformers",
 )  # fmt: skip
 
@@ -46,13 +46,7 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
             files or the data, is in use by another run, or has no checkpoint where one was asked for.
         SaveError: If it cannot be written to.
     """
-    refuse_long_path("output_dir", run.output_dir)
-    refuse_long_path("data", data)
-    folder = Path(run.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output_dir {folder} is a file: name a folder")
-    if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError(f"output_dir {folder} lies in the data folder: the run's files would be taken for music")
+    folder = checked_folder(run, data)
     wanted = run.resume_from_checkpoint
     anew = wanted in (None, False, "false")
     checkpoint = None
@@ -73,6 +67,22 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
             elif checkpoint:
                 record.warn_of_changes(folder)
     return checkpoint
+
+
+def checked_folder(run: RunArguments, data: str) -> Path:
+    """Return the folder that a run names, if it can be one.
+
+    Raises:
+        ConfigError: If it is a file, or lies in the data.
+    """
+    refuse_long_path("output_dir", run.output_dir)
+    refuse_long_path("data", data)
+    folder = Path(run.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output_dir {folder} is a file: name a folder")
+    if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
+        raise ConfigError(f"output_dir {folder} lies in the data folder: the run's files would be taken for music")
+    return folder
 
 
 def _take(folder: Path) -> None:

@@ -20,6 +20,8 @@ from ..settings_values import coerce, kinds_of, load_yaml
 
 
 BASE = "base"
+# Sections of a config that one recipe alone reads (recipes/search_ast.py); the others pass over them.
+SEARCH = "search"
 
 
 def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
@@ -35,10 +37,23 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
             the wrong kind.
         SystemExit: After printing the fields, for `--help`.
     """
-    arguments = list(argv)
-    if "--help" in arguments or "-h" in arguments:
+    if "--help" in argv or "-h" in argv:
         print(describe_fields(groups))
         raise SystemExit(0)
+    values, where = read_values(argv, groups, default_config)
+    if SEARCH not in _owners(groups):
+        values.pop(SEARCH, None)
+    return settings_from(values, groups, where=where)
+
+
+def read_values(
+    argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None
+) -> tuple[dict[str, Any], str]:
+    """Return the fields that a config file and the command line give, not yet checked, and where they come from.
+
+    Args and errors: as `read_settings`.
+    """
+    arguments = list(argv)
     config = default_config
     if arguments and not arguments[0].startswith("--"):
         config = Path(arguments.pop(0))
@@ -47,7 +62,7 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
     for name, text in overrides:
         _override(values, name, _read_value(name, text, groups))
     where = " and ".join(filter(None, (str(config) if config else "", "command line" if overrides else "")))
-    return settings_from(values, groups, where=where or "settings")
+    return values, where or "settings"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -108,15 +123,15 @@ def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str)
     return tuple(instances)
 
 
-def describe_fields(groups: Sequence[type]) -> str:
-    """Return all fields with their defaults and help."""
-    lines = [__doc__.strip(), ""]
+def describe_fields(groups: Sequence[type], *, prefix: str = "") -> str:
+    """Return all fields with their defaults and help; those of a section have its name and a dot before theirs."""
+    lines = [__doc__.strip(), ""] if not prefix else []
     for group in groups:
         lines.append(f"{group.__name__}:")
         for field in dataclasses.fields(group):
             default = "" if field.default is dataclasses.MISSING else f" (default: {field.default})"
             text = " ".join(str(field.metadata.get("help", "")).split())
-            lines.append(f"  --{field.name}{default}  {text}")
+            lines.append(f"  --{prefix}{field.name}{default}  {text}")
         lines.append("")
     return "\n".join(lines)
 

@@ -1,0 +1,169 @@
+"""The space of a search: which fields of a recipe vary, and between what."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna import Trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from ...errors import ConfigError, HfmgcError, nearest
+from ..assembly import build_feature_extractor, check_model
+from ..starting_point import adopt_checkpoint
+from .arguments import BaseRecipe
+
+
+_RANGE_KEYS = {"low", "high", "log", "int", "step", "times"}
+# They decide what the trials are compared by, or where they live.
+_FIXED = (
+    "data", "data_options", "split_policy", "split_ratios", "split_seed", "split_fold", "split_manifest", "allow_leaks",
+    "fit_statistics", "model_type", "model_name_or_path", "output_dir", "seed", "data_seed", "metric_for_best_model",
+    "greater_is_better", "eval_strategy", "eval_steps", "load_best_model_at_end", "use_cpu",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One field that is searched.
+
+    Args:
+        path: The field, with dots for an entry of a mapping.
+        distribution: What is drawn.
+        choices: Drawn category -> value, for fields with choices.
+        times: Field by whose value a drawn number is multiplied.
+        given: As the config has it, for comparison with an earlier study.
+    """
+
+    path: str
+    distribution: BaseDistribution
+    choices: Mapping[Any, Any]
+    times: str | None
+    given: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its name in the study: the field, or the ratio that is drawn in its place."""
+        return self.path if self.times is None else f"{self.path} / {self.times}"
+
+    def draw(self, trial: Trial) -> Any:
+        """Return what a trial draws (the same however often it is asked)."""
+        kind = self.distribution
+        if isinstance(kind, CategoricalDistribution):
+            return trial.suggest_categorical(self.name, kind.choices)
+        if isinstance(kind, IntDistribution):
+            return trial.suggest_int(self.name, kind.low, kind.high, step=kind.step, log=kind.log)
+        return trial.suggest_float(self.name, kind.low, kind.high, step=kind.step, log=kind.log)
+
+    def limits(self) -> list[Any]:
+        """Return the drawn values that stand for all: both ends of a range, every choice."""
+        kind = self.distribution
+        return list(kind.choices) if isinstance(kind, CategoricalDistribution) else [kind.low, kind.high]
+
+
+def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter, ...]:
+    """Return the parameters of a space, each of whose limits fits the recipe.
+
+    Raises:
+        ConfigError: Naming the field.
+    """
+    parameters = tuple(_parameter(str(path), given, f"{recipe.where}: search.space") for path, given in space.items())
+    _check_limits(parameters, recipe)
+    return parameters
+
+
+def fields_of(parameters: Sequence[Parameter], drawn: Mapping[str, Any], recipe: BaseRecipe) -> dict[str, Any]:
+    """Return path -> value of the recipe's fields for what a trial drew (name -> drawn value)."""
+    values = {
+        parameter.path: parameter.choices.get(drawn[parameter.name], drawn[parameter.name]) for parameter in parameters
+    }
+    plain = dict(values)
+    for parameter in parameters:
+        if parameter.times is not None:
+            values[parameter.path] *= _factor(parameter, plain, recipe)
+    return values
+
+
+def _factor(parameter: Parameter, values: Mapping[str, Any], recipe: BaseRecipe) -> float:
+    factor: Any = recipe.with_fields(values)
+    for part in str(parameter.times).split("."):
+        factor = factor.get(part) if isinstance(factor, Mapping) else None
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+        raise ConfigError(
+            f"{recipe.where}: search.space.{parameter.path}: times {parameter.times}: the config must give it, or the "
+            "space, as a number"
+        )
+    return factor
+
+
+def _parameter(path: str, given: Any, where: str) -> Parameter:
+    where = f"{where}.{path}"
+    if path.split(".")[0] in _FIXED:
+        raise ConfigError(f"{where}: this field must be the same for all trials, or they could not be compared")
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigError(f"{where} is a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
+    if "choices" in given:
+        _refuse_unknown(given, {"choices"}, where)
+        return _choices(path, given, where)
+    _refuse_unknown(given, _RANGE_KEYS, where)
+    for key in ("low", "high", "step"):
+        value = given.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{where}.{key} is a number, not {value!r}")
+        if key != "step" and key not in given:
+            raise ConfigError(f"{where}: {key} is missing")
+    for key in ("log", "int"):
+        if not isinstance(given.get(key, False), bool):
+            raise ConfigError(f"{where}.{key} is true or false, not {given[key]!r}")
+    times = given.get("times")
+    if times is not None and (not isinstance(times, str) or times == path):
+        raise ConfigError(f"{where}.times is the name of another field, not {times!r}")
+    try:
+        if given["low"] > given["high"]:
+            raise ValueError(f"low {given['low']} is above high {given['high']}")
+        options = {"log": given.get("log", False), "step": given.get("step")}
+        if given.get("int"):
+            if not all(float(given.get(key, 1)).is_integer() for key in ("low", "high", "step")):
+                raise ValueError("int needs whole numbers for low, high and step")
+            whole = {key: int(given[key]) for key in ("low", "high")}
+            distribution = IntDistribution(**whole, log=options["log"], step=int(options["step"] or 1))
+        else:
+            distribution = FloatDistribution(float(given["low"]), float(given["high"]), **options)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return Parameter(path, distribution, {}, times, dict(given))
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{where} has no entry {key!r}{nearest(str(key), known)}")
+
+
+def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
+    values = given["choices"]
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"{where}.choices is a list of values, not {values!r}")
+    # A study keeps scalars alone as categories; lists and mappings go by their text.
+    names = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
+    if len({json.dumps(name) for name in names}) < len(names):
+        raise ConfigError(f"{where}.choices {values}: each must differ")
+    decoded = {name: value for name, value in zip(names, values, strict=True) if isinstance(value, (list, dict))}
+    return Parameter(path, CategoricalDistribution(names), decoded, None, dict(given))
+
+
+def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
+    """Refuse limits that the recipe or its model would refuse, one parameter at a time with the others at their lowest."""
+    lowest = {parameter.name: parameter.limits()[0] for parameter in parameters}
+    checked: list[Any] = []
+    for parameter in parameters:
+        for limit in parameter.limits():
+            try:
+                fields = fields_of(parameters, {**lowest, parameter.name: limit}, recipe)
+                model, data, run = recipe.of_trial(fields)
+                adopt_checkpoint(model, run)
+                if (model, data.time_crop) not in checked:
+                    check_model(model, build_feature_extractor(model), data.time_crop)
+                    checked.append((model, data.time_crop))
+            except HfmgcError as error:
+                raise ConfigError(f"search.space.{parameter.path}, value {limit!r}: {error}") from error

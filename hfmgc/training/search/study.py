@@ -1,0 +1,209 @@
+"""The study that all workers of a search share: opened, compared with what is wanted now, drawn from."""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...errors import ConfigError
+from .arguments import SearchArguments
+
+
+DATABASE = "study.db"
+IDENTITY = "hfmgc"
+# Seconds that a worker waits for another one's write to a SQLite file.
+_SQLITE_PATIENCE = 60
+_TRIES = 8
+
+
+class SamplerOfTrial(BaseSampler):
+    """TPE whose random numbers follow from (seed, number of the trial).
+
+    So two workers that start at once never draw the same trial, and a search that is stopped and resumed by one worker
+    draws what an undisturbed one would.
+    """
+
+    def __init__(self, seed: int, startup_trials: int):
+        self.seed = seed
+        self.startup_trials = startup_trials
+        self._of_trial = self._tpe(0)
+
+    def _tpe(self, number: int) -> TPESampler:
+        seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
+        return TPESampler(n_startup_trials=self.startup_trials, seed=int(seed), constant_liar=True)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take the random numbers of this trial."""
+        self._of_trial = self._tpe(trial.number)
+        self._of_trial.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As TPE."""
+        return self._of_trial.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As TPE."""
+        return self._of_trial.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As TPE."""
+        return self._of_trial.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """As TPE."""
+        self._of_trial.after_trial(study, trial, state, values)
+
+
+def make_pruner(arguments: SearchArguments) -> BasePruner:
+    """Return what ends hopeless trials early: those whose best so far is below the median of the others at that time."""
+    if arguments.pruner == "none":
+        return NopPruner()
+    return MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
+
+
+def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, Any], direction: str) -> Study:
+    """Return the study, made anew or gone on with.
+
+    Args:
+        arguments: The search's.
+        folder: Where its database lies unless it has another.
+        identity: What must be the same for all trials, as nested mappings of plain values.
+        direction: `maximize` or `minimize`.
+
+    Raises:
+        ConfigError: If the storage cannot be reached, or the study there is of another space, recipe or data.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by our own lines
+    url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
+    storage = _reached(url, lambda: _open_storage(url, arguments))
+    study = _reached(
+        url,
+        lambda: optuna.create_study(
+            storage=storage,
+            sampler=SamplerOfTrial(arguments.sampler_seed, arguments.startup_trials),
+            pruner=make_pruner(arguments),
+            study_name=arguments.study_name,
+            direction=direction,
+            load_if_exists=True,
+        ),
+    )
+    _compare(study, identity, url)
+    return study
+
+
+def shown_url(url: str) -> str:
+    """Return a storage's URL without its password, and of a local file the name alone."""
+    try:
+        parts = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        return url.split("@")[-1]
+    if parts.drivername.startswith("sqlite"):
+        return f"sqlite:///{Path(parts.database or '').name}"
+    return parts.render_as_string(hide_password=True)
+
+
+def again(max_retries: int) -> RetryHeartbeatStaleTrialCallback:
+    """Return what puts a trial whose worker ended back into the queue, with the values that it had drawn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _Retry(max_retries)
+
+
+class _Retry(RetryHeartbeatStaleTrialCallback):
+    """Optuna's, without what the ended worker noted of the trial."""
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        trial.user_attrs = {}
+        super().__call__(study, trial)
+
+
+def _open_storage(url: str, arguments: SearchArguments) -> RDBStorage:
+    patience = {"connect_args": {"timeout": _SQLITE_PATIENCE}} if url.startswith("sqlite") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RDBStorage(
+            url,
+            engine_kwargs=patience,
+            heartbeat_interval=arguments.heartbeat_interval,
+            grace_period=arguments.grace_period,
+            heartbeat_stale_trial_callback=again(arguments.retries),
+        )
+
+
+def _reached(url: str, attempt: Any) -> Any:
+    """Return what `attempt` does; workers that start at once may be making the same tables."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return attempt()
+        except (OptunaError, SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
+            text = f"{error} {error.__cause__ or ''}"
+            made_meanwhile = isinstance(error, DuplicatedStudyError) or any(
+                sign in text for sign in ("already exists", "UNIQUE", "duplicate", "locked", "no such table")
+            )
+            if left and made_meanwhile:
+                time.sleep(0.25)
+                continue
+            raise unreachable(url, error) from error
+    raise AssertionError
+
+
+def unreachable(url: str, error: Exception) -> ConfigError:
+    """Return the error of a storage that does not answer."""
+    deepest: BaseException = error
+    while deepest.__cause__ is not None:
+        deepest = deepest.__cause__
+    reason = (str(deepest).strip() or type(deepest).__name__).splitlines()[0]
+    return ConfigError(
+        f"search.storage {shown_url(url)} cannot be reached ({reason}): check the URL, the server and its driver, or leave "
+        "it out for a file in output_dir"
+    )
+
+
+def _compare(study: Study, identity: Mapping[str, Any], url: str) -> None:
+    """Note what the study is of, or refuse one that is of something else."""
+    wanted = json.loads(json.dumps(identity))
+    if IDENTITY not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise ConfigError(
+                f"study {study.study_name!r} in {shown_url(url)} was not made by this recipe: choose another "
+                "search.study_name"
+            )
+        study.set_user_attr(IDENTITY, wanted)
+    differences = list(_differences(study.user_attrs[IDENTITY], wanted))
+    if differences:
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        raise ConfigError(
+            f"study {study.study_name!r} in {shown_url(url)} is of another search: {shown}. Restore it, or choose another "
+            "search.study_name (or output_dir)"
+        )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Any:
+    """Yield in words where two nested mappings differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(before.get(key), now.get(key), f"{path} > {key}" if path else key)
+    elif before != now:
+        yield f"{path}: {_said(before)} there, {_said(now)} here"
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
