@@ -1,0 +1,166 @@
+"""A search of a reduced AST on its shared frozen layers, beside the same trials as separate plain runs, in one run.
+
+    python benchmarks/search_ast.py [--quick]
+
+The AST report's space (DoRA from layer 10 or 11 of 12) on an AST of reduced width, from random weights, on random features that
+lie ready on disk. One side is `recipes/search_ast.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
+so that all trials train to their end; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
+and the same seed, without reuse. Both are whole commands, as a user would start them, with their start, evaluation and files;
+the search keeps no checkpoints, and its last act (plots, table) is counted. Dropout is 0 in the backbone, so both must find the
+same validation losses; the greatest difference is printed. The last line, `ratio search_vs_separate_runs VALUE`, is their time
+against ours.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import optuna
+import yaml
+
+from hfmgc.training.search.arguments import BaseRecipe
+from hfmgc.training.search.space import fields_of, read_space
+
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+BINS = 128
+GENRES = [f"genre {index}" for index in range(5)]
+SPACE = {
+    "learning_rate": {"low": 5e-6, "high": 5e-4, "log": True},
+    "per_device_train_batch_size": {"choices": [2, 4, 8, 16]},
+    "warmup_steps": {"low": 0.01, "high": 0.1},
+    "weight_decay": {"low": 0.0, "high": 0.15},
+    "adapter_min_layer": {"choices": [10, 11]},
+    "adapter_rank": {"choices": [1, 2, 3]},
+    "adapter_alpha": {"low": 0.1, "high": 10.0, "log": True, "times": "adapter_rank"},
+    "model.head_hidden_size": {"choices": [50, 100, 200]},
+}
+
+
+def main() -> None:
+    """Run both sides and print their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer tracks and shorter trainings: shows that it works")
+    arguments = parser.parse_args()
+    tracks, frames, trials = (6, 128, 10) if arguments.quick else (20, 256, 10)
+    low, high = (2, 3) if arguments.quick else (7, 20)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        base = recipe(write_features(place / "features.parquet", tracks, frames), frames)
+        space = {**SPACE, "num_train_epochs": {"low": low, "high": high, "int": True}}
+        print(
+            f"{trials} trials of {low} to {high} epochs, {tracks * len(GENRES)} tracks of {frames} x {BINS}",
+            flush=True,
+        )
+        seconds, study = search(place, base, space, trials)
+        print(f"search with the shared frozen layers {seconds:8.1f} s", flush=True)
+        separate, difference = separate_runs(place, base, space, study)
+        print(f"separate plain runs                  {separate:8.1f} s")
+        print(f"greatest difference of a trial's best validation loss: {difference:.2e}")
+        print(f"ratio search_vs_separate_runs {separate / seconds:.3f}")
+
+
+def write_features(path: Path, tracks: int, frames: int) -> Path:
+    """Write a table of random windows [1, frames, bins], `tracks` of each genre, that differ a little by genre."""
+    generator = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {"track_id": [], "genre": [], "features": []}
+    for index, genre in enumerate(GENRES):
+        for number in range(tracks):
+            window = 0.5 * generator.standard_normal((1, frames, BINS), dtype=np.float32)
+            window[..., 20 * index : 20 * index + 20] += 0.2
+            rows["track_id"].append(f"{genre} {number}")
+            rows["genre"].append(genre)
+            rows["features"].append(window.tolist())
+    datasets.Dataset.from_dict(rows).to_parquet(str(path))
+    return path
+
+
+def recipe(data: Path, frames: int) -> dict[str, Any]:
+    """Return the settings that both sides have."""
+    return {
+        "model": {
+            "head_input_dropout": 0.0,
+            "head_hidden_dropout": 0.0,
+            "backbone_config": {
+                "hidden_size": 192,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 3,
+                "intermediate_size": 768,
+                "max_length": frames,
+                "num_mel_bins": BINS,
+            },
+        },
+        "front_end": {"max_length": frames},
+        "adapter": "dora",
+        "adapter_targets": ["fc2"],
+        "data": str(data),
+        "split_ratios": "4:1:1",
+        "augmentation": "none",
+        "training_windows": "fixed",
+        "per_device_eval_batch_size": 8,
+        "metric_for_best_model": "loss",
+        "seed": 0,
+        "disable_tqdm": True,
+    }
+
+
+def search(place: Path, base: dict[str, Any], space: dict[str, Any], trials: int) -> tuple[float, optuna.Study]:
+    """Return the seconds of the search, and its study."""
+    folder = place / "search"
+    settings = {
+        **base,
+        "output_dir": str(folder),
+        "reuse_frozen_prefix": True,
+        "prefix_store": str(place / "store"),
+        "search": {"trials": trials, "pruner": "none", "space": space},
+    }
+    seconds = run("search_ast.py", settings, place)
+    return seconds, optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}")
+
+
+def separate_runs(
+    place: Path, base: dict[str, Any], space: dict[str, Any], study: optuna.Study
+) -> tuple[float, float]:
+    """Return the seconds of all runs, and the greatest difference of a best validation loss from its trial's."""
+    plain = BaseRecipe(base, "benchmark")
+    parameters = read_space(space, BaseRecipe({**base, "output_dir": str(place)}, "benchmark"))
+    seconds, difference = 0.0, 0.0
+    for trial in study.trials:
+        folder = place / f"run_{trial.number}"
+        settings = {**plain.with_fields(fields_of(parameters, trial.params, plain)), "output_dir": str(folder)}
+        took = run("finetune_ast.py", settings, place)
+        training = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))["training"]
+        apart = abs(training["best_validation_loss"] - trial.value)
+        print(
+            f"  trial {trial.number}: {trial.duration.total_seconds():6.1f} s in the search, {took:6.1f} s as a run of its own, "
+            f"validation loss {trial.value:.5f}",
+            flush=True,
+        )
+        seconds, difference = seconds + took, max(difference, apart)
+    return seconds, difference
+
+
+def run(script: str, settings: dict[str, Any], place: Path) -> float:
+    """Run a recipe with caches of this benchmark's own, and return how many seconds it took."""
+    config = place / "config.yaml"
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    environment = {**os.environ, "HF_HOME": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, RECIPES / script, config], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr}\n{json.dumps(settings, indent=2)}")
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()

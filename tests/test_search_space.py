@@ -1,0 +1,297 @@
+"""The parts of a search that need no training: its section, its space, which trials count, the figures of the final fit."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from hfmgc.errors import ConfigError
+from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.search.arguments import BaseRecipe, read_search
+from hfmgc.training.search.final_fit import final_fit, mean_and_interval
+from hfmgc.training.search.slots import FAILED, OUTCOME, SURPLUS, WORKER, Slots, is_surplus
+from hfmgc.training.search.space import fields_of, read_space
+from hfmgc.training.search.study import SamplerOfTrial, again, shown_url
+from hfmgc.training.settings import read_settings
+from recipes import ROOT, tiny_settings, write_config
+
+
+AST_SEARCH = ROOT / "recipes" / "configs" / "ast_search.yaml"
+
+
+def tiny_recipe(tmp_path: Path, **more) -> BaseRecipe:
+    return BaseRecipe(tiny_settings(tmp_path / "music", tmp_path / "out", adapter="dora", **more), "here")
+
+
+# The section
+
+
+def test_the_report_is_searched_as_its_code_has_it():
+    recipe, arguments = read_search([str(AST_SEARCH)], AST_SEARCH)
+    assert (arguments.trials, arguments.pruner, arguments.grace_period) == (35, "median", 180)
+    assert {
+        path: given.get("choices") or (given["low"], given["high"]) for path, given in arguments.space.items()
+    } == {
+        "learning_rate": (5e-6, 5e-4),
+        "per_device_train_batch_size": [2, 4, 8, 16],
+        "warmup_steps": (0.01, 0.1),
+        "weight_decay": (0, 0.15),
+        "num_train_epochs": (7, 20),
+        "adapter_min_layer": [10, 11],
+        "adapter_rank": [1, 2, 3],
+        "adapter_alpha": (0.1, 10),
+        "model.head_hidden_size": [50, 100, 200],
+    }
+    assert recipe.groups()[2].reuse_frozen_prefix
+    local = BaseRecipe({**recipe.values, "pretrained_backbone": None}, recipe.where)  # AST-base's own sizes
+    assert len(read_space(arguments.space, local)) == 9
+
+
+def test_fields_of_the_section_are_set_on_the_command_line():
+    _, arguments = read_search([str(AST_SEARCH), "--search.trials", "3", "--search.final_fit"], AST_SEARCH)
+    assert (arguments.trials, arguments.final_fit) == (3, True)
+
+
+def test_help_lists_recipe_and_section(capsys):
+    with pytest.raises(SystemExit) as end:
+        read_search(["--help"], AST_SEARCH)
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "--learning_rate" in text
+    assert "--search.trials" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "more", "message"),
+    [
+        (None, {}, "no section 'search'"),
+        ({}, {}, "space is empty"),
+        ({"trial": 3}, {}, r"search: unknown field 'trial' \(did you mean 'trials'"),
+        ({"trials": 0}, {}, "trials must be at least 1"),
+        ({"pruner": "mean"}, {}, "pruner must be median or none"),
+        ({"trial_seeds": "any"}, {}, "trial_seeds must be same or own"),
+        ({"heartbeat_interval": 10, "grace_period": 10}, {}, "must be longer than heartbeat_interval"),
+        ({"final_seeds": [0, 0]}, {}, "each must differ"),
+        ({"final_seeds": ["x"]}, {}, "whole numbers"),
+        ({}, {"overwrite": True}, "leave out overwrite"),
+        ({}, {"eval_strategy": "no"}, "goes by the validation side"),
+    ],
+)
+def test_a_section_that_cannot_be_is_refused(tmp_path, section, more, message):
+    if section is not None:
+        space = {} if message == "space is empty" else {"learning_rate": {"low": 0.1, "high": 1}}
+        more = {**more, "search": {**section, "space": space}}
+    more = {"save_strategy": "no", "load_best_model_at_end": False, **more}
+    config = write_config(tmp_path / "c.yaml", tiny_settings(tmp_path, tmp_path / "out", **more))
+    with pytest.raises(ConfigError, match=message):
+        read_search([str(config)], config)
+
+
+def test_other_recipes_pass_over_the_section_whatever_it_holds(tmp_path):
+    settings = tiny_settings(tmp_path, tmp_path / "out", search={"anything": [1]})
+    groups = read_settings([str(write_config(tmp_path / "c.yaml", settings))], RECIPE_GROUPS)
+    assert groups[2].num_train_epochs == 2
+
+
+# The space
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "message"),
+    [
+        ("learning_rte", {"low": 0.1, "high": 1}, r"learning_rte.*unknown field.*did you mean 'learning_rate'"),
+        ("model.head", {"choices": [1]}, "has no field 'head'"),
+        ("learning_rate.x", {"choices": [1]}, "learning_rate"),
+        ("learning_rate", 0.1, "is a mapping"),
+        ("learning_rate", {"low": 0.1}, "high is missing"),
+        ("learning_rate", {"low": "a", "high": 1}, "low is a number"),
+        ("learning_rate", {"low": 1.0, "high": 0.1}, "is above high"),
+        ("learning_rate", {"low": 0.0, "high": 0.1, "log": True}, "log"),
+        ("learning_rate", {"low": 0.1, "high": 1.0, "log": True, "step": 0.1}, "step"),
+        ("learning_rate", {"low": 0.1, "high": 1.0, "lag": True}, r"no entry 'lag' \(did you mean 'log'"),
+        ("learning_rate", {"low": 0.1, "high": 1.0, "log": "yes"}, "true or false"),
+        ("learning_rate", {"low": -1.0, "high": 1.0}, "value -1.0.*learning_rate must be at least 0"),
+        ("num_train_epochs", {"low": 1.5, "high": 3, "int": True}, "whole numbers"),
+        ("adapter_rank", {"low": 1.0, "high": 3.0}, "adapter_rank' takes int"),
+        ("adapter_rank", {"choices": []}, "list of values"),
+        ("adapter_rank", {"choices": [1, 1]}, "each must differ"),
+        ("adapter_rank", {"choices": [1, 0]}, "value 0.*adapter_rank must be at least 1"),
+        ("adapter_min_layer", {"choices": [0, 2]}, "value 2.*encoder layers 0 to 1"),
+        ("adapter_alpha", {"low": 0.1, "high": 1.0, "times": "adapter_alpha"}, "another field"),
+        (
+            "adapter_alpha",
+            {"low": 0.1, "high": 1.0, "times": "adapter_rank"},
+            "times adapter_rank: the config must give it",
+        ),
+        ("seed", {"choices": [1, 2]}, "same for all trials"),
+        ("data_options.seed", {"choices": [1, 2]}, "same for all trials"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_by_name(tmp_path, path, given, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        read_space({path: given}, tiny_recipe(tmp_path))
+    assert f"search.space.{path}" in str(refused.value)
+
+
+def test_what_is_drawn_becomes_fields_of_the_recipe(tmp_path):
+    recipe = tiny_recipe(tmp_path)
+    space = {
+        "adapter_alpha": {"low": 0.1, "high": 10.0, "log": True, "times": "adapter_rank"},
+        "adapter_rank": {"choices": [1, 2, 3]},
+        "adapter_targets": {"choices": [["fc2"], ["fc1", "fc2"]]},
+        "num_train_epochs": {"low": 2, "high": 8, "int": True, "step": 3},
+        "model.head_hidden_size": {"choices": [8, 16]},
+    }
+    parameters = read_space(space, recipe)
+    study = optuna.create_study(sampler=SamplerOfTrial(0, 10))
+    seen = set()
+    for _ in range(12):
+        trial = study.ask()
+        drawn = {parameter.name: parameter.draw(trial) for parameter in parameters}
+        fields = fields_of(parameters, drawn, recipe)
+        model, _, run = recipe.of_trial(fields)
+        assert model.adapter_alpha / model.adapter_rank == pytest.approx(trial.params["adapter_alpha / adapter_rank"])
+        assert model.adapter_targets in (["fc2"], ["fc1", "fc2"])
+        assert model.model["head_hidden_size"] == trial.params["model.head_hidden_size"]
+        assert model.model["backbone_config"]["hidden_size"] == 32
+        assert run.save_strategy == "no"
+        seen.add((run.num_train_epochs, model.adapter_rank))
+        study.tell(trial, 0.0)
+    assert {epochs for epochs, _ in seen} == {2, 5, 8}
+    assert "adapter_rank" not in recipe.values, "the recipe itself stays as it was"
+
+
+def draws(seed: int, numbers: int) -> list[float]:
+    study = optuna.create_study(sampler=SamplerOfTrial(seed, 10))
+    return [study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"] for _ in range(numbers)]
+
+
+def test_a_draw_follows_from_seed_and_number_alone():
+    assert draws(0, 4) == draws(0, 4)
+    assert len({*draws(0, 4), *draws(1, 4)}) == 8
+
+
+# Which trials count
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study()
+
+
+def add(study, state, *, of=None, minutes_ago=0, **noted):
+    """Add a trial; `of`: it is another attempt at that one."""
+    history = {} if of is None else {"failed_trial": of, "retry_history": [of]}
+    trial = create_trial(
+        state=state, value=0.5 if state == TrialState.COMPLETE else None, user_attrs=noted, system_attrs=history
+    )
+    moment = datetime.now() - timedelta(minutes=minutes_ago)
+    trial.datetime_start = None if state == TrialState.WAITING else moment
+    trial.datetime_complete = moment if state.is_finished() else None
+    study.add_trial(trial)
+
+
+def test_a_slot_is_finished_by_any_attempt_of_its_own_end(study):
+    add(study, TrialState.COMPLETE)
+    add(study, TrialState.FAIL)  # its worker was killed
+    add(study, TrialState.FAIL, **{OUTCOME: FAILED})
+    add(study, TrialState.FAIL, **{OUTCOME: SURPLUS})
+    slots = Slots.of(study, wanted=3, retries=3)
+    assert (slots.finished, slots.done, slots.can_begin) == (2, False, False)
+    add(study, TrialState.WAITING, of=1)
+    assert Slots.of(study, 3, 3).can_begin
+    add(study, TrialState.PRUNED, of=1)
+    slots = Slots.of(study, 3, 3)
+    assert slots.done
+    assert slots.counts() == {"complete": 1, "pruned": 1, "failed": 1}
+
+
+def test_a_slot_whose_workers_are_killed_again_and_again_is_given_up(study):
+    for attempt in range(3):
+        add(study, TrialState.FAIL, of=None if attempt == 0 else 0)
+        assert Slots.of(study, 1, retries=2).done == (attempt == 2)
+    assert Slots.of(study, 1, retries=2).counts() == {"interrupted": 1}
+
+
+def test_a_slot_that_nobody_queued_again_is_found_after_a_while(study):
+    add(study, TrialState.FAIL, minutes_ago=5)
+    add(study, TrialState.FAIL)
+    slots = Slots.of(study, 2, 3)
+    assert [trial.number for trial in slots.lost(60)] == [0]
+    again(3)(study, study.get_trials()[0])
+    assert not Slots.of(study, 2, 3).lost(60)
+
+
+def test_a_trial_without_a_sign_of_life_is_found_after_a_while(study):
+    add(study, TrialState.RUNNING, minutes_ago=5)
+    add(study, TrialState.RUNNING, minutes_ago=5, **{WORKER: "here:1"})
+    add(study, TrialState.RUNNING)
+    assert [trial.number for trial in Slots.of(study, 3, 3).unborn(60)] == [0]
+
+
+def test_of_trials_begun_at_once_beyond_what_is_wanted_the_later_are_surplus(study):
+    for _ in range(4):
+        add(study, TrialState.RUNNING)
+    assert [is_surplus(study, number, wanted=2) for number in range(4)] == [False, False, True, True]
+
+
+def test_of_two_attempts_at_one_trial_the_later_is_surplus_while_the_first_lives(study):
+    add(study, TrialState.FAIL)
+    add(study, TrialState.RUNNING, of=0)
+    add(study, TrialState.RUNNING, of=0)
+    assert not is_surplus(study, 1, wanted=1)
+    assert is_surplus(study, 2, wanted=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
+        ("sqlite:////home/me/study.db", "sqlite:///study.db"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_storage_is_named_without_password_and_place(url, shown):
+    assert shown_url(url) == shown
+
+
+# Figures of the final fit
+
+
+def test_the_interval_is_students():
+    figures = mean_and_interval([0.50, 0.52, 0.54])
+    assert figures["mean"] == pytest.approx(0.52)
+    assert figures["standard_deviation"] == pytest.approx(0.02)
+    half = 4.302652729911275 * 0.02 / np.sqrt(3)  # t of 0.975 with two degrees of freedom, from a table
+    assert figures["interval"] == pytest.approx([0.52 - half, 0.52 + half])
+    assert mean_and_interval([0.0, 1.0])["interval"] == [0.0, 1.0]
+    assert mean_and_interval([0.5])["interval"] is None
+
+
+def test_a_final_fit_repeats_what_had_other_settings_and_goes_on_with_what_was_cut_off(tmp_path):
+    recipe, seen = tiny_recipe(tmp_path), []
+    (tmp_path / "out").mkdir()
+
+    def fit(groups):
+        from hfmgc.training.run_folder import RunRecord
+
+        run = groups[2]
+        seen.append((run.seed, run.learning_rate, run.overwrite, run.resume_from_checkpoint))
+        folder = Path(run.output_dir)
+        RunRecord.from_settings(groups, run).save(folder)
+        if run.seed == 1 and len(seen) == 2:
+            raise KeyboardInterrupt
+        metrics = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
+        report = {"metrics": metrics, "side": "test", "tracks": 3, "split": {}, "notes": []}
+        (folder / "results.json").write_text(json.dumps(report))
+        (folder / "README.md").write_text("card")
+
+    with pytest.raises(KeyboardInterrupt):
+        final_fit(recipe, {"learning_rate": 0.1}, [0, 1], fit)
+    assert final_fit(recipe, {"learning_rate": 0.1}, [0, 1], fit)["metrics"]["accuracy"]["mean"] == 0.5
+    final_fit(recipe, {"learning_rate": 0.2}, [0], fit)
+    assert seen == [(0, 0.1, False, None), (1, 0.1, False, None), (1, 0.1, False, "last"), (0, 0.2, True, None)]
