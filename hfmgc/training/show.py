@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.sources import open_source
 from ..errors import CheckpointError, HfmgcError
-from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments
+from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from .assembly import (
     adapt_model,
     build_config,
@@ -14,6 +14,8 @@ from .assembly import (
     new_model,
     pretrained_backbone_config,
 )
+from .frozen_prefix import FrozenPrefix
+from .prefix_store import StoreContent
 from .settings import read_settings
 from .starting_point import adopt_checkpoint
 
@@ -32,7 +34,8 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     backbone_note = _use_backbone_sizes(model_config, model_arguments)
     model = new_model(model_arguments, model_config)
     parameters = count_parameters(model)[0]
-    trained = count_parameters(adapt_model(model, model_arguments))[1]
+    adapted = adapt_model(model, model_arguments)
+    trained = count_parameters(adapted)[1]
     front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}
     result = {
         "config": Path(config).name,
@@ -56,6 +59,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
             "batch_size": run.per_device_train_batch_size * run.gradient_accumulation_steps,
             "seed": run.seed,
         },
+        "frozen_prefix": _frozen_prefix(adapted, run, extractor.window_shape) if run.reuse_frozen_prefix else None,
         "notes": [note for note in (genres_note, backbone_note) if note],
     }
     return result, _as_text(result)
@@ -68,6 +72,13 @@ def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
         if arguments.data:
             raise
         return [f"genre {index}" for index in range(10)], f"{error}; counted for 10 genres"
+
+
+def _frozen_prefix(model: Any, run: RunArguments, window_shape: tuple[int, int]) -> dict[str, Any]:
+    """Return where the frozen prefix ends, and what keeping its output takes."""
+    prefix = FrozenPrefix(model)
+    one = StoreContent("", 1, *prefix.state_shape(*window_shape), run.prefix_dtype)
+    return {"ends": prefix.describes, "window_bytes": one.nbytes, "dtype": run.prefix_dtype}
 
 
 def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:
@@ -92,6 +103,7 @@ def _windows_text(front_end: dict[str, Any]) -> str:
 
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
+    prefix = result["frozen_prefix"]
     start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
     rows = [
         ("model", f"{result['model_type']} from {start}"),
@@ -109,6 +121,16 @@ def _as_text(result: dict[str, Any]) -> str:
             "training",
             f"{training['epochs']:g} epochs, batch {training['batch_size']}, learning rate {training['learning_rate']:g}, "
             f"seed {training['seed']}",
+        ),
+        *(
+            [
+                (
+                    "frozen prefix",
+                    f"{prefix['ends']}, {prefix['window_bytes'] / 1e6:.3g} MB a window ({prefix['dtype']})",
+                )
+            ]
+            if prefix
+            else []
         ),
         *(("note", note) for note in result["notes"]),
     ]

@@ -1,0 +1,296 @@
+"""Fine-tuning AST-base with its frozen layers run once, beside transformers' Trainer with PEFT, in one run.
+
+    python benchmarks/finetune_ast.py [--quick]
+
+The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 and 11, windows of 1,024 frames and 128 mel
+bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
+(micro-batches of 2, as the report has it) on features that lie ready in memory; ours reads the same features from disk,
+fills its store (timed), and trains above it (micro-batches of 4). Weights are random, and equal on both sides; dropout is 0,
+so that both must come to the same losses, which are printed. Sides run in turns, each in a process of its own; the best
+epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
+
+With --quick the plain side runs fewer epochs, and its 13 epochs are 13 times its best one.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from transformers import (
+    ASTConfig,
+    ASTForAudioClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+
+EPOCHS = 13
+FRAMES, BINS = 1024, 128
+GENRES = [f"genre {index}" for index in range(10)]
+MICRO_BATCH = {"plain": 2, "ours": 4}
+ADAPTED = [f"layers.{layer}.mlp.fc2" for layer in (10, 11)]
+RANK, ALPHA, LEARNING_RATE, WEIGHT_DECAY = 2, 8.493977318, 1.3221e-4, 0.067624
+
+
+def main() -> None:
+    """Run the comparison and print its ratios, or one measurement in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer clips and epochs of the plain side")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--clips", type=int, default=16, help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.place, arguments.clips, arguments.epochs)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), quick=arguments.quick)
+
+
+def compare(place: Path, *, quick: bool) -> None:
+    """Run both sides in turns and compare them."""
+    clips, turns, plain_epochs = (8, 1, 2) if quick else (16, 2, EPOCHS)
+    measure("prepare", place, clips, 0)
+    found: dict[str, list[dict]] = {"plain": [], "ours": []}
+    for turn in range(turns):
+        found["plain"].append(measure("plain", place, clips, plain_epochs))
+        found["ours"].append(measure("ours", place / f"turn{turn}", clips, EPOCHS))
+    plain, ours = (min(runs, key=lambda run: min(run["epochs"])) for runs in found.values())
+    print(f"{plain['device']}, {clips} clips of {FRAMES} x {BINS}, DoRA r = {RANK} on {', '.join(ADAPTED)}")
+    for label, run in (("Trainer + PEFT", plain), ("hfmgc, prefix kept", ours)):
+        best = min(run["epochs"])
+        rate = run["flops_per_clip"] * clips / best
+        print(
+            f"{label:<20}{best:8.2f} s an epoch ({1000 * best / clips:6.0f} ms a clip), {run['flops_per_clip'] / 1e9:6.1f} "
+            f"GFLOP a clip, {rate / 1e9:6.1f} GFLOP/s: {rate / run['matmul_rate']:.0%} of this machine's "
+            f"{run['matmul_rate'] / 1e9:.0f} in matrix products; peak memory {run['peak_mib']:.0f} MiB"
+        )
+    last = len(plain["losses"])
+    print(f"filling the store: {ours['filling']:.2f} s, {ours['store_mib']:.0f} MiB")
+    print(f"loss of epoch {last}: {plain['losses'][-1]:.6f} plain, {ours['losses'][last - 1]:.6f} ours")
+    whole = sum(plain["epochs"]) if plain_epochs == EPOCHS else EPOCHS * min(plain["epochs"])
+    ours_whole = ours["filling"] + sum(ours["epochs"])
+    print(f"{EPOCHS} epochs: {whole:.1f} s plain, {ours_whole:.1f} s ours with filling")
+    print(f"ratio epoch_with_kept_prefix_vs_plain {min(plain['epochs']) / min(ours['epochs']):.3f}")
+    print(f"ratio {EPOCHS}_epochs_with_filling_vs_plain {whole / ours_whole:.3f}")
+    print(f"ratio peak_memory {plain['peak_mib'] / ours['peak_mib']:.3f}")
+
+
+def measure(name: str, place: Path, clips: int, epochs: int) -> dict:
+    """Run one measurement in a process of its own."""
+    place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, "--measure", name, "--place", str(place)]
+    result = subprocess.run(
+        [*command, "--clips", str(clips), "--epochs", str(epochs)],
+        env={**os.environ, "HF_HOME": str(place / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise SystemExit(f"{name} failed:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def prepare(place: Path, clips: int, epochs: int) -> dict:
+    """Save an AST-base with random weights."""
+    torch.manual_seed(0)
+    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(place / "ast")
+    return {}
+
+
+def features(clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return normalised log-mel features [clips, frames, bins] and genres [clips], from a fixed seed."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(clips) % len(GENRES)
+    noise = generator.standard_normal((clips, FRAMES, BINS), dtype=np.float32) / 2
+    tilt = np.linspace(-1, 1, BINS, dtype=np.float32)
+    return noise + (labels[:, None, None] / len(GENRES) - 0.5).astype(np.float32) * tilt, labels
+
+
+def head(hidden: int) -> nn.Sequential:
+    """Return the report's head with weights from a fixed seed, without its dropout."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(hidden, 200), nn.GELU(), nn.Linear(200, len(GENRES)))
+
+
+def plain(place: Path, clips: int, epochs: int) -> dict:
+    """Train with transformers' Trainer and PEFT on `ASTForAudioClassification`."""
+    model = ASTForAudioClassification.from_pretrained(place / "ast")
+    model.num_labels = model.config.num_labels = len(GENRES)
+    model.classifier.dense = head(model.config.hidden_size)
+    set_seed(42)
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, use_dora=True, modules_to_save=["classifier.dense"],
+        target_modules=[f"audio_spectrogram_transformer.{name}" for name in ADAPTED],
+    )  # fmt: skip
+    model = get_peft_model(model, config)
+    values, labels = features(clips)
+    examples = [
+        {"input_values": torch.from_numpy(value), "labels": int(label)}
+        for value, label in zip(values, labels, strict=True)
+    ]
+    settings = training_settings("plain", place / "plain", clips, epochs)
+    arguments = TrainingArguments(**settings, label_names=["labels"])
+    trainer = Trainer(model=model, args=arguments, train_dataset=examples, callbacks=[clock := EpochClock()])
+    trainer.train()
+    return report(trainer, clock, examples[: MICRO_BATCH["plain"]])
+
+
+def ours(place: Path, clips: int, epochs: int) -> dict:
+    """Train above the frozen layers' output: filling timed on its own."""
+    from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
+    from hfmgc.models.configuration_ast import HfmgcASTConfig
+    from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
+    from hfmgc.training.adapters import add_adapter
+    from hfmgc.training.arguments import RunArguments
+    from hfmgc.training.assembly import build_trainer
+    from hfmgc.training.examples import FixedExamples
+    from hfmgc.training.prefix_reuse import reused_prefix, store_place
+    from hfmgc.training.preparation import PreparedData
+
+    labels = dict(enumerate(GENRES))
+    config = HfmgcASTConfig(
+        id2label=labels, label2id={genre: index for index, genre in labels.items()}, head_hidden_size=200,
+        head_input_dropout=0.0, head_hidden_dropout=0.0,
+    )  # fmt: skip
+    model = HfmgcASTForAudioClassification.from_pretrained_backbone(place.parent / "ast", config)
+    dense, _, output = head(model.config.backbone_config.hidden_size)
+    model.classifier.dense, model.classifier.output = dense, output
+    set_seed(42)
+    model = add_adapter(model, kind="dora", roles=["fc2"], min_layer=10, rank=RANK, alpha=ALPHA)
+    settings = training_settings("ours", place / "ours", clips, epochs)
+    run = RunArguments(
+        **settings, reuse_frozen_prefix=True, eval_strategy="no", load_best_model_at_end=False, metric_for_best_model=None,
+        per_device_eval_batch_size=4,
+    )  # fmt: skip
+    tracks = extracted(clips)
+    examples = FixedExamples(tracks, HfmgcASTFeatureExtractor(), seed=42)
+    # The same windows on both sides of the split: the second is found there, and filling counts each clip once.
+    data = PreparedData(
+        corpus=None, manifest=None, train=examples, validation=tracks, test=datasets.Dataset.from_dict({})
+    )
+    began = time.perf_counter()
+    with reused_prefix(model, data, run) as learnt:
+        filling = time.perf_counter() - began
+        trainer = build_trainer(model, run, GENRES, train=learnt.train)
+        trainer.add_callback(clock := EpochClock())
+        trainer.train()
+        kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
+        found = report(trainer, clock, [learnt.train[index] for index in range(MICRO_BATCH["ours"])])
+    return {**found, "filling": filling, "store_mib": kept / 2**20}
+
+
+def extracted(clips: int) -> datasets.Dataset:
+    """Return the features as a table of tracks with one window each, on disk, as `extract_windows` gives it."""
+    values, labels = features(clips)
+
+    def rows():
+        for index, (value, label) in enumerate(zip(values, labels, strict=True)):
+            yield {"track_id": f"{index}", "genre": GENRES[label], "input_values": value[None]}
+
+    floats = datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))
+    text = datasets.Value("string")
+    columns = datasets.Features({"track_id": text, "genre": text, "input_values": floats})
+    return datasets.Dataset.from_generator(rows, features=columns).with_format(
+        "numpy", columns=["input_values"], output_all_columns=True
+    )
+
+
+def training_settings(side: str, folder: Path, clips: int, epochs: int) -> dict:
+    """Return what both sides train with: one step an epoch, on all clips."""
+    return {
+        "output_dir": str(folder), "num_train_epochs": epochs, "learning_rate": LEARNING_RATE,
+        "weight_decay": WEIGHT_DECAY, "per_device_train_batch_size": MICRO_BATCH[side],
+        "gradient_accumulation_steps": clips // MICRO_BATCH[side], "lr_scheduler_type": "constant", "seed": 42,
+        "save_strategy": "no", "logging_strategy": "epoch", "remove_unused_columns": False, "disable_tqdm": True,
+        "report_to": "none",
+    }  # fmt: skip
+
+
+class EpochClock(TrainerCallback):
+    """Keeps the seconds of each epoch."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, *arguments: object, **keywords: object) -> None:
+        """Begin."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, *arguments: object, **keywords: object) -> None:
+        """Stop, when all that was begun is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object) -> int:
+    """Return the operations of an attention."""
+    return sdpa_flop_count(query, key, value)
+
+
+def attention_backward_flops(
+    gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object
+) -> int:
+    """Return those of its gradients: five products, of which forward has two."""
+    return 5 * sdpa_flop_count(query, key, value) // 2
+
+
+# The kernels of the CPU are not in the counter's own list.
+ATTENTION_FLOPS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
+}
+
+
+def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
+    """Return times, losses, peak memory, operations of one clip, and what the machine does at its best."""
+    on_gpu = trainer.args.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    batch = trainer._prepare_inputs(trainer.data_collator(examples))
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION_FLOPS) as counter:
+        trainer.model(**batch).loss.backward()
+    return {
+        "device": f"{trainer.args.device}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
+        "epochs": clock.seconds,
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "peak_mib": peak / 2**20,
+        "flops_per_clip": counter.get_total_flops() / len(examples),
+        "matmul_rate": matmul_rate(trainer.args.device),
+    }
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Return the operations a second of a large float32 matrix product, the best of some."""
+    size, best = (8192 if device.type == "cuda" else 2048), 0.0
+    left, right = torch.randn(2, size, size, device=device)
+    for _ in range(8):
+        began = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+MEASUREMENTS = {"prepare": prepare, "plain": plain, "ours": ours}
+
+
+if __name__ == "__main__":
+    main()

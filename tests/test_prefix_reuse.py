@@ -1,0 +1,262 @@
+"""Runs of a recipe that reuses the frozen prefix end where plain runs end, and are refused where they could not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import write_ast, write_music
+from safetensors.torch import load_file
+
+from hfmgc.cli import main as hfmgc_command
+from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from recipes import FINETUNE_AST, finetune, finetune_here, tiny_settings, torchrun, write_config
+
+
+GENRES = ("blues", "metal", "pop")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Music with tracks of one and of several windows, and a pre-trained AST of three layers."""
+    place = tmp_path_factory.mktemp("reuse")
+    write_music(place / "music", GENRES, tracks=4, seconds=2.0)
+    write_music(place / "music" / "short", ("x",), tracks=1, seconds=0.5)
+    (place / "music" / "short" / "x" / "x.000.wav").rename(place / "music" / "pop" / "short.wav")
+    (place / "music" / "short" / "x").rmdir()
+    (place / "music" / "short").rmdir()
+    write_ast(place / "pretrained")
+    return place
+
+
+def settings_for(place: Path, output_dir: Path, **more) -> dict:
+    settings = {
+        "pretrained_backbone": str(place / "pretrained"),
+        "model": {"head_hidden_size": 16},
+        "adapter": "dora",
+        "adapter_min_layer": 1,
+        "training_windows": "fixed",
+        "augmentation": "offline",
+        "logging_steps": 1,
+        "prefix_store": str(place / "stores"),
+        **more,
+    }
+    return tiny_settings(place / "music", output_dir, **settings)
+
+
+def losses(folder: Path) -> list[float]:
+    """Losses of all steps and evaluations of a run."""
+    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
+    history = json.loads(state.read_text())["log_history"]
+    return [value for entry in history for name, value in entry.items() if name in ("loss", "eval_loss")]
+
+
+def run(place: Path, name: str, **more) -> subprocess.CompletedProcess:
+    result = finetune(write_config(place / f"{name}.yaml", settings_for(place, place / name, **more)))
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def assert_same_weights(folder: Path, other: Path, **tolerance) -> None:
+    weights, others = (load_file(path / "model.safetensors") for path in (folder, other))
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, msg=name, **tolerance)
+
+
+@pytest.fixture(scope="module")
+def plain(place) -> Path:
+    run(place, "plain")
+    return place / "plain"
+
+
+@pytest.fixture(scope="module")
+def reused(place) -> tuple[Path, subprocess.CompletedProcess]:
+    return place / "reused", run(place, "reused", reuse_frozen_prefix=True)
+
+
+def test_run_comes_to_the_losses_and_weights_of_a_plain_one(plain, reused):
+    folder, result = reused
+    assert "frozen layers, train:" in result.stdout and "frozen layers, validation:" in result.stdout
+    expected = losses(plain)
+    assert len(expected) > 20
+    np.testing.assert_allclose(losses(folder), expected, rtol=1e-4)
+    assert_same_weights(plain, folder, rtol=1e-4, atol=1e-5)
+    started_from = load_file(folder.parent / "pretrained" / "model.safetensors")
+    adapted = "backbone.layers.2.mlp.fc2.weight"
+    moved = load_file(folder / "model.safetensors")[adapted]
+    assert not torch.allclose(moved, started_from[f"audio_spectrogram_transformer.{adapted[9:]}"], atol=1e-4)
+
+
+def test_result_is_judged_by_the_whole_model_as_its_users_run_it(plain, reused, place):
+    results, others = (json.loads((folder / "results.json").read_text()) for folder in (plain, reused[0]))
+    probabilities = {row["track_id"]: row["probability"] for row in results["predictions"]}
+    assert {row["track_id"]: row["probability"] for row in others["predictions"]} == pytest.approx(
+        probabilities, abs=1e-5
+    )
+    again = evaluate_checkpoint(str(reused[0]), str(place / "music"))
+    assert {row["track_id"]: row["probability"] for row in again.predictions} == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_record_says_that_the_prefix_was_reused(reused):
+    record = yaml.safe_load((reused[0] / "run.yaml").read_text())
+    assert record["settings"]["RunArguments"]["reuse_frozen_prefix"] is True
+    assert record["settings"]["RunArguments"]["prefix_dtype"] == "float32"
+
+
+def test_later_runs_find_the_store_whatever_they_train_above_it(reused, place):
+    again = run(place, "again", reuse_frozen_prefix=True)
+    assert "frozen layers" not in again.stdout
+    assert_same_weights(reused[0], place / "again", rtol=0, atol=0)
+    other = run(
+        place, "other", reuse_frozen_prefix=True, adapter_rank=3, learning_rate=1e-2, seed=42, num_train_epochs=1
+    )
+    assert "frozen layers" not in other.stdout
+
+
+def test_damaged_store_of_a_run_is_made_good(reused, place):
+    for states in (place / "stores").glob("*/states.bin"):
+        content = bytearray(states.read_bytes())
+        content[1000:1200] = bytes(200)
+        states.write_bytes(content)
+    repaired = run(place, "repaired", reuse_frozen_prefix=True)
+    assert repaired.stdout.count("of them are there and whole") == 2
+    assert_same_weights(reused[0], place / "repaired", rtol=0, atol=0)
+
+
+def test_bfloat16_rounds_what_is_kept_and_little_else(plain, place):
+    result = run(place, "half", reuse_frozen_prefix=True, prefix_dtype="bfloat16")
+    assert "(bfloat16)" in result.stdout
+    np.testing.assert_allclose(losses(place / "half"), losses(plain), rtol=0.02)
+    assert losses(place / "half") != losses(plain)
+
+
+def test_average_of_the_weights_and_head_alone(place):
+    more = {"adapter": "none", "freeze_backbone": True, "weight_averaging": 0.9, "augmentation": "none"}
+    run(place, "average_plain", **more)
+    run(place, "average_reused", reuse_frozen_prefix=True, **more)
+    np.testing.assert_allclose(losses(place / "average_reused"), losses(place / "average_plain"), rtol=1e-4)
+    assert_same_weights(place / "average_plain", place / "average_reused", rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.launches
+def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
+    """SIGKILL between two checkpoints; dropout of the head and of the adapter included."""
+    settings = settings_for(
+        place,
+        tmp_path / "undisturbed",
+        reuse_frozen_prefix=True,
+        adapter_dropout=0.1,
+        prefix_store=str(tmp_path / "stores"),
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=10,
+        save_steps=10,
+        save_total_limit=None,
+        load_best_model_at_end=False,
+        dataloader_num_workers=1,
+    )
+    config = write_config(tmp_path / "run.yaml", settings)
+    undisturbed = finetune(config)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        # A store of its own: that it is filled anew must make no difference.
+        [sys.executable, FINETUNE_AST, config, "--output_dir", killed, "--prefix_store", tmp_path / "others"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first = killed / "checkpoint-10" / "trainer_state.json"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists() and not (killed / "model.safetensors").exists()
+    resumed = finetune(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
+
+
+@pytest.mark.launches
+def test_of_two_processes_under_ddp_one_fills_and_both_read(plain, place):
+    settings = settings_for(
+        place,
+        place / "ddp",
+        reuse_frozen_prefix=True,
+        ddp_backend="gloo",
+        prefix_store=str(place / "ddp_stores"),
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+    )
+    result = torchrun(2, FINETUNE_AST, write_config(place / "ddp.yaml", settings))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("frozen layers, train:") == result.stdout.count("frozen layers, validation:") == 1
+    assert yaml.safe_load((place / "ddp" / "run.yaml").read_text())["training"]["world_size"] == 2
+    evaluations = validation_losses(place / "ddp")
+    assert evaluations[0] == pytest.approx(validation_losses(plain)[0], rel=1e-3)  # batches of 2 x 1 for 1 x 2
+
+
+def validation_losses(folder: Path) -> list[float]:
+    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
+    return [entry["eval_loss"] for entry in json.loads(state.read_text())["log_history"] if "eval_loss" in entry]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"training_windows": "random"}, "reuse_frozen_prefix does not go with training_windows: random windows"),
+        ({"training_windows": "random", "augmentation": "fresh"}, "does not go with training_windows"),
+        ({"time_crop": 0.5}, "does not go with time_crop"),
+        ({"spec_augment": {"time_masks": 1, "time_mask_frames": 8}}, "does not go with spec_augment"),
+        ({"spectrogram_effects": {"tempo": 1.1}}, "does not go with spectrogram_effects"),
+        ({"mixup_alpha": 0.3}, "does not go with mixup_alpha"),
+        ({"gradient_checkpointing": True}, "does not go with gradient_checkpointing"),
+        ({"adapter": "none"}, "reuse_frozen_prefix: the embeddings are trained"),
+        ({"prefix_dtype": "int8"}, "prefix_dtype must be float32 or bfloat16, not 'int8'"),
+        ({"prefix_store_gigabytes": 0}, "prefix_store_gigabytes must be above 0"),
+        (
+            {"pretrained_backbone": None, "model": {"backbone_config": {"hidden_dropout_prob": 0.1}}},
+            "reuse_frozen_prefix: dropout in the frozen layers",
+        ),
+        (
+            {
+                "model_type": "hfmgc-lenet",
+                "model": {},
+                "front_end": {},
+                "adapter": "none",
+                "pretrained_backbone": None,
+            },
+            "hfmgc-lenet has no frozen layers",
+        ),
+    ],
+)
+def test_what_would_change_the_result_is_refused_before_the_data_are_read(place, tmp_path, more, message):
+    settings = settings_for(place, tmp_path / "out", reuse_frozen_prefix=True, **more)
+    settings["data"] = str(tmp_path / "nothing")
+    result = finetune_here(write_config(tmp_path / "run.yaml", settings))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
+    settings = settings_for(
+        place, tmp_path / "out", reuse_frozen_prefix=True, prefix_store=str(tmp_path), prefix_store_gigabytes=1e-6
+    )
+    result = finetune_here(write_config(tmp_path / "run.yaml", settings))
+    assert result.returncode == 1
+    assert "error: prefix_store_gigabytes 1e-06: what the frozen layers make of" in result.stderr.splitlines()[-1]
+
+
+def test_show_says_what_a_window_takes(place, tmp_path, capsys):
+    config = write_config(tmp_path / "run.yaml", settings_for(place, tmp_path / "out", reuse_frozen_prefix=True))
+    hfmgc_command(["show", str(config)])
+    assert "the encoder up to layer 1's feed-forward block, 0.00794 MB a window (float32)" in capsys.readouterr().out
