@@ -324,6 +324,26 @@ def test_hopeless_trials_are_pruned(features, tmp_path):
     assert {trial.state for trial in load(tmp_path / "whole").trials} == {TrialState.COMPLETE}
 
 
+def test_a_trial_that_was_given_away_meanwhile_is_dropped_and_found_again(features, tmp_path, monkeypatch):
+    """As after a laptop's sleep: other workers took this one for dead, and the trial for theirs."""
+    build, taken = trial_module.build_model, []
+
+    def build_while_others_look(*arguments):
+        if not taken:
+            taken.append(load(tmp_path / "out").tell(0, state=TrialState.FAIL))
+        return build(*arguments)
+
+    monkeypatch.setattr(trial_module, "build_model", build_while_others_look)
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 2})
+    result = search_here(tmp_path, settings)
+    assert result.returncode == 0, result.stderr
+    assert "trial 0: no sign of life" in result.stdout
+    trials = load(tmp_path / "out").trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    (again,) = [trial for trial in trials[1:] if origin(trial) == 0]
+    assert again.params == trials[0].params
+
+
 # Data and seeds
 
 
@@ -406,7 +426,9 @@ def wait_for_a_trial(folder: Path, process: subprocess.Popen) -> optuna.trial.Fr
 
 @pytest.mark.launches
 def test_two_workers_started_at_once_finish_the_trials_between_them(features, tmp_path):
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=10, search={"trials": 12})
+    # Nobody is killed here: a worker that a busy machine lets wait must not be taken for dead.
+    section = {"trials": 12, "grace_period": 600}
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=10, search=section)
     config = write_config(tmp_path / "search.yaml", settings)
     workers = [start(config), start(config)]
     for worker in workers:
@@ -422,7 +444,9 @@ def test_two_workers_started_at_once_finish_the_trials_between_them(features, tm
 
 @pytest.mark.launches
 def test_a_killed_workers_trial_is_failed_and_begun_again_by_the_other(features, tmp_path):
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=40, search={"trials": 4, "pruner": "none"})
+    settings = search_settings(
+        features, tmp_path / "out", num_train_epochs=40, search={"trials": 4, "pruner": "none", "grace_period": 8}
+    )
     config = write_config(tmp_path / "search.yaml", settings)
     killed, other = start(config), start(config)
     trial = wait_for_a_trial(tmp_path / "out", killed)
