@@ -90,6 +90,12 @@ def _windows_text(front_end: dict[str, Any]) -> str:
     return f"{front_end['window_policy']}, " + (f"at most {most}" if most else "as many as cover the track")
 
 
+def _split_text(split: dict[str, Any]) -> str:
+    # Published splits have neither ratios nor a seed.
+    drawn = split["policy"] in ("stratified", "grouped")
+    return f"{split['policy']} {split['ratios']}, seed {split['seed']}" if drawn else split["policy"]
+
+
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
     start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
@@ -103,7 +109,7 @@ def _as_text(result: dict[str, Any]) -> str:
             f"{front_end['window_seconds']:.2f} s, {_windows_text(front_end)}",
         ),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
-        ("split", f"{split['policy']} {split['ratios']}, seed {split['seed']}"),
+        ("split", _split_text(split)),
         ("augmentation", result["augmentation"]),
         (
             "training",

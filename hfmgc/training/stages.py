@@ -112,9 +112,8 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     manifest = data.manifest
     notes = manifest.notes()
     if manifest.evaluation_side == "validation":
-        notes.append(
-            "the split has no test side: these are the tracks that the checkpoint was chosen by, so optimistic"
-        )
+        chosen = "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
+        notes.append(f"the split has no test side: these are the validation tracks, {chosen}")
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
