@@ -504,3 +504,13 @@ def test_statistics_of_the_front_end_come_from_the_training_side_alone(tmp_path)
     assert saved.normalization == "statistics"
     assert saved.mean == pytest.approx(fitted(manifest.sides["train"]), rel=1e-5)
     assert saved.mean != pytest.approx(fitted(sorted(corpus.tracks["track_id"])), rel=1e-5)
+
+
+def test_a_damaged_copy_in_the_cache_is_not_blamed_on_the_file(tmp_path):
+    path = write_log_mel(tmp_path / "mel.parquet", [0, 1])
+    cached = Path(open_source(str(path))._parts()[0].table.cache_files[0]["filename"])
+    half = tmp_path / "half.arrow"
+    half.write_bytes(cached.read_bytes()[:200])
+    half.replace(cached)
+    with pytest.raises(DataError, match="a file in the cache of datasets is damaged"):
+        open_source(str(path)).tracks()

@@ -19,6 +19,7 @@ import soundfile
 
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from .audio import load_audio, open_nameless
+from .caching import reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
@@ -116,6 +117,7 @@ def _by_detail(findings: list[Finding]) -> list[str]:
     ]
 
 
+@reading_cache()
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
 ) -> CheckReport:

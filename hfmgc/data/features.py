@@ -10,6 +10,7 @@ import torch
 from ..errors import ConfigError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .augmentation.report import source_samples_needed
+from .caching import reading_cache
 from .corpus import WRITER_BATCH_SIZE
 
 
@@ -19,6 +20,7 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 CONTENT_COLUMNS = ("waveform", "features")
 
 
+@reading_cache()
 def extract_windows(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
@@ -49,6 +51,7 @@ def extract_windows(
     return extracted.with_format("numpy", columns=["input_values"], output_all_columns=True)
 
 
+@reading_cache()
 def extract_spectrograms(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:

@@ -10,6 +10,7 @@ import pyarrow.parquet
 from transformers.utils import logging
 
 from ...errors import DataError, nearest
+from ..caching import reading_cache
 from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
 from .feature_rows import depth_of, made_alike
@@ -208,7 +209,12 @@ def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
         # datasets refuses a file without rows with an error of its inner workings.
         if pyarrow.parquet.read_metadata(path).num_rows == 0:
             return datasets.Dataset.from_dict({})
-        return datasets.Dataset.from_parquet(str(path))
+        with (
+            reading_cache()
+        ):  # a damaged file has an error of datasets' own, a damaged copy in the cache one of pyarrow's
+            return datasets.Dataset.from_parquet(str(path))
+    except DataError:
+        raise
     except Exception as error:  # pyarrow and datasets name a damaged file in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{where}: cannot be read as features ({reason}); extract them again") from error
