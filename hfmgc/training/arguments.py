@@ -223,7 +223,7 @@ class RunArguments(TrainingArguments):
     epoch_decay: float = field(default=0.1, metadata={"help": "See decay_from_epoch."})
     channels_last: bool = field(
         default=False,
-        metadata={"help": "Lay convolutions out with channels last; benchmarks/training.py measures it."},
+        metadata={"help": "Lay convolutions out with channels last; benchmarks/architectures.py measures it."},
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When the validation side is evaluated."})
     save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved."})

@@ -10,10 +10,12 @@ from .assembly import (
     adapt_model,
     build_config,
     build_feature_extractor,
+    check_windows,
     count_parameters,
     new_model,
     pretrained_backbone_config,
 )
+from .preparation import check_data_arguments
 from .settings import read_settings
 from .starting_point import adopt_checkpoint
 
@@ -23,14 +25,19 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
     Parameters are counted on the meta device: nothing is downloaded but the config of a pre-trained backbone, and where
     that cannot be had, AST-base's sizes are taken and it is said so.
+
+    Raises:
+        ConfigError: If the recipe would be refused: a field that does not exist or fit, windows that the model does not take.
     """
     model_arguments, data_arguments, run = read_settings([config, *overrides], RECIPE_GROUPS)
     adopt_checkpoint(model_arguments, run)
     genres, genres_note = _genres(data_arguments)
     extractor = build_feature_extractor(model_arguments)
+    check_data_arguments(data_arguments, model_arguments, extractor)
     model_config = build_config(model_arguments, genres)
     backbone_note = _use_backbone_sizes(model_config, model_arguments)
     model = new_model(model_arguments, model_config)
+    check_windows(model, extractor, data_arguments.time_crop)
     parameters = count_parameters(model)[0]
     trained = count_parameters(adapt_model(model, model_arguments))[1]
     front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}

@@ -16,7 +16,8 @@ class SpectrogramEffects:
     pitch; the equalisation is the linear FilterAugment (Nam et al., 2022). Sizes are ours.
 
     Args:
-        tempo: A window is played up to this factor faster or slower (1.25: 0.8 to 1.25 times); 1: as it is.
+        tempo: A window is played up to this factor faster or slower (1.25: 0.8 to 1.25 times); 1: as it is. Faster than
+            1 / `time_crop` a window has not enough frames, so that without a crop it is only ever slower.
         pitch_bins: It is moved up or down by up to so many bins, which on a mel or constant-Q axis is a pitch, nearly.
         equalizer_bands: Corners of the curve that is added to all frames, at random places; 0: none.
         equalizer_strength: Most that a corner is raised or lowered, in deviations of the window. For features on a
