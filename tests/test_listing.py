@@ -68,6 +68,7 @@ def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
             "model and front_end do not fit: expected 128 bins in the last dimension, got 64",
         ),
         (["--spec_augment", "{frequency_masks: 1, frequency_mask_bins: 128}"], "spec_augment.frequency_mask_bins"),
+        (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below the 128 bins"),
         (["--model.kernel_sizes", "[1.5, 5, 3]"], "model: field 'kernel_sizes[0]' takes int, not 1.5"),
     ],
 )

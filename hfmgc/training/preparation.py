@@ -48,12 +48,14 @@ def check_data_arguments(arguments: DataArguments, model: ModelArguments, extrac
     """
     if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
         raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
-    if arguments.masks is not None:
-        frames, bins = extractor.window_shape
-        try:
+    frames, bins = extractor.window_shape
+    try:
+        if arguments.masks is not None:
             arguments.masks.check(cropped_frames(frames, arguments.time_crop), bins)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        if arguments.effects is not None:
+            arguments.effects.check(bins)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:

@@ -43,6 +43,14 @@ class SpectrogramEffects:
                 "nothing would be changed"
             )
 
+    def check(self, bins: int) -> None:
+        """Raise a ValueError if a window of so many bins could be moved out of itself."""
+        if self.pitch_bins >= bins:
+            raise ValueError(
+                f"spectrogram_effects.pitch_bins must be below the {bins} bins that a training window has, not "
+                f"{self.pitch_bins:g}: nothing of it would be left"
+            )
+
     def __call__(self, window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
         """Return a stretch of `window` [frames, bins], a share of its frames long, with another tempo, pitch and equaliser."""
         stretch = _stretch(window, cropped_frames(len(window), share), self.tempo, generator)
