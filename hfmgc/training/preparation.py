@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import extract_spectrograms, extract_windows
+from ..data.features import check_front_end, extract_spectrograms, extract_windows
 from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -63,6 +63,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options)
+        check_front_end(source, extractor)
         corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
         manifest = make_split(arguments, corpus)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
