@@ -47,7 +47,8 @@ def kinds_of(hint: Any) -> tuple[Any, ...]:
 def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
     """Return `value` as what the field `name` takes.
 
-    Whole numbers serve as fractions, numbers as text; nothing else is converted.
+    Whole numbers serve as fractions, numbers as text; nothing else is converted. The same goes for the items of a list,
+    where the type hint says what they are.
 
     Raises:
         ConfigError: If it is of another kind; `where` it comes from is named.
@@ -59,10 +60,12 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
         if bool in kinds:
             return value
     elif value is not None:
+        if list in kinds and str not in kinds and isinstance(value, str):
+            value = [value]  # one of them, without brackets
+        if isinstance(value, list) and list in kinds:
+            return _coerce_items(name, value, hint, where)
         if isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
             return value
-        if list in kinds and isinstance(value, str):
-            return [value]  # one of them, without brackets
         if float in kinds and isinstance(value, int):
             return float(value)
         if str in kinds and isinstance(value, (int, float)):
@@ -71,6 +74,15 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
             return value  # enumerations and the like convert themselves
     expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
     raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
+
+
+def _coerce_items(name: str, values: list[Any], hint: Any, where: str) -> list[Any]:
+    """Return the items of a list as what the field's type hint says of them, if it says anything."""
+    for kind in (hint, *typing.get_args(hint)):
+        if typing.get_origin(kind) is list:
+            (item,) = typing.get_args(kind)
+            return [coerce(f"{name}[{index}]", value, item, where) for index, value in enumerate(values)]
+    return values
 
 
 def refuse_long_path(what: str, value: object) -> None:

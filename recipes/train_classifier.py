@@ -5,7 +5,7 @@
 `hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a saved checkpoint
 of ours. Spectrograms kept from before serve as well as audio:
 
-    accelerate launch recipes/train_classifier.py recipes/configs/lgnet/mel_lgnet_4.yaml --data FEATURES
+    accelerate launch recipes/train_classifier.py recipes/configs/gtzan_logmel/lgnet_4.yaml --data FEATURES
 
 `--help` lists all fields; recipes/README.md says what the configs reproduce.
 """

@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FINETUNE_AST = ROOT / "recipes" / "finetune_ast.py"
+TRAIN_CLASSIFIER = ROOT / "recipes" / "train_classifier.py"
 
 
 def tiny_settings(data: Path, output_dir: Path, **more) -> dict:
@@ -75,12 +76,12 @@ def torchrun(processes: int, *arguments: str | Path, environment: dict | None = 
     return python(*launcher, *arguments, environment=environment)
 
 
-def finetune_here(*arguments: str | Path) -> subprocess.CompletedProcess:
-    """Run recipes/finetune_ast.py within this process, for runs that end early: starting Python anew takes longer."""
+def finetune_here(*arguments: str | Path, recipe: Path = FINETUNE_AST) -> subprocess.CompletedProcess:
+    """Run a recipe within this process: starting Python anew takes longer."""
     out, err = io.StringIO(), io.StringIO()
-    argv = [str(FINETUNE_AST), *map(str, arguments)]
+    argv = [str(recipe), *map(str, arguments)]
     code = 0
-    path = [str(FINETUNE_AST.parent), *sys.path]  # as Python has it for a script
+    path = [str(recipe.parent), *sys.path]  # as Python has it for a script
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -88,7 +89,7 @@ def finetune_here(*arguments: str | Path) -> subprocess.CompletedProcess:
         mock.patch.object(sys, "path", path),
     ):
         try:
-            runpy.run_path(str(FINETUNE_AST), run_name="__main__")
+            runpy.run_path(str(recipe), run_name="__main__")
         except SystemExit as exit_:
             code = exit_.code or 0
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import soundfile
 from conftest import tone
 
@@ -131,19 +133,11 @@ def write_fma_mirror(folder: Path, *, named: bool = False) -> Path:
 def write_parquet(folder: Path, parts: Mapping[str, dict], features: Mapping) -> Path:
     """A repository of parquet files as the Hub has it: `data/train-00000-of-00001.parquet`, audio as bytes."""
     (folder / "data").mkdir(parents=True)
+    # Without datasets, which would want to encode audio and refuses class numbers that have no name.
+    schema = datasets.Features(features).arrow_schema
     for name, rows in parts.items():
-        # As a struct, since datasets would want to encode audio; the schema says afterwards what the column is.
-        stored = {
-            key: {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
-            if isinstance(feature, datasets.Audio)
-            else feature
-            for key, feature in features.items()
-        }
-        table = datasets.Dataset.from_dict(rows, features=datasets.Features(stored))
-        for key, feature in features.items():
-            if isinstance(feature, datasets.Audio):
-                table = table.cast_column(key, feature)
-        table.to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
+        table = pyarrow.Table.from_pydict(rows, schema=schema)
+        pyarrow.parquet.write_table(table, folder / "data" / f"{name}-00000-of-00001.parquet")
     return folder
 
 

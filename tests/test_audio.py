@@ -193,3 +193,11 @@ def test_what_is_only_named_au_is_no_sound(tmp_path):
     path.write_bytes(np.random.default_rng(0).bytes(20000))
     with pytest.raises(AudioError, match="cannot be decoded"):
         load_audio(path, 16000)
+
+
+def test_a_wave_is_one_whatever_its_name_says(tmp_path):
+    waveform = tone(0, seconds=0.5)
+    for suffix in (".raw", ".au", ".mp3", ""):
+        path = tmp_path / f"wave{suffix}"
+        soundfile.write(path, waveform, RATE, format="WAV", subtype="FLOAT")
+        np.testing.assert_array_equal(load_audio(path, RATE), waveform)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import tone, write_music
+from stand_ins import write_fma_audio, write_fma_metadata, write_maestro
 
 import hfmgc.cli
-from hfmgc.data.check import check_source, set_aside_by_check
+from hfmgc.data.check import CheckReport, check_source, set_aside_by_check
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
@@ -57,7 +58,7 @@ def spoiled(tmp_path) -> Path:
     return music
 
 
-def check(capsys, data: Path, *options: str) -> dict:
+def check(capsys, data: Path | str, *options: str) -> dict:
     """Run `hfmgc check --json` and return the document."""
     capsys.readouterr()
     assert hfmgc.cli.main(["check", str(data), "--json", *options]) == 0
@@ -343,3 +344,57 @@ def test_a_snippet_that_is_too_short_does_not_take_the_whole_track_with_it(tmp_p
     soundfile.write(folder / "pop" / "A_snippet.wav", waveform[: int(0.95 * rate)], rate)
     report = check_source(open_source(str(folder)))
     assert [(item.track_id, item.kind) for item in report.findings] == [("pop/A_snippet.wav", "too short")]
+
+
+@pytest.fixture
+def authors(tmp_path) -> dict:
+    """FMA's stand-in: a clip that is known as too short, and one of the large subset without a top genre."""
+    numbers = (2, 10, 140, 98565, 1686, 100478)
+    return {
+        "audio": str(write_fma_audio(tmp_path / "fma_large", numbers)),
+        "metadata": str(write_fma_metadata(tmp_path / "fma_metadata")),
+        "subset": "large",
+    }
+
+
+def test_usable_is_what_loading_uses(authors, capsys):
+    report = check(capsys, "fma", "--shortest_seconds", "0.1", "--data_options", json.dumps(authors))
+    details = {finding["track_id"]: finding["detail"] for finding in report["findings"]}
+    assert details == {"098565": "too short or empty in the authors' clips of 30 s", "001686": "no genre"}
+    corpus = decode_corpus(open_source("fma", authors), RATE)
+    assert report["usable"] == len(corpus.tracks) == 4
+    assert {track.track_id for track in corpus.skipped} == set(details)
+
+
+def test_recordings_of_a_dataset_without_genres_are_usable_and_the_text_says_what_for(tmp_path, capsys):
+    options = json.dumps({"audio": str(write_maestro(tmp_path / "maestro"))})
+    report = check(capsys, "maestro", "--data_options", options)
+    assert (report["tracks"], report["usable"], report["findings"]) == (4, 4, [])
+    assert hfmgc.cli.main(["check", "maestro", "--data_options", options]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "maestro (maestro): 4 tracks, 4 usable, 8.0 seconds; 4 at 44100 Hz",
+        "no genres: for pre-training alone",
+        "nothing to report",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(59.0, "59.0 seconds"), (90.0, "1.5 minutes"), (5400.0, "1.50 hours")])
+def test_a_length_is_told_in_a_unit_that_fits(seconds, said):
+    report = CheckReport({"name": "folder", "location": "x"}, 1, 1, {"pop": 1}, [], seconds, {"8000": 1})
+    assert report.to_text().splitlines()[0] == f"folder (x): 1 tracks, 1 usable, {said}; 1 at 8000 Hz"
+
+
+def test_tracks_of_other_rates_take_a_line_for_each_rate(tmp_path, capsys):
+    rates = {16000: 5, 22050: 3, 44100: 1}
+    for rate, count in rates.items():
+        for number in range(count):
+            path = tmp_path / "music" / "pop" / f"{rate}.{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, melody(rate + number, seconds=3.0, sampling_rate=rate), rate)
+    assert len(check(capsys, tmp_path / "music")["findings"]) == 4
+    assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "unexpected rate (kept):",
+        "  3 tracks, the first pop/22050.0.wav: 22050 Hz, most have 16000 Hz",
+        "  pop/44100.0.wav: 44100 Hz, most have 16000 Hz",
+    ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -238,3 +239,24 @@ class Unlabelled(Folder):
 def test_tracks_without_genres_are_refused_for_classification(music_folder):
     with pytest.raises(DataError, match=r"has no track that can be used; the first: blues/blues.000.wav: no genre"):
         decode_corpus(Unlabelled(str(music_folder({"blues": 2}, seconds=0.2))), RATE)
+
+
+@pytest.mark.parametrize("content", [b"", b"no table at all, but some bytes", None], ids=["empty", "other", "half"])
+@pytest.mark.parametrize("damaged", ["decoded", "listed"])
+def test_a_damaged_cache_is_one_line_and_what_is_deleted_is_made_anew(music_folder, tmp_path, content, damaged):
+    folder = music_folder({"blues": 2, "pop": 2}, seconds=0.3)
+    corpus = decode(folder)
+    before = [track["waveform"].copy() for track in corpus.tracks]
+    listed = open_source(str(folder)).tracks().cache_files[0]["filename"]
+    paths = {Path(file["filename"]) for file in corpus.tracks.cache_files} if damaged == "decoded" else {Path(listed)}
+    for path in paths:
+        # In its place and not into it: what is mapped into memory here stays whole.
+        other = tmp_path / "other.arrow"
+        other.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+        other.replace(path)
+    with pytest.raises(DataError, match=r"a file in the cache of datasets is damaged .*: delete .* and call again"):
+        decode(folder)
+    for path in paths:
+        shutil.rmtree(path.parent) if damaged == "listed" else path.unlink()
+    for track, waveform in zip(decode(folder).tracks, before, strict=True):
+        np.testing.assert_array_equal(track["waveform"], waveform)

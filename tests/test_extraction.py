@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +22,7 @@ from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from recipes import finetune_here, python, tiny_settings, write_config
+from recipes import FINETUNE_AST, TRAIN_CLASSIFIER, finetune_here, python, tiny_settings, write_config
 
 
 FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
@@ -442,3 +443,46 @@ def test_a_damaged_shard_is_written_again_and_a_missing_one_is_noticed(tmp_path)
     second.unlink()
     with pytest.raises(DataError, match="2 of the 4 extracted tracks are there"):
         open_source(str(tmp_path / "out")).tracks()
+
+
+TINY_LGNET = {
+    "backbone_config": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]},
+    "num_experts": 2,
+    "expert_hidden_size": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "settings"),
+    [
+        # Slices as AST's front end cuts them, and spectrograms of whole tracks from which windows are cut.
+        (FINETUNE_AST, ["--front_end", "{max_length: 64, max_windows: 3}"], {}),
+        (
+            TRAIN_CLASSIFIER,
+            DECIMATED,
+            {"model_type": "hfmgc-lgnet", "model": TINY_LGNET, "front_end": FIELDS, "split_policy": "stratified"},
+        ),
+    ],
+    ids=["ast", "lgnet"],
+)
+def test_both_recipes_train_on_extracted_features_and_a_single_file_is_judged(
+    tmp_path, capsys, recipe, options, settings
+):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=4, seconds=2, sampling_rate=RATE)
+    extract(capsys, music, tmp_path / "features", *options)
+    run = tmp_path / "run"
+    config = write_config(tmp_path / "run.yaml", tiny_settings(tmp_path / "features", run, **settings))
+    result = finetune_here(config, recipe=recipe)
+    assert result.returncode == 0, result.stderr[-3000:]
+    trained = json.loads((run / "results.json").read_text())
+    assert (trained["data"]["name"], trained["tracks"]) == ("features", 2)
+
+    judged_ids = json.loads((run / "split.json").read_text())["sides"]["test"]
+    table = datasets.load_dataset("parquet", data_files=str(tmp_path / "features" / "*.parquet"), split="train")
+    rows = [row for row, track_id in enumerate(table["track_id"]) if track_id in judged_ids]
+    table.select(rows).to_parquet(str(tmp_path / "some" / "test.parquet"))
+    capsys.readouterr()
+    assert hfmgc.cli.main(["evaluate", str(run), "--data", str(tmp_path / "some" / "test.parquet"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert sorted(row["track_id"] for row in report["predictions"]) == judged_ids
+    assert report["metrics"]["accuracy"] == trained["metrics"]["accuracy"]

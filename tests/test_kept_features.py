@@ -12,7 +12,7 @@ from transformers import AutoFeatureExtractor
 
 import hfmgc.cli
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.features import extract_windows, track_windows, training_window
+from hfmgc.data.features import check_front_end, extract_windows, track_windows, training_window
 from hfmgc.data.sources import open_source
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import ConfigError, DataError
@@ -504,3 +504,53 @@ def test_statistics_of_the_front_end_come_from_the_training_side_alone(tmp_path)
     assert saved.normalization == "statistics"
     assert saved.mean == pytest.approx(fitted(manifest.sides["train"]), rel=1e-5)
     assert saved.mean != pytest.approx(fitted(sorted(corpus.tracks["track_id"])), rel=1e-5)
+
+
+def test_a_damaged_copy_in_the_cache_is_not_blamed_on_the_file(tmp_path):
+    path = write_log_mel(tmp_path / "mel.parquet", [0, 1])
+    cached = Path(open_source(str(path))._parts()[0].table.cache_files[0]["filename"])
+    half = tmp_path / "half.arrow"
+    half.write_bytes(cached.read_bytes()[:200])
+    half.replace(cached)
+    with pytest.raises(DataError, match="a file in the cache of datasets is damaged"):
+        open_source(str(path)).tracks()
+
+
+def extracted(folder: Path, **changed) -> Path:
+    """Write sides as `hfmgc extract` leaves them, with the description of another front end where `changed`."""
+    write_sides(folder)
+    front_end = SpectrogramFeatureExtractor(**{**FIELDS, **changed}).to_dict()
+    content = {"complete": True, "tracks": 11, "front_end": front_end}
+    (folder / "extraction.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "train.parquet"])
+def test_features_of_another_front_end_are_refused_and_the_fields_named(tmp_path, name):
+    folder = extracted(tmp_path / "kept", frames_per_second=4.0)
+    source = open_source(str(folder / name))
+    with pytest.raises(DataError, match=r"frames_per_second 4.0, not 12\.9"):
+        check_front_end(source, SpectrogramFeatureExtractor(**FIELDS))
+    check_front_end(source, SpectrogramFeatureExtractor(**{**FIELDS, "frames_per_second": 4.0}))
+
+
+def test_how_features_are_cut_and_normalised_is_free(tmp_path):
+    source = open_source(str(extracted(tmp_path / "kept")))
+    assert source.notes() == []
+    other = {"preset": "gtzan_decimated", "window_seconds": 10.0, "window_policy": "all", "normalization": "z_score"}
+    check_front_end(source, SpectrogramFeatureExtractor(**other))
+
+
+def test_training_and_evaluation_refuse_features_of_another_front_end(tmp_path, capsys, tiny_checkpoint):
+    folder = extracted(tmp_path / "kept", n_fft=4096)
+    assert hfmgc.cli.main(["evaluate", str(tiny_checkpoint()), "--data", str(folder)]) == 1
+    assert "made by another front end" in capsys.readouterr().err
+    result = train(tmp_path, folder, front_end=FIELDS)
+    assert result.returncode == 1
+    assert "n_fft 4096, not 2048" in result.stderr.strip().splitlines()[-1]
+
+
+def test_of_features_of_another_origin_it_is_said_that_nobody_knows(tmp_path):
+    source = open_source(str(write_sides(tmp_path / "kept")))
+    check_front_end(source, SpectrogramFeatureExtractor(**FIELDS))
+    assert "nothing says how these features were made" in source.notes()[0]

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 import hfmgc.cli
 from hfmgc.registry import ARCHITECTURES
 
@@ -56,6 +58,24 @@ def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
         assert architecture.paper in text
         assert f"{architecture.recipe} (configs here: " in text
     assert "12,243,436 parameters" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["--front_end.num_bins", "64"],
+            "model and front_end do not fit: expected 128 bins in the last dimension, got 64",
+        ),
+        (["--spec_augment", "{frequency_masks: 1, frequency_mask_bins: 128}"], "spec_augment.frequency_mask_bins"),
+        (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below the 128 bins"),
+        (["--model.kernel_sizes", "[1.5, 5, 3]"], "model: field 'kernel_sizes[0]' takes int, not 1.5"),
+    ],
+)
+def test_show_refuses_what_the_recipe_would_refuse(overrides, message, capsys):
+    config = ROOT / "recipes" / "configs" / "lgnet" / "mel_fcn.yaml"
+    assert hfmgc.cli.main(["show", str(config), *overrides]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_show_counts_a_config_that_is_based_on_another(capsys):

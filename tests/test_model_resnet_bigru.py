@@ -106,6 +106,7 @@ def test_30_seconds_of_387_frames_are_13_steps():
         ({"num_gru_layers": 0}, "num_gru_layers must be at least 1, not 0"),
         ({"dropout": -0.1}, "dropout"),
         ({"num_bins": 7}, "num_bins must be at least 8"),
+        ({"backbone_config": {"hidden_act": "swosh"}}, "backbone_config.hidden_act: .* 'swosh'"),
         ({"backbone_config": {"num_channels": 3}}, "backbone_config.num_channels must be 1"),
     ],
 )

@@ -28,6 +28,8 @@ class Fields:
     flag: bool = False
     maybe: float | None = None
     names: list[str] = field(default_factory=list)
+    sizes: list[int] | tuple[int, ...] = ()
+    pairs: list[list[int]] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     path_or_flag: str | bool | None = None
 
@@ -127,6 +129,10 @@ def test_a_field_of_text_takes_numbers_and_a_switch_takes_either(read):
         ("names: 5", "field 'names' takes list, not 5"),
         ("options: [a]", r"field 'options' takes dict, not \['a'\]"),
         ("maybe: x", "field 'maybe' takes float, not 'x'"),
+        ("sizes: [1, 2.5]", r"field 'sizes\[1\]' takes int, not 2.5"),
+        ("sizes: many", r"field 'sizes\[0\]' takes int, not 'many'"),
+        ("pairs: [1, 2]", r"field 'pairs\[0\]' takes list, not 1"),
+        ("pairs: [[1, x]]", r"field 'pairs\[0\]\[1\]' takes int, not 'x'"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_with_its_field_and_file(read, text, said):

@@ -207,3 +207,25 @@ def test_a_row_of_a_mirror_without_audio_is_set_aside_and_the_others_used(tmp_pa
     assert [(track.track_id, track.reason) for track in corpus.skipped] == [
         ("train-000001", "no audio: neither a path nor bytes")
     ]
+
+
+def test_a_class_number_without_a_name_is_no_genre(tmp_path):
+    features = {
+        "audio": datasets.Audio(decode=False),
+        "genres": datasets.List(datasets.ClassLabel(names=["Folk", "Rock"])),
+    }
+    rows = {
+        "audio": [{"bytes": audio_bytes(number, form="MP3"), "path": f"{number}.mp3"} for number in range(4)],
+        "genres": [[0], [7], [-1], [99, 1]],
+    }
+    source = open_source("fma", {"repository": str(write_parquet(tmp_path / "mirror", {"train": rows}, features))})
+    assert source.genres() == ["Folk", "Rock"]
+    corpus = decode_corpus(source, 16000)
+    assert dict(zip(corpus.tracks["track_id"], corpus.tracks["genres"], strict=True)) == {
+        "000000": ["Folk"],
+        "000003": ["Rock"],
+    }
+    assert [(track.track_id, track.reason) for track in corpus.skipped] == [
+        ("000001", "no genre"),
+        ("000002", "no genre"),
+    ]

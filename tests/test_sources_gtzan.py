@@ -1,6 +1,7 @@
 """GTZAN from all the places that it comes from: the same ids, artists and sides, and the broken track named."""
 
 import hashlib
+import warnings
 from collections import Counter
 
 import datasets
@@ -22,6 +23,7 @@ from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.contract import TRACK_FEATURES
+from hfmgc.data.sources.gtzan import GENRES
 from hfmgc.errors import AudioError, ConfigError, DataError
 
 
@@ -244,3 +246,20 @@ def test_a_row_of_a_mirror_without_audio_is_set_aside_and_the_others_used(tmp_pa
     assert [(track.track_id, track.reason) for track in corpus.skipped] == [
         ("pop.00001", "no audio: neither a path nor bytes")
     ]
+
+
+@pytest.mark.parametrize("number", [10, -1])
+def test_a_class_number_without_a_name_is_named_where_nothing_else_tells_the_genre(tmp_path, number):
+    features = {"audio": datasets.Audio(decode=False), "genre": datasets.ClassLabel(names=list(GENRES))}
+    rows = {"audio": [{"bytes": audio_bytes(0), "path": None}], "genre": [number]}
+    mirror = write_parquet(tmp_path / "mirror", {"train": rows}, features)
+    with pytest.raises(DataError, match=rf"row 0 of split 'train' has the genre {number}, which is none of its ten"):
+        gtzan(repository=str(mirror)).tracks()
+
+
+def test_mirrors_are_read_without_a_warning(tmp_path):
+    source = gtzan(repository=str(write_gtzan_mirror(tmp_path / "mirror")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        ids = list(source.tracks()["track_id"])
+    assert ids == sorted(ids)

@@ -223,3 +223,14 @@ def test_composers_may_be_on_two_official_sides_and_nowhere_else(tmp_path):
     assert source.artist_waiver("grouped", "Alban Berg") is None
     with pytest.raises(DataError, match="is neither a folder nor a zip"):
         maestro(tmp_path / "gone").tracks()
+
+
+@pytest.mark.parametrize("suffix", [".au", ".raw", ".gsm"])
+def test_a_crop_goes_by_content_and_not_by_name(tmp_path, suffix):
+    noise = tmp_path / f"noise{suffix}"
+    noise.write_bytes(np.random.default_rng(0).bytes(40000))
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        read_crop(str(noise), 0.0, 0.1, 8000)
+    music = tmp_path / f"music{suffix}"
+    soundfile.write(music, np.full(8000, 0.5), 8000, format="WAV")
+    np.testing.assert_allclose(read_crop(str(music), 0.0, 0.1, 8000), 0.5, atol=1e-4)

@@ -280,3 +280,16 @@ def test_a_dataset_that_is_not_there_or_not_named_says_what_to_do(tmp_path):
     with pytest.raises(ConfigError, match="hub needs the option 'repository'"):
         open_source("hub")
     assert "not pinned" in hub("someone/music").notes()[0]
+
+
+def test_a_class_number_without_a_name_is_no_genre(tmp_path):
+    features = {"audio": datasets.Audio(decode=False), "label": datasets.ClassLabel(names=["blues", "pop"])}
+    rows = {
+        "audio": [{"bytes": audio_bytes(number), "path": None} for number in range(5)],
+        "label": [0, 1, 2, -1, -2],
+    }
+    corpus = decode_corpus(hub(write_parquet(tmp_path / "data", {"train": rows}, features)), 16000)
+    assert list(corpus.tracks["genre"]) == ["blues", "pop"]
+    assert [(track.track_id, track.reason) for track in corpus.skipped] == [
+        (f"train/{number:06d}", "no genre") for number in (2, 3, 4)
+    ]

@@ -343,3 +343,24 @@ def test_grouped_with_more_folds_than_any_genre_has_tracks_is_refused(tmp_path):
     with pytest.raises(SplitError, match="ratios 8:1:1 needs a genre of 10 tracks at least, the largest has 3"):
         split(corpus, "grouped")
     assert len(everyone(split(corpus, "grouped", ratios="1:1:1"))) == 12
+
+
+@pytest.mark.parametrize("policy", ["fault_filtered", "artist_folds"])
+def test_lists_that_match_nothing_are_named_before_anything_else(tmp_path, policy):
+    listed_ids = set(artist_groups()).union(*fault_filtered().values())
+    foreign = next(track_id for track_id in ALL_IDS if track_id not in listed_ids)
+    corpus = decode_corpus(
+        open_source("gtzan", {"folder": str(write_gtzan_folder(tmp_path / "one", [foreign]))}), 8000
+    )
+    name = "the fault-filtered lists" if policy == "fault_filtered" else "the artist folds"
+    with pytest.raises(SplitError, match=f"^{name} match none of the 1 tracks of one: .*'{foreign}'"):
+        split(corpus, policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "test_side"), [("fault_filtered", fault_filtered()["test"]), ("artist_folds", artist_folds()[0])]
+)
+def test_published_lists_without_their_test_side_are_refused_and_do_not_fall_back(gtzan, policy, test_side):
+    rows = [row for row, track_id in enumerate(gtzan.tracks["track_id"]) if track_id not in test_side]
+    with pytest.raises(SplitError, match=f"'{policy}' leaves no track for test: none of its listed tracks"):
+        split_corpus(gtzan.tracks.select(rows), gtzan.source, policy=policy)

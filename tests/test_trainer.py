@@ -1,6 +1,7 @@
 """What our Trainer adds: averaged weights, a decay by epochs, a collator of its own for training."""
 
 import math
+from unittest import mock
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hfmgc.data.collation import TrackCollator
+from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.models.configuration_lenet import LeNetConfig
 from hfmgc.models.configuration_lgnet import LGNetConfig
@@ -18,6 +20,7 @@ from hfmgc.models.modeling_lenet import LeNetForAudioClassification
 from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
 from hfmgc.training.arguments import RunArguments
 from hfmgc.training.assembly import adapt_model, build_trainer
+from hfmgc.training.stages import announce
 from hfmgc.training.trainer import AVERAGED_WEIGHTS, TrackTrainer, epoch_decay
 
 
@@ -352,3 +355,25 @@ def test_channels_last_is_harmless_where_there_are_no_convolutions(tmp_path, val
         trainer_of(model, run, validation).train()
         trained.append(model.state_dict())
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_the_share_of_each_expert_is_logged_also_of_those_that_get_nothing(tmp_path, validation):
+    model = lgnet()
+    with torch.no_grad():
+        model.classifier.router.bias[1] += 1e6
+    figures = trainer_of(model, arguments(tmp_path), validation).evaluate()
+    assert (figures["eval_expert_0"], figures["eval_expert_1"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "ratios", "said"),
+    [
+        ("official", [], "split: official: 1 train"),
+        ("stratified", [8, 1, 1], "split: stratified 8:1:1, seed 3: 1 train"),
+    ],
+)
+def test_ratios_and_seed_are_announced_of_drawn_splits_alone(policy, ratios, said, tmp_path, capsys):
+    sides = {"train": ["a"], "validation": ["b"], "test": ["c"]}
+    manifest = SplitManifest("features", None, policy, ratios, 3 if ratios else 0, sides)
+    announce(arguments(tmp_path), mock.Mock(manifest=manifest))
+    assert said in capsys.readouterr().out

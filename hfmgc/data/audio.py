@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -21,6 +22,15 @@ SILENCE_PEAK = 1e-4
 # What lies beyond these is a damaged header or no audio at all, and would fill the memory or overflow.
 LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
+
+
+def open_nameless(path: str | os.PathLike) -> BinaryIO:
+    """Open a file for soundfile so that its content alone says what it is.
+
+    Given a path, libsndfile takes whatever is named .au for headerless sound; given a handle with a name, soundfile wants
+    to be told the rate of whatever is named .raw.
+    """
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
 
 
 def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None) -> np.ndarray:
@@ -55,8 +65,7 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
     if size == 0:
         raise AudioError(name, "empty file (0 bytes)")
     try:
-        # By content alone: given a path, libsndfile takes whatever is named .au for headerless sound.
-        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as handle:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_nameless(source) as handle:
             samples, rate = soundfile.read(handle, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         reason = getattr(error, "error_string", None) or str(error)

@@ -18,7 +18,8 @@ import numpy as np
 import soundfile
 
 from ..errors import AudioError, ConfigError, DataError, saving_to
-from .audio import load_audio
+from .audio import load_audio, open_nameless
+from .caching import reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
@@ -78,21 +79,45 @@ class CheckReport:
         kinds = Counter(finding.kind for finding in self.findings)
         rates = ", ".join(f"{count} at {rate} Hz" for rate, count in self.rates.items())
         lines = [
-            f"{self.data['name']} ({self.data['location']}): {self.tracks} tracks, {self.usable} usable, "
-            f"{self.total_seconds / 3600:.2f} hours; {rates or 'none decoded'}",
+            f"{self.data['name']} ({self.data['location']}): {self.tracks} tracks, {self.usable} usable"
+            + (f", {_length(self.total_seconds)}; {rates}" if rates else ""),
             *(f"  {genre:<24}{count:>8} usable" for genre, count in self.genres.items()),
             *(f"  {genre:<24}{'no tracks':>8}" for genre in self.empty_genres),
+            *(["no genres: for pre-training alone"] if not (self.genres or self.empty_genres) else []),
             "nothing to report" if not kinds else ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
         ]
         for kind in kinds:
             found = [finding for finding in self.findings if finding.kind == kind]
             aside = "set aside when loading" if found[0].set_aside else "kept"
-            lines += [f"{kind} ({aside}):", *(f"  {finding.track_id}: {finding.detail}" for finding in found[:50])]
+            lines.append(f"{kind} ({aside}):")
+            if kind == "unexpected rate":  # a corpus of mixed rates has a line for each rate, not for each track
+                lines += _by_detail(found)
+                continue
+            lines += [f"  {finding.track_id}: {finding.detail}" for finding in found[:50]]
             if len(found) > 50:
                 lines.append(f"  and {len(found) - 50} more, all in the JSON report")
         return "\n".join(lines)
 
 
+def _length(seconds: float) -> str:
+    """Return a length in the largest unit of which there is one."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.2f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+
+
+def _by_detail(findings: list[Finding]) -> list[str]:
+    """Return one line for all findings that say the same."""
+    ids: dict[str, list[str]] = {}
+    for finding in findings:
+        ids.setdefault(finding.detail, []).append(finding.track_id)
+    return [
+        f"  {same[0]}: {detail}" if len(same) == 1 else f"  {len(same)} tracks, the first {same[0]}: {detail}"
+        for detail, same in ids.items()
+    ]
+
+
+@reading_cache()
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
 ) -> CheckReport:
@@ -131,6 +156,14 @@ def _audio_report(
         desc="checking",
     )
     table = checked.remove_columns("fingerprint").to_list()
+    known = source.genres()
+    for row in table:
+        # In the order in which loading asks. A dataset without any genres is for pre-training, and lacks none.
+        row["problem"] = (
+            source.known_problem(row["track_id"])
+            or row["problem"]
+            or ("" if row["genre"] or not known else "no genre")
+        )
     findings = [Finding(row["track_id"], "unusable", row["problem"], True) for row in table if row["problem"]]
     sound = [index for index, row in enumerate(table) if not row["problem"]]
     rates = Counter(table[index]["rate"] for index in sound)
@@ -157,7 +190,6 @@ def _audio_report(
     aside = {finding.track_id for finding in findings if finding.set_aside}
     usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
     counts = _genre_counts(tracks, {row["track_id"] for row in usable})
-    known = source.genres()
     return CheckReport(
         data=source.describe(),
         tracks=len(table),
@@ -214,7 +246,8 @@ def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0, "fingerprint": np.zeros(0, np.uint32)}
     try:
         waveform = load_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
-        with soundfile.SoundFile(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]) as file:
+        content = io.BytesIO(audio["bytes"]) if audio["bytes"] else open_nameless(audio["path"])
+        with content, soundfile.SoundFile(content) as file:
             row |= {"rate": file.samplerate, "channels": file.channels, "seconds": file.frames / file.samplerate}
         # Resampling overshoots where the original is cut off, so the peaks still show it.
         full_scale = np.abs(waveform) >= 0.999

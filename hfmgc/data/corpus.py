@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import AudioError, DataError
 from .audio import load_audio
+from .caching import reading_cache
 from .check import set_aside_by_check
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
@@ -80,6 +81,7 @@ class Corpus:
         return line
 
 
+@reading_cache()
 def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 

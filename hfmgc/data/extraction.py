@@ -19,6 +19,7 @@ from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
+from .caching import reading_cache
 from .check import set_aside_by_check
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
 from .sources.contract import TrackSource
@@ -34,6 +35,7 @@ _SCHEMA = {
 DTYPES = ("float32", "uint8")
 
 
+@reading_cache()
 def extract_corpus(
     source: TrackSource,
     extractor: WindowedFeatureExtractor,

@@ -11,7 +11,9 @@ import torch
 from ..errors import ConfigError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .augmentation.report import source_samples_needed
+from .caching import reading_cache
 from .corpus import WRITER_BATCH_SIZE
+from .sources.contract import TrackSource
 
 
 Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -20,6 +22,7 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 CONTENT_COLUMNS = ("waveform", "features")
 
 
+@reading_cache()
 def extract_windows(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
@@ -50,6 +53,7 @@ def extract_windows(
     return extracted.with_format("numpy", columns=["input_values"], output_all_columns=True)
 
 
+@reading_cache()
 def extract_spectrograms(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
@@ -69,6 +73,33 @@ def extract_spectrograms(
         desc="extracting spectrograms",
     )
     return extracted.with_format("numpy", columns=["features"], output_all_columns=True)
+
+
+# What decides how a stored spectrogram sounds; how it is cut into windows and normalised is free.
+_SOUND_FIELDS = (
+    "feature_extractor_type", "sampling_rate", "representation", "n_fft", "hop_length", "win_length", "window_function",
+    "num_bins", "num_mels", "num_mel_bins", "fmin", "fmax", "bins_per_octave", "power", "mel_htk", "mel_norm", "scale",
+    "db_reference", "top_db", "log_offset", "frames_per_second", "waveform_normalization", "normalize_over",
+)  # fmt: skip
+
+
+def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
+    """Refuse features kept from before that another front end made, where it is known which one did.
+
+    Raises:
+        DataError: Naming the fields that differ.
+    """
+    made = source.front_end()
+    if made is None:
+        return
+    asked = extractor.to_dict()
+    different = [name for name in _SOUND_FIELDS if made.get(name) != asked.get(name)]
+    if different:
+        fields = ", ".join(f"{name} {made.get(name)!r}, not {asked.get(name)!r}" for name in different)
+        raise DataError(
+            f"{source.location}: these features were made by another front end ({fields}): extract them with this one, "
+            "or use a model that was trained on theirs"
+        )
 
 
 def window_counts(tracks: datasets.Dataset) -> list[int]:

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 
 from ..errors import SplitError
+from .caching import reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
@@ -93,6 +94,7 @@ def find_leaks(
     return leaks
 
 
+@reading_cache()
 def fingerprint_tracks(
     tracks: datasets.Dataset, sampling_rate: int, *, num_proc: int | None = None
 ) -> list[np.ndarray]:

@@ -67,21 +67,29 @@ def split_corpus(
         raise ConfigError(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
-    numbers = parse_ratios(ratios)
+    request = SplitRequest(tracks, source, parse_ratios(ratios), seed, fold)
+    if policy in PUBLISHED_LISTS:
+        _refuse_foreign_lists(request, *PUBLISHED_LISTS[policy](request))
     _check_genres(tracks, source)
-    sides = POLICIES[policy](SplitRequest(tracks, source, numbers, seed, fold))
-    for side in SIDES[:2]:
+    sides = POLICIES[policy](request)
+    drawn = policy in DRAWN_POLICIES
+    # An official split may have no test side, and ratios too; the report then says which side it judges.
+    wanted = SIDES if policy in PUBLISHED_LISTS or (drawn and request.ratios[2]) else SIDES[:2]
+    for side in wanted:
         if not sides[side]:
             raise SplitError(
-                f"split_policy {policy!r} leaves no track for {side}: none of its listed tracks is in "
-                f"{source.card.name} ({source.location})"
+                f"split_policy {policy!r} leaves no track for {side}: "
+                + (
+                    "the artists cannot be divided so; choose other split_ratios"
+                    if drawn
+                    else f"none of its listed tracks is in {source.card.name} ({source.location})"
+                )
             )
-    drawn = policy in DRAWN_POLICIES
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
         policy=policy if policy != "artist_folds" else f"artist_folds, fold {fold}",
-        ratios=numbers if drawn else [],
+        ratios=request.ratios if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
         comparable_note="; ".join(filter(None, (source.split_note(policy), _several_genres_note(policy, tracks))))
@@ -150,18 +158,26 @@ def _official(request: SplitRequest) -> dict[str, list[str]]:
     return {side: sorted(members) for side, members in sides.items()}
 
 
-def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
-    return _listed(request, request.source.fault_filtered_sides(), "the fault-filtered lists")
+def _fault_filtered_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
+    return "the fault-filtered lists", request.source.fault_filtered_sides()
 
 
-def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
-    """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
+def _fold_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
+    """Return the published fold as test side and the others as training side."""
     folds = request.source.artist_folds()
     if not 1 <= request.fold <= len(folds):
         raise ConfigError(f"split_fold {request.fold}: there are folds 1 to {len(folds)}")
     others = [track_id for number, fold in enumerate(folds, 1) if number != request.fold for track_id in fold]
-    lists = {"train": others, "validation": [], "test": folds[request.fold - 1]}
-    sides = _listed(request, lists, f"artist fold {request.fold}")
+    return "the artist folds", {"train": others, "validation": [], "test": folds[request.fold - 1]}
+
+
+def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
+    return _listed(request, *_fault_filtered_lists(request))
+
+
+def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
+    """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
+    sides = _listed(request, *_fold_lists(request))
     training = set(sides["train"])
     rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
     tracks = request.tracks.select(rows)
@@ -175,18 +191,22 @@ def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     return {**parts, "test": sides["test"]}
 
 
-def _listed(request: SplitRequest, lists: dict[str, list[str]], name: str) -> dict[str, list[str]]:
-    """Return the listed tracks that there are; lists of which nothing is there are somebody else's."""
+def _refuse_foreign_lists(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> None:
+    """Refuse lists of which no track is there, before anything else is said about the tracks."""
+    available = set(request.tracks["track_id"])
+    if not available & set().union(*lists.values()):
+        raise SplitError(
+            f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
+            f"{lists['train'][0]!r}, the tracks' like {min(available)!r}"
+        )
+
+
+def _listed(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the listed tracks that there are."""
     available = set(request.tracks["track_id"])
     sides = {side: sorted(available.intersection(lists.get(side, []))) for side in SIDES}
     listed = sum(len(members) for members in lists.values())
     found = sum(len(members) for members in sides.values())
-    if not found:
-        example = next(iter(lists["train"]))
-        raise SplitError(
-            f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
-            f"{example!r}, the tracks' like {min(available)!r}"
-        )
     if found < listed:
         missing = sorted(set().union(*lists.values()) - available)
         logger.warning(f"{name}: {listed - found} of {listed} listed tracks are missing, the first is {missing[0]}")
@@ -201,6 +221,11 @@ POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
     "artist_folds": _artist_folds,
 }
 DRAWN_POLICIES = ("stratified", "grouped")
+# The policies whose sides somebody has published: the name of the lists and the lists themselves.
+PUBLISHED_LISTS: dict[str, Callable[[SplitRequest], tuple[str, dict[str, list[str]]]]] = {
+    "fault_filtered": _fault_filtered_lists,
+    "artist_folds": _fold_lists,
+}
 
 
 def grouped_split(

@@ -9,7 +9,7 @@ from transformers.utils import cached_file
 
 from ..data.collation import TrackCollator
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import extract_windows
+from ..data.features import check_front_end, extract_windows
 from ..data.sources import open_source
 from ..data.split_manifest import SIDES, SplitManifest
 from ..data.targets import check_targets, genres_of, is_multi_label
@@ -49,6 +49,7 @@ def evaluate_checkpoint(
     """
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options)
+    check_front_end(source, extractor)
     corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
     genres = [model.config.id2label[index] for index in range(model.config.num_labels)]
     multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)

@@ -1,7 +1,5 @@
 """Config of TS-Resformer, its ablations and its baselines."""
 
-from collections.abc import Sequence
-
 from .configuration_windowed import WindowedConfig
 
 
@@ -79,8 +77,8 @@ class TSResformerConfig(WindowedConfig):
         filter_width: int = 10,
         time_frequency_attention: bool = True,
         attention_channels: int = 16,
-        initial_pool: Sequence[int] = (4, 4),
-        block_channels: Sequence[int] = (64, 128, 128),
+        initial_pool: list[int] | tuple[int, int] = (4, 4),
+        block_channels: list[int] | tuple[int, ...] = (64, 128, 128),
         squeeze_excitation: bool = True,
         squeeze_reduction: int = 16,
         sequence_pool: int = 4,

@@ -1,6 +1,7 @@
 """LGNet: transformers' `ResNetModel`, a linear router, and of several expert MLPs only the best for each window."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,10 @@ from .resnet_backbone import check_spectrogram, total_stride
 
 
 class LGNetExpertLayer(nn.Module):
-    """As many linear layers as there are experts, each row going through its own one only.
+    """As many linear layers as there are experts, each for its own group of rows.
 
-    The weights lie in one tensor, and each row is multiplied by the slice that it was sent to. So the arithmetic and
-    the number of kernels are the same for any number of experts, there is nothing to wait for (no counting of rows on
-    the host) and no shape that depends on the data; and every step gives every weight a gradient, zero where no row
-    came, as DistributedDataParallel asks for. A row's slice (1 MB at paper size, float32) is small beside what the
-    ResNet keeps for the window.
+    An expert without rows multiplies none and gets a gradient of zero, so that every step gives every weight one, as
+    DistributedDataParallel asks for.
     """
 
     def __init__(self, num_experts: int, in_features: int, out_features: int):
@@ -28,10 +26,9 @@ class LGNetExpertLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
         self.bias = nn.Parameter(torch.empty(num_experts, out_features))
 
-    def forward(self, rows: Tensor, expert: Tensor) -> Tensor:
-        """Map `rows` [rows, in_features], each sent to the expert of that index [rows], to [rows, out_features]."""
-        weight, bias = self.weight.index_select(0, expert), self.bias.index_select(0, expert)
-        return torch.bmm(weight, rows.unsqueeze(2)).squeeze(2) + bias
+    def forward(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        """Map the rows of each expert [its rows, in_features] to [its rows, out_features]."""
+        return [F.linear(*group) for group in zip(groups, self.weight, self.bias, strict=True)]
 
 
 class LGNetClassifier(nn.Module):
@@ -49,7 +46,12 @@ class LGNetClassifier(nn.Module):
     def forward(self, representation: Tensor) -> tuple[Tensor, Tensor]:
         """Map representations [windows, hidden] to logits [windows, labels] and their experts' indices [windows]."""
         gate, expert = self.probabilities(representation).max(dim=1)
-        logits = self.output(self.activation(self.dense(representation, expert)), expert)
+        # Grouped by expert: one matrix product for each, whatever it was given, however many there are.
+        order = expert.argsort(stable=True)
+        sizes = torch.bincount(expert, minlength=self.router.out_features).tolist()
+        hidden = self.dense(representation[order].split(sizes))
+        grouped = torch.cat(self.output([self.activation(group) for group in hidden]))
+        logits = grouped[order.argsort()]
         return gate.unsqueeze(1).to(logits.dtype) * logits, expert
 
     def probabilities(self, representation: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """ResNet-18 over spectrograms: the backbone config that several architectures share."""
 
 from transformers import ResNetConfig
+from transformers.activations import ACT2FN
 
 
 # ResNet-18 (He et al., 2016, Table 1) for pictures of one channel; transformers' own default is ResNet-50 for three.
@@ -39,6 +40,10 @@ def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
         values = getattr(backbone_config, name)
         if not values or min(values) < 1:
             raise ValueError(f"backbone_config.{name} must be positive, not {list(values)}")
+    if backbone_config.hidden_act not in ACT2FN:
+        raise ValueError(
+            f"backbone_config.hidden_act: transformers knows no activation {backbone_config.hidden_act!r}"
+        )
     return backbone_config
 
 

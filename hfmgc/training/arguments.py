@@ -225,7 +225,7 @@ class RunArguments(TrainingArguments):
     epoch_decay: float = field(default=0.1, metadata={"help": "See decay_from_epoch."})
     channels_last: bool = field(
         default=False,
-        metadata={"help": "Lay convolutions out with channels last; benchmarks/training.py measures it."},
+        metadata={"help": "Lay convolutions out with channels last; benchmarks/architectures.py measures it."},
     )
     reuse_frozen_prefix: bool = field(
         default=False,

@@ -117,15 +117,24 @@ def check_model(
     model = new_model(arguments, config)
     if arguments.model_name_or_path is not None:
         checkpoint_weights(arguments, config, model)
+    check_windows(model, extractor, time_crop)
+    adapted = adapt_model(model, arguments)
+    if reuse_frozen_prefix:
+        FrozenPrefix(adapted)  # refuses a model without one
+
+
+def check_windows(model: PreTrainedModel, extractor: WindowedFeatureExtractor, time_crop: float = 1.0) -> None:
+    """Refuse a front end whose windows the model does not take, whole or, in training, cropped.
+
+    Raises:
+        ConfigError: If they do not fit, naming what was expected.
+    """
     frames, bins = extractor.window_shape
     for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
         try:
             model.check_window(length, bins)
         except ValueError as error:
             raise ConfigError(f"model and {name} do not fit: {error}") from error
-    adapted = adapt_model(model, arguments)
-    if reuse_frozen_prefix:
-        FrozenPrefix(adapted)  # refuses a model without one
 
 
 def new_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
@@ -250,6 +259,7 @@ def build_trainer(
                 figures=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
                 if multi_label
                 else partial(_track_metrics, num_labels=len(genres)),
+                num_experts=getattr(model.config, "num_experts", 0),
             ),
             callbacks=callbacks,
         )
@@ -258,15 +268,14 @@ def build_trainer(
 
 
 def _validation_metrics(
-    prediction: EvalPrediction, figures: Callable[[EvalPrediction], dict[str, float]]
+    prediction: EvalPrediction, figures: Callable[[EvalPrediction], dict[str, float]], num_experts: int
 ) -> dict[str, float]:
     """Return the figures of the problem and, for architectures with experts, the share of windows that each got."""
     metrics = figures(prediction)
-    if len(prediction.predictions) > 2:
-        experts, counts = np.unique(prediction.predictions[2], return_counts=True)
-        there = experts >= 0  # what fills up shorter stacks is below
-        shares = counts[there] / counts[there].sum()
-        metrics |= {f"expert_{expert}": float(share) for expert, share in zip(experts[there], shares, strict=True)}
+    if num_experts:
+        routing = prediction.predictions[2]
+        counts = np.bincount(routing[routing >= 0], minlength=num_experts)  # what fills up shorter stacks is below
+        metrics |= {f"expert_{expert}": float(share) for expert, share in enumerate(counts / counts.sum())}
     return metrics
 
 

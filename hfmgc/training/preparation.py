@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import extract_spectrograms, extract_windows
+from ..data.features import check_front_end, extract_spectrograms, extract_windows
 from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -48,12 +48,14 @@ def check_data_arguments(arguments: DataArguments, model: ModelArguments, extrac
     """
     if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
         raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
-    if arguments.masks is not None:
-        frames, bins = extractor.window_shape
-        try:
+    frames, bins = extractor.window_shape
+    try:
+        if arguments.masks is not None:
             arguments.masks.check(cropped_frames(frames, arguments.time_crop), bins)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        if arguments.effects is not None:
+            arguments.effects.check(bins)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
@@ -61,6 +63,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options)
+        check_front_end(source, extractor)
         corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
         manifest = make_split(arguments, corpus)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}

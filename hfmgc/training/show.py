@@ -10,12 +10,14 @@ from .assembly import (
     adapt_model,
     build_config,
     build_feature_extractor,
+    check_windows,
     count_parameters,
     new_model,
     pretrained_backbone_config,
 )
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import StoreContent
+from .preparation import check_data_arguments
 from .settings import read_settings
 from .starting_point import adopt_checkpoint
 
@@ -25,14 +27,19 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
     Parameters are counted on the meta device: nothing is downloaded but the config of a pre-trained backbone, and where
     that cannot be had, AST-base's sizes are taken and it is said so.
+
+    Raises:
+        ConfigError: If the recipe would be refused: a field that does not exist or fit, windows that the model does not take.
     """
     model_arguments, data_arguments, run = read_settings([config, *overrides], RECIPE_GROUPS)
     adopt_checkpoint(model_arguments, run)
     genres, genres_note = _genres(data_arguments)
     extractor = build_feature_extractor(model_arguments)
+    check_data_arguments(data_arguments, model_arguments, extractor)
     model_config = build_config(model_arguments, genres)
     backbone_note = _use_backbone_sizes(model_config, model_arguments)
     model = new_model(model_arguments, model_config)
+    check_windows(model, extractor, data_arguments.time_crop)
     parameters = count_parameters(model)[0]
     adapted = adapt_model(model, model_arguments)
     trained = count_parameters(adapted)[1]
@@ -101,6 +108,12 @@ def _windows_text(front_end: dict[str, Any]) -> str:
     return f"{front_end['window_policy']}, " + (f"at most {most}" if most else "as many as cover the track")
 
 
+def _split_text(split: dict[str, Any]) -> str:
+    # Published splits have neither ratios nor a seed.
+    drawn = split["policy"] in ("stratified", "grouped")
+    return f"{split['policy']} {split['ratios']}, seed {split['seed']}" if drawn else split["policy"]
+
+
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
     prefix = result["frozen_prefix"]
@@ -115,7 +128,7 @@ def _as_text(result: dict[str, Any]) -> str:
             f"{front_end['window_seconds']:.2f} s, {_windows_text(front_end)}",
         ),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
-        ("split", f"{split['policy']} {split['ratios']}, seed {split['seed']}"),
+        ("split", _split_text(split)),
         ("augmentation", result["augmentation"]),
         (
             "training",

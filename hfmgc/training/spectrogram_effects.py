@@ -16,7 +16,8 @@ class SpectrogramEffects:
     pitch; the equalisation is the linear FilterAugment (Nam et al., 2022). Sizes are ours.
 
     Args:
-        tempo: A window is played up to this factor faster or slower (1.25: 0.8 to 1.25 times); 1: as it is.
+        tempo: A window is played up to this factor faster or slower (1.25: 0.8 to 1.25 times); 1: as it is. Faster than
+            1 / `time_crop` a window has not enough frames, so that without a crop it is only ever slower.
         pitch_bins: It is moved up or down by up to so many bins, which on a mel or constant-Q axis is a pitch, nearly.
         equalizer_bands: Corners of the curve that is added to all frames, at random places; 0: none.
         equalizer_strength: Most that a corner is raised or lowered, in deviations of the window. For features on a
@@ -40,6 +41,14 @@ class SpectrogramEffects:
             raise ValueError(
                 "spectrogram_effects: equalizer_bands and equalizer_strength need each other: one of them is 0, so "
                 "nothing would be changed"
+            )
+
+    def check(self, bins: int) -> None:
+        """Raise a ValueError if a window of so many bins could be moved out of itself."""
+        if self.pitch_bins >= bins:
+            raise ValueError(
+                f"spectrogram_effects.pitch_bins must be below the {bins} bins that a training window has, not "
+                f"{self.pitch_bins:g}: nothing of it would be left"
             )
 
     def __call__(self, window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:

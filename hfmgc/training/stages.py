@@ -47,9 +47,10 @@ def announce(run: RunArguments, data: PreparedData) -> None:
         return
     manifest = data.manifest
     counts = ", ".join(f"{count} {side}" for side, count in manifest.counts().items())
-    ratios = ":".join(map(str, manifest.ratios))
+    # Published splits have neither ratios nor a seed.
+    drawn = f" {':'.join(map(str, manifest.ratios))}, seed {manifest.seed}" if manifest.ratios else ""
     print(f"data: {data.corpus.summary()}")
-    print(f"split: {manifest.policy} {ratios}, seed {manifest.seed}: {counts}; digest {manifest.digest[:19]}")
+    print(f"split: {manifest.policy}{drawn}: {counts}; digest {manifest.digest[:19]}")
     for note in manifest.notes():
         print(f"note: {note}")
 
@@ -112,9 +113,10 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     manifest = data.manifest
     notes = manifest.notes()
     if manifest.evaluation_side == "validation":
-        notes.append(
-            "the split has no test side: these are the tracks that the checkpoint was chosen by, so optimistic"
+        chosen = (
+            "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
         )
+        notes.append(f"the split has no test side: these are the validation tracks, {chosen}")
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,

@@ -104,6 +104,10 @@ class TrackSource(ABC):
         """Return what a reader of results must be told about this way of getting the data."""
         return []
 
+    def front_end(self) -> dict[str, Any] | None:
+        """Return the fields of the front end that made features kept from before; None for audio, or where unknown."""
+        return None
+
     def split_note(self, policy: str) -> str | None:
         """Return what a reader of results under `policy` must be told, or None."""
         return None

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ...errors import AudioError, ConfigError
 from ...randomness import example_generator
+from ..audio import open_nameless
 
 
 logger = logging.get_logger(__name__)
@@ -112,7 +113,9 @@ def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
             handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
         elif not Path(location).is_file():
             raise FileNotFoundError(location)
-        file = soundfile.SoundFile(handle or location)
+        else:
+            handle = open_nameless(location)
+        file = soundfile.SoundFile(handle)
     except FileNotFoundError as error:
         raise AudioError(name, "no such file") from error
     except Exception as error:  # of libsndfile, or of the Hub's client and its library of HTTP

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet
 from transformers.utils import logging
 
 from ...errors import DataError, nearest
+from ..caching import reading_cache
 from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
 from .feature_rows import depth_of, made_alike
@@ -98,6 +100,17 @@ class FeatureSet(TrackSource):
         features = datasets.concatenate_datasets(made_alike(kept))
         return datasets.concatenate_datasets([datasets.Dataset.from_list(described), features], axis=1)
 
+    def front_end(self) -> dict[str, Any] | None:
+        """Return what `hfmgc extract` wrote of the front end, or None for features of another origin."""
+        content = self._description()
+        return content and content.get("front_end")
+
+    def notes(self) -> list[str]:
+        """Say that nobody can tell how features of another origin were made."""
+        if self.front_end() is not None:
+            return []
+        return ["nothing says how these features were made: the front end's fields are taken to be theirs"]
+
     def known_problem(self, track_id: str) -> str | None:
         """Return that a row has no track id."""
         return "no track id" if track_id in self._nameless else super().known_problem(track_id)
@@ -123,7 +136,8 @@ class FeatureSet(TrackSource):
 
     def _load(self) -> Iterator["_Part"]:
         path = Path(self.path)
-        expected = self._extracted_tracks(path / EXTRACTION)
+        description = self._description()
+        expected = description and description["tracks"]
         if is_saved_dataset(path):
             saved = _read(path, self.path)
             parts = saved.items() if isinstance(saved, datasets.DatasetDict) else [("", saved)]
@@ -146,14 +160,16 @@ class FeatureSet(TrackSource):
             )
         yield from parts
 
-    def _extracted_tracks(self, description: Path) -> int | None:
-        """Return how many tracks `hfmgc extract` wrote, or None for features of another origin."""
+    def _description(self) -> dict[str, Any] | None:
+        """Return what `hfmgc extract` wrote beside its shards, or None for features of another origin."""
+        path = Path(self.path)
+        description = (path.parent if path.is_file() else path) / EXTRACTION
         if not description.is_file():
             return None
         try:
             content = json.loads(description.read_text(encoding="utf-8"))
             if content["complete"]:
-                return int(content["tracks"])
+                return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
         raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
@@ -208,7 +224,12 @@ def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
         # datasets refuses a file without rows with an error of its inner workings.
         if pyarrow.parquet.read_metadata(path).num_rows == 0:
             return datasets.Dataset.from_dict({})
-        return datasets.Dataset.from_parquet(str(path))
+        with (
+            reading_cache()
+        ):  # a damaged file has an error of datasets' own, a damaged copy in the cache one of pyarrow's
+            return datasets.Dataset.from_parquet(str(path))
+    except DataError:
+        raise
     except Exception as error:  # pyarrow and datasets name a damaged file in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{where}: cannot be read as features ({reason}); extract them again") from error

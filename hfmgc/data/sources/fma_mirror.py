@@ -5,7 +5,7 @@ import datasets
 from ...errors import DataError
 from .contract import TRACK_FEATURES, track_row
 from .hub_tables import audio_fields
-from .tables import class_names
+from .tables import class_names, class_of, sorted_by_id
 
 
 def mirror_genres(tables: dict[str, datasets.Dataset], location: str) -> list[str]:
@@ -20,7 +20,7 @@ def occurring_genres(tables: dict[str, datasets.Dataset], location: str) -> list
     """Return the names of those classes that some track has, in their order: the smaller subsets lack many."""
     names = mirror_genres(tables, location)
     occurring = {label for table in tables.values() for labels in table["genres"] for label in labels or []}
-    return [names[label] for label in sorted(occurring)]
+    return [names[label] for label in sorted(occurring) if class_of(label, names)]
 
 
 def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.Dataset:
@@ -37,7 +37,7 @@ def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.
         )
         for part, table in tables.items()
     ]
-    return datasets.concatenate_datasets(parts).sort("track_id")
+    return sorted_by_id(datasets.concatenate_datasets(parts))
 
 
 def _class_names(table: datasets.Dataset, location: str) -> list[str]:
@@ -52,7 +52,7 @@ def _mirrored(row: dict, index: int, genres: list[str], part: str) -> dict:
     stem = (path or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
     # Without the number in the file's name the row is all that names a track.
     track_id = f"{int(stem):06d}" if stem.isdecimal() else f"{part}-{index:06d}"
-    names = [genres[label] for label in row["genres"] or []]
+    names = [name for name in (class_of(label, genres) for label in row["genres"] or []) if name]
     return track_row(
         track_id,
         next(iter(names), ""),

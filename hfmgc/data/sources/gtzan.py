@@ -16,7 +16,7 @@ from . import gtzan_lists
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_files import download
 from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
-from .tables import check_unique, class_names, file_table, side_of
+from .tables import check_unique, class_names, class_of, file_table, side_of, sorted_by_id
 
 
 logger = logging.get_logger(__name__)
@@ -171,7 +171,7 @@ class GTZAN(TrackSource):
             )
             for side, table in tables.items()
         ]
-        tracks = datasets.concatenate_datasets(parts).sort("track_id")
+        tracks = sorted_by_id(datasets.concatenate_datasets(parts))
         check_unique(tracks["track_id"], f"GTZAN ({self.location})")
         return tracks
 
@@ -231,8 +231,9 @@ def _mirrored(row: dict, index: int, side: str, sides_matter: bool, genres: dict
     column = next((column for column in ("genre", "label") if row.get(column) is not None), None)
     if column is None:
         raise DataError(f"GTZAN: row {index} of split {side!r} has neither the name of a track nor a genre")
-    genre = genres[column][row[column]] if column in genres else str(row[column])
+    genre = class_of(row[column], genres[column]) if column in genres else str(row[column])
     if genre not in GENRES:
-        raise DataError(f"GTZAN: row {index} of split {side!r} has the genre {genre!r}, which is none of its ten")
+        said = genre or row[column]
+        raise DataError(f"GTZAN: row {index} of split {side!r} has the genre {said!r}, which is none of its ten")
     known_side = side_of(side, "GTZAN") if sides_matter else ""
     return track_row(f"{genre}.{side}-{index:05d}", genre, path=None, audio=content, split=known_side)

@@ -8,7 +8,7 @@ import datasets
 from ...errors import ConfigError, DataError, nearest
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
-from .tables import SIDE_NAMES, check_unique, class_names, side_of
+from .tables import SIDE_NAMES, check_unique, class_names, class_of, side_of
 
 
 _OPTIONAL = ("artist_column", "id_column", "split_column")
@@ -138,9 +138,8 @@ class HubDataset(TrackSource):
 
 def _labels(value: Any, classes: list[str] | None) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    # -1 is how datasets writes the class of an unlabelled example.
-    values = [one for one in values if one is not None and one != "" and not (classes and one == -1)]
-    return [classes[one] if classes and isinstance(one, int) else str(one) for one in values]
+    named = [class_of(one, classes) if classes and isinstance(one, int) else one for one in values]
+    return [str(one) for one in named if one is not None and one != ""]
 
 
 def _as_track(

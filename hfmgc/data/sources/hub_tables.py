@@ -5,6 +5,7 @@ from pathlib import Path
 import datasets
 
 from ...errors import DataError, HfmgcError, saving_to
+from ..caching import reading_cache
 
 
 def is_local(repository: str) -> bool:
@@ -78,12 +79,14 @@ def load_tables(
 def _load(repository: str, revision: str | None, config: str | None) -> datasets.Dataset | datasets.DatasetDict:
     path = Path(repository)
     if path.is_file():
-        return datasets.load_dataset("parquet", data_files=str(path), split="train")
+        with reading_cache():
+            return datasets.load_dataset("parquet", data_files=str(path), split="train")
     if path.is_dir() and any(
         (path / name).exists() for name in ("dataset_dict.json", "dataset_info.json", "state.json")
     ):
         return datasets.load_from_disk(str(path))
-    return datasets.load_dataset(repository, config, revision=None if path.is_dir() else revision)
+    with reading_cache():
+        return datasets.load_dataset(repository, config, revision=None if path.is_dir() else revision)
 
 
 def audio_fields(value: object, where: str) -> tuple[str | None, bytes | None]:

@@ -43,6 +43,20 @@ def check_unique(track_ids: Sequence[str], where: str) -> None:
         )
 
 
+def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
+    """Return the tracks in the order of their ids.
+
+    `Dataset.sort` says where nulls go in a way that newer pyarrow warns of.
+    """
+    ids = list(tracks["track_id"])
+    return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
+
+
+def class_of(number: int, names: Sequence[str]) -> str:
+    """Return the name of a class; "" of a number that none has, such as -1, which stands for an unlabelled example."""
+    return names[number] if 0 <= number < len(names) else ""
+
+
 def class_names(feature: Any) -> list[str] | None:
     """Return the names of a column of classes, or of lists of classes, in their order; None for any other column."""
     feature = getattr(feature, "feature", feature)
