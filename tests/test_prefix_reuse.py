@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,9 @@ from conftest import write_ast, write_music
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
+from hfmgc.data.features import ExtractedWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from hfmgc.training import prefix_reuse
 from recipes import FINETUNE_AST, finetune, finetune_here, tiny_settings, torchrun, write_config
 
 
@@ -254,6 +258,24 @@ def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
     result = finetune_here(write_config(tmp_path / "run.yaml", settings))
     assert result.returncode == 1
     assert "error: prefix_store_gigabytes 1e-06: what the frozen layers make of" in result.stderr.splitlines()[-1]
+
+
+def test_what_is_computed_with_another_precision_is_kept_apart(monkeypatch):
+    """TF32 needs a GPU, so the store is asked for and not made."""
+    wanted = []
+    monkeypatch.setattr(
+        prefix_reuse, "open_store", lambda place, content, *_, **__: wanted.append(content.fingerprint)
+    )
+    prefix = SimpleNamespace(state_shape=lambda frames, bins: (2, 32))
+    windows = ExtractedWindows(
+        datasets.Dataset.from_dict({"input_values": [np.zeros((1, 16, 8), np.float32).tolist()]})
+    )
+    run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "x"}
+    run |= {"per_device_eval_batch_size": 1, "prefix_store_gigabytes": 1, "disable_tqdm": True}
+    for change in ({}, {"tf32": False}, {"tf32": True}, {"mixed_precision": "bf16"}):
+        prefix_reuse._open(prefix, "weights", windows, SimpleNamespace(**{**run, **change}), "train")
+    assert wanted[0] == wanted[1]
+    assert len(set(wanted)) == 3
 
 
 def test_show_says_what_a_window_takes(place, tmp_path, capsys):

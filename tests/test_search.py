@@ -23,7 +23,7 @@ from test_train_classifier import settings_for, write_features
 
 from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search.slots import SURPLUS, origin, outcome
-from recipes import ROOT, python, tiny_settings, write_config
+from recipes import ROOT, python, tiny_settings, torchrun, write_config
 
 
 SEARCH_AST = ROOT / "recipes" / "search_ast.py"
@@ -517,6 +517,19 @@ def test_the_best_config_is_trained_with_each_seed_and_judged_together(finished,
     again = run_here(SEARCH_AST, config, "--search.final_fit")
     assert again.stdout.count("finished earlier") == 2
     assert json.loads((folder / "final.json").read_text()) == final
+
+
+@pytest.mark.launches
+def test_several_processes_make_the_final_fit_of_a_finished_search(features, tmp_path):
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
+    config = write_config(tmp_path / "search.yaml", settings)
+    assert run_here(SEARCH_AST, config).returncode == 0
+    result = torchrun(2, SEARCH_AST, config, "--search.final_fit", "--use_cpu", "--ddp_backend", "gloo")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "out" / "final.json").read_text())["seeds"] == [0, 1]
+    for seed in (0, 1):
+        record = yaml.safe_load((tmp_path / "out" / "final" / f"seed_{seed}" / "run.yaml").read_text())
+        assert record["training"]["world_size"] == 2
 
 
 def test_without_optuna_the_command_says_how_to_get_it(tmp_path):

@@ -1,6 +1,7 @@
 """The parts of a search that need no training: its section, its space, which trials count, the figures of the final fit."""
 
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from hfmgc.errors import ConfigError
 from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.run_folder import RunRecord
 from hfmgc.training.search.arguments import BaseRecipe, read_search
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
 from hfmgc.training.search.slots import FAILED, OUTCOME, SURPLUS, WORKER, Slots, is_surplus
@@ -137,6 +139,20 @@ def test_a_space_that_cannot_be_searched_is_refused_by_name(tmp_path, path, give
     assert f"search.space.{path}" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "message"),
+    [
+        ("mixup_alpha", {"choices": [0.0, 0.3]}, "value 0.3: reuse_frozen_prefix does not go with mixup_alpha"),
+        ("model.backbone_config.hidden_dropout_prob", {"low": 0.0, "high": 0.1}, "dropout in the frozen layers"),
+        ("adapter", {"choices": ["dora", "none"]}, "the embeddings are trained"),
+    ],
+)
+def test_what_the_frozen_prefix_does_not_go_with_is_refused_before_the_first_trial(tmp_path, path, given, message):
+    with pytest.raises(ConfigError, match=message):
+        read_space({path: given}, tiny_recipe(tmp_path, training_windows="fixed", reuse_frozen_prefix=True))
+    read_space({path: given}, tiny_recipe(tmp_path))
+
+
 def test_what_is_drawn_becomes_fields_of_the_recipe(tmp_path):
     recipe = tiny_recipe(tmp_path)
     space = {
@@ -259,6 +275,18 @@ def test_a_storage_is_named_without_password_and_place(url, shown):
     assert shown_url(url) == shown
 
 
+def test_the_recorded_command_has_neither_password_nor_place_of_the_storage(tmp_path, monkeypatch):
+    groups = tiny_recipe(tmp_path).groups()
+    for url, shown in (
+        ("postgresql://me:secr=t@host/db", "postgresql://me:***@host/db"),
+        ("sqlite:////home/me/study.db", "sqlite:///study.db"),
+    ):
+        for words in (["--search.storage", url], [f"--search.storage={url}"]):
+            monkeypatch.setattr(sys, "argv", ["recipes/search_ast.py", *words])
+            command = RunRecord.from_settings(groups, groups[2]).command
+            assert command.replace("'", "").endswith(shown), command
+
+
 # Figures of the final fit
 
 
@@ -277,8 +305,6 @@ def test_a_final_fit_repeats_what_had_other_settings_and_goes_on_with_what_was_c
     (tmp_path / "out").mkdir()
 
     def fit(groups):
-        from hfmgc.training.run_folder import RunRecord
-
         run = groups[2]
         seen.append((run.seed, run.learning_rate, run.overwrite, run.resume_from_checkpoint))
         folder = Path(run.output_dir)

@@ -139,10 +139,11 @@ def _open(
 ) -> PrefixStore:
     """Return the store of a side's windows, filled on this process's device and with the precision of the training."""
     precision = {"bf16": "bfloat16", "fp16": "float16"}.get(run.mixed_precision, "float32")
+    rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
     content = StoreContent(
         fingerprint=hashlib.sha256(
-            " ".join((fingerprint, windows.digest(), precision, run.prefix_dtype)).encode()
+            " ".join((fingerprint, windows.digest(), rounding, run.prefix_dtype)).encode()
         ).hexdigest(),
         windows=len(windows),
         tokens=tokens,

@@ -113,7 +113,7 @@ class PrefixStore:
         checksums = np.load(self.folder / CHECKSUMS)
         states = self._states()
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # crc32 lets other threads work
-            found = list(pool.map(lambda index: _checksum(index, states[index]), range(len(self)), chunksize=64))
+            found = list(pool.map(lambda index: _checksum(index, states[index]), range(len(self))))
         return np.flatnonzero(checksums != np.array(found, dtype=np.uint64))
 
     def _states(self) -> np.memmap:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -218,8 +219,10 @@ def versions() -> dict[str, str]:
 
 
 def _command() -> str:
-    """Return the command of this process, without tokens, and of absolute paths only the last part."""
-    words = _shorten(sys.argv)
+    """Return the command of this process, without tokens and passwords, and of absolute paths only the last part."""
+    # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
+    words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in _shorten(sys.argv)]
+    words = [re.sub(r"(sqlite[^:]*:///)/.*/", r"\1", word) for word in words]
     for position, word in enumerate(words):
         if word == "--hub_token" and position + 1 < len(words):
             words[position + 1] = "TOKEN"

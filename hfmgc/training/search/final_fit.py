@@ -42,7 +42,11 @@ def final_fit(
         fit: Runs all stages of the recipe.
 
     Returns:
-        What `final.json` holds, or None if another worker is at it.
+        What `final.json` holds, or None if another worker is at it, or this is not the first of several processes.
+
+    Raises:
+        ConfigError: If another worker is at it and this is one of several processes, or a run's record cannot be read.
+        SaveError: If `final.json` cannot be written.
     """
     folder = Path(recipe.groups()[2].output_dir)
     lock = FileLock(folder / LOCK)
@@ -50,7 +54,9 @@ def final_fit(
     if is_first:
         try:
             lock.acquire(blocking=False)
-        except Timeout:
+        except Timeout as error:
+            if recipe.groups()[2].world_size > 1:  # the processes beside this one would wait for it for ever
+                raise ConfigError(f"{folder}: the final fit is being made by another worker") from error
             print("the final fit is being made by another worker")
             return None
     try:

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ...errors import ConfigError, HfmgcError, nearest
 from ..assembly import build_feature_extractor, check_model
+from ..prefix_reuse import check_reuse
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe
 
@@ -162,8 +163,10 @@ def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
                 fields = fields_of(parameters, {**lowest, parameter.name: limit}, recipe)
                 model, data, run = recipe.of_trial(fields)
                 adopt_checkpoint(model, run)
-                if (model, data.time_crop) not in checked:
-                    check_model(model, build_feature_extractor(model), data.time_crop)
-                    checked.append((model, data.time_crop))
+                check_reuse(data, run)
+                reuse = run.reuse_frozen_prefix
+                if (model, data.time_crop, reuse) not in checked:
+                    check_model(model, build_feature_extractor(model), data.time_crop, reuse_frozen_prefix=reuse)
+                    checked.append((model, data.time_crop, reuse))
             except HfmgcError as error:
                 raise ConfigError(f"search.space.{parameter.path}, value {limit!r}: {error}") from error

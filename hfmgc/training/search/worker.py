@@ -32,7 +32,9 @@ _UNCOMPARED = (
     "data", "data_options", "split_manifest", "output_dir", "prefix_store", "prefix_store_gigabytes",
     "preprocessing_num_proc", "per_device_eval_batch_size", "disable_tqdm", "use_cpu", "run_name", "project",
 )  # fmt: skip
-_UNCOMPARED_BEGINNINGS = ("logging_", "log_", "dataloader_", "save_", "push_", "hub_", "report_", "eval_accumulation")
+_UNCOMPARED_BEGINNINGS = (
+    "logging_", "log_", "dataloader_", "save_", "push_", "hub_", "report_", "eval_accumulation", "ddp_", "fsdp", "deepspeed",
+)  # fmt: skip
 
 
 def begin_search(groups: Groups) -> Path:
@@ -195,7 +197,7 @@ def _tell(study: Study, objective: Objective, arguments: SearchArguments) -> Non
     last = sorted(ended, key=lambda one: one.datetime_complete)[-_MOST_FAILURES:]
     if len(last) == _MOST_FAILURES and all(outcome(one) == FAILED for one in last):
         raise ConfigError(
-            f"the last {_MOST_FAILURES} trials failed, the last one for: {trial.user_attrs.get(REASON, '')}. Put that "
+            f"the last {_MOST_FAILURES} trials failed, the last one for: {last[-1].user_attrs.get(REASON, '')}. Put that "
             "right; the same command then goes on"
         )
 
