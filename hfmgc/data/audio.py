@@ -66,7 +66,9 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
         raise AudioError(name, "empty file (0 bytes)")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open_nameless(source) as handle:
-            samples, rate = soundfile.read(handle, dtype="float32", always_2d=True)
+            # By its descriptor libsndfile reads a file itself; from an object it calls back for every block.
+            content = handle if isinstance(source, bytes) else handle.fileno()
+            samples, rate = soundfile.read(content, dtype="float32", always_2d=True, closefd=False)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error
