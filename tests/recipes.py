@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import yaml
 
 
@@ -93,3 +94,9 @@ def finetune_here(*arguments: str | Path, recipe: Path = FINETUNE_AST) -> subpro
         except SystemExit as exit_:
             code = exit_.code or 0
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
+# Searches and prefix stores of several real processes: issue 5 is open, and on a loaded machine not all of them are steady.
+unsteady_launches = pytest.mark.skipif(
+    not os.environ.get("HFMGC_SEARCH_PROCESSES"), reason="HFMGC_SEARCH_PROCESSES=1 is not set (several processes)"
+)

@@ -21,7 +21,7 @@ from hfmgc.cli import main as hfmgc_command
 from hfmgc.data.features import ExtractedWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.training import prefix_reuse
-from recipes import FINETUNE_AST, finetune, finetune_here, tiny_settings, torchrun, write_config
+from recipes import FINETUNE_AST, finetune, finetune_here, tiny_settings, torchrun, unsteady_launches, write_config
 
 
 GENRES = ("blues", "metal", "pop")
@@ -150,6 +150,7 @@ def test_average_of_the_weights_and_head_alone(place):
     assert_same_weights(place / "average_plain", place / "average_reused", rtol=1e-4, atol=1e-5)
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     """SIGKILL between two checkpoints; dropout of the head and of the adapter included."""
@@ -189,6 +190,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_of_two_processes_under_ddp_one_fills_and_both_read(plain, place):
     settings = settings_for(

@@ -23,7 +23,7 @@ from test_train_classifier import settings_for, write_features
 
 from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search.slots import SURPLUS, origin, outcome
-from recipes import ROOT, python, tiny_settings, torchrun, write_config
+from recipes import ROOT, python, tiny_settings, torchrun, unsteady_launches, write_config
 
 
 SEARCH_AST = ROOT / "recipes" / "search_ast.py"
@@ -424,6 +424,7 @@ def wait_for_a_trial(folder: Path, process: subprocess.Popen) -> optuna.trial.Fr
     raise AssertionError(process.communicate())
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_two_workers_started_at_once_finish_the_trials_between_them(features, tmp_path):
     # Nobody is killed here: a worker that a busy machine lets wait must not be taken for dead.
@@ -442,6 +443,7 @@ def test_two_workers_started_at_once_finish_the_trials_between_them(features, tm
     assert len(table(tmp_path / "out")) == 12
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_a_killed_workers_trial_is_failed_and_begun_again_by_the_other(features, tmp_path):
     settings = search_settings(
@@ -467,6 +469,7 @@ def test_a_killed_workers_trial_is_failed_and_begun_again_by_the_other(features,
     assert rows[str(again.number)]["attempt_of"] == str(trial.number)
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_a_worker_that_is_stopped_by_hand_leaves_its_trial_in_the_queue(features, tmp_path):
     settings = search_settings(
@@ -519,6 +522,7 @@ def test_the_best_config_is_trained_with_each_seed_and_judged_together(finished,
     assert json.loads((folder / "final.json").read_text()) == final
 
 
+@unsteady_launches
 @pytest.mark.launches
 def test_several_processes_make_the_final_fit_of_a_finished_search(features, tmp_path):
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})

@@ -78,7 +78,7 @@ def test_help_lists_recipe_and_section(capsys):
         ({"trial_seeds": "any"}, {}, "trial_seeds must be same or own"),
         ({"heartbeat_interval": 10, "grace_period": 10}, {}, "must be longer than heartbeat_interval"),
         ({"final_seeds": [0, 0]}, {}, "each must differ"),
-        ({"final_seeds": ["x"]}, {}, "whole numbers"),
+        ({"final_seeds": ["x"]}, {}, r"final_seeds\[0\]' takes int"),
         ({}, {"overwrite": True}, "leave out overwrite"),
         ({}, {"eval_strategy": "no"}, "goes by the validation side"),
     ],
