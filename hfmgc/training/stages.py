@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import Trainer
 from transformers.integrations import deepspeed
@@ -31,9 +32,15 @@ logger = logging.get_logger(__name__)
 
 
 def run_recipe(main: Callable[[], None]) -> None:
-    """Run a recipe's main function; errors that a user can act on become one line and exit code 1."""
+    """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
+
+    The group of processes is left here and once: trainings that follow each other share it, because one that is made anew may
+    meet what the old one left in the launcher's store, and wait for ever.
+    """
     try:
         main()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -214,9 +221,8 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
 
 
 def finish(trainer: Trainer) -> None:
-    """Wait for the process that saves and publishes, and leave the group together."""
+    """Wait for the process that saves and publishes."""
     trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
 
 
 def _adapter_record(arguments: ModelArguments) -> dict[str, Any] | None:

@@ -83,6 +83,7 @@ def _fit_seed(
     groups = recipe.groups(chosen)
     adopt_checkpoint(groups[0], groups[2])  # as a run does before it is recorded
     begun = _begun_with(folder)
+    groups[2].distributed_state.wait_for_everyone()  # all have looked before the first one writes
     if begun is None:
         print(f"\nfinal fit, {folder.name}", flush=True)
     elif begun != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
