@@ -58,6 +58,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[None]:
     """Turn the many faces of a full disk, and every other failure to write, into one SaveError that names the folder."""
@@ -66,7 +71,7 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
     except HfmgcError:
         raise
     except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         # safetensors and torch report the operating system's error within exceptions of their own.
         full = getattr(error, "errno", None) in _FULL_DISK or any(
             sign in str(error)

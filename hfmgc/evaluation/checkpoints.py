@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import cached_file
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
 from ..settings_values import refuse_long_path
@@ -50,7 +50,7 @@ def load_checkpoint(
             name_or_path, config=config, revision=revision, output_loading_info=True
         )
     except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -65,11 +65,7 @@ def _model_type(name_or_path: str, revision: str | None) -> str:
         return str(json.loads(Path(path).read_text(encoding="utf-8")).get("model_type"))
     except OSError as error:
         raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and not to be had from the Hub ({_first_line(error)})"
+            f"checkpoint {name_or_path!r}: no such folder, and not to be had from the Hub ({first_line(error)})"
         ) from error
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {name_or_path!r}: config.json is damaged ({error})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

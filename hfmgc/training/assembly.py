@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from ..data.collation import TrackCollator
 from ..data.targets import check_targets, genres_of, is_multi_label
-from ..errors import CheckpointError, ConfigError, DataError
+from ..errors import CheckpointError, ConfigError, DataError, first_line
 from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -147,7 +147,7 @@ def new_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrained
         with torch.device("meta"):
             model = ARCHITECTURES[arguments.model_type].load("model")(config)
     except Exception as error:  # torch refuses impossible sizes in many ways
-        raise ConfigError(f"model: {_first_line(error)}") from error
+        raise ConfigError(f"model: {first_line(error)}") from error
     _freeze(model, arguments)
     return model
 
@@ -166,12 +166,12 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
         found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision)
     except OSError as error:
         raise CheckpointError(
-            f"pretrained_backbone {name!r} is not to be had ({_first_line(error)}): check the name, the network and "
+            f"pretrained_backbone {name!r} is not to be had ({first_line(error)}): check the name, the network and "
             "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
         ) from error
     except Exception as error:  # whatever stands in a config.json of somebody else's
         raise CheckpointError(
-            f"pretrained_backbone {name!r}: its config cannot be read ({_first_line(error)})"
+            f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
         ) from error
     if found.model_type != expected:
         raise CheckpointError(
@@ -264,7 +264,7 @@ def build_trainer(
             callbacks=callbacks,
         )
     except ValueError as error:  # settings that exclude each other, a tracker that is not installed
-        raise ConfigError(_first_line(error)) from error
+        raise ConfigError(first_line(error)) from error
 
 
 def _validation_metrics(
@@ -309,8 +309,4 @@ def _from_pretrained_backbone(
     try:
         return model_class.from_pretrained_backbone(name, config, revision=arguments.pretrained_backbone_revision)
     except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {first_line(error)}") from error
