@@ -134,6 +134,8 @@ def separate_runs(
     parameters = read_space(space, BaseRecipe({**base, "output_dir": str(place)}, "benchmark"))
     seconds, difference = 0.0, 0.0
     for trial in study.trials:
+        if trial.value is None:
+            raise SystemExit(f"trial {trial.number} came to no end: {trial.user_attrs}")
         folder = place / f"run_{trial.number}"
         settings = {**plain.with_fields(fields_of(parameters, trial.params, plain)), "output_dir": str(folder)}
         took = run("finetune_ast.py", settings, place)

@@ -121,6 +121,7 @@ class ExtractedWindows:
     def __init__(self, tracks: datasets.Dataset):
         self._stacks = tracks.with_format("arrow").select_columns(["input_values"])
         self.ends = np.cumsum(window_counts(tracks))
+        self._digest: str | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -142,13 +143,19 @@ class ExtractedWindows:
         return frames.flatten().to_numpy().reshape(len(frames), -1)
 
     def digest(self) -> str:
-        """Return a digest of all windows and of which track each belongs to: of what was extracted, however it came about."""
+        """Return a digest of all windows and of which track each belongs to: of what was extracted, however it came about.
+
+        All of them are read for it, once.
+        """
+        if self._digest is not None:
+            return self._digest
         digest = hashlib.sha256(self.ends.tobytes())
         for row in range(len(self.ends)):
             stack = self._stacks[row]["input_values"].combine_chunks().flatten()
             digest.update(f"{len(stack)} {len(stack.flatten())}".encode())
             digest.update(stack.flatten().flatten().to_numpy().data)
-        return digest.hexdigest()
+        self._digest = digest.hexdigest()
+        return self._digest
 
 
 def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:

@@ -9,7 +9,7 @@ The test side is not kept: it is judged once, by the whole model, as its users w
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+import transformers
 from huggingface_hub import constants
 from peft import PeftModel
 from torch import Tensor
@@ -31,6 +32,10 @@ from .examples import FixedExamples
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import PrefixStore, StoreContent, open_store
 from .preparation import PreparedData
+
+
+# What `FrozenPrefix.states` computes; whoever changes that raises the number. The layers themselves are transformers'.
+_COMPUTATION = f"1, transformers {transformers.__version__}"
 
 
 def check_reuse(data: DataArguments, run: RunArguments) -> None:
@@ -63,13 +68,21 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
 
 
 @contextmanager
-def reused_prefix(model: PreTrainedModel | PeftModel, data: PreparedData, run: RunArguments) -> Iterator[PreparedData]:
+def reused_prefix(
+    model: PreTrainedModel | PeftModel,
+    data: PreparedData,
+    run: RunArguments,
+    *,
+    opened: MutableMapping[str, PrefixStore] | None = None,
+) -> Iterator[PreparedData]:
     """Let a model train on what its frozen layers make of the windows; where the run does not want it, nothing changes.
 
     Args:
         model: With its adapter; within the context it takes states in place of windows.
         data: As prepared, with fixed training windows.
         run: The recipe's settings; `check_reuse` has seen them.
+        opened: Stores that the caller's earlier trainings opened, by fingerprint: they are not checked again, and those
+            that are opened here are added.
 
     Yields:
         The data, of which training and validation give states; whole and checked, computed where they were not kept.
@@ -83,16 +96,13 @@ def reused_prefix(model: PreTrainedModel | PeftModel, data: PreparedData, run: R
         return
     prefix = FrozenPrefix(model)
     fingerprint = prefix.fingerprint()
-    validation = data.validation
-    sides = {
-        "train": data.train.windows,
-        "validation": ExtractedWindows(validation),
-    }
-    stores = {side: _open(prefix, fingerprint, windows, run, side) for side, windows in sides.items()}
+    opened = {} if opened is None else opened
+    sides = {"train": data.train.windows, "validation": data.validation_windows}
+    stores = {side: _open(prefix, fingerprint, windows, run, side, opened) for side, windows in sides.items()}
     learnt = replace(
         data,
         train=StoredExamples(data.train, stores["train"]),
-        validation=StoredTracks(validation, sides["validation"], stores["validation"]),
+        validation=StoredTracks(data.validation, sides["validation"], stores["validation"]),
     )
     with prefix.reading_states():
         yield learnt
@@ -135,21 +145,27 @@ class StoredTracks(torch.utils.data.Dataset):
 
 
 def _open(
-    prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments, side: str
+    prefix: FrozenPrefix,
+    fingerprint: str,
+    windows: ExtractedWindows,
+    run: RunArguments,
+    side: str,
+    opened: MutableMapping[str, PrefixStore],
 ) -> PrefixStore:
     """Return the store of a side's windows, filled on this process's device and with the precision of the training."""
     precision = {"bf16": "bfloat16", "fp16": "float16"}.get(run.mixed_precision, "float32")
     rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
+    parts = (_COMPUTATION, fingerprint, windows.digest(), rounding, run.prefix_dtype)
     content = StoreContent(
-        fingerprint=hashlib.sha256(
-            " ".join((fingerprint, windows.digest(), rounding, run.prefix_dtype)).encode()
-        ).hexdigest(),
+        fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         windows=len(windows),
         tokens=tokens,
         hidden=hidden,
         dtype=run.prefix_dtype,
     )
+    if content.fingerprint in opened:
+        return opened[content.fingerprint]
 
     def compute(chosen: Sequence[int]) -> Tensor:
         prefix.model.to(run.device).eval()  # the Trainer sets the mode for itself
@@ -157,7 +173,7 @@ def _open(
         with torch.autocast(run.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
             return prefix.states(batch)
 
-    return open_store(
+    opened[content.fingerprint] = open_store(
         store_place(run),
         content,
         compute,
@@ -166,3 +182,4 @@ def _open(
         name=side,
         progress=not run.disable_tqdm,
     )
+    return opened[content.fingerprint]

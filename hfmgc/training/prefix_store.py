@@ -2,9 +2,9 @@
 
 A store is a folder, named by the fingerprint of everything that its content follows from. `states.bin` is an array
 [windows, tokens, hidden]; `checksums.npy` has a checksum for each window, written after the window itself. When a store is
-opened every window is held against its checksum (one reading of the file, by several threads, a small part of the time of
-an epoch; checking at each reading would cost it in every epoch, and find the damage in the middle of a training). Those
-that do not fit, because they are damaged, cut off, or a killed process never came to them, are computed again.
+opened every window is held against its checksum (one reading of the file, by several threads; checking at each reading would
+cost it in every epoch, and find the damage in the middle of a training). Those that do not fit, because they are damaged, cut
+off, or a killed process never came to them, are computed again.
 """
 
 import json

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import datasets
 import numpy as np
 
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import check_front_end, extract_spectrograms, extract_windows
+from ..data.features import ExtractedWindows, check_front_end, extract_spectrograms, extract_windows
 from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -38,6 +39,11 @@ class PreparedData:
     train: TrainingExamples
     validation: datasets.Dataset
     test: datasets.Dataset
+
+    @cached_property
+    def validation_windows(self) -> ExtractedWindows:
+        """The windows of the validation tracks, one after the other."""
+        return ExtractedWindows(self.validation)
 
 
 def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shlex
@@ -230,7 +231,8 @@ def _command() -> str:
             words[position] = "--hub_token=TOKEN"
     script = Path(sys.argv[0])
     if script.parent.name == "recipes":
-        return "accelerate launch " + shlex.join([f"recipes/{script.name}", *words[1:]])
+        launcher = "accelerate launch" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "python"
+        return f"{launcher} " + shlex.join([f"recipes/{script.name}", *words[1:]])
     return shlex.join(words)
 
 

@@ -19,7 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
-from ...errors import saving_to
+from ...errors import first_line, saving_to
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
@@ -158,7 +158,7 @@ def _draw(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str
         try:
             importances = {name: float(value) for name, value in importance.get_param_importances(study).items()}
         except (ValueError, RuntimeError) as error:  # one whole trial alone, or all of them alike
-            missing["importances.png"] = str(error).splitlines()[0]
+            missing["importances.png"] = first_line(error)
         drawers: dict[str, Callable[[Study], Any]] = {
             "history.png": plots.plot_optimization_history,
             "slice.png": plots.plot_slice,

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import ConfigError
+from ...errors import ConfigError, first_line
 from .arguments import SearchArguments
 
 
@@ -28,6 +28,7 @@ IDENTITY = "hfmgc"
 # Seconds that a worker waits for another one's write to a SQLite file.
 _SQLITE_PATIENCE = 60
 _TRIES = 8
+_PAUSE = 0.25
 
 
 class SamplerOfTrial(BaseSampler):
@@ -94,18 +95,24 @@ def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by our own lines
     url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
     storage = _reached(url, lambda: _open_storage(url, arguments))
-    study = _reached(
-        url,
-        lambda: optuna.create_study(
-            storage=storage,
-            sampler=SamplerOfTrial(arguments.sampler_seed, arguments.startup_trials),
-            pruner=make_pruner(arguments),
-            study_name=arguments.study_name,
-            direction=direction,
-            load_if_exists=True,
-        ),
-    )
-    _compare(study, identity, url)
+    wanted = json.loads(json.dumps(identity))
+    chosen = {
+        "study_name": arguments.study_name,
+        "storage": storage,
+        "sampler": SamplerOfTrial(arguments.sampler_seed, arguments.startup_trials),
+        "pruner": make_pruner(arguments),
+    }
+    return _reached(url, lambda: _opened(chosen, direction, wanted, url))
+
+
+def _opened(chosen: Mapping[str, Any], direction: str, identity: dict[str, Any], url: str) -> Study:
+    """Return the study; of workers that begin it at once one makes it and notes what it is of, and the others compare."""
+    try:
+        study = optuna.create_study(**chosen, direction=direction)
+        study.set_user_attr(IDENTITY, identity)
+    except DuplicatedStudyError:
+        study = optuna.load_study(**chosen)
+        _compare(study, identity, url)
     return study
 
 
@@ -155,11 +162,11 @@ def _reached(url: str, attempt: Any) -> Any:
             return attempt()
         except (OptunaError, SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
             text = f"{error} {error.__cause__ or ''}"
-            made_meanwhile = isinstance(error, DuplicatedStudyError) or any(
+            made_meanwhile = any(
                 sign in text for sign in ("already exists", "UNIQUE", "duplicate", "locked", "no such table")
             )
             if left and made_meanwhile:
-                time.sleep(0.25)
+                time.sleep(_PAUSE)
                 continue
             raise unreachable(url, error) from error
     raise AssertionError
@@ -170,24 +177,27 @@ def unreachable(url: str, error: Exception) -> ConfigError:
     deepest: BaseException = error
     while deepest.__cause__ is not None:
         deepest = deepest.__cause__
-    reason = (str(deepest).strip() or type(deepest).__name__).splitlines()[0]
+    reason = first_line(deepest)
     return ConfigError(
         f"search.storage {shown_url(url)} cannot be reached ({reason}): check the URL, the server and its driver, or leave "
         "it out for a file in output_dir"
     )
 
 
-def _compare(study: Study, identity: Mapping[str, Any], url: str) -> None:
-    """Note what the study is of, or refuse one that is of something else."""
-    wanted = json.loads(json.dumps(identity))
-    if IDENTITY not in study.user_attrs:
+def _compare(study: Study, identity: dict[str, Any], url: str) -> None:
+    """Refuse a study that is of something else."""
+    patience = _TRIES
+    while IDENTITY not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise ConfigError(
                 f"study {study.study_name!r} in {shown_url(url)} was not made by this recipe: choose another "
                 "search.study_name"
             )
-        study.set_user_attr(IDENTITY, wanted)
-    differences = list(_differences(study.user_attrs[IDENTITY], wanted))
+        if not patience:  # whoever made it was killed before saying so
+            study.set_user_attr(IDENTITY, identity)
+        patience -= 1
+        time.sleep(_PAUSE)
+    differences = list(_differences(study.user_attrs[IDENTITY], identity))
     if differences:
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
         raise ConfigError(

@@ -15,10 +15,11 @@ from optuna.study import Study
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ...errors import SaveError
+from ...errors import SaveError, first_line
 from ..arguments import DataArguments, ModelArguments, RunArguments, best_metric
 from ..assembly import adapt_model, build_feature_extractor, build_model, build_trainer
 from ..prefix_reuse import check_reuse, reused_prefix
+from ..prefix_store import PrefixStore
 from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, SearchArguments
@@ -46,6 +47,8 @@ class SharedData:
     """The data of all trials of a worker, prepared once as long as they want the same."""
 
     seed: int
+    # Frozen layers' output of the trials so far: each store is checked when the first of them opens it.
+    stores: dict[str, PrefixStore] = field(default_factory=dict)
     _wanted: Any = None
     _prepared: PreparedData | None = None
 
@@ -63,6 +66,7 @@ class SharedData:
             finally:
                 run.seed = seed
             self._wanted = wanted
+            self.stores.clear()  # of other windows
         return self._prepared
 
 
@@ -144,7 +148,7 @@ class Objective:
             ended = _ended_by(error)
             if ended == FAILED:
                 logger.warning(f"trial {trial.number} failed", exc_info=error)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            reason = first_line(error)[:300]
         finally:
             _free_memory()
         trial.set_user_attr(OUTCOME, ended)
@@ -165,7 +169,7 @@ class Objective:
         if data_arguments.class_weights == "balanced":
             model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
         model = adapt_model(build_model(model_arguments, data.corpus.genres, run), model_arguments)
-        with reused_prefix(model, data, run) as learnt:
+        with reused_prefix(model, data, run, opened=self.data.stores) as learnt:
             trainer = build_trainer(
                 model,
                 run,

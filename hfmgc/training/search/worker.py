@@ -114,21 +114,22 @@ def search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            while not (slots := _look(study, arguments)).done:
-                if slots.can_begin:
-                    waited = False
-                    _one_trial(study, objective)
-                    _tell(study, objective, arguments)
-                    continue
-                if not waited:
-                    print(f"waiting for {len(slots.running)} trials of other workers", flush=True)
-                    waited = True
-                time.sleep(min(_LONGEST_PAUSE, arguments.heartbeat_interval / 2))
+            try:
+                while not (slots := _look(study, arguments)).done:
+                    if slots.can_begin:
+                        waited = False
+                        _one_trial(study, objective)
+                        _tell(study, objective, arguments)
+                        continue
+                    if not waited:
+                        print(f"waiting for {len(slots.running)} trials of other workers", flush=True)
+                        waited = True
+                    time.sleep(min(_LONGEST_PAUSE, arguments.heartbeat_interval / 2))
+            except KeyboardInterrupt:
+                _queue_again(study, objective, arguments)
+                raise
         except (StorageInternalError, SQLAlchemyError) as error:
             raise unreachable(url, error) from error
-        except KeyboardInterrupt:
-            _queue_again(study, objective, arguments)
-            raise
     return slots
 
 
