@@ -22,7 +22,7 @@ from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from recipes import FINETUNE_AST, TRAIN_CLASSIFIER, finetune_here, python, tiny_settings, write_config
+from recipes import FINETUNE_AST, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config
 
 
 FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
@@ -386,7 +386,7 @@ def trained(tmp_path_factory) -> tuple[Path, Path, Path]:
     arguments = ["extract", str(music), str(place / "features"), "--shard_size", "5", *DECIMATED]
     assert hfmgc.cli.main(arguments) == 0
     settings = tiny_settings(place / "features", place / "run", front_end=FIELDS, split_policy="stratified")
-    result = finetune_here(write_config(place / "run.yaml", settings))
+    result = run_here(FINETUNE_AST, write_config(place / "run.yaml", settings))
     assert result.returncode == 0, result.stderr
     return music, place / "features", place / "run"
 
@@ -472,7 +472,7 @@ def test_both_recipes_train_on_extracted_features_and_a_single_file_is_judged(
     extract(capsys, music, tmp_path / "features", *options)
     run = tmp_path / "run"
     config = write_config(tmp_path / "run.yaml", tiny_settings(tmp_path / "features", run, **settings))
-    result = finetune_here(config, recipe=recipe)
+    result = run_here(recipe, config)
     assert result.returncode == 0, result.stderr[-3000:]
     trained = json.loads((run / "results.json").read_text())
     assert (trained["data"]["name"], trained["tracks"]) == ("features", 2)

@@ -1,12 +1,8 @@
 """The recipe from its command to the finished folder: DoRA on a pre-trained AST, whole tracks, pipeline, card."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from safetensors.torch import load_file
 
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
-from recipes import FINETUNE_AST, finetune, python, tiny_settings, torchrun, write_config
+from recipes import FINETUNE_AST, finetune, python, run_and_kill, tiny_settings, torchrun, write_config
 
 
 GENRES = ("blues", "metal", "pop")
@@ -287,18 +283,8 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, FINETUNE_AST, config, "--output_dir", killed],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    first = killed / "checkpoint-4" / "trainer_state.json"
-    while not first.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert first.exists()
+    run_and_kill(FINETUNE_AST, config, "--output_dir", killed, folder=tmp_path, step=4)
+    assert (killed / "checkpoint-4" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
     # What a kill within the writing of a checkpoint leaves: newer than the last whole one, and incomplete.
     (killed / "checkpoint-11").mkdir()

@@ -168,8 +168,8 @@ def test_dropout_above_the_cut_is_drawn_in_training_and_the_same_from_the_same_s
         torch.manual_seed(seed)
         return model(input_values=given, labels=LABELS).loss.detach()
 
-    # Last layer's adapter drops from two tokens, and not from all: draws differ from the whole network's, but in layers below
-    # and in training at all they are drawn alike.
+    # In the last layer the adapter drops from two tokens and not from all, so its draws differ from the whole network's: the
+    # loss is another number, drawn from the same distribution.
     states = prefix.states(values)
     with prefix.reading_states():
         first, again, other = loss(0, states), loss(0, states), loss(1, states)
@@ -178,6 +178,26 @@ def test_dropout_above_the_cut_is_drawn_in_training_and_the_same_from_the_same_s
     assert first == again != other
     assert quiet not in (first, other)
     torch.testing.assert_close(quiet, loss(0, values))
+
+
+class DropoutByPlace(torch.nn.Module):
+    """Dropout whose draw belongs to the place of a token, so that fewer tokens draw no others."""
+
+    def forward(self, tokens):
+        kept = torch.rand(64, tokens.shape[-1], generator=torch.Generator().manual_seed(5)) > 0.3
+        return tokens * kept[: tokens.shape[-2]] / 0.7
+
+
+@pytest.mark.parametrize("role", ["q", "v", "fc2"])
+def test_dropout_of_the_adapter_gives_the_same_wherever_it_draws_the_same(role):
+    model = adapted(roles=(role,), rate=0.3)
+    replaced = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
+    for module in replaced:
+        module["default"] = DropoutByPlace()
+    assert len(replaced) == LAYERS - 1
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(step(model, windows(), labels=LABELS)[0], model.eval()(windows()).logits)
+    assert_same_step(model.train(), windows(), labels=LABELS)
 
 
 def test_dropout_of_the_head_draws_the_very_same_from_windows_and_from_states():

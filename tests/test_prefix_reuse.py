@@ -1,11 +1,7 @@
 """Runs of a recipe that reuses the frozen prefix end where plain runs end, and are refused where they could not."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +17,7 @@ from hfmgc.cli import main as hfmgc_command
 from hfmgc.data.features import ExtractedWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.training import prefix_reuse
-from recipes import FINETUNE_AST, finetune, finetune_here, tiny_settings, torchrun, unsteady_launches, write_config
+from recipes import FINETUNE_AST, finetune, finetune_here, run_and_kill, tiny_settings, torchrun, write_config
 
 
 GENRES = ("blues", "metal", "pop")
@@ -150,7 +146,6 @@ def test_average_of_the_weights_and_head_alone(place):
     assert_same_weights(place / "average_plain", place / "average_reused", rtol=1e-4, atol=1e-5)
 
 
-@unsteady_launches
 @pytest.mark.launches
 def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     """SIGKILL between two checkpoints; dropout of the head and of the adapter included."""
@@ -172,47 +167,31 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     undisturbed = finetune(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        # A store of its own: that it is filled anew must make no difference.
-        [sys.executable, FINETUNE_AST, config, "--output_dir", killed, "--prefix_store", tmp_path / "others"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    first = killed / "checkpoint-10" / "trainer_state.json"
-    while not first.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert first.exists() and not (killed / "model.safetensors").exists()
+    # A store of its own: that it is filled anew must make no difference.
+    more = ("--output_dir", killed, "--prefix_store", tmp_path / "others")
+    run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=10)
+    assert (killed / "checkpoint-10" / "trainer_state.json").exists()
+    assert not (killed / "model.safetensors").exists()
     resumed = finetune(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
 
-@unsteady_launches
 @pytest.mark.launches
-def test_of_two_processes_under_ddp_one_fills_and_both_read(plain, place):
-    settings = settings_for(
-        place,
-        place / "ddp",
-        reuse_frozen_prefix=True,
-        ddp_backend="gloo",
-        prefix_store=str(place / "ddp_stores"),
-        per_device_train_batch_size=1,
-        num_train_epochs=1,
-    )
-    result = torchrun(2, FINETUNE_AST, write_config(place / "ddp.yaml", settings))
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("frozen layers, train:") == result.stdout.count("frozen layers, validation:") == 1
-    assert yaml.safe_load((place / "ddp" / "run.yaml").read_text())["training"]["world_size"] == 2
-    evaluations = validation_losses(place / "ddp")
-    assert evaluations[0] == pytest.approx(validation_losses(plain)[0], rel=1e-3)  # batches of 2 x 1 for 1 x 2
-
-
-def validation_losses(folder: Path) -> list[float]:
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
-    return [entry["eval_loss"] for entry in json.loads(state.read_text())["log_history"] if "eval_loss" in entry]
+def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
+    output = {}
+    for name, reuse in (("ddp_plain", False), ("ddp_reused", True)):
+        more = {"reuse_frozen_prefix": reuse, "prefix_store": str(place / "ddp_stores")}
+        settings = settings_for(
+            place, place / name, ddp_backend="gloo", per_device_train_batch_size=1, num_train_epochs=1, **more
+        )
+        result = torchrun(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert yaml.safe_load((place / name / "run.yaml").read_text())["training"]["world_size"] == 2
+        output[name] = result.stdout
+    assert all(output["ddp_reused"].count(f"frozen layers, {side}:") == 1 for side in ("train", "validation"))
+    np.testing.assert_allclose(losses(place / "ddp_reused"), losses(place / "ddp_plain"), rtol=1e-4)
+    assert_same_weights(place / "ddp_plain", place / "ddp_reused", rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +254,7 @@ def test_what_is_computed_with_another_precision_is_kept_apart(monkeypatch):
     run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "x"}
     run |= {"per_device_eval_batch_size": 1, "prefix_store_gigabytes": 1, "disable_tqdm": True}
     for change in ({}, {"tf32": False}, {"tf32": True}, {"mixed_precision": "bf16"}):
-        prefix_reuse._open(prefix, "weights", windows, SimpleNamespace(**{**run, **change}), "train")
+        prefix_reuse._open(prefix, "weights", windows, SimpleNamespace(**{**run, **change}), "train", {})
     assert wanted[0] == wanted[1]
     assert len(set(wanted)) == 3
 

@@ -1,94 +1,22 @@
-"""recipes/search_ast.py: from the space to the best config, on one worker and on several, stopped, killed and gone on with."""
+"""recipes/search_ast.py on one worker: from the space to the best config and its final fit, refused or gone on with."""
 
-import contextlib
-import csv
-import io
 import json
-import os
-import runpy
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
-from unittest import mock
 
 import optuna
 import pytest
-import torch
 import yaml
 from conftest import write_music
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from test_train_classifier import settings_for, write_features
+from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
+from hfmgc.training import prefix_reuse
+from hfmgc.training.search import study as study_module
 from hfmgc.training.search import trial as trial_module
-from hfmgc.training.search.slots import SURPLUS, origin, outcome
-from recipes import ROOT, python, tiny_settings, torchrun, unsteady_launches, write_config
-
-
-SEARCH_AST = ROOT / "recipes" / "search_ast.py"
-TRAIN_CLASSIFIER = ROOT / "recipes" / "train_classifier.py"
-SPACE = {
-    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
-    "per_device_train_batch_size": {"choices": [2, 4]},
-    "weight_decay": {"low": 0.0, "high": 0.15},
-    "model.expert_hidden_size": {"choices": [4, 8]},
-}
-SECTION = {
-    "trials": 6,
-    "startup_trials": 3,
-    "pruner_startup_trials": 1,
-    "pruner_warmup": 0,
-    "heartbeat_interval": 1,
-    "grace_period": 3,
-    "final_seeds": [0, 1],
-}
-
-
-def search_settings(data: Path, output_dir: Path, *, space: dict | None = None, **more) -> dict:
-    """A search over a tiny LGNet; `search` among the rest changes entries of the section."""
-    section = {**SECTION, **more.pop("search", {}), "space": space or SPACE}
-    return settings_for(data, output_dir, search=section, **more)
-
-
-def run_here(script: Path, config: Path, *overrides: str | Path) -> subprocess.CompletedProcess:
-    """Run a recipe within this process."""
-    argv = [str(script), str(config), *map(str, overrides)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", argv),
-        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
-    ):
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        except SystemExit as exit_:
-            code = exit_.code or 0
-            if isinstance(code, str):
-                print(code, file=err)
-    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
-
-
-def search_here(tmp_path: Path, settings: dict, *overrides: str | Path) -> subprocess.CompletedProcess:
-    return run_here(SEARCH_AST, write_config(tmp_path / "search.yaml", settings), *overrides)
-
-
-def refusal(result: subprocess.CompletedProcess) -> str:
-    """The one line of a refused command."""
-    assert result.returncode == 1, result.stdout
-    line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
-
-
-def load(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}")
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from hfmgc.training.search import worker as worker_module
+from recipes import SEARCH_AST, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
 
 
 @pytest.fixture(scope="module")
@@ -240,108 +168,30 @@ def test_a_folder_with_a_run_is_refused(features, tmp_path):
     assert "holds a run" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
 
 
-# Trials that come to a bad end
-
-
-def test_a_trial_that_diverges_is_pruned_and_the_search_goes_on(features, tmp_path):
-    space = {"learning_rate": {"choices": [0.02, 1e30]}, "weight_decay": {"low": 0.0, "high": 0.1}}
-    result = search_here(tmp_path, search_settings(features, tmp_path / "out", space=space))
-    assert result.returncode == 0, result.stderr
-    rows = table(tmp_path / "out")
-    ends = {float(row["learning_rate"]): row["outcome"] for row in rows}
-    assert ends[1e30] == "diverged"
-    assert ends[0.02] in ("complete", "pruned")
-    assert len(rows) == 6
-    diverged = [row for row in rows if row["outcome"] == "diverged"]
-    assert all("loss" in row["reason"] and "nan" in row["reason"] for row in diverged)
-    record = json.loads((tmp_path / "out" / "search.json").read_text())
-    assert record["trials"]["diverged"] == len(diverged)
-    assert f"{len(diverged)} diverged" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("error", "end"),
-    [
-        (MemoryError(), "out of memory"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "out of memory"),
-        (RuntimeError("something else"), "failed"),
-    ],
-)
-def test_a_trial_without_memory_or_with_another_error_does_not_stop_the_search(
-    features, tmp_path, monkeypatch, error, end
-):
-    build = trial_module.build_model
-
-    def build_small_ones(arguments, genres, run):
-        if run.per_device_train_batch_size == 4:
-            raise error
-        return build(arguments, genres, run)
-
-    monkeypatch.setattr(trial_module, "build_model", build_small_ones)
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
+def test_a_study_whose_maker_was_killed_before_saying_what_it_is_of_is_taken_over(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "_PAUSE", 0)
+    (tmp_path / "out").mkdir()
+    optuna.create_study(
+        study_name="search", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}", direction="maximize"
+    )
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr
-    ends = [(row["per_device_train_batch_size"], row["outcome"]) for row in table(tmp_path / "out")]
-    assert {outcome for size, outcome in ends if size == "4"} == {end}
-    assert not {outcome for size, outcome in ends if size == "2"} & {"failed", "out of memory"}
-    assert len(ends) == 6
+    assert load(tmp_path / "out").user_attrs["hfmgc"]["trial seeds"] == "same"
 
 
-def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_then_goes_on(features, tmp_path, monkeypatch):
-    def broken(*arguments):
-        raise RuntimeError("the weights are elsewhere")
+def test_a_search_stopped_by_hand_while_its_storage_is_lost_ends_in_one_line(features, tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
 
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
-    with monkeypatch.context() as patched:
-        patched.setattr(trial_module, "build_model", broken)
-        line = refusal(search_here(tmp_path, settings))
-        assert "the last 3 trials failed" in line
-        assert "the weights are elsewhere" in line
-        assert len(load(tmp_path / "out").trials) == 3
-    assert search_here(tmp_path, settings).returncode == 0
-    assert [row["outcome"] for row in table(tmp_path / "out")].count("failed") == 3
+    def lost(*arguments):
+        raise StorageInternalError("the server is gone")
 
-
-def test_where_no_trial_comes_to_its_end_the_table_says_why(features, tmp_path):
-    space = {"learning_rate": {"low": 1e30, "high": 1e31, "log": True}}
-    line = refusal(search_here(tmp_path, search_settings(features, tmp_path / "out", space=space)))
-    assert "no trial came to its end" in line
-    assert {row["outcome"] for row in table(tmp_path / "out")} == {"diverged"}
-    assert not (tmp_path / "out" / "best.yaml").exists()
-
-
-def test_hopeless_trials_are_pruned(features, tmp_path):
-    space = {"learning_rate": {"choices": [0.02, 1e-7]}, "weight_decay": {"low": 0.0, "high": 0.1}}
-    settings = search_settings(features, tmp_path / "out", space=space, num_train_epochs=8, search={"trials": 8})
-    result = search_here(tmp_path, settings)
-    assert result.returncode == 0, result.stderr
-    pruned = [trial for trial in load(tmp_path / "out").trials if trial.state == TrialState.PRUNED]
-    assert pruned
-    assert all(len(trial.intermediate_values) < 8 for trial in pruned)
-    without = search_here(tmp_path, settings, "--output_dir", tmp_path / "whole", "--search.pruner", "none")
-    assert without.returncode == 0
-    assert {trial.state for trial in load(tmp_path / "whole").trials} == {TrialState.COMPLETE}
-
-
-def test_a_trial_that_was_given_away_meanwhile_is_dropped_and_found_again(features, tmp_path, monkeypatch):
-    """As after a laptop's sleep: other workers took this one for dead, and the trial for theirs."""
-    build, taken = trial_module.build_model, []
-
-    def build_while_others_look(*arguments):
-        if not taken:
-            taken.append(load(tmp_path / "out").tell(0, state=TrialState.FAIL))
-        return build(*arguments)
-
-    monkeypatch.setattr(trial_module, "build_model", build_while_others_look)
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 2})
-    result = search_here(tmp_path, settings)
-    assert result.returncode == 0, result.stderr
-    assert "trial 0: no sign of life" in result.stdout
-    trials = load(tmp_path / "out").trials
-    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    (again,) = [trial for trial in trials[1:] if origin(trial) == 0]
-    assert again.params == trials[0].params
+    monkeypatch.setattr(trial_module, "build_model", stopped)
+    monkeypatch.setattr(worker_module, "_queue_again", lost)
+    assert "cannot be reached (the server is gone)" in refusal(
+        search_here(tmp_path, search_settings(features, tmp_path / "out"))
+    )
 
 
 # Data and seeds
@@ -367,7 +217,14 @@ def test_data_are_prepared_once_for_all_trials_unless_a_trial_wants_others(featu
     assert {seed for _, seed in calls} == {42}
 
 
-def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path):
+def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path, monkeypatch):
+    stores, open_store = [], prefix_reuse.open_store
+
+    def opened(place, content, *arguments, **more):
+        stores.append(content.fingerprint)
+        return open_store(place, content, *arguments, **more)
+
+    monkeypatch.setattr(prefix_reuse, "open_store", opened)
     music = write_music(tmp_path / "music", tracks=4, seconds=2.0)
     space = {
         "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
@@ -391,6 +248,7 @@ def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path):
         result = search_here(tmp_path, settings)
         assert result.returncode == 0, result.stderr
         found[reuse] = load(tmp_path / f"reuse_{reuse}")
+    assert len(stores) == len(set(stores)) == 4, "each store is checked once, not once for each trial"
     assert found[True].direction == optuna.study.StudyDirection.MINIMIZE
     for reused, whole in zip(found[True].trials[:3], found[False].trials[:3], strict=True):  # drawn at random
         assert reused.params == whole.params
@@ -398,99 +256,6 @@ def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path):
     best = yaml.safe_load((tmp_path / "reuse_True" / "best.yaml").read_text())
     trial = found[True].best_trial
     assert best["adapter_alpha"] == pytest.approx(trial.params["adapter_alpha / adapter_rank"] * best["adapter_rank"])
-
-
-# Several workers
-
-
-def start(config: Path, *overrides: str | Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, SEARCH_AST, config, *map(str, overrides)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_a_trial(folder: Path, process: subprocess.Popen) -> optuna.trial.FrozenTrial:
-    """Wait until a worker is in the middle of a trial, and return the trial."""
-    while process.poll() is None:
-        with contextlib.suppress(Exception):  # not there yet
-            for trial in load(folder).get_trials(states=(TrialState.RUNNING,)):
-                if trial.user_attrs.get("worker", "").endswith(f":{process.pid}") and trial.intermediate_values:
-                    return trial
-        time.sleep(0.05)
-    raise AssertionError(process.communicate())
-
-
-@unsteady_launches
-@pytest.mark.launches
-def test_two_workers_started_at_once_finish_the_trials_between_them(features, tmp_path):
-    # Nobody is killed here: a worker that a busy machine lets wait must not be taken for dead.
-    section = {"trials": 12, "grace_period": 600}
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=10, search=section)
-    config = write_config(tmp_path / "search.yaml", settings)
-    workers = [start(config), start(config)]
-    for worker in workers:
-        _, errors = worker.communicate()
-        assert worker.returncode == 0, errors
-    trials = [trial for trial in load(tmp_path / "out").trials if outcome(trial) != SURPLUS]
-    assert len(trials) == 12
-    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 12
-    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
-    assert len(table(tmp_path / "out")) == 12
-
-
-@unsteady_launches
-@pytest.mark.launches
-def test_a_killed_workers_trial_is_failed_and_begun_again_by_the_other(features, tmp_path):
-    settings = search_settings(
-        features, tmp_path / "out", num_train_epochs=40, search={"trials": 4, "pruner": "none", "grace_period": 8}
-    )
-    config = write_config(tmp_path / "search.yaml", settings)
-    killed, other = start(config), start(config)
-    trial = wait_for_a_trial(tmp_path / "out", killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    _, errors = other.communicate()
-    assert other.returncode == 0, errors
-    trials = load(tmp_path / "out").trials
-    assert outcome(trials[trial.number]) == "interrupted"
-    assert trials[trial.number].state == TrialState.FAIL
-    (again,) = [one for one in trials if origin(one) == trial.number and one.number != trial.number]
-    assert (again.state, again.params) == (TrialState.COMPLETE, trial.params)
-    whole = [one for one in trials if one.state == TrialState.COMPLETE]
-    assert len(whole) == 4
-    assert len({origin(one) for one in whole}) == 4
-    rows = {row["trial"]: row for row in table(tmp_path / "out")}
-    assert rows[str(trial.number)]["outcome"] == "interrupted"
-    assert rows[str(again.number)]["attempt_of"] == str(trial.number)
-
-
-@unsteady_launches
-@pytest.mark.launches
-def test_a_worker_that_is_stopped_by_hand_leaves_its_trial_in_the_queue(features, tmp_path):
-    settings = search_settings(
-        features,
-        tmp_path / "out",
-        num_train_epochs=40,
-        search={"trials": 2, "heartbeat_interval": 60, "grace_period": 600},
-    )
-    config = write_config(tmp_path / "search.yaml", settings)
-    worker = start(config)
-    trial = wait_for_a_trial(tmp_path / "out", worker)
-    worker.send_signal(signal.SIGINT)
-    _, errors = worker.communicate()
-    assert errors.strip().splitlines()[-1] == "stopped; the same command goes on"
-    (stopped, queued) = load(tmp_path / "out").trials[trial.number :]
-    assert (outcome(stopped), queued.state) == ("interrupted", TrialState.WAITING)
-    result = run_here(SEARCH_AST, config)  # without waiting for the grace period
-    assert result.returncode == 0, result.stderr
-    trials = load(tmp_path / "out").trials
-    assert trials[queued.number].params == trial.params
-    assert len([one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]) == 2
 
 
 # Final fit
@@ -520,20 +285,6 @@ def test_the_best_config_is_trained_with_each_seed_and_judged_together(finished,
     again = run_here(SEARCH_AST, config, "--search.final_fit")
     assert again.stdout.count("finished earlier") == 2
     assert json.loads((folder / "final.json").read_text()) == final
-
-
-@unsteady_launches
-@pytest.mark.launches
-def test_several_processes_make_the_final_fit_of_a_finished_search(features, tmp_path):
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
-    config = write_config(tmp_path / "search.yaml", settings)
-    assert run_here(SEARCH_AST, config).returncode == 0
-    result = torchrun(2, SEARCH_AST, config, "--search.final_fit", "--use_cpu", "--ddp_backend", "gloo")
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert json.loads((tmp_path / "out" / "final.json").read_text())["seeds"] == [0, 1]
-    for seed in (0, 1):
-        record = yaml.safe_load((tmp_path / "out" / "final" / f"seed_{seed}" / "run.yaml").read_text())
-        assert record["training"]["world_size"] == 2
 
 
 def test_without_optuna_the_command_says_how_to_get_it(tmp_path):

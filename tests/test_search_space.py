@@ -285,6 +285,9 @@ def test_the_recorded_command_has_neither_password_nor_place_of_the_storage(tmp_
             monkeypatch.setattr(sys, "argv", ["recipes/search_ast.py", *words])
             command = RunRecord.from_settings(groups, groups[2]).command
             assert command.replace("'", "").endswith(shown), command
+            assert command.startswith("python recipes/search_ast.py ")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert RunRecord.from_settings(groups, groups[2]).command.startswith("accelerate launch recipes/search_ast.py ")
 
 
 # Figures of the final fit

@@ -1,19 +1,11 @@
 """recipes/train_classifier.py from its command to the finished folder, with everything that training can do switched on."""
 
-import contextlib
-import io
 import json
-import os
-import runpy
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from unittest import mock
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -25,70 +17,25 @@ from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
 from hfmgc.training.trainer import AVERAGED_WEIGHTS
-from recipes import ROOT, python, torchrun, write_config
+from recipes import (
+    FRONT_END,
+    TRAIN_CLASSIFIER,
+    classifier_settings,
+    python,
+    run_and_kill,
+    run_here,
+    torchrun,
+    write_config,
+    write_features,
+)
 
 
-TRAIN_CLASSIFIER = ROOT / "recipes" / "train_classifier.py"
 GENRES = ("blues", "metal", "pop")
 MASKS = {"time_masks": 1, "time_mask_frames": 8, "frequency_masks": 1, "frequency_mask_bins": 8}
-FRONT_END = {
-    "sampling_rate": 16000,
-    "n_fft": 512,
-    "hop_length": 256,
-    "num_bins": 32,
-    "window_frames": 32,
-    "window_policy": "all",
-    "scale": "db",
-    "normalization": "z_score",
-}
-
-
-def write_features(path: Path, genres=GENRES, *, tracks: int = 6, slices: bool = False) -> Path:
-    """A table of spectrograms [frames, bins], or of slices [slices, 32, 32], that differ by genre; the last has fewer tracks."""
-    generator = np.random.default_rng(0)
-    rows = {"track_id": [], "genre": [], "features": []}
-    for index, genre in enumerate(genres):
-        for number in range(tracks - 2 * (index == len(genres) - 1)):
-            shape = (3, 32, 32) if slices else (70 + 10 * number, 32)
-            values = generator.standard_normal(shape).astype(np.float32)
-            values[..., 10 * index : 10 * index + 8] += 1.0
-            rows["track_id"].append(f"{genre}.{number}")
-            rows["genre"].append(genre)
-            rows["features"].append(values.tolist())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(rows).to_parquet(str(path))
-    return path
-
-
-def settings_for(data: Path, output_dir: Path, **more) -> dict:
-    """A tiny LGNet, for which an epoch takes a blink."""
-    return {
-        "model_type": "hfmgc-lgnet",
-        "model": {
-            "backbone_config": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]},
-            "num_experts": 2,
-            "expert_hidden_size": 4,
-            "router_frozen_after_epochs": 1,
-            "dropout": 0.1,
-        },
-        "front_end": FRONT_END,
-        "data": str(data),
-        "split_ratios": "2:1:1",
-        "augmentation": "none",
-        "output_dir": str(output_dir),
-        "num_train_epochs": 3,
-        "learning_rate": 0.02,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 3,
-        "per_device_eval_batch_size": 2,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **more,
-    }
 
 
 def everything(data: Path, output_dir: Path, **more) -> dict:
-    return settings_for(
+    return classifier_settings(
         data,
         output_dir,
         **{
@@ -107,15 +54,7 @@ def everything(data: Path, output_dir: Path, **more) -> dict:
 
 def train_here(tmp_path: Path, settings: dict, *overrides: str | Path) -> subprocess.CompletedProcess:
     """Run the recipe within this process."""
-    config = write_config(tmp_path / "run.yaml", settings)
-    argv = [str(TRAIN_CLASSIFIER), str(config), *map(str, overrides)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", argv):
-        try:
-            runpy.run_path(str(TRAIN_CLASSIFIER), run_name="__main__")
-        except SystemExit as exit_:
-            code = exit_.code or 0
-    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+    return run_here(TRAIN_CLASSIFIER, write_config(tmp_path / "run.yaml", settings), *overrides)
 
 
 def trained(tmp_path: Path, settings: dict, *overrides: str | Path) -> Path:
@@ -244,7 +183,7 @@ def test_everything_works_on_audio_and_with_random_windows(music, tmp_path):
 
 def test_spectrograms_of_whole_tracks_are_made_once(music, tmp_path):
     """After offline augmentation, too."""
-    settings = settings_for(music, tmp_path / "out", num_train_epochs=2, augmentation="offline")
+    settings = classifier_settings(music, tmp_path / "out", num_train_epochs=2, augmentation="offline")
     settings["front_end"] = {**FRONT_END, "normalize_over": "track"}
     with mock.patch.object(
         SpectrogramFeatureExtractor, "training_window", side_effect=AssertionError("computed again")
@@ -255,7 +194,7 @@ def test_spectrograms_of_whole_tracks_are_made_once(music, tmp_path):
 
 def test_stored_slices_train_as_fixed_windows(tmp_path):
     data = write_features(tmp_path / "slices.parquet", slices=True)
-    settings = settings_for(data, tmp_path / "out", training_windows="fixed", num_train_epochs=1)
+    settings = classifier_settings(data, tmp_path / "out", training_windows="fixed", num_train_epochs=1)
     folder = trained(tmp_path, settings)
     assert furthest(judged(folder), answers(folder, data)) < 1e-5
     record = yaml.safe_load((folder / "run.yaml").read_text())["training"]
@@ -285,18 +224,8 @@ def test_a_killed_run_resumes_to_the_same_weights(features, tmp_path):
     undisturbed = python(TRAIN_CLASSIFIER, config)
     assert undisturbed.returncode == 0, undisturbed.stderr[-3000:]
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, TRAIN_CLASSIFIER, config, "--output_dir", killed],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    first = killed / "checkpoint-6" / "trainer_state.json"
-    while not first.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert first.exists()
+    run_and_kill(TRAIN_CLASSIFIER, config, "--output_dir", killed, folder=tmp_path, step=6)
+    assert (killed / "checkpoint-6" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
     resumed = python(TRAIN_CLASSIFIER, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
@@ -326,7 +255,7 @@ def test_two_processes_average_and_freeze_and_answer_alike(features, tmp_path):
 
 def test_a_new_run_goes_on_from_a_finished_one_and_resumes(finished, tmp_path):
     data = write_features(tmp_path / "other.parquet", ("jazz", "rock"), tracks=6)
-    settings = settings_for(data, tmp_path / "whole", num_train_epochs=2, freeze_backbone=True)
+    settings = classifier_settings(data, tmp_path / "whole", num_train_epochs=2, freeze_backbone=True)
     del settings["model_type"], settings["front_end"]
     settings |= {"model": {"dropout": 0.2}, "model_name_or_path": str(finished), "load_best_model_at_end": False}
     whole = trained(tmp_path, settings)
@@ -353,7 +282,7 @@ def test_a_new_run_goes_on_from_a_finished_one_and_resumes(finished, tmp_path):
 
 def test_an_adapter_goes_on_from_an_ast(tiny_checkpoint, music, tmp_path):
     checkpoint = tiny_checkpoint(("jazz", "rock"))
-    settings = settings_for(music, tmp_path / "out", num_train_epochs=1, weight_averaging=0.9, adapter="dora")
+    settings = classifier_settings(music, tmp_path / "out", num_train_epochs=1, weight_averaging=0.9, adapter="dora")
     del settings["model_type"], settings["front_end"]
     folder = trained(tmp_path, {**settings, "model": {}, "model_name_or_path": str(checkpoint)})
     before, after = load_file(checkpoint / "model.safetensors"), weights_of(folder)
@@ -387,7 +316,7 @@ def test_an_adapter_goes_on_from_an_ast(tiny_checkpoint, music, tmp_path):
     ],
 )
 def test_settings_that_do_not_go_together_are_one_line_before_the_data_are_read(tmp_path, more, message):
-    line = fails(tmp_path, settings_for(tmp_path / "no_data", tmp_path / "out", **more))
+    line = fails(tmp_path, classifier_settings(tmp_path / "no_data", tmp_path / "out", **more))
     assert message in line
 
 
@@ -397,12 +326,12 @@ def test_a_crop_is_refused_for_a_model_of_fixed_length(tmp_path):
             raise ValueError(f"expected 32 frames, got {frames}")
 
     with mock.patch.object(LGNetForAudioClassification, "check_window", check_window):
-        line = fails(tmp_path, settings_for(tmp_path / "no_data", tmp_path / "out", time_crop=0.5))
+        line = fails(tmp_path, classifier_settings(tmp_path / "no_data", tmp_path / "out", time_crop=0.5))
     assert "model and time_crop do not fit: expected 32 frames, got 16" in line
 
 
 def test_a_users_own_class_weights_are_taken(features, tmp_path):
-    settings = settings_for(features, tmp_path / "out", num_train_epochs=1)
+    settings = classifier_settings(features, tmp_path / "out", num_train_epochs=1)
     settings["model"]["class_weights"] = [1, 2, 3]
     folder = trained(tmp_path, settings)
     assert json.loads((folder / "config.json").read_text())["class_weights"] == [1, 2, 3]
