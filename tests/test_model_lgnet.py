@@ -246,7 +246,7 @@ def test_a_dict_states_only_what_differs_from_resnet_18():
         ({"backbone_config": {"depths": [1]}}, "one entry for each stage, not 4 and 1"),
         (
             {"backbone_config": {**BACKBONE, "depths": [1, 0]}},
-            r"backbone_config.depths must be positive, not \[1, 0\]",
+            r"backbone_config.depths must be one or more whole numbers of at least 1, not \[1, 0\]",
         ),
         ({"backbone_config": {**BACKBONE, "hidden_sizes": [0, 8]}}, "backbone_config.hidden_sizes"),
         ({"backbone_config": {**BACKBONE, "embedding_size": 0}}, "backbone_config.embedding_size"),

@@ -88,13 +88,14 @@ def test_where_no_trial_comes_to_its_end_the_table_says_why(features, tmp_path):
 
 def test_hopeless_trials_are_pruned(features, tmp_path):
     space = {"learning_rate": {"choices": [0.02, 1e-7]}, "weight_decay": {"low": 0.0, "high": 0.1}}
-    settings = search_settings(features, tmp_path / "out", space=space, num_train_epochs=8, search={"trials": 8})
+    settings = search_settings(features, tmp_path / "out", space=space, num_train_epochs=5, search={"trials": 8})
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr
     pruned = [trial for trial in load(tmp_path / "out").trials if trial.state == TrialState.PRUNED]
     assert pruned
-    assert all(len(trial.intermediate_values) < 8 for trial in pruned)
-    without = search_here(tmp_path, settings, "--output_dir", tmp_path / "whole", "--search.pruner", "none")
+    assert all(len(trial.intermediate_values) < 5 for trial in pruned)
+    fewer = ("--search.trials", "4")
+    without = search_here(tmp_path, settings, "--output_dir", tmp_path / "whole", "--search.pruner", "none", *fewer)
     assert without.returncode == 0
     assert {trial.state for trial in load(tmp_path / "whole").trials} == {TrialState.COMPLETE}
 

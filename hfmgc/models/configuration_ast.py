@@ -2,6 +2,7 @@
 
 from transformers import ASTConfig
 
+from .config_checks import check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -53,11 +54,8 @@ class HfmgcASTConfig(WindowedConfig):
                 f"backbone_config.hidden_size {backbone_config.hidden_size} is not divisible by num_attention_heads "
                 f"{backbone_config.num_attention_heads}"
             )
-        if head_hidden_size < 1:
-            raise ValueError(f"head_hidden_size must be at least 1, not {head_hidden_size}")
-        for name, rate in (("head_input_dropout", head_input_dropout), ("head_hidden_dropout", head_hidden_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {rate}")
+        check_sizes(head_hidden_size=head_hidden_size)
+        check_rates(head_input_dropout=head_input_dropout, head_hidden_dropout=head_hidden_dropout)
         self.backbone_config = backbone_config
         self.head_hidden_size = head_hidden_size
         self.head_input_dropout = head_input_dropout

@@ -1,5 +1,6 @@
 """Config of the convolutional recurrent network of the Divide and Conquer paper."""
 
+from .config_checks import check_choice, check_numbers, check_rates, check_size_lists, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -80,11 +81,14 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         batch_norm_momentum: float = 0.01,
         **kwargs,
     ):
+        channels = (16, 32, 64, 128) if channels is None else channels
+        gru_hidden_sizes = (256, 256) if gru_hidden_sizes is None else gru_hidden_sizes
+        check_size_lists(channels=channels, gru_hidden_sizes=gru_hidden_sizes)
         self.num_frames = num_frames
         self.num_bins = num_bins
-        self.channels = list((16, 32, 64, 128) if channels is None else channels)
+        self.channels = list(channels)
         self.pools = [list(pool) for pool in (_FOUR_POOLS[30] if pools is None else pools)]
-        self.gru_hidden_sizes = list((256, 256) if gru_hidden_sizes is None else gru_hidden_sizes)
+        self.gru_hidden_sizes = list(gru_hidden_sizes)
         self.dense_size = dense_size
         self.convolution_dropout = convolution_dropout
         self.dense_dropout = dense_dropout
@@ -106,8 +110,7 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         Raises:
             ValueError: If the paper has no such network or length.
         """
-        if network not in _PAPER_NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(_PAPER_NETWORKS)}, not {network!r}")
+        check_choice("network", network, tuple(_PAPER_NETWORKS))
         if seconds not in SNIPPET_FRAMES:
             raise ValueError(f"seconds must be one of {', '.join(map(str, SNIPPET_FRAMES))}, not {seconds!r}")
         channels, pools, gru_hidden_sizes, l2 = _PAPER_NETWORKS[network]
@@ -122,17 +125,11 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         return cls(**(paper | fields))
 
     def _check(self) -> None:
-        for name in ("num_frames", "num_bins", "dense_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("channels", "gru_hidden_sizes"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be one or more sizes of at least 1, not {getattr(self, name)}")
-        for name in ("convolution_dropout", "dense_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if self.l2 < 0:
-            raise ValueError(f"l2 must be at least 0, not {self.l2}")
+        check_sizes(num_frames=self.num_frames, num_bins=self.num_bins, dense_size=self.dense_size)
+        check_rates(convolution_dropout=self.convolution_dropout, dense_dropout=self.dense_dropout)
+        check_numbers(
+            l2=self.l2, batch_norm_epsilon=self.batch_norm_epsilon, batch_norm_momentum=self.batch_norm_momentum
+        )
         if self.batch_norm_epsilon <= 0:
             raise ValueError(f"batch_norm_epsilon must be above 0, not {self.batch_norm_epsilon}")
         if not 0 < self.batch_norm_momentum <= 1:

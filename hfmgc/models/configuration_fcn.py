@@ -1,5 +1,6 @@
 """Config of the fully convolutional network for time series, and of FCN-LSTM."""
 
+from .config_checks import check_rates, check_size_lists, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -43,22 +44,17 @@ class FCNConfig(WindowedConfig):
         recurrent_dropout: float = 0.8,
         **kwargs,
     ):
-        channels = list((128, 256, 128) if channels is None else channels)
-        kernel_sizes = list((8, 5, 3) if kernel_sizes is None else kernel_sizes)
-        if num_bins < 1:
-            raise ValueError(f"num_bins must be at least 1, not {num_bins}")
-        for name, sizes in (("channels", channels), ("kernel_sizes", kernel_sizes)):
-            if not sizes or min(sizes) < 1:
-                raise ValueError(f"{name} must be one or more sizes of at least 1, not {sizes}")
+        channels = (128, 256, 128) if channels is None else channels
+        kernel_sizes = (8, 5, 3) if kernel_sizes is None else kernel_sizes
+        check_sizes(num_bins=num_bins)
+        check_size_lists(channels=channels, kernel_sizes=kernel_sizes)
         if len(kernel_sizes) != len(channels):
             raise ValueError(f"kernel_sizes must be one for each of the {len(channels)} channels, not {kernel_sizes}")
-        if recurrent_hidden_size < 0:
-            raise ValueError(f"recurrent_hidden_size must be at least 0, not {recurrent_hidden_size}")
-        if not 0 <= recurrent_dropout < 1:
-            raise ValueError(f"recurrent_dropout must lie in [0, 1), not {recurrent_dropout}")
+        check_sizes(0, recurrent_hidden_size=recurrent_hidden_size)
+        check_rates(recurrent_dropout=recurrent_dropout)
         self.num_bins = num_bins
-        self.channels = channels
-        self.kernel_sizes = kernel_sizes
+        self.channels = list(channels)
+        self.kernel_sizes = list(kernel_sizes)
         self.recurrent_hidden_size = recurrent_hidden_size
         self.recurrent_dropout = recurrent_dropout
         super().__init__(**kwargs)

@@ -1,5 +1,6 @@
 """Config of LeNet-5 for spectrograms."""
 
+from .config_checks import check_choice, check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -46,16 +47,14 @@ class LeNetConfig(WindowedConfig):
         dropout: float = 0.0,
         **kwargs,
     ):
+        check_sizes(num_bins=num_bins)
         if num_bins < SMALLEST_SIDE:
             raise ValueError(
                 f"num_bins must be at least {SMALLEST_SIDE}, of which the layers leave one, not {num_bins}"
             )
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-        if subsampling not in SUBSAMPLINGS:
-            raise ValueError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, not {subsampling!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("subsampling", subsampling, SUBSAMPLINGS)
+        check_rates(dropout=dropout)
         self.num_bins = num_bins
         self.activation = activation
         self.subsampling = subsampling

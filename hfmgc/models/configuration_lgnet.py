@@ -2,6 +2,7 @@
 
 from transformers import ResNetConfig
 
+from .config_checks import check_choice, check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 from .resnet_backbone import check_num_bins, resnet_config, total_stride
 
@@ -63,18 +64,14 @@ class LGNetConfig(WindowedConfig):
         **kwargs,
     ):
         backbone_config = resnet_config(backbone_config)
-        if num_experts != 0 and num_experts < 2:
+        check_sizes(0, num_experts=num_experts)
+        if num_experts == 1:
             raise ValueError(f"num_experts must be 0 (plain ResNet) or at least 2, not {num_experts}")
-        if expert_hidden_size < 1:
-            raise ValueError(f"expert_hidden_size must be at least 1, not {expert_hidden_size}")
-        if gate not in GATES:
-            raise ValueError(f"gate must be one of {', '.join(GATES)}, not {gate!r}")
-        if router_frozen_after_epochs is not None and router_frozen_after_epochs < 0:
-            raise ValueError(
-                f"router_frozen_after_epochs must be at least 0 or None, not {router_frozen_after_epochs}"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        check_sizes(expert_hidden_size=expert_hidden_size)
+        check_choice("gate", gate, GATES)
+        if router_frozen_after_epochs is not None:
+            check_sizes(0, router_frozen_after_epochs=router_frozen_after_epochs)
+        check_rates(dropout=dropout)
         check_num_bins(num_bins, stride=total_stride(backbone_config))
         self.backbone_config = backbone_config
         self.num_experts = num_experts

@@ -1,5 +1,6 @@
 """Config of the recurrent baselines: LSTM, GRU, and both ways of each."""
 
+from .config_checks import check_choice, check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -53,15 +54,10 @@ class RecurrentConfig(WindowedConfig):
         input_normalization: bool = True,
         **kwargs,
     ):
-        for name, size in (("num_bins", num_bins), ("num_layers", num_layers), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, not {cell!r}")
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        check_sizes(num_bins=num_bins, num_layers=num_layers, hidden_size=hidden_size)
+        check_choice("cell", cell, CELLS)
+        check_choice("pooling", pooling, POOLINGS)
+        check_rates(dropout=dropout)
         self.num_bins = num_bins
         self.cell = cell
         self.bidirectional = bidirectional

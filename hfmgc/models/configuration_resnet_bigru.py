@@ -2,6 +2,7 @@
 
 from transformers import ResNetConfig
 
+from .config_checks import check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 from .resnet_backbone import check_num_bins, resnet_config, total_stride
 
@@ -51,11 +52,8 @@ class ResNetBiGRUConfig(WindowedConfig):
         **kwargs,
     ):
         backbone_config = resnet_config(backbone_config)
-        for name, size in (("gru_hidden_size", gru_hidden_size), ("num_gru_layers", num_gru_layers)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        check_sizes(gru_hidden_size=gru_hidden_size, num_gru_layers=num_gru_layers)
+        check_rates(dropout=dropout)
         check_num_bins(num_bins, stride=total_stride(backbone_config))
         self.backbone_config = backbone_config
         self.gru_hidden_size = gru_hidden_size

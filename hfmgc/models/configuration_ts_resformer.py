@@ -1,10 +1,17 @@
 """Config of TS-Resformer, its ablations and its baselines."""
 
+from .config_checks import check_choice, check_rates, check_size_lists, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
 SEQUENCE_BRANCHES = ("transformer", "lstm", "gru", "bi_lstm", "bi_gru", "none")
 ARRANGEMENTS = ("parallel", "serial")
+
+
+_SIZES = (
+    "num_bins", "num_filters", "filter_height", "filter_width", "attention_channels", "squeeze_reduction", "sequence_pool",
+    "num_attention_heads", "feed_forward_size", "recurrent_hidden_size",
+)  # fmt: skip
 
 
 class TSResformerConfig(WindowedConfig):
@@ -89,6 +96,7 @@ class TSResformerConfig(WindowedConfig):
         recurrent_hidden_size: int = 128,
         **kwargs,
     ):
+        check_size_lists(initial_pool=initial_pool, block_channels=block_channels)
         self.num_bins = num_bins
         self.residual_branch = residual_branch
         self.sequence_branch = sequence_branch
@@ -114,37 +122,16 @@ class TSResformerConfig(WindowedConfig):
 
     def _check_sizes(self) -> None:
         """Raise a ValueError for a number that no model can have, whichever branches there are."""
-        for name in (
-            "num_bins",
-            "num_filters",
-            "filter_height",
-            "filter_width",
-            "attention_channels",
-            "squeeze_reduction",
-            "sequence_pool",
-            "num_attention_heads",
-            "feed_forward_size",
-            "recurrent_hidden_size",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.num_encoder_layers < 0:
-            raise ValueError(f"num_encoder_layers must be at least 0, not {self.num_encoder_layers}")
-        if not 0 <= self.encoder_dropout < 1:
-            raise ValueError(f"encoder_dropout must lie in [0, 1), not {self.encoder_dropout}")
-        if len(self.initial_pool) != 2 or min(self.initial_pool) < 1:
-            raise ValueError(f"initial_pool must be [bins, frames], each at least 1, not {self.initial_pool}")
-        if not self.block_channels or min(self.block_channels) < 1:
-            raise ValueError(f"block_channels must be one or more numbers of at least 1, not {self.block_channels}")
+        check_sizes(**{name: getattr(self, name) for name in _SIZES})
+        check_sizes(0, num_encoder_layers=self.num_encoder_layers)
+        check_rates(encoder_dropout=self.encoder_dropout)
+        if len(self.initial_pool) != 2:
+            raise ValueError(f"initial_pool must be [bins, frames], not {self.initial_pool}")
 
     def _check_branches(self) -> None:
         """Raise a ValueError unless the branches exist and fit together."""
-        if self.sequence_branch not in SEQUENCE_BRANCHES:
-            raise ValueError(
-                f"sequence_branch must be one of {', '.join(SEQUENCE_BRANCHES)}, not {self.sequence_branch!r}"
-            )
-        if self.arrangement not in ARRANGEMENTS:
-            raise ValueError(f"arrangement must be one of {', '.join(ARRANGEMENTS)}, not {self.arrangement!r}")
+        check_choice("sequence_branch", self.sequence_branch, SEQUENCE_BRANCHES)
+        check_choice("arrangement", self.arrangement, ARRANGEMENTS)
         if not self.residual_branch and self.sequence_branch == "none":
             raise ValueError("residual_branch is False and sequence_branch is 'none': at least one must be on")
         serial = self.arrangement == "serial"

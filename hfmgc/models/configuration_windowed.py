@@ -4,6 +4,8 @@ import math
 
 from transformers import PreTrainedConfig
 
+from .config_checks import check_choice, check_rates
+
 
 VOTING_RULES = ("mean", "majority")
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification")
@@ -29,12 +31,10 @@ class WindowedConfig(PreTrainedConfig):
         class_weights: list[float] | None = None,
         **kwargs,
     ):
-        if voting not in VOTING_RULES:
-            raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {voting!r}")
+        check_choice("voting", voting, VOTING_RULES)
         if kwargs.get("problem_type") not in PROBLEM_TYPES:
             raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {kwargs['problem_type']!r}")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), not {label_smoothing}")
+        check_rates(label_smoothing=label_smoothing)
         if kwargs.get("id2label") and not kwargs.get("label2id"):
             kwargs["label2id"] = {label: int(index) for index, label in kwargs["id2label"].items()}
         self.voting = voting

@@ -3,6 +3,8 @@
 from transformers import ResNetConfig
 from transformers.activations import ACT2FN
 
+from .config_checks import check_size_lists, check_sizes
+
 
 # ResNet-18 (He et al., 2016, Table 1) for pictures of one channel; transformers' own default is ResNet-50 for three.
 RESNET_18 = {
@@ -34,12 +36,10 @@ def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
             f"backbone_config.hidden_sizes and depths must have one entry for each stage, not "
             f"{len(backbone_config.hidden_sizes)} and {len(backbone_config.depths)}"
         )
-    if backbone_config.embedding_size < 1:
-        raise ValueError(f"backbone_config.embedding_size must be at least 1, not {backbone_config.embedding_size}")
-    for name in ("hidden_sizes", "depths"):
-        values = getattr(backbone_config, name)
-        if not values or min(values) < 1:
-            raise ValueError(f"backbone_config.{name} must be positive, not {list(values)}")
+    check_sizes(**{"backbone_config.embedding_size": backbone_config.embedding_size})
+    check_size_lists(
+        **{f"backbone_config.{name}": getattr(backbone_config, name) for name in ("hidden_sizes", "depths")}
+    )
     if backbone_config.hidden_act not in ACT2FN:
         raise ValueError(
             f"backbone_config.hidden_act: transformers knows no activation {backbone_config.hidden_act!r}"
@@ -67,5 +67,8 @@ def check_spectrogram(frames: int, bins: int, *, stride: int, num_bins: int | No
 
 def check_num_bins(num_bins: int | None, *, stride: int) -> None:
     """Raise a ValueError if the config's `num_bins` could never be processed."""
-    if num_bins is not None and num_bins < stride:
+    if num_bins is None:
+        return
+    check_sizes(num_bins=num_bins)
+    if num_bins < stride:
         raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
