@@ -1,5 +1,6 @@
 """What all tests share: caches of their own, no network, and small corpora and checkpoints made on the spot."""
 
+import gc
 import os
 import re
 import shutil
@@ -27,6 +28,13 @@ pytest.register_assert_rewrite("architecture_tester")
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries_stay() -> None:
+    """Leave what is loaded out of later garbage collections: Trainer and accelerate ask for some in each training."""
+    gc.collect()
+    gc.freeze()
 
 
 def tone(seed: int, *, seconds: float, sampling_rate: int = 16000, frequency: float = 440.0) -> np.ndarray:

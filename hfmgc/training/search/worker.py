@@ -1,5 +1,6 @@
 """A worker of a search: takes trials of the shared study until all that are wanted are finished."""
 
+import gc
 import time
 import warnings
 from pathlib import Path
@@ -111,6 +112,9 @@ def search(
     )
     url = arguments.storage or "in output_dir"
     waited = False
+    # Each trial collects its garbage. Libraries and data stay: to look through them each time takes longer than a small trial.
+    gc.collect()
+    gc.freeze()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
