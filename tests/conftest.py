@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from elsewhere import Elsewhere
 
 
 # Before any library of Hugging Face is imported: they read these when they are. A process of pytest-xdist has its own.
@@ -35,6 +36,14 @@ def _libraries_stay() -> None:
     """Leave what is loaded out of later garbage collections: Trainer and accelerate ask for some in each training."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory) -> Iterator[Elsewhere]:
+    """A Python without hfmgc that answers for checkpoints."""
+    process = Elsewhere(tmp_path_factory.mktemp("elsewhere"))
+    yield process
+    process.close()
 
 
 def tone(seed: int, *, seconds: float, sampling_rate: int = 16000, frequency: float = 440.0) -> np.ndarray:
