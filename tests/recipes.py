@@ -14,6 +14,8 @@ import datasets
 import numpy as np
 import yaml
 
+from hfmgc.cli import main as hfmgc_main
+
 
 ROOT = Path(__file__).resolve().parents[1]
 FINETUNE_AST = ROOT / "recipes" / "finetune_ast.py"
@@ -155,6 +157,15 @@ def run_here(recipe: Path, *arguments: str | Path) -> subprocess.CompletedProces
             if isinstance(code, str):  # as Python does
                 print(code, file=err)
                 code = 1
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
+def hfmgc_here(*arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run the command line within this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = list(map(str, arguments))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = hfmgc_main(argv)
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 

@@ -16,7 +16,17 @@ from safetensors.torch import load_file
 
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
-from recipes import FINETUNE_AST, finetune, python, run_and_kill, tiny_settings, torchrun, write_config
+from recipes import (
+    FINETUNE_AST,
+    finetune,
+    finetune_here,
+    hfmgc_here,
+    python,
+    run_and_kill,
+    tiny_settings,
+    torchrun,
+    write_config,
+)
 
 
 GENRES = ("blues", "metal", "pop")
@@ -178,7 +188,7 @@ def test_evaluate_repeats_the_result_of_the_run(finished, music):
 
 def test_evaluate_on_all_tracks_says_how_many_were_trained_on(finished, music):
     folder, _ = finished
-    result = python("-m", "hfmgc.cli", "evaluate", folder, "--data", music, "--json", "--side", "all")
+    result = hfmgc_here("evaluate", folder, "--data", music, "--json", "--side", "all")
     report = json.loads(result.stdout)
     assert report["tracks"] == 12
     assert "6 of these tracks were trained on" in report["notes"][0]
@@ -199,7 +209,7 @@ def test_evaluate_never_falls_back_to_training_tracks_when_files_are_missing_or_
 def test_evaluate_refuses_genres_that_the_checkpoint_does_not_know(finished, tmp_path):
     folder, _ = finished
     other = write_music(tmp_path / "other", ("blues", "polka"), tracks=1, seconds=1.0)
-    result = python("-m", "hfmgc.cli", "evaluate", folder, "--data", other, "--json")
+    result = hfmgc_here("evaluate", folder, "--data", other, "--json")
     assert (result.returncode, result.stdout) == (1, "")
     assert "polka" in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
@@ -208,7 +218,7 @@ def test_evaluate_refuses_genres_that_the_checkpoint_does_not_know(finished, tmp
 def test_predict_answers_for_good_files_and_names_bad_ones(finished, music):
     folder, _ = finished
     good, bad = music / "pop" / "pop.000.wav", music / "pop" / "broken.mp3"
-    result = python("-m", "hfmgc.cli", "predict", folder, good, bad, "--json")
+    result = hfmgc_here("predict", folder, good, bad, "--json")
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
     assert [item["label"] in GENRES for item in answer["predictions"][str(good)]] == [True] * 3
@@ -219,7 +229,7 @@ def test_earlier_run_is_neither_overwritten_nor_resumed_unasked(finished, tmp_pa
     folder, _ = finished
     before = (folder / "model.safetensors").read_bytes()
     config = write_config(tmp_path / "again.yaml", tiny_settings(tmp_path, folder))
-    result = finetune(config)
+    result = finetune_here(config)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: output_dir")
     assert "--overwrite" in result.stderr

@@ -12,7 +12,7 @@ from hfmgc.cli import main
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import DataError
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
-from recipes import finetune, finetune_here, tiny_settings, write_config
+from recipes import finetune_here, tiny_settings, write_config
 
 
 MULTI_LABEL = "multi_label_classification"
@@ -43,7 +43,7 @@ def music(tmp_path_factory) -> Path:
 def finished(music, tmp_path_factory):
     place = tmp_path_factory.mktemp("finished")
     settings = settings_for(music / "tracks.jsonl", place / "out", augmentation="fresh")
-    result = finetune(write_config(place / "run.yaml", settings))
+    result = finetune_here(write_config(place / "run.yaml", settings))
     assert result.returncode == 0, result.stderr
     return place / "out", result
 

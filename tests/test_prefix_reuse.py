@@ -59,7 +59,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def run(place: Path, name: str, **more) -> subprocess.CompletedProcess:
-    result = finetune(write_config(place / f"{name}.yaml", settings_for(place, place / name, **more)))
+    result = finetune_here(write_config(place / f"{name}.yaml", settings_for(place, place / name, **more)))
     assert result.returncode == 0, result.stderr
     return result
 
