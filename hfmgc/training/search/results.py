@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
+from matplotlib.ticker import NullFormatter
 from optuna import importance
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
@@ -159,26 +161,30 @@ def _draw(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str
             importances = {name: float(value) for name, value in importance.get_param_importances(study).items()}
         except (ValueError, RuntimeError) as error:  # one whole trial alone, or all of them alike
             missing["importances.png"] = first_line(error)
-        drawers: dict[str, Callable[[Study], Any]] = {
+        drawers: dict[str, Callable[..., Any]] = {
             "history.png": plots.plot_optimization_history,
             "slice.png": plots.plot_slice,
         }
         if importances is not None:
             drawers["importances.png"] = plots.plot_param_importances
+        metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
         for name, draw in drawers.items():
-            _picture(folder / name, draw, study)
+            _picture(folder / name, partial(draw, study, target_name=metric))
     for name, reason in missing.items():
         (folder / name).unlink(missing_ok=True)  # of an earlier, shorter search
         print(f"{name} cannot be drawn: {reason}")
     return importances, missing
 
 
-def _picture(path: Path, draw: Callable[[Study], Any], study: Study) -> None:
+def _picture(path: Path, draw: Callable[[], Any]) -> None:
     before = matplotlib.get_backend()
     plt.switch_backend("agg")  # no display is looked for
     try:
         with matplotlib.rc_context():  # Optuna sets a style for all that is drawn later
-            figure = np.ravel(draw(study))[0].figure
+            axes = np.ravel(draw())
+            for one in axes:
+                one.xaxis.set_minor_formatter(NullFormatter())  # those of a logarithmic axis lie upon each other
+            figure = axes[0].figure
             with _whole(path) as temporary:
                 figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
     finally:
