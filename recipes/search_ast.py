@@ -22,8 +22,9 @@ from hfmgc.training import stages
 try:
     from hfmgc.training.search.arguments import read_search
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
-    from hfmgc.training.search.results import save_results, show_results
+    from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
+    from hfmgc.training.search.study import check_storage
     from hfmgc.training.search.trial import SharedData
     from hfmgc.training.search.worker import begin_search, print_space, search, shared_study
 except ModuleNotFoundError as missing:
@@ -41,6 +42,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
     folder = begin_search(groups)
+    check_storage(arguments, folder)
 
     # Space
     parameters = read_space(arguments.space, recipe)
@@ -57,8 +59,9 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     # Trials
     try:
         slots = search(study, recipe, arguments, parameters, shared)
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on") from None
+    except BaseException:  # stopped by hand as well
+        save_table(study, recipe, parameters)
+        raise
 
     # Save: table, best config, plots, record
     chosen = save_results(study, slots, recipe, arguments, parameters, data)
@@ -72,4 +75,4 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
 
 if __name__ == "__main__":
-    stages.run_recipe(main)
+    stages.run_recipe(main, way_on="the same command goes on")

@@ -241,22 +241,43 @@ def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
     assert "error: prefix_store_gigabytes 1e-06: what the frozen layers make of" in result.stderr.splitlines()[-1]
 
 
-def test_what_is_computed_with_another_precision_is_kept_apart(monkeypatch):
-    """TF32 needs a GPU, so the store is asked for and not made."""
-    wanted = []
-    monkeypatch.setattr(
-        prefix_reuse, "open_store", lambda place, content, *_, **__: wanted.append(content.fingerprint)
-    )
+def test_what_is_computed_with_another_precision_is_kept_apart():
+    """TF32 needs a GPU, so the store is described and not made."""
     prefix = SimpleNamespace(state_shape=lambda frames, bins: (2, 32))
     windows = ExtractedWindows(
         datasets.Dataset.from_dict({"input_values": [np.zeros((1, 16, 8), np.float32).tolist()]})
     )
-    run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "x"}
-    run |= {"per_device_eval_batch_size": 1, "prefix_store_gigabytes": 1, "disable_tqdm": True}
-    for change in ({}, {"tf32": False}, {"tf32": True}, {"mixed_precision": "bf16"}):
-        prefix_reuse._open(prefix, "weights", windows, SimpleNamespace(**{**run, **change}), "train", {})
+    run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32"}
+    wanted = [
+        prefix_reuse._content(prefix, "weights", windows, SimpleNamespace(**{**run, **change})).fingerprint
+        for change in ({}, {"tf32": False}, {"tf32": True}, {"mixed_precision": "bf16"})
+    ]
     assert wanted[0] == wanted[1]
     assert len(set(wanted)) == 3
+
+
+def test_a_place_that_cannot_hold_stores_is_refused_before_the_data_are_read(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    for store, message in (
+        (place / "music" / "store", "lies in the data folder: it would be taken for music"),
+        (tmp_path / "file" / "store", "file is a file: name a folder"),
+        ("x" * 5000, "prefix_store"),
+    ):
+        settings = settings_for(place, tmp_path / "out", reuse_frozen_prefix=True, prefix_store=str(store))
+        result = finetune_here(write_config(tmp_path / "run.yaml", settings))
+        assert result.returncode == 1
+        assert message in result.stderr.splitlines()[-1]
+        assert len(result.stderr.splitlines()[-1]) < 500
+
+
+def test_both_sides_must_fit_before_the_first_is_filled(place, tmp_path):
+    # Of 96 windows for training and 5 for validation, the first alone would fit.
+    bound = {"prefix_store": str(tmp_path / "store"), "prefix_store_gigabytes": 0.00077}
+    settings = settings_for(place, tmp_path / "out", reuse_frozen_prefix=True, **bound)
+    result = finetune_here(write_config(tmp_path / "run.yaml", settings))
+    assert result.returncode == 1, result.stdout
+    assert "prefix_store_gigabytes 0.00077: what the frozen layers make of" in result.stderr.splitlines()[-1]
+    assert not list((tmp_path / "store").glob("*/*"))
 
 
 def test_show_says_what_a_window_takes(place, tmp_path, capsys):

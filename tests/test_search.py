@@ -16,6 +16,7 @@ from hfmgc.training import prefix_reuse
 from hfmgc.training.search import study as study_module
 from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search import worker as worker_module
+from hfmgc.training.search.slots import origin
 from recipes import SEARCH_AST, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
 
 
@@ -123,6 +124,8 @@ def test_a_search_that_goes_on_draws_what_an_undisturbed_one_does(finished, feat
         ({"num_train_epochs": 4}, "recipe > num_train_epochs: 3 there, 4 here"),
         ({"split_seed": 1}, "data > split"),
         ({"search": {"trial_seeds": "own"}}, 'trial seeds: "same" there, "own" here'),
+        ({"search": {"pruner": "none"}}, 'pruner > name: "median" there, "none" here'),
+        ({"search": {"sampler_seed": 9}}, "sampler > seed: 0 there, 9 here"),
     ],
 )
 def test_a_study_of_another_search_is_refused_with_what_differs(finished, features, tmp_path, change, message):
@@ -192,6 +195,52 @@ def test_a_search_stopped_by_hand_while_its_storage_is_lost_ends_in_one_line(fea
     assert "cannot be reached (the server is gone)" in refusal(
         search_here(tmp_path, search_settings(features, tmp_path / "out"))
     )
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
+    finished, features, tmp_path, monkeypatch, retries
+):
+    """However often it is stopped: that is none of the killed workers' attempts."""
+    whole, _ = finished
+    settings = search_settings(features, tmp_path / "out", search={"retries": retries})
+    build, stops = trial_module.build_model, []
+
+    def stop_trial_1(*arguments):
+        if len(load(tmp_path / "out").trials) >= 2 and len(stops) < 5:
+            stops.append(True)
+            raise KeyboardInterrupt
+        return build(*arguments)
+
+    monkeypatch.setattr(trial_module, "build_model", stop_trial_1)
+    for _ in range(5):
+        result = search_here(tmp_path, settings)
+        assert result.returncode == 130
+        assert result.stderr.strip().splitlines()[-1] == "stopped; the same command goes on"
+        assert [row["outcome"] for row in table(tmp_path / "out")][-2:] == ["interrupted", "waiting"]
+    result = search_here(tmp_path, settings)
+    assert result.returncode == 0, result.stderr
+    ended = sorted((one for one in load(tmp_path / "out").trials if one.state.name != "FAIL"), key=origin)
+    assert [(one.params, one.value) for one in ended] == [(one.params, one.value) for one in load(whole).trials]
+
+
+def test_a_full_store_stops_the_search_and_costs_no_trial(tmp_path):
+    music = write_music(tmp_path / "music", tracks=4, seconds=2.0)
+    settings = tiny_settings(
+        music,
+        tmp_path / "out",
+        adapter="dora",
+        training_windows="fixed",
+        reuse_frozen_prefix=True,
+        prefix_store=str(tmp_path / "store"),
+        search={**SECTION, "trials": 2, "retries": 0, "space": {"learning_rate": {"low": 1e-3, "high": 1e-1}}},
+    )
+    line = refusal(search_here(tmp_path, settings, "--prefix_store_gigabytes", "0.000001"))
+    assert "prefix_store_gigabytes 1e-06" in line
+    result = search_here(tmp_path, settings)
+    assert result.returncode == 0, result.stderr
+    assert [row["outcome"] for row in table(tmp_path / "out")].count("complete") == 2
+    assert "2 trials: 2 complete" in result.stdout
 
 
 # Data and seeds

@@ -129,6 +129,11 @@ def test_other_recipes_pass_over_the_section_whatever_it_holds(tmp_path):
             {"low": 0.1, "high": 1.0, "times": "adapter_rank"},
             "times adapter_rank: the config must give it",
         ),
+        ("weight_decay", {"choices": [1, True]}, "each must differ"),
+        ("weight_decay", {"choices": [0.5, 1, 1.0]}, "each must differ"),
+        ("learning_rate", {"low": 0.1, "high": float("inf")}, "high is a number, not inf"),
+        ("num_train_epochs", {"low": 1, "high": 3, "int": True, "step": 0}, "step must be above 0"),
+        ("save_strategy", {"choices": ["no", "epoch"]}, "same for all trials"),
         ("seed", {"choices": [1, 2]}, "same for all trials"),
         ("data_options.seed", {"choices": [1, 2]}, "same for all trials"),
     ],
@@ -137,6 +142,15 @@ def test_a_space_that_cannot_be_searched_is_refused_by_name(tmp_path, path, give
     with pytest.raises(ConfigError, match=message) as refused:
         read_space({path: given}, tiny_recipe(tmp_path))
     assert f"search.space.{path}" in str(refused.value)
+
+
+def test_fields_that_would_change_nothing_are_refused(tmp_path):
+    parts = {"model.head_hidden_size": {"choices": [8]}, "model": {"choices": [{"head_hidden_size": 16}]}}
+    with pytest.raises(ConfigError, match=r"model\.head_hidden_size is a part of model: search one of them"):
+        read_space(parts, tiny_recipe(tmp_path))
+    recipe = BaseRecipe(tiny_settings(tmp_path / "music", tmp_path / "out"), "here")
+    with pytest.raises(ConfigError, match=r"search\.space\.adapter_rank: the recipe has no adapter"):
+        read_space({"adapter_rank": {"choices": [1, 2]}}, recipe)
 
 
 @pytest.mark.parametrize(
@@ -322,5 +336,13 @@ def test_a_final_fit_repeats_what_had_other_settings_and_goes_on_with_what_was_c
     with pytest.raises(KeyboardInterrupt):
         final_fit(recipe, {"learning_rate": 0.1}, [0, 1], fit)
     assert final_fit(recipe, {"learning_rate": 0.1}, [0, 1], fit)["metrics"]["accuracy"]["mean"] == 0.5
+    (tmp_path / "out" / "final" / "seed_1" / "results.json").write_text("{")
+    final_fit(recipe, {"learning_rate": 0.1}, [1], fit)
     final_fit(recipe, {"learning_rate": 0.2}, [0], fit)
-    assert seen == [(0, 0.1, False, None), (1, 0.1, False, None), (1, 0.1, False, "last"), (0, 0.2, True, None)]
+    assert seen == [
+        (0, 0.1, False, None),
+        (1, 0.1, False, None),
+        (1, 0.1, False, "last"),
+        (1, 0.1, True, None),
+        (0, 0.2, True, None),
+    ]

@@ -74,8 +74,20 @@ def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_then_goes_
         assert "the last 3 trials failed" in line
         assert "the weights are elsewhere" in line
         assert len(load(tmp_path / "out").trials) == 3
+        assert all(row["reason"] == "the weights are elsewhere" for row in table(tmp_path / "out"))
     assert search_here(tmp_path, settings).returncode == 0
     assert [row["outcome"] for row in table(tmp_path / "out")].count("failed") == 3
+
+
+def test_a_storage_that_is_lost_during_a_trial_is_one_line(features, tmp_path, monkeypatch):
+    build = trial_module.build_model
+
+    def build_without_storage(*arguments):
+        (tmp_path / "out" / "study.db").unlink()
+        return build(*arguments)
+
+    monkeypatch.setattr(trial_module, "build_model", build_without_storage)
+    assert "cannot be reached" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
 
 
 def test_where_no_trial_comes_to_its_end_the_table_says_why(features, tmp_path):

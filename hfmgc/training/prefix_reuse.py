@@ -27,10 +27,11 @@ from transformers.integrations import deepspeed
 
 from ..data.features import ExtractedWindows
 from ..errors import ConfigError
+from ..settings_values import refuse_long_path
 from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples
 from .frozen_prefix import FrozenPrefix
-from .prefix_store import PrefixStore, StoreContent, open_store
+from .prefix_store import PrefixStore, StoreContent, check_room, open_store
 from .preparation import PreparedData
 
 
@@ -48,6 +49,15 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """
     if not run.reuse_frozen_prefix:
         return
+    refuse_long_path("prefix_store", str(store_place(run)))
+    place = store_place(run).absolute()
+    above = next(path for path in (place, *place.parents) if path.exists())
+    if not above.is_dir():
+        raise ConfigError(f"prefix_store {store_place(run)}: {above} is a file: name a folder")
+    if data.data and Path(data.data).is_dir() and place.resolve().is_relative_to(Path(data.data).resolve()):
+        raise ConfigError(
+            f"prefix_store {store_place(run)} lies in the data folder: it would be taken for music; name another"
+        )
     changing = {
         "training_windows": data.training_windows != "fixed" and "random windows are others in each epoch: set fixed",
         "augmentation": data.augmentation == "fresh" and "fresh is drawn anew in each epoch: set offline or none",
@@ -98,7 +108,16 @@ def reused_prefix(
     fingerprint = prefix.fingerprint()
     opened = {} if opened is None else opened
     sides = {"train": data.train.windows, "validation": data.validation_windows}
-    stores = {side: _open(prefix, fingerprint, windows, run, side, opened) for side, windows in sides.items()}
+    contents = {side: _content(prefix, fingerprint, windows, run) for side, windows in sides.items()}
+    missing = {content.fingerprint: content for content in contents.values() if content.fingerprint not in opened}
+    if missing:
+        check_room(store_place(run), list(missing.values()), run.prefix_store_gigabytes)
+    stores = {}
+    for side, windows in sides.items():
+        key = contents[side].fingerprint
+        if key not in opened:
+            opened[key] = _open(prefix, contents[side], windows, run, side)
+        stores[side] = opened[key]
     learnt = replace(
         data,
         train=StoredExamples(data.train, stores["train"]),
@@ -144,28 +163,30 @@ class StoredTracks(torch.utils.data.Dataset):
         return {**self._tracks[key], "input_values": self._store[first:end]}
 
 
-def _open(
-    prefix: FrozenPrefix,
-    fingerprint: str,
-    windows: ExtractedWindows,
-    run: RunArguments,
-    side: str,
-    opened: MutableMapping[str, PrefixStore],
-) -> PrefixStore:
-    """Return the store of a side's windows, filled on this process's device and with the precision of the training."""
-    precision = {"bf16": "bfloat16", "fp16": "float16"}.get(run.mixed_precision, "float32")
+def _content(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> StoreContent:
+    """Return what the store of a side's windows holds, whose fingerprint says all that it follows from."""
+    precision = _precision(run)
     rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
     parts = (_COMPUTATION, fingerprint, windows.digest(), rounding, run.prefix_dtype)
-    content = StoreContent(
+    return StoreContent(
         fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         windows=len(windows),
         tokens=tokens,
         hidden=hidden,
         dtype=run.prefix_dtype,
     )
-    if content.fingerprint in opened:
-        return opened[content.fingerprint]
+
+
+def _precision(run: RunArguments) -> str:
+    return {"bf16": "bfloat16", "fp16": "float16"}.get(run.mixed_precision, "float32")
+
+
+def _open(
+    prefix: FrozenPrefix, content: StoreContent, windows: ExtractedWindows, run: RunArguments, side: str
+) -> PrefixStore:
+    """Return the store of a side's windows, filled on this process's device and with the precision of the training."""
+    precision = _precision(run)
 
     def compute(chosen: Sequence[int]) -> Tensor:
         prefix.model.to(run.device).eval()  # the Trainer sets the mode for itself
@@ -173,7 +194,7 @@ def _open(
         with torch.autocast(run.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
             return prefix.states(batch)
 
-    opened[content.fingerprint] = open_store(
+    return open_store(
         store_place(run),
         content,
         compute,
@@ -182,4 +203,3 @@ def _open(
         name=side,
         progress=not run.disable_tqdm,
     )
-    return opened[content.fingerprint]

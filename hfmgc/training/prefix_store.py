@@ -34,6 +34,11 @@ STATES, CHECKSUMS, DESCRIPTION, LOCK = "states.bin", "checksums.npy", "descripti
 _STORED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.int16)}
 _WRITTEN = 1 << 32  # beside a checksum of 32 bits, so that what was never written has none that could fit
 
+
+class StoreFullError(ConfigError):
+    """What the frozen layers make of the data takes more room than it may, or than there is."""
+
+
 Compute = Callable[[Sequence[int]], Tensor]
 
 
@@ -148,11 +153,11 @@ def open_store(
         progress: Whether to show a bar.
 
     Raises:
-        ConfigError: If there is not room enough, naming the field.
+        StoreFullError: If there is not room enough, naming the field.
         SaveError: If the place cannot be written to.
     """
-    folder = Path(place) / content.fingerprint[:32]
-    with saving_to(folder, "or set prefix_store to another place, then go on with --resume_from_checkpoint last"):
+    folder = _folder(Path(place), content)
+    with saving_to(folder, "or set prefix_store to another place, then start again"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         try:
@@ -185,7 +190,7 @@ def _filled(
     if not len(unfit):
         return store
     with FileLock(folder.parent / LOCK):  # or two stores that begin at once would each think the room its own
-        _check_room(folder, content, gigabytes)
+        check_room(folder.parent, [content], gigabytes)
         if not _is_of(folder, content):
             _begin(folder, content)
     done = content.windows - len(unfit)
@@ -245,23 +250,42 @@ def _checksum(index: int, window: np.ndarray) -> int:
     return zlib.crc32(window, index) | _WRITTEN
 
 
-def _check_room(folder: Path, content: StoreContent, gigabytes: float) -> None:
-    """Refuse what does not fit below the bound or on the disk."""
-    others = sum(path.stat().st_size for path in folder.parent.glob(f"*/{STATES}") if path.parent != folder)
-    wanted = content.nbytes
+def check_room(place: Path, contents: Sequence[StoreContent], gigabytes: float) -> None:
+    """Refuse stores that do not fit together below the bound or on the disk.
+
+    Args:
+        place: Folder of all stores.
+        contents: What they are to hold.
+        gigabytes: Most that all stores in `place` may hold together (10^9 bytes).
+
+    Raises:
+        StoreFullError: Naming the field.
+    """
+    folders = {_folder(place, content) for content in contents}
+    others = sum(path.stat().st_size for path in place.glob(f"*/{STATES}") if path.parent not in folders)
+    wanted, windows = sum(content.nbytes for content in contents), sum(content.windows for content in contents)
     if wanted + others > gigabytes * GIGABYTE:
-        earlier = f", and other stores in {folder.parent} hold {others / GIGABYTE:.3g} GB" if others else ""
-        raise ConfigError(
-            f"prefix_store_gigabytes {gigabytes:g}: what the frozen layers make of {content.windows:,} windows takes "
+        earlier = f", and other stores in {place} hold {others / GIGABYTE:.3g} GB" if others else ""
+        raise StoreFullError(
+            f"prefix_store_gigabytes {gigabytes:g}: what the frozen layers make of {windows:,} windows takes "
             f"{wanted / GIGABYTE:.3g} GB{earlier}: allow more, {'remove those, ' if others else ''}set prefix_dtype "
             "bfloat16 or fewer front_end.max_windows, or leave out reuse_frozen_prefix"
         )
     # A file with holes has not taken its room yet.
-    taken = (folder / STATES).stat().st_blocks * 512 if (folder / STATES).is_file() else 0
-    free = shutil.disk_usage(folder).free
+    taken = sum((folder / STATES).stat().st_blocks * 512 for folder in folders if (folder / STATES).is_file())
+    free = shutil.disk_usage(_existing(place)).free
     if wanted - taken > free:
-        raise ConfigError(
-            f"prefix_store {folder.parent}: {free / GIGABYTE:.3g} GB are free on its disk, and what the frozen layers make "
-            f"of {content.windows:,} windows takes {(wanted - taken) / GIGABYTE:.3g} GB: set prefix_store to a larger disk, "
-            "or prefix_dtype bfloat16"
+        raise StoreFullError(
+            f"prefix_store {place}: {free / GIGABYTE:.3g} GB are free on its disk, and what the frozen layers make of "
+            f"{windows:,} windows takes {(wanted - taken) / GIGABYTE:.3g} GB: set prefix_store to a larger disk, or "
+            "prefix_dtype bfloat16"
         )
+
+
+def _existing(place: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+
+
+def _folder(place: Path, content: StoreContent) -> Path:
+    return place / content.fingerprint[:32]

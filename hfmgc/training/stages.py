@@ -31,8 +31,8 @@ from .run_folder import RunRecord, leave_runs
 logger = logging.get_logger(__name__)
 
 
-def run_recipe(main: Callable[[], None]) -> None:
-    """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
+def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint last goes on") -> None:
+    """Run a recipe's main function; errors that a user can act on become one line and exit code 1, Ctrl-C one and 130.
 
     The group of processes is left here and once: trainings that follow each other share it, because one that is made anew may
     meet what the old one left in the launcher's store, and wait for ever.
@@ -44,6 +44,9 @@ def run_recipe(main: Callable[[], None]) -> None:
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print(f"stopped; {way_on}", file=sys.stderr)
+        raise SystemExit(130) from None
     finally:
         leave_runs()
 

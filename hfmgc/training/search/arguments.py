@@ -77,7 +77,7 @@ class SearchArguments:
 
 
 # What a trial has no use for: it keeps a number, no checkpoint.
-_OF_TRIALS = {
+OF_TRIALS = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
     "resume_from_checkpoint": None,
@@ -106,7 +106,7 @@ class BaseRecipe:
 
     def of_trial(self, chosen: Mapping[str, Any]) -> Groups:
         """As `groups`, for a training that keeps nothing but its figures."""
-        return self.groups({**chosen, **_OF_TRIALS})
+        return self.groups({**chosen, **OF_TRIALS})
 
     def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields with others in their place, named by their paths."""

@@ -89,6 +89,9 @@ def _fit_seed(
     elif begun != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
         print(f"\nfinal fit, {folder.name}: anew, because its earlier run had other settings", flush=True)
         groups = recipe.groups({**chosen, "overwrite": True})
+    elif (folder / "README.md").exists() and _result(folder) is None:
+        print(f"\nfinal fit, {folder.name}: anew, because its results.json is missing or damaged", flush=True)
+        groups = recipe.groups({**chosen, "overwrite": True})
     elif (folder / "README.md").exists():  # the last file of a run
         print(f"\nfinal fit, {folder.name}: finished earlier", flush=True)
         return
@@ -111,6 +114,15 @@ def _begun_with(folder: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{path} cannot be read: remove {folder}, then start the same command again") from error
 
 
+def _result(folder: Path) -> dict[str, Any] | None:
+    """Return the result of the run in a folder, or None where it cannot be read."""
+    try:
+        result = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return result if "metrics" in result else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _comparable(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         f"{group}.{name}": value
@@ -121,7 +133,7 @@ def _comparable(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
-    reports = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    reports = [_result(folder) for folder in folders]
     figures = [name for name, value in reports[0]["metrics"].items() if isinstance(value, (int, float))]
     interval = next((name for name in reports[0]["metrics"] if name.endswith("_interval")), None)
     return {

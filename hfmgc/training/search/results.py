@@ -1,11 +1,11 @@
 """What a finished search leaves in its folder."""
 
+import contextlib
 import csv
 import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import numpy as np
 import yaml
 from matplotlib.ticker import NullFormatter
 from optuna import importance
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import first_line, saving_to
 from ..preparation import PreparedData
@@ -71,12 +72,6 @@ def save_results(
                     "storage": shown_url(arguments.storage) if arguments.storage else "study.db",
                     **{name: value for name, value in study.user_attrs[IDENTITY].items() if name != "recipe"},
                     "direction": study.direction.name.lower(),
-                    "sampler": {"name": "TPE", "seed": arguments.sampler_seed, "startup": arguments.startup_trials},
-                    "pruner": {
-                        "name": arguments.pruner,
-                        "startup_trials": arguments.pruner_startup_trials,
-                        "warmup_evaluations": arguments.pruner_warmup,
-                    },
                     "trials": {"wanted": slots.wanted, **slots.counts()},
                     "best": {"trial": trial.number, "value": trial.value, "settings": chosen},
                     "importances": importances,
@@ -94,10 +89,18 @@ def save_results(
     return chosen
 
 
-def best_config(recipe: BaseRecipe, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe's fields with the best values; its run folder is `best` within the search's."""
+def best_config(recipe: BaseRecipe, chosen: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return the recipe's fields with the best values and the trial's seed; its run folder is `best` within the search's."""
     values = recipe.with_fields(chosen)
-    return {**values, "output_dir": str(Path(values["output_dir"]) / "best")}
+    return {**values, "seed": seed, "output_dir": str(Path(values["output_dir"]) / "best")}
+
+
+def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]) -> None:
+    """Write the table of all trials as they are now, if that can be done: a search that is stopped leaves it, too."""
+    run = recipe.groups()[2]
+    if run.should_save:
+        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
+            _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
 def show_results(study: Study, slots: Slots, folder: Path, *, most: int = 10) -> None:
@@ -147,7 +150,9 @@ def _best_text(trial: FrozenTrial, chosen: Mapping[str, Any], recipe: BaseRecipe
         f"# The best of {slots.wanted} trials of study {study.study_name!r}: trial {trial.number}, validation {metric} "
         f"{trial.value:.4f}.\n# Found by the search: {', '.join(chosen)}.\n\n"
     )
-    return head + yaml.safe_dump(best_config(recipe, chosen), sort_keys=False, allow_unicode=True)
+    return head + yaml.safe_dump(
+        best_config(recipe, chosen, trial.user_attrs[SEED]), sort_keys=False, allow_unicode=True
+    )
 
 
 def _draw(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str, str]]:
@@ -197,7 +202,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _whole(path: Path) -> Any:
     """Give a name of this process's own to write to, which takes the place of `path` at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 OUTCOME = "outcome"
 REASON = "reason"
 WORKER = "worker"
+STOPPED = "stopped"  # by hand, or because nothing could be written: none of the killed workers' attempts
 DIVERGED, OUT_OF_MEMORY, FAILED, SURPLUS = "diverged", "out of memory", "failed", "surplus"
 
 
@@ -34,6 +35,13 @@ def outcome(trial: FrozenTrial) -> str:
     )
 
 
+def slot_number(study: Study, number: int) -> int:
+    """Return how many slots were begun before that of a trial."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) != SURPLUS]
+    slot = next((origin(trial) for trial in trials if trial.number == number), number)
+    return len({origin(trial) for trial in trials if origin(trial) < slot})
+
+
 def is_settled(trial: FrozenTrial) -> bool:
     """Return whether a trial came to an end of its own."""
     return trial.state.is_finished() and outcome(trial) not in ("interrupted", SURPLUS)
@@ -41,10 +49,10 @@ def is_settled(trial: FrozenTrial) -> bool:
 
 def is_surplus(study: Study, number: int, wanted: int) -> bool:
     """Return whether a trial that has just begun is one too many: the search has enough, or its slot is taken."""
+    if slot_number(study, number) >= wanted:
+        return True
     trials = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) != SURPLUS]
     slot = next(origin(trial) for trial in trials if trial.number == number)
-    if len({origin(trial) for trial in trials if origin(trial) < slot}) >= wanted:
-        return True
     return any(origin(trial) == slot and trial.number < number and outcome(trial) != "interrupted" for trial in trials)
 
 
@@ -69,7 +77,8 @@ class Slots:
         """Return whether a slot needs nothing more: it was settled, or its workers were killed too often."""
         if any(is_settled(trial) for trial in attempts):
             return True
-        return all(trial.state.is_finished() for trial in attempts) and len(attempts) > self.retries
+        killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
+        return all(trial.state.is_finished() for trial in attempts) and killed > self.retries
 
     @property
     def finished(self) -> int:

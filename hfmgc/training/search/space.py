@@ -1,6 +1,7 @@
 """The space of a search: which fields of a recipe vary, and between what."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from ...errors import ConfigError, HfmgcError, nearest
 from ..assembly import build_feature_extractor, check_model
 from ..prefix_reuse import check_reuse
 from ..starting_point import adopt_checkpoint
-from .arguments import BaseRecipe
+from .arguments import OF_TRIALS, BaseRecipe
 
 
 _RANGE_KEYS = {"low", "high", "log", "int", "step", "times"}
@@ -68,7 +69,16 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
     Raises:
         ConfigError: Naming the field.
     """
-    parameters = tuple(_parameter(str(path), given, f"{recipe.where}: search.space") for path, given in space.items())
+    where = f"{recipe.where}: search.space"
+    parameters = tuple(_parameter(str(path), given, where) for path, given in space.items())
+    paths = {parameter.path for parameter in parameters}
+    for path in sorted(paths):
+        within = [other for other in sorted(paths) if other.startswith(f"{path}.")]
+        if within:
+            raise ConfigError(f"{where}: {within[0]} is a part of {path}: search one of them")
+        unused = path.startswith("adapter_") and "adapter" not in paths and recipe.groups()[0].adapter == "none"
+        if unused:
+            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so it changes nothing")
     _check_limits(parameters, recipe)
     return parameters
 
@@ -99,8 +109,11 @@ def _factor(parameter: Parameter, values: Mapping[str, Any], recipe: BaseRecipe)
 
 def _parameter(path: str, given: Any, where: str) -> Parameter:
     where = f"{where}.{path}"
-    if path.split(".")[0] in _FIXED:
-        raise ConfigError(f"{where}: this field must be the same for all trials, or they could not be compared")
+    if path.split(".")[0] in (*_FIXED, *OF_TRIALS):
+        raise ConfigError(
+            f"{where}: this field must be the same for all trials (they could not be compared else, or a trial does not "
+            "ask for it)"
+        )
     if not isinstance(given, Mapping) or not given:
         raise ConfigError(f"{where} is a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
     if "choices" in given:
@@ -109,8 +122,10 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     _refuse_unknown(given, _RANGE_KEYS, where)
     for key in ("low", "high", "step"):
         value = given.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ConfigError(f"{where}.{key} is a number, not {value!r}")
+        if key == "step" and value <= 0:
+            raise ConfigError(f"{where}.step must be above 0, not {value}")
         if key != "step" and key not in given:
             raise ConfigError(f"{where}: {key} is missing")
     for key in ("log", "int"):
@@ -147,7 +162,7 @@ def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
         raise ConfigError(f"{where}.choices is a list of values, not {values!r}")
     # A study keeps scalars alone as categories; lists and mappings go by their text.
     names = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
-    if len({json.dumps(name) for name in names}) < len(names):
+    if any(name in names[:index] for index, name in enumerate(names)):  # 1, 1.0 and true are one category
         raise ConfigError(f"{where}.choices {values}: each must differ")
     decoded = {name: value for name, value in zip(names, values, strict=True) if isinstance(value, (list, dict))}
     return Parameter(path, CategoricalDistribution(names), decoded, None, dict(given))
@@ -169,4 +184,6 @@ def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
                     check_model(model, build_feature_extractor(model), data.time_crop, reuse_frozen_prefix=reuse)
                     checked.append((model, data.time_crop, reuse))
             except HfmgcError as error:
-                raise ConfigError(f"search.space.{parameter.path}, value {limit!r}: {error}") from error
+                raise ConfigError(
+                    f"{recipe.where}: search.space.{parameter.path}, value {limit!r}: {error}"
+                ) from error

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, first_line
 from .arguments import SearchArguments
+from .slots import STOPPED, slot_number
 
 
 DATABASE = "study.db"
@@ -32,10 +33,10 @@ _PAUSE = 0.25
 
 
 class SamplerOfTrial(BaseSampler):
-    """TPE whose random numbers follow from (seed, number of the trial).
+    """TPE whose random numbers follow from (seed, number of the trial's slot).
 
     So two workers that start at once never draw the same trial, and a search that is stopped and resumed by one worker
-    draws what an undisturbed one would.
+    draws what an undisturbed one would: another attempt at a trial takes a number, and no slot.
     """
 
     def __init__(self, seed: int, startup_trials: int):
@@ -49,7 +50,7 @@ class SamplerOfTrial(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take the random numbers of this trial."""
-        self._of_trial = self._tpe(trial.number)
+        self._of_trial = self._tpe(slot_number(study, trial.number))
         self._of_trial.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -80,6 +81,12 @@ def make_pruner(arguments: SearchArguments) -> BasePruner:
     return MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
 
 
+def check_storage(arguments: SearchArguments, folder: Path) -> None:
+    """Raise a ConfigError if the storage cannot be reached: it shows before the data are prepared."""
+    url = _url(arguments, folder)
+    _reached(url, lambda: _open_storage(url, arguments)).remove_session()
+
+
 def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, Any], direction: str) -> Study:
     """Return the study, made anew or gone on with.
 
@@ -93,7 +100,7 @@ def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, 
         ConfigError: If the storage cannot be reached, or the study there is of another space, recipe or data.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by our own lines
-    url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
+    url = _url(arguments, folder)
     storage = _reached(url, lambda: _open_storage(url, arguments))
     wanted = json.loads(json.dumps(identity))
     chosen = {
@@ -103,6 +110,10 @@ def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, 
         "pruner": make_pruner(arguments),
     }
     return _reached(url, lambda: _opened(chosen, direction, wanted, url))
+
+
+def _url(arguments: SearchArguments, folder: Path) -> str:
+    return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
 def _opened(chosen: Mapping[str, Any], direction: str, identity: dict[str, Any], url: str) -> Study:
@@ -135,9 +146,17 @@ def again(max_retries: int) -> RetryHeartbeatStaleTrialCallback:
 
 
 class _Retry(RetryHeartbeatStaleTrialCallback):
-    """Optuna's, without what the ended worker noted of the trial."""
+    """Optuna's, without what the ended worker noted of the trial; attempts that were stopped by hand do not count."""
+
+    def __init__(self, max_retries: int):
+        super().__init__()
+        self._most = max_retries
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        trials = study.get_trials(deepcopy=False)
+        attempts = [*trial.system_attrs.get("retry_history", []), trial.number]
+        if sum(STOPPED not in trials[number].user_attrs for number in attempts) > self._most:
+            return
         trial.user_attrs = {}
         super().__call__(study, trial)
 
@@ -178,6 +197,8 @@ def unreachable(url: str, error: Exception) -> ConfigError:
     while deepest.__cause__ is not None:
         deepest = deepest.__cause__
     reason = first_line(deepest)
+    if isinstance(deepest, ImportError):
+        reason += "; install the driver that the URL asks for"
     return ConfigError(
         f"search.storage {shown_url(url)} cannot be reached ({reason}): check the URL, the server and its driver, or leave "
         "it out for a file in output_dir"

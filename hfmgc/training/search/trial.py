@@ -19,17 +19,19 @@ from ...errors import SaveError, first_line
 from ..arguments import DataArguments, ModelArguments, RunArguments, best_metric
 from ..assembly import adapt_model, build_feature_extractor, build_model, build_trainer
 from ..prefix_reuse import check_reuse, reused_prefix
-from ..prefix_store import PrefixStore
+from ..prefix_store import PrefixStore, StoreFullError
 from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, SearchArguments
-from .slots import DIVERGED, FAILED, OUT_OF_MEMORY, OUTCOME, REASON, SURPLUS, WORKER, is_surplus, origin
+from .slots import DIVERGED, FAILED, OUT_OF_MEMORY, OUTCOME, REASON, STOPPED, SURPLUS, WORKER, is_surplus, origin
 from .space import Parameter, fields_of
 
 
 logger = logging.get_logger(__name__)
 
 SEED = "seed"
+# They are no trial's fault: the search stops, and the trial is left in the queue.
+STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
 # What libraries say when memory runs out, beside the exceptions that are made for it.
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "killed by signal: Killed")
 
@@ -133,7 +135,7 @@ class Objective:
     current: int | None = None
 
     def __call__(self, trial: Trial) -> float:
-        """Train, and return the figure; all but lost storages and full disks ends with the trial alone."""
+        """Train, and return the figure; all but a lost storage, a full disk or store, and Ctrl-C ends with the trial alone."""
         self.current = trial.number
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
         if is_surplus(self.study, trial.number, self.arguments.trials):
@@ -142,7 +144,10 @@ class Objective:
         ended = None
         try:
             return self._train(trial)
-        except (TrialPruned, OptunaError, SaveError):
+        except (TrialPruned, OptunaError):
+            raise
+        except STOPPING:
+            trial.set_user_attr(STOPPED, True)
             raise
         except Exception as error:
             ended = _ended_by(error)

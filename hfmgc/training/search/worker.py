@@ -21,7 +21,7 @@ from .arguments import BaseRecipe, Groups, SearchArguments
 from .slots import FAILED, REASON, SURPLUS, Slots, outcome
 from .space import Parameter, fields_of
 from .study import again, open_study, unreachable
-from .trial import CAUGHT, Objective, SharedData, is_minimized, searched_metric
+from .trial import CAUGHT, STOPPING, Objective, SharedData, is_minimized, searched_metric
 
 
 # After so many failures in a row it is the recipe that is wrong, not a trial.
@@ -74,6 +74,12 @@ def shared_study(
         },
         "data": {"split": data.manifest.digest, "genres": ", ".join(data.corpus.genres)},
         "trial seeds": arguments.trial_seeds,
+        "sampler": {"name": "TPE", "seed": arguments.sampler_seed, "startup_trials": arguments.startup_trials},
+        "pruner": {
+            "name": arguments.pruner,
+            "startup_trials": arguments.pruner_startup_trials,
+            "warmup_evaluations": arguments.pruner_warmup,
+        },
     }
     return open_study(arguments, Path(run.output_dir), identity, "minimize" if is_minimized(metric) else "maximize")
 
@@ -94,7 +100,7 @@ def search(
 
     Raises:
         ConfigError: If the storage is lost, trials fail one after the other, or this is one of several processes of a run.
-        KeyboardInterrupt: If it is stopped; its trial is queued again before.
+        KeyboardInterrupt, SaveError: If it is stopped, or nothing can be written; its trial is queued again before.
     """
     run = recipe.groups()[2]
     if run.world_size > 1 and not Slots.of(study, arguments.trials, arguments.retries).done:
@@ -129,11 +135,16 @@ def search(
                         print(f"waiting for {len(slots.running)} trials of other workers", flush=True)
                         waited = True
                     time.sleep(min(_LONGEST_PAUSE, arguments.heartbeat_interval / 2))
-            except KeyboardInterrupt:
+            except STOPPING:
                 _queue_again(study, objective, arguments)
                 raise
         except (StorageInternalError, SQLAlchemyError) as error:
             raise unreachable(url, error) from error
+        except AssertionError as error:  # Optuna's, where it cannot write how a trial ended
+            lost = _storage_error(error)
+            if lost is None:
+                raise
+            raise unreachable(url, lost) from error
     return slots
 
 
@@ -165,8 +176,15 @@ def _one_trial(study: Study, objective: Objective) -> None:
         )
 
 
+def _storage_error(error: BaseException | None) -> BaseException | None:
+    """Return the error of the storage that an exception was raised after, or None."""
+    while error is not None and not isinstance(error, (StorageInternalError, SQLAlchemyError)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _queue_again(study: Study, objective: Objective, arguments: SearchArguments) -> None:
-    """Leave a trial that was stopped by hand for whoever goes on."""
+    """Leave a trial that was stopped for whoever goes on."""
     if objective.current is None:
         return
     trial = _copy(study, objective.current)
