@@ -126,6 +126,7 @@ def test_a_search_that_goes_on_draws_what_an_undisturbed_one_does(finished, feat
         ({"search": {"trial_seeds": "own"}}, 'trial seeds: "same" there, "own" here'),
         ({"search": {"pruner": "none"}}, 'pruner > name: "median" there, "none" here'),
         ({"search": {"sampler_seed": 9}}, "sampler > seed: 0 there, 9 here"),
+        ({"search": {"grace_period": 9}}, "heartbeat > grace_period: 3 there, 9 here"),
     ],
 )
 def test_a_study_of_another_search_is_refused_with_what_differs(finished, features, tmp_path, change, message):
@@ -149,13 +150,23 @@ def test_another_name_begins_another_study_in_the_same_storage(features, tmp_pat
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite:////no/such/folder/study.db", "postgresql://me:secret@localhost:1/none", "nonsense"],
+    [
+        "sqlite:////no/such/folder/study.db",
+        "postgresql://me:secret@localhost:1/none",
+        "nonsense",
+        "redis://localhost:1",
+    ],
 )
 def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(features, tmp_path, url):
     line = refusal(search_here(tmp_path, search_settings(features, tmp_path / "out", search={"storage": url})))
     assert "search.storage" in line
     assert "cannot be reached" in line
     assert "secret" not in line
+
+
+def test_a_storage_within_one_process_is_refused(features, tmp_path):
+    settings = search_settings(features, tmp_path / "out", search={"storage": "sqlite://"})
+    assert "lies in the memory of one process" in refusal(search_here(tmp_path, settings))
 
 
 def test_a_database_of_something_else_is_refused(features, tmp_path):

@@ -28,7 +28,10 @@ class SearchArguments:
     trials: int = field(default=35, metadata={"help": "Trials in all, of all workers together, pruned ones included."})
     study_name: str = field(default="search", metadata={"help": "Name of the study within its storage."})
     storage: str | None = field(
-        default=None, metadata={"help": "Database that the workers share, as a URL; none: study.db in output_dir."}
+        default=None,
+        metadata={
+            "help": "Database that the workers share, as a URL (sqlite, postgresql, mysql); none: study.db in output_dir."
+        },
     )
     sampler_seed: int = field(default=0, metadata={"help": "With a trial's number it decides what is drawn."})
     startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE begins."})
@@ -118,7 +121,7 @@ class BaseRecipe:
                 place = place.setdefault(parent, {})
                 if not isinstance(place, dict):
                     raise ConfigError(f"{self.where}: {parent} is no mapping, so there is no {path}")
-            place[last] = value
+            place[last] = copy.deepcopy(value)
         return values
 
 

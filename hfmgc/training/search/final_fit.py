@@ -53,7 +53,8 @@ def final_fit(
     is_first = recipe.groups()[2].should_save  # of several processes of one run
     if is_first:
         try:
-            lock.acquire(blocking=False)
+            with saving_to(folder):
+                lock.acquire(blocking=False)
         except Timeout as error:
             if recipe.groups()[2].world_size > 1:  # the processes beside this one would wait for it for ever
                 raise ConfigError(f"{folder}: the final fit is being made by another worker") from error

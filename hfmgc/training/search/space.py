@@ -1,7 +1,6 @@
 """The space of a search: which fields of a recipe vary, and between what."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,15 @@ from ..starting_point import adopt_checkpoint
 from .arguments import OF_TRIALS, BaseRecipe
 
 
+# The largest whole number below which a float holds each one.
+_LARGEST = 2**53
 _RANGE_KEYS = {"low", "high", "log", "int", "step", "times"}
 # They decide what the trials are compared by, or where they live.
 _FIXED = (
     "data", "data_options", "split_policy", "split_ratios", "split_seed", "split_fold", "split_manifest", "allow_leaks",
     "fit_statistics", "model_type", "model_name_or_path", "output_dir", "seed", "data_seed", "metric_for_best_model",
-    "greater_is_better", "eval_strategy", "eval_steps", "load_best_model_at_end", "use_cpu",
+    "greater_is_better", "eval_strategy", "eval_steps", "load_best_model_at_end", "use_cpu", "reuse_frozen_prefix",
+    "prefix_store", "prefix_store_gigabytes", "prefix_dtype",
 )  # fmt: skip
 
 
@@ -122,8 +124,10 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     _refuse_unknown(given, _RANGE_KEYS, where)
     for key in ("low", "high", "step"):
         value = given.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{where}.{key} is a number, not {value!r}")
+        if not -_LARGEST <= value <= _LARGEST:
+            raise ConfigError(f"{where}.{key} must lie within ±2^53, not {_short(value)}")
         if key == "step" and value <= 0:
             raise ConfigError(f"{where}.step must be above 0, not {value}")
         if key != "step" and key not in given:
@@ -150,6 +154,11 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     return Parameter(path, distribution, {}, times, dict(given))
 
 
+def _short(value: float) -> str:
+    """Return a number in a line, however long it is."""
+    return f"{value:g}" if isinstance(value, float) or value.bit_length() < 1000 else "a longer one"
+
+
 def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in given:
         if key not in known:
@@ -160,6 +169,9 @@ def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
     values = given["choices"]
     if not isinstance(values, list) or not values:
         raise ConfigError(f"{where}.choices is a list of values, not {values!r}")
+    for value in values:
+        if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:
+            raise ConfigError(f"{where}.choices must lie within ±2^53, not {_short(value)}")
     # A study keeps scalars alone as categories; lists and mappings go by their text.
     names = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
     if any(name in names[:index] for index, name in enumerate(names)):  # 1, 1.0 and true are one category

@@ -84,6 +84,8 @@ def make_pruner(arguments: SearchArguments) -> BasePruner:
 def check_storage(arguments: SearchArguments, folder: Path) -> None:
     """Raise a ConfigError if the storage cannot be reached: it shows before the data are prepared."""
     url = _url(arguments, folder)
+    if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
+        raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
     _reached(url, lambda: _open_storage(url, arguments)).remove_session()
 
 
@@ -199,10 +201,14 @@ def unreachable(url: str, error: Exception) -> ConfigError:
     reason = first_line(deepest)
     if isinstance(deepest, ImportError):
         reason += "; install the driver that the URL asks for"
-    return ConfigError(
-        f"search.storage {shown_url(url)} cannot be reached ({reason}): check the URL, the server and its driver, or leave "
-        "it out for a file in output_dir"
-    )
+    if url.startswith("sqlite"):
+        way_out = "check its folder, who may write there and the room on the disk"
+    else:
+        way_out = (
+            "check the URL (of a database, such as postgresql://: no other storage has signs of life), the server and its "
+            "driver, or leave it out for a file in output_dir"
+        )
+    return ConfigError(f"search.storage {shown_url(url)} cannot be reached ({reason}): {way_out}")
 
 
 def _compare(study: Study, identity: dict[str, Any], url: str) -> None:

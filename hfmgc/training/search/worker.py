@@ -20,7 +20,7 @@ from ..run_folder import checked_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
 from .slots import FAILED, REASON, SURPLUS, Slots, outcome
 from .space import Parameter, fields_of
-from .study import again, open_study, unreachable
+from .study import DATABASE, again, open_study, unreachable
 from .trial import CAUGHT, STOPPING, Objective, SharedData, is_minimized, searched_metric
 
 
@@ -80,6 +80,8 @@ def shared_study(
             "startup_trials": arguments.pruner_startup_trials,
             "warmup_evaluations": arguments.pruner_warmup,
         },
+        # With others a worker would take the living trials of the rest for dead.
+        "heartbeat": {"interval": arguments.heartbeat_interval, "grace_period": arguments.grace_period},
     }
     return open_study(arguments, Path(run.output_dir), identity, "minimize" if is_minimized(metric) else "maximize")
 
@@ -116,7 +118,7 @@ def search(
         study=study,
         takes_best=run.load_best_model_at_end,
     )
-    url = arguments.storage or "in output_dir"
+    url = arguments.storage or f"sqlite:///{DATABASE}"
     waited = False
     # Each trial collects its garbage. Libraries and data stay: to look through them each time takes longer than a small trial.
     gc.collect()
