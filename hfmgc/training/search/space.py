@@ -1,6 +1,7 @@
 """The space of a search: which fields of a recipe vary, and between what."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,8 +127,7 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
         value = given.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{where}.{key} is a number, not {value!r}")
-        if not -_LARGEST <= value <= _LARGEST:
-            raise ConfigError(f"{where}.{key} must lie within ±2^53, not {_short(value)}")
+        _refuse_boundless(value, f"{where}.{key}")
         if key == "step" and value <= 0:
             raise ConfigError(f"{where}.step must be above 0, not {value}")
         if key != "step" and key not in given:
@@ -154,9 +154,11 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     return Parameter(path, distribution, {}, times, dict(given))
 
 
-def _short(value: float) -> str:
-    """Return a number in a line, however long it is."""
-    return f"{value:g}" if isinstance(value, float) or value.bit_length() < 1000 else "a longer one"
+def _refuse_boundless(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be finite, not {value}")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{where} must lie within ±2^53, where a float still holds each whole number")
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -170,8 +172,7 @@ def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"{where}.choices is a list of values, not {values!r}")
     for value in values:
-        if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:
-            raise ConfigError(f"{where}.choices must lie within ±2^53, not {_short(value)}")
+        _refuse_boundless(value, f"{where}.choices")
     # A study keeps scalars alone as categories; lists and mappings go by their text.
     names = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
     if any(name in names[:index] for index, name in enumerate(names)):  # 1, 1.0 and true are one category
