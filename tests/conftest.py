@@ -26,6 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest.register_assert_rewrite("architecture_tester")
 
+# Nobody may copy real music into a repository, so a test that needs it can only run where its owner says where it lies.
+needs_real_data = pytest.mark.skipif(
+    not os.environ.get("HFMGC_REAL_DATA"), reason="HFMGC_REAL_DATA (a folder of real music) is not set"
+)
+
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_CACHE, ignore_errors=True)

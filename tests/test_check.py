@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone, write_music
+from conftest import needs_real_data, tone, write_music
 from stand_ins import write_fma_audio, write_fma_metadata, write_maestro
 
 import hfmgc.cli
@@ -323,7 +323,7 @@ def test_a_damaged_report_is_never_half_trusted(tmp_path, capsys, monkeypatch, c
     assert decode_corpus(source, RATE).skipped == []
 
 
-@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+@needs_real_data
 def test_the_real_data_as_a_whole_are_checked_without_falling(capsys):
     report = check(capsys, Path(os.environ["HFMGC_REAL_DATA"]), "--num_proc", "2")
     assert report["usable"] > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from conftest import tone
+from conftest import needs_real_data, tone
 
 from hfmgc.data import fingerprints
 from hfmgc.data.audio import load_audio
@@ -22,7 +22,6 @@ RATE = 16000
 GENRES = ("blues", "metal", "hiphop", "classical")
 TRACKS, SECONDS = 3, 10.0
 REAL_DATA = os.environ.get("HFMGC_REAL_DATA", "")
-needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="HFMGC_REAL_DATA (real music) is not set")
 
 
 def encoded(waveform: np.ndarray, sampling_rate: int, form: str, **options) -> bytes:

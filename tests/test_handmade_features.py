@@ -12,7 +12,7 @@ import pytest
 import scipy.fft
 import scipy.signal
 import scipy.stats
-from conftest import tone
+from conftest import needs_real_data, tone
 
 from hfmgc.data.audio import load_audio
 from hfmgc.data.handmade import extract_handmade, read_fma_features_csv
@@ -247,7 +247,7 @@ def test_summary_tells_clicks_from_tones_and_their_tempo():
     assert toned[harmony] > 10 * toned[percussion]
 
 
-@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+@needs_real_data
 def test_summary_agrees_with_the_published_table_on_real_clips():
     folder = Path(os.environ["HFMGC_REAL_DATA"])
     table = pd.read_csv(folder / "features" / "gtzan_features_30s.csv").set_index("filename")

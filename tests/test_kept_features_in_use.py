@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_music
+from conftest import needs_real_data, write_music
 from kept_features import FIELDS, fails, log_mel_rows, write_log_mel, write_sides
 from transformers import AutoFeatureExtractor
 
@@ -116,7 +116,7 @@ def test_genres_that_a_checkpoint_does_not_know_are_named(tmp_path, capsys, tiny
     assert "genres that checkpoint" in fails(capsys, "evaluate", tiny_checkpoint(), "--data", path)
 
 
-@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real features) is not set")
+@needs_real_data
 def test_the_real_log_mel_has_two_fault_filtered_sides_and_fits_its_preset():
     tracks = decode_corpus(open_source(str(Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_logmel")), 22050).tracks
     assert [tracks["split"].count(side) for side in ("train", "validation", "")] == [442, 197, 70]

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import soxr
 import yaml
+from conftest import needs_real_data
 
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
@@ -190,7 +191,7 @@ def test_silence_and_small_features_are_no_copies_of_each_other():
     assert found(kept({"a": few_bins[0], "b": few_bins[0] + 0.01}), sides("a", "b")) == []
 
 
-@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+@needs_real_data
 def test_real_features_of_mp3_copies_are_found_and_the_fault_filtered_sides_have_none():
     extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated")
     features, split = {}, {"train": [], "test": []}
@@ -291,7 +292,7 @@ def test_a_planted_mp3_in_a_gtzan_folder_is_refused(tmp_path):
     refused_with_planted_copy(tmp_path / "gtzan", "disco.00000", tmp_path)
 
 
-@pytest.mark.skipif("HFMGC_REAL_DATA" not in os.environ, reason="HFMGC_REAL_DATA (real music) is not set")
+@needs_real_data
 def test_a_planted_mp3_among_real_clips_is_refused(tmp_path):
     for path in sorted((Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_audio").rglob("*.wav")):
         (tmp_path / "gtzan" / path.parent.name).mkdir(parents=True, exist_ok=True)
