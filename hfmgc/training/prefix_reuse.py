@@ -27,12 +27,12 @@ from transformers.integrations import deepspeed
 
 from ..data.features import ExtractedWindows
 from ..errors import ConfigError
-from ..settings_values import refuse_long_path
 from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import PrefixStore, StoreContent, check_room, open_store
 from .preparation import PreparedData
+from .run_folder import refuse_folder
 
 
 # What `FrozenPrefix.states` computes; whoever changes that raises the number. The layers themselves are transformers'.
@@ -49,15 +49,7 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """
     if not run.reuse_frozen_prefix:
         return
-    refuse_long_path("prefix_store", str(store_place(run)))
-    place = store_place(run).absolute()
-    above = next(path for path in (place, *place.parents) if path.exists())
-    if not above.is_dir():
-        raise ConfigError(f"prefix_store {store_place(run)}: {above} is a file: name a folder")
-    if data.data and Path(data.data).is_dir() and place.resolve().is_relative_to(Path(data.data).resolve()):
-        raise ConfigError(
-            f"prefix_store {store_place(run)} lies in the data folder: it would be taken for music; name another"
-        )
+    refuse_folder("prefix_store", store_place(run), data.data)
     changing = {
         "training_windows": data.training_windows != "fixed" and "random windows are others in each epoch: set fixed",
         "augmentation": data.augmentation == "fresh" and "fresh is drawn anew in each epoch: set offline or none",

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..errors import ConfigError, HfmgcError, saving_to
+from .run_folder import nearest_existing
 
 
 logger = logging.get_logger(__name__)
@@ -273,18 +274,13 @@ def check_room(place: Path, contents: Sequence[StoreContent], gigabytes: float) 
         )
     # A file with holes has not taken its room yet.
     taken = sum((folder / STATES).stat().st_blocks * 512 for folder in folders if (folder / STATES).is_file())
-    free = shutil.disk_usage(_existing(place)).free
+    free = shutil.disk_usage(nearest_existing(place)).free
     if wanted - taken > free:
         raise StoreFullError(
             f"prefix_store {place}: {free / GIGABYTE:.3g} GB are free on its disk, and what the frozen layers make of "
             f"{windows:,} windows takes {(wanted - taken) / GIGABYTE:.3g} GB: set prefix_store to a larger disk, or "
             "prefix_dtype bfloat16"
         )
-
-
-def _existing(place: Path) -> Path:
-    """Return a folder, or the nearest above it that is there."""
-    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
 
 
 def _folder(place: Path, content: StoreContent) -> Path:

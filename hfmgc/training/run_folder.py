@@ -77,14 +77,30 @@ def checked_folder(run: RunArguments, data: str) -> Path:
     Raises:
         ConfigError: If it is a file, or lies in the data.
     """
-    refuse_long_path("output_dir", run.output_dir)
-    refuse_long_path("data", data)
     folder = Path(run.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output_dir {folder} is a file: name a folder")
-    if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError(f"output_dir {folder} lies in the data folder: the run's files would be taken for music")
+    refuse_folder("output_dir", folder, data)
     return folder
+
+
+def refuse_folder(field: str, folder: Path, data: str) -> None:
+    """Raise a ConfigError if the folder that a field names is too long, is a file, lies below one, or lies in the data."""
+    refuse_long_path(field, str(folder))
+    refuse_long_path("data", data)
+    there = nearest_existing(folder)
+    if not there.is_dir():
+        what = (
+            f"{field} {folder} is a file"
+            if folder.exists()
+            else f"{field} {folder} cannot be written: {there} is a file"
+        )
+        raise ConfigError(f"{what}: name a folder")
+    if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
+        raise ConfigError(f"{field} {folder} lies in the data folder: it would be taken for music; name another")
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return a path, or the nearest above it that is there."""
+    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def _take(folder: Path) -> None:
