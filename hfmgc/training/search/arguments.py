@@ -33,7 +33,7 @@ class SearchArguments:
             "help": "Database that the workers share, as a URL (sqlite, postgresql, mysql); none: study.db in output_dir."
         },
     )
-    sampler_seed: int = field(default=0, metadata={"help": "With a trial's number it decides what is drawn."})
+    sampler_seed: int = field(default=0, metadata={"help": "With a trial's place it decides what is drawn."})
     startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE begins."})
     pruner: str = field(default="median", metadata={"help": "median or none."})
     pruner_startup_trials: int = field(default=5, metadata={"help": "Whole trials before the first may be pruned."})

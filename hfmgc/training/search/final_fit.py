@@ -90,14 +90,14 @@ def _fit_seed(
     elif begun != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
         print(f"\nfinal fit, {folder.name}: anew, because its earlier run had other settings", flush=True)
         groups = recipe.groups({**chosen, "overwrite": True})
-    elif (folder / "README.md").exists() and _result(folder) is None:
+    elif not (folder / "README.md").exists():  # the last file of a run
+        groups = recipe.groups({**chosen, "resume_from_checkpoint": "last"})
+    elif _result(folder) is None:
         print(f"\nfinal fit, {folder.name}: anew, because its results.json is missing or damaged", flush=True)
         groups = recipe.groups({**chosen, "overwrite": True})
-    elif (folder / "README.md").exists():  # the last file of a run
+    else:
         print(f"\nfinal fit, {folder.name}: finished earlier", flush=True)
         return
-    else:
-        groups = recipe.groups({**chosen, "resume_from_checkpoint": "last"})
     try:
         fit(groups)
     finally:

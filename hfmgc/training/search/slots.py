@@ -37,9 +37,17 @@ def outcome(trial: FrozenTrial) -> str:
 
 def slot_number(study: Study, number: int) -> int:
     """Return how many slots were begun before that of a trial."""
-    trials = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) != SURPLUS]
-    slot = next((origin(trial) for trial in trials if trial.number == number), number)
+    trials = _counted(study)
+    slot = _slot(trials, number)
     return len({origin(trial) for trial in trials if origin(trial) < slot})
+
+
+def _counted(study: Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) != SURPLUS]
+
+
+def _slot(trials: Sequence[FrozenTrial], number: int) -> int:
+    return next(origin(trial) for trial in trials if trial.number == number)
 
 
 def is_settled(trial: FrozenTrial) -> bool:
@@ -51,8 +59,8 @@ def is_surplus(study: Study, number: int, wanted: int) -> bool:
     """Return whether a trial that has just begun is one too many: the search has enough, or its slot is taken."""
     if slot_number(study, number) >= wanted:
         return True
-    trials = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) != SURPLUS]
-    slot = next(origin(trial) for trial in trials if trial.number == number)
+    trials = _counted(study)
+    slot = _slot(trials, number)
     return any(origin(trial) == slot and trial.number < number and outcome(trial) != "interrupted" for trial in trials)
 
 
@@ -68,9 +76,8 @@ class Slots:
     def of(cls, study: Study, wanted: int, retries: int) -> "Slots":
         """Look at a study as it is now."""
         by_slot: dict[int, list[FrozenTrial]] = {}
-        for trial in study.get_trials(deepcopy=False):
-            if outcome(trial) != SURPLUS:
-                by_slot.setdefault(origin(trial), []).append(trial)
+        for trial in _counted(study):
+            by_slot.setdefault(origin(trial), []).append(trial)
         return cls([by_slot[slot] for slot in sorted(by_slot)][:wanted], wanted, retries)
 
     def _ended(self, attempts: Sequence[FrozenTrial]) -> bool:

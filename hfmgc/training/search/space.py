@@ -74,14 +74,7 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
     """
     where = f"{recipe.where}: search.space"
     parameters = tuple(_parameter(str(path), given, where) for path, given in space.items())
-    paths = {parameter.path for parameter in parameters}
-    for path in sorted(paths):
-        within = [other for other in sorted(paths) if other.startswith(f"{path}.")]
-        if within:
-            raise ConfigError(f"{where}: {within[0]} is a part of {path}: search one of them")
-        unused = path.startswith("adapter_") and "adapter" not in paths and recipe.groups()[0].adapter == "none"
-        if unused:
-            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so it changes nothing")
+    _check_paths([parameter.path for parameter in parameters], recipe, where)
     _check_limits(parameters, recipe)
     return parameters
 
@@ -179,6 +172,17 @@ def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
         raise ConfigError(f"{where}.choices {values}: each must differ")
     decoded = {name: value for name, value in zip(names, values, strict=True) if isinstance(value, (list, dict))}
     return Parameter(path, CategoricalDistribution(names), decoded, None, dict(given))
+
+
+def _check_paths(paths: Sequence[str], recipe: BaseRecipe, where: str) -> None:
+    """Refuse fields that another one of the space holds, and those that change nothing."""
+    without_adapter = "adapter" not in paths and recipe.groups()[0].adapter == "none"
+    for path in paths:
+        for other in paths:
+            if other.startswith(f"{path}."):
+                raise ConfigError(f"{where}: {other} is a part of {path}: search one of them")
+        if without_adapter and path.startswith("adapter_"):
+            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so it changes nothing")
 
 
 def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:

@@ -83,7 +83,7 @@ def make_pruner(arguments: SearchArguments) -> BasePruner:
 
 def check_storage(arguments: SearchArguments, folder: Path) -> None:
     """Raise a ConfigError if the storage cannot be reached: it shows before the data are prepared."""
-    url = _url(arguments, folder)
+    url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
     _reached(url, lambda: _open_storage(url, arguments)).remove_session()
@@ -102,7 +102,7 @@ def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, 
         ConfigError: If the storage cannot be reached, or the study there is of another space, recipe or data.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by our own lines
-    url = _url(arguments, folder)
+    url = storage_url(arguments, folder)
     storage = _reached(url, lambda: _open_storage(url, arguments))
     wanted = json.loads(json.dumps(identity))
     chosen = {
@@ -114,7 +114,8 @@ def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, 
     return _reached(url, lambda: _opened(chosen, direction, wanted, url))
 
 
-def _url(arguments: SearchArguments, folder: Path) -> str:
+def storage_url(arguments: SearchArguments, folder: Path) -> str:
+    """Return the URL of the study's storage, a file in the folder unless it has another."""
     return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
@@ -213,17 +214,17 @@ def unreachable(url: str, error: Exception) -> ConfigError:
 
 def _compare(study: Study, identity: dict[str, Any], url: str) -> None:
     """Refuse a study that is of something else."""
-    patience = _TRIES
-    while IDENTITY not in study.user_attrs:
+    for _ in range(_TRIES):  # whoever is making it notes at once what it is of
+        if IDENTITY in study.user_attrs:
+            break
         if study.get_trials(deepcopy=False):
             raise ConfigError(
                 f"study {study.study_name!r} in {shown_url(url)} was not made by this recipe: choose another "
                 "search.study_name"
             )
-        if not patience:  # whoever made it was killed before saying so
-            study.set_user_attr(IDENTITY, identity)
-        patience -= 1
         time.sleep(_PAUSE)
+    else:  # or was killed before
+        study.set_user_attr(IDENTITY, identity)
     differences = list(_differences(study.user_attrs[IDENTITY], identity))
     if differences:
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")

@@ -20,7 +20,7 @@ from ..run_folder import checked_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
 from .slots import FAILED, REASON, SURPLUS, Slots, outcome
 from .space import Parameter, fields_of
-from .study import DATABASE, again, open_study, unreachable
+from .study import again, open_study, storage_url, unreachable
 from .trial import CAUGHT, STOPPING, Objective, SharedData, is_minimized, searched_metric
 
 
@@ -118,7 +118,7 @@ def search(
         study=study,
         takes_best=run.load_best_model_at_end,
     )
-    url = arguments.storage or f"sqlite:///{DATABASE}"
+    url = storage_url(arguments, Path(run.output_dir))
     waited = False
     # Each trial collects its garbage. Libraries and data stay: to look through them each time takes longer than a small trial.
     gc.collect()
@@ -140,9 +140,8 @@ def search(
             except STOPPING:
                 _queue_again(study, objective, arguments)
                 raise
-        except (StorageInternalError, SQLAlchemyError) as error:
-            raise unreachable(url, error) from error
-        except AssertionError as error:  # Optuna's, where it cannot write how a trial ended
+        # AssertionError is Optuna's, where it cannot write how a trial ended.
+        except (StorageInternalError, SQLAlchemyError, AssertionError) as error:
             lost = _storage_error(error)
             if lost is None:
                 raise
@@ -179,7 +178,7 @@ def _one_trial(study: Study, objective: Objective) -> None:
 
 
 def _storage_error(error: BaseException | None) -> BaseException | None:
-    """Return the error of the storage that an exception was raised after, or None."""
+    """Return the error of the storage that an exception is or was raised after, or None."""
     while error is not None and not isinstance(error, (StorageInternalError, SQLAlchemyError)):
         error = error.__cause__ or error.__context__
     return error
