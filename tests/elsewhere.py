@@ -41,10 +41,11 @@ class Elsewhere:
             self._process.communicate()
 
 
-def answer(transformers: Any, folder: str, inputs: str) -> dict[str, Any]:
+def answer(folder: str, inputs: str) -> dict[str, Any]:
     """Return what a checkpoint is and says."""
     import numpy as np
     import torch
+    import transformers
 
     given = np.load(inputs)
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
@@ -66,13 +67,11 @@ def answer(transformers: Any, folder: str, inputs: str) -> dict[str, Any]:
 def main() -> None:
     """Answer until nobody asks any more."""
     sys.modules["hfmgc"] = None  # importing it fails from here on
-    os.environ["HF_MODULES_CACHE"] = sys.argv[1]
-    import transformers
-
+    os.environ["HF_MODULES_CACHE"] = sys.argv[1]  # before transformers is imported, which reads it then
     for line in sys.stdin:
         folder, inputs, answers = json.loads(line)
         try:
-            found = answer(transformers, folder, inputs)
+            found = answer(folder, inputs)
         except Exception:
             found = {"error": traceback.format_exc()}
         Path(answers).write_text(json.dumps(found))
