@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
     extract.add_argument("--model_type", default="hfmgc-ast", help="whose front end, where no preset is named")
-    extract.add_argument("--dtype", default="float32", help="float32, or uint8 for spectrograms in [0, 1]")
+    extract.add_argument("--dtype", default="float32", help="float32, or float16 for half the size")
     extract.add_argument("--shard_size", type=_positive, default=64, help="tracks of a shard")
     extract.add_argument("--num_proc", type=_positive, default=1, help="processes that extract")
     extract.add_argument("--json", action="store_true", help="print what was done as one JSON document")

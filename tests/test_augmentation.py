@@ -181,20 +181,26 @@ def test_bundle_is_low_pass_then_tempo_then_two_taps():
     }
 
 
+TEMPI = {"faster": (1.59, 1.91), "slower": (0.59, 0.81), "bundle": (0.59, 0.91)}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lengths(variant):
     clip = noise(RATE)
-    length = len(augment(clip, RATE, variant, np.random.default_rng(0)))
-    assert length == RATE if variant != "faster" else RATE / 1.91 < length < RATE / 1.59
+    slowest, fastest = TEMPI.get(variant, (1.0, 1.0))
+    assert RATE / fastest <= len(augment(clip, RATE, variant, np.random.default_rng(0))) <= RATE / slowest
+    offline = offline_variants(clip, RATE, lambda variant: np.random.default_rng(0))[variant]
+    assert min(RATE, RATE / fastest) <= len(offline) <= RATE
 
 
-def test_slower_is_cropped_at_random():
+def test_slower_offline_variants_are_cropped_at_random():
     ramp = np.linspace(0.0, 0.8, RATE).astype(np.float32) * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
-    starts = {
-        round(float(np.abs(augment(ramp, RATE, "slower", np.random.default_rng(i))[:2000]).max()), 2)
-        for i in range(12)
-    }
-    assert len(starts) > 4
+
+    def loudness_at_the_start(seed: int) -> float:
+        clip = offline_variants(ramp, RATE, lambda variant: np.random.default_rng(seed))["slower"]
+        return round(float(np.abs(clip[:2000]).max()), 2)
+
+    assert len({loudness_at_the_start(seed) for seed in range(12)}) > 4
 
 
 def test_enough_source_gives_enough_output_at_every_rate():
@@ -210,7 +216,7 @@ def test_enough_source_gives_enough_output_at_every_rate():
 def test_short_and_silent_clips_stay_finite(variant, sampling_rate):
     for clip in (np.zeros(1), np.ones(1), noise(2), noise(100), np.zeros(5_000), np.full(3_000, 1e-30)):
         result = augment(clip, sampling_rate, variant, np.random.default_rng(0))
-        assert result.dtype == np.float32 and 1 <= len(result) <= len(clip)
+        assert result.dtype == np.float32 and 1 <= len(result) <= 1 + len(clip) / 0.59
         assert np.isfinite(result).all()
         assert clip.any() or not result.any()
 

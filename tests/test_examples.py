@@ -1,8 +1,8 @@
 """Training examples: random by (seed, epoch, track) and by nothing else."""
 
 import random
-from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -11,10 +11,11 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hfmgc.data.collation import TrackCollator
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.features import extract_spectrograms, extract_windows
+from hfmgc.data.features import extract_features, extract_windows
 from hfmgc.data.sources import open_source
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.features.feature_extraction_windowed import WindowedFeatureExtractor
 from hfmgc.training.examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
 from hfmgc.training.spectrogram_augmentation import SpecAugment
 from hfmgc.training.trainer import EpochCallback
@@ -93,44 +94,83 @@ def test_several_windows_of_a_track_are_drawn_each_on_its_own(tracks):
     np.testing.assert_array_equal(drawn[0], values(examples(tracks, fresh=False))[0])
 
 
-class Raw(HfmgcASTFeatureExtractor):
-    """Gives the samples of windows instead of their features."""
+class Samples(WindowedFeatureExtractor):
+    """Has single samples for frames, so that a window shows where it comes from."""
 
-    def extract_windows(self, windows):
-        return windows
+    def __init__(self, normalize_over: str = "window"):
+        super().__init__(feature_size=1, sampling_rate=16000)
+        self.normalize_over = normalize_over
+
+    cut_frames = window_samples = 2000
+    window_shape = (2000, 1)
+
+    def count_frames(self, num_samples):
+        return num_samples
+
+    def transform(self, waveform):
+        return waveform[:, None]
+
+    def frame_span(self, first, count):
+        return None if self.normalize_over == "track" else (first, first + count, 0)
+
+    def normalize_track(self, features):
+        return features / features.max() if self.normalize_over == "track" else features
 
 
-def start_of_example(made: TrainingExamples, waveform: np.ndarray) -> int:
-    window = made[0]["input_values"]
-    starts = [start for start in np.flatnonzero(waveform == window[0]) if len(waveform) - start >= len(window)]
-    (start,) = (start for start in starts if np.array_equal(waveform[start : start + len(window)], window))
-    return int(start)
+def stretched(waveform, sampling_rate, generator):
+    """Change the tempo as the report's effects do, 0.6 to 1.9 times, and nothing else."""
+    tempo = generator.uniform(0.6, 1.9)
+    return np.interp(np.arange(0, len(waveform) - 1, tempo), np.arange(len(waveform)), waveform).astype(np.float32)
 
 
-def test_windows_are_pieces_from_all_over_a_track(tracks):
-    made = TrainingExamples(tracks.select([0]), Raw(max_length=64), seed=0)
+@pytest.mark.parametrize("seconds", [0.3, 2.0])
+@pytest.mark.parametrize("over", ["window", "track"])
+@pytest.mark.parametrize("augmentation", [None, stretched])
+def test_windows_come_uniformly_from_all_over_a_track(augmentation, over, seconds):
+    """A sixth of the windows starts in each sixth of where they can start, whatever the tempo."""
+    length = round(16000 * seconds)
+    position = np.arange(1, length + 1, dtype=np.float32)
+    row = {"track_id": ["a"], "genre": ["pop"], "waveform": [position]}
+    table = datasets.Dataset.from_dict(row).with_format("numpy", columns=["waveform"], output_all_columns=True)
+    made = TrainingExamples(table, Samples(over), seed=0, augmentation=augmentation, windows_per_track=3000)
+    starts = []
+    for index in range(3000):
+        window = made[index]["input_values"][:, 0] * (length if over == "track" else 1)
+        taken = (window[-1] - window[0]) * 2000 / 1999  # of the source, more or less with the tempo
+        if taken < 0.95 * length:
+            starts.append((window[0] - 1) / (length - taken))
+    assert len(starts) > 2000
+    shares = np.histogram(starts, bins=6, range=(-0.01, 1.01))[0] / len(starts)
+    np.testing.assert_allclose(shares, 1 / 6, atol=0.03)
+
+
+def test_an_augmented_window_is_normalised_over_its_track(tracks):
+    """A front end that normalises over the track does so over all of it, not over the part that is augmented."""
+    fields = {"sampling_rate": 16000, "num_bins": 32, "window_frames": 16, "normalization": "min_max"}
+    extractor = SpectrogramFeatureExtractor(**fields, normalize_over="track")
+    unchanged = lambda waveform, rate, generator: waveform  # noqa: E731
+    quiet_then_loud = tracks.select([0]).map(lambda row: {"waveform": row["waveform"] * np.linspace(0.001, 1, 40000)})
+    for one, other in zip(
+        values(TrainingExamples(quiet_then_loud, extractor, seed=0, windows_per_track=20)),
+        values(TrainingExamples(quiet_then_loud, extractor, seed=0, windows_per_track=20, augmentation=unchanged)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_waveform_is_standardised_over_its_track_before_it_is_augmented(tracks):
+    fields = {"sampling_rate": 16000, "num_bins": 32, "window_frames": 16, "waveform_normalization": "z_score"}
+    heard = []
+    listen = lambda waveform, rate, generator: (heard.append(waveform), waveform)[1]  # noqa: E731
+    made = TrainingExamples(tracks.select([0]), SpectrogramFeatureExtractor(**fields), seed=0, augmentation=listen)
+    made[0]
     waveform = tracks[0]["waveform"]
-    starts = []
-    for epoch in range(200):
-        made.set_epoch(epoch)
-        starts.append(start_of_example(made, waveform))
-    last = len(waveform) - EXTRACTOR.window_samples
-    assert min(starts) < 0.05 * last
-    assert max(starts) > 0.95 * last
-    assert np.mean(starts) == pytest.approx(last / 2, rel=0.2)
-
-
-def test_augmented_windows_come_from_all_over_a_track_too(tracks):
-    made = TrainingExamples(
-        tracks.select([0]), Raw(max_length=64), seed=0, augmentation=lambda waveform, rate, generator: waveform
+    standard = (waveform - waveform.mean()) / waveform.std()
+    assert len(heard[0]) < len(standard)
+    assert any(
+        np.allclose(standard[start : start + len(heard[0])], heard[0], atol=1e-4)
+        for start in range(len(standard) - len(heard[0]) + 1)
     )
-    starts = []
-    for epoch in range(200):
-        made.set_epoch(epoch)
-        starts.append(start_of_example(made, tracks[0]["waveform"]))
-    last = len(tracks[0]["waveform"]) - EXTRACTOR.window_samples
-    assert min(starts) < 0.15 * last
-    assert max(starts) > 0.85 * last
 
 
 def test_global_random_states_are_neither_read_nor_changed(tracks):
@@ -303,31 +343,19 @@ def test_stored_slices_serve_as_fixed_windows(tracks):
     np.testing.assert_array_equal(np.stack(values(made)), slices.reshape(12, 64, 128))
 
 
-class Counting(SpectrogramFeatureExtractor):
-    """Says in a file how often the front end is computed."""
-
-    def track_features(self, waveform):
-        with Path(self.counter).open("a") as file:
-            file.write("x")
-        return super().track_features(waveform)
-
-
-def test_windows_of_whole_spectrograms_are_the_same_when_these_are_made_once(tracks, tmp_path):
-    fields = {"sampling_rate": 16000, "num_bins": 32, "window_frames": 16, "normalize_over": "track"}
-    extractor = Counting(**fields, normalization="min_max")
-    extractor.counter = str(tmp_path / "calls")
+@pytest.mark.parametrize("over", ["window", "track"])
+def test_windows_of_stored_features_are_those_of_the_audio(tracks, over):
+    fields = {"sampling_rate": 16000, "num_bins": 32, "window_frames": 16, "normalize_over": over}
+    extractor = SpectrogramFeatureExtractor(**fields, normalization="min_max")
+    extracted = extract_features(tracks, extractor)
+    assert "waveform" not in extracted.column_names
     from_audio = TrainingExamples(tracks, extractor, seed=0)
-    once = extract_spectrograms(tracks, extractor)
-    assert "waveform" not in once.column_names
-    computed = len((tmp_path / "calls").read_text())
-    stored = TrainingExamples(once, extractor, seed=0)
+    stored = TrainingExamples(extracted, extractor, seed=0)
     for epoch in range(3):
         stored.set_epoch(epoch)
-        drawn = values(stored)
-        assert len((tmp_path / "calls").read_text()) == computed
         from_audio.set_epoch(epoch)
-        assert not some_differ(drawn, values(from_audio))
-        computed = len((tmp_path / "calls").read_text())
+        for one, other in zip(values(stored), values(from_audio), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 # Batches

@@ -1,5 +1,6 @@
 """`hfmgc extract`: features once, in shards, resumed where it was interrupted, and equal to what the extractor gives."""
 
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ import soundfile
 from conftest import write_music
 
 import hfmgc.cli
-from hfmgc.data import extraction
+from hfmgc.data import caching, extraction
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.extraction import extract_corpus
@@ -139,7 +140,7 @@ def test_a_finished_extraction_decodes_nothing_again(music, tmp_path, capsys, mo
 KILLED = """
 import os, sys
 import hfmgc.cli
-from hfmgc.data import extraction
+from hfmgc.data import caching, extraction
 load, calls = extraction.load_audio, []
 def load_and_die(*arguments, **options):
     calls.append(arguments)
@@ -237,20 +238,8 @@ def test_an_extraction_that_wrote_no_shard_makes_room_for_another(music, tmp_pat
     (tmp_path / "silent" / "blues" / "a.wav").write_bytes(b"")
     assert "no track could be used" in refused(capsys, tmp_path / "silent", tmp_path / "out", *DECIMATED)
     assert [path.name for path in (tmp_path / "out").glob("part-*")] == ["part-00000.skipped.json"]
-    result = extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "uint8")
+    result = extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "float16")
     assert (result["tracks"], len(stored(tmp_path / "out"))) == (6, 6)
-
-
-def test_uint8_that_only_a_track_shows_not_to_fit_names_it_and_leaves_the_folder_usable(music, tmp_path, capsys):
-    # Relative to a fixed level: silence and a tone lie in [0, 1], and music that is clipped to a square wave does not.
-    square = np.sign(np.sin(np.arange(2 * RATE) / 7)).astype(np.float32)
-    soundfile.write(music / "blues" / "a loud one.wav", square, RATE, subtype="FLOAT")
-    fields = {**FIELDS, "normalization": "none", "scale": "none", "power": 1.0, "num_bins": 1, "num_mels": 1}
-    tone = SpectrogramFeatureExtractor(**fields).track_features(np.sin(np.arange(RATE, dtype=np.float32)))
-    fields |= {"normalization": "affine", "affine_offset": 0.0, "affine_scale": float(tone.max())}
-    line = refused(capsys, music, tmp_path / "out", "--front_end", json.dumps(fields), "--dtype", "uint8")
-    assert "that of blues/a loud one.wav reaches from 0" in line
-    assert extract(capsys, music, tmp_path / "out", *DECIMATED)["tracks"] == 7
 
 
 def test_a_folder_of_another_front_end_data_or_type_is_refused_naming_what_differs(music, tmp_path, capsys):
@@ -258,13 +247,77 @@ def test_a_folder_of_another_front_end_data_or_type_is_refused_naming_what_diffe
     extract(capsys, music, out, *DECIMATED)
     before = shard_states(out)
     same = ("--shard_size", 3)
-    other = ("--front_end", "{preset: gtzan_decimated, window_frames: 65}")
+    other = ("--front_end", "{preset: gtzan_decimated, n_fft: 1024}")
     assert "(front_end differ)" in refused(capsys, music, out, *same, *other)
-    assert "(dtype differ)" in refused(capsys, music, out, *same, *DECIMATED, "--dtype", "uint8")
+    assert "(dtype differ)" in refused(capsys, music, out, *same, *DECIMATED, "--dtype", "float16")
     assert "(shard_size differ)" in refused(capsys, music, out, *DECIMATED, "--shard_size", 4)
     soundfile.write(music / "pop" / "new.wav", load_audio(music / "pop" / "pop.000.wav", RATE)[::-1], RATE)
     assert "(tracks_digest differ)" in refused(capsys, music, out, *same, *DECIMATED)
     assert shard_states(out) == before
+
+
+def test_values_beyond_half_precision_are_refused_and_the_folder_stays_usable(music, tmp_path, capsys):
+    bare = ("--front_end", json.dumps({"representation": "stft", "scale": "none", "power": 3.0}))
+    line = refused(capsys, music, tmp_path / "out", *bare, "--dtype", "float16")
+    assert "the features of blues/blues.000.wav are beyond the range of float16: choose float32" in line
+    assert extract(capsys, music, tmp_path / "out", *DECIMATED)["tracks"] == 6
+
+
+@pytest.mark.parametrize("front_end", [{"max_length": 64}, {"preset": "divide_and_conquer_3s"}, FIELDS])
+def test_half_precision_gives_the_windows_of_the_audio_to_a_tenth_of_a_decibel(music, tmp_path, capsys, front_end):
+    extract(capsys, music, tmp_path / "out", "--front_end", json.dumps(front_end), "--dtype", "float16")
+    extractor_class = SpectrogramFeatureExtractor if "preset" in front_end else HfmgcASTFeatureExtractor
+    extractor = extractor_class(**front_end)
+    tracks = open_source(str(tmp_path / "out")).tracks().with_format("numpy", ["features"], output_all_columns=True)
+    assert len(tracks) == 6
+    assert tracks.features["features"].feature.feature.dtype == "float16"
+    for track in tracks:
+        waveform = load_audio(music / track["track_id"], extractor.sampling_rate)
+        np.testing.assert_allclose(track_windows(track, extractor), extractor.track_windows(waveform), atol=0.1 / 80)
+
+
+def test_normalisation_and_windows_may_differ_when_an_extraction_is_resumed(music, tmp_path, capsys):
+    first = extract(capsys, music, tmp_path / "out", *DECIMATED)
+    other = {"preset": "gtzan_decimated", "window_frames": 65, "normalization": "z_score", "normalize_over": "window"}
+    assert extract(capsys, music, tmp_path / "out", "--front_end", json.dumps(other)) == first
+
+
+def test_shards_of_another_code_version_are_not_mixed(music, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    extract(capsys, music, out, *DECIMATED)
+    (out / "part-00001.parquet").unlink()
+    installed = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == "librosa" else installed(name))
+    before = shard_states(out)
+    assert "(code differ)" in refused(capsys, music, out, "--shard_size", 3, *DECIMATED)
+    assert shard_states(out) == before
+
+
+def test_features_of_other_versions_are_said_or_refused(music, tmp_path, capsys, monkeypatch):
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    installed = importlib.metadata.version
+    assert open_source(str(tmp_path / "out")).notes() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == "librosa" else installed(name))
+        (note,) = open_source(str(tmp_path / "out")).notes()
+    assert note == f"these features were extracted with librosa {installed('librosa')} (now 0.0.1)"
+    monkeypatch.setitem(caching.COMPUTATIONS, "features", caching.Computation(99))
+    with pytest.raises(DataError, match=r"another version of hfmgc extracted these features: extract them again"):
+        open_source(str(tmp_path / "out")).tracks()
+
+
+def test_a_flipped_bit_in_a_shard_is_found_when_it_is_loaded_and_when_it_is_resumed(music, tmp_path, capsys):
+    out = tmp_path / "out"
+    extract(capsys, music, out, *DECIMATED)
+    path = out / "part-00000.parquet"
+    whole = path.read_bytes()
+    spoiled = bytearray(whole)
+    spoiled[len(whole) // 2] ^= 1
+    path.write_bytes(spoiled)
+    with pytest.raises(DataError, match=r"part-00000.parquet: cannot be read as features"):
+        open_source(str(out)).tracks()
+    extract(capsys, music, out, *DECIMATED)
+    assert path.read_bytes() == whole
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(music, tmp_path, capsys):
@@ -275,37 +328,8 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(music, tmp
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
-def test_uint8_levels_are_within_half_a_step_and_read_back_as_the_same_windows(music, tmp_path, capsys):
-    extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "uint8")
-    extractor = SpectrogramFeatureExtractor(**FIELDS)
-    tracks = open_source(str(tmp_path / "out")).tracks().with_format("numpy", ["features"], output_all_columns=True)
-    assert len(tracks) == 6
-    assert tracks.features["features"].feature.feature.dtype == "uint8"
-    for track in tracks:
-        waveform = load_audio(music / track["track_id"], RATE)
-        exact = extractor.track_features(waveform)
-        assert track["features"].shape == exact.T.shape  # [bins, frames], as stored levels lie
-        np.testing.assert_allclose(track["features"].T / 255, exact, atol=0.5 / 255 + 1e-6)
-        windows = track_windows(track, extractor)
-        np.testing.assert_allclose(windows, extractor.track_windows(waveform), atol=0.5 / 255 + 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("front_end", "reason"),
-    [
-        ("{max_length: 64}", "normalised over the track"),
-        ("{preset: divide_and_conquer_3s}", "normalised over the track"),
-        ("{preset: gtzan_decimated, window_frames: 64, normalization: z_score}", "spectrograms in [0, 1]"),
-    ],
-)
-def test_uint8_is_refused_where_it_does_not_fit(music, tmp_path, capsys, front_end, reason):
-    line = refused(capsys, music, tmp_path / "out", "--front_end", front_end, "--dtype", "uint8")
-    assert reason in line
-    assert not (tmp_path / "out").exists()
-
-
 def test_an_unknown_dtype_and_features_instead_of_audio_are_refused(music, tmp_path, capsys):
-    assert "float32, uint8" in refused(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "int4")
+    assert "float32, float16" in refused(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "int4")
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     assert "holds features already" in refused(capsys, tmp_path / "out", tmp_path / "again", *DECIMATED)
 
@@ -315,17 +339,6 @@ def test_a_corpus_without_a_usable_track_is_an_error(tmp_path, capsys):
     (tmp_path / "music" / "blues" / "a.wav").write_bytes(b"")
     line = refused(capsys, tmp_path / "music", tmp_path / "out", *DECIMATED)
     assert "no track could be used; the first: blues/a.wav: empty file" in line
-
-
-def test_front_ends_that_normalise_by_window_keep_slices(music, tmp_path, capsys):
-    extract(capsys, music, tmp_path / "out", "--front_end", "{max_length: 64}")
-    extractor = HfmgcASTFeatureExtractor(max_length=64)
-    features = stored(tmp_path / "out")
-    assert len(features) == 6
-    for track_id, values in features.items():
-        assert values.shape[1:] == (64, 128)
-        expected = extractor.track_windows(load_audio(music / track_id, 16000))
-        np.testing.assert_array_equal(values, expected)
 
 
 def test_what_a_check_set_aside_is_not_extracted(music, tmp_path, capsys):
@@ -455,7 +468,6 @@ TINY_LGNET = {
 @pytest.mark.parametrize(
     ("recipe", "options", "settings"),
     [
-        # Slices as AST's front end cuts them, and spectrograms of whole tracks from which windows are cut.
         (FINETUNE_AST, ["--front_end", "{max_length: 64, max_windows: 3}"], {}),
         (
             TRAIN_CLASSIFIER,

@@ -8,6 +8,7 @@ import torch
 from conftest import tone
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor
 
+from hfmgc.features import feature_extraction_ast
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.windows import window_starts
 
@@ -131,11 +132,14 @@ def test_a_padded_short_track_equals_transformers_own_extraction(transformers_ex
     np.testing.assert_array_equal(features[0, 0], expected)
 
 
-def test_a_looped_short_track_is_repeated_from_its_start():
+def test_the_frames_of_a_looped_short_track_are_repeated_from_its_start():
     ours = HfmgcASTFeatureExtractor(max_length=64)
     waveform = tone(1, seconds=0.3)
-    repeated = np.concatenate([waveform] * 3)[: ours.window_samples]
-    np.testing.assert_array_equal(extract(ours, waveform), extract(ours, repeated))
+    window = extract(ours, waveform)[0, 0]
+    frames = ours.count_frames(len(waveform))
+    assert frames == 28
+    alone = extract(HfmgcASTFeatureExtractor(max_length=frames), waveform)[0, 0]
+    np.testing.assert_array_equal(window, np.concatenate([alone] * 3)[:64])
 
 
 @pytest.mark.parametrize("short_tracks", ["loop", "pad"])
@@ -153,7 +157,7 @@ def test_each_window_is_what_its_place_in_the_track_sounds_like(policy):
     ours = HfmgcASTFeatureExtractor(max_length=64, window_policy=policy)
     waveform = tone(3, seconds=2.2)
     features = extract(ours, waveform)[0]
-    starts = window_starts(len(waveform), ours.window_samples, policy=policy, max_windows=12, overlap=0.5)
+    starts = 160 * window_starts(ours.count_frames(len(waveform)), 64, policy=policy, max_windows=12, overlap=0.5)
     assert len(features) == len(starts)
     for window, start in zip(features, starts, strict=True):
         np.testing.assert_array_equal(window, extract(ours, waveform[start : start + ours.window_samples])[0, 0])
@@ -176,20 +180,37 @@ def test_random_windows_repeat_for_a_track_and_differ_between_tracks_and_seeds()
     make = lambda seed: HfmgcASTFeatureExtractor(  # noqa: E731
         max_length=64, window_policy="random", max_windows=3, window_seed=seed
     )
-    starts = lambda extractor, track: [int(np.flatnonzero(track == w[0])[0]) for w in extractor.cut(track)]  # noqa: E731
+    frames_of = lambda track: make(0).normalize(make(0).track_features(track))  # noqa: E731
+
+    def starts(extractor, track):
+        frames = frames_of(track)
+        return [int(np.flatnonzero((frames == window[0]).all(axis=1))[0]) for window in extract(extractor, track)[0]]
+
     assert extract(make(0), waveform).shape == (1, 3, 64, 128)
     np.testing.assert_array_equal(extract(make(0), waveform), extract(make(0), waveform))
     assert starts(make(0), waveform) != starts(make(0), other)
     assert starts(make(0), waveform) != starts(make(1), waveform)
 
 
-def test_a_training_window_comes_from_the_generator_and_from_anywhere():
+@pytest.mark.parametrize(("place", "start"), [(0.0, 0), (0.24, 0), (0.25, 1), (0.5, 2), (0.999, 3)])
+def test_a_training_window_starts_at_its_place(place, start):
     ours = HfmgcASTFeatureExtractor(max_length=64)
-    waveform = np.arange(ours.window_samples + 3, dtype=np.float32)
-    starts = {int(ours.random_window(waveform, np.random.default_rng(seed))[0]) for seed in range(60)}
-    assert starts == {0, 1, 2, 3}
-    short = ours.random_window(np.array([1.0, 2.0], dtype=np.float32), np.random.default_rng(0))
-    assert short.tolist() == [1.0, 2.0] * (ours.window_samples // 2)
+    waveform = tone(10, seconds=1)[: ours.window_samples + 3 * 160]
+    expected = ours.normalize(ours.track_features(waveform))[start : start + 64]
+    np.testing.assert_array_equal(ours.audio_window(waveform, place), expected)
+    np.testing.assert_array_equal(ours.feature_window(ours.track_features(waveform), place), expected)
+
+
+def test_a_long_track_is_computed_in_blocks_and_windows_with_gaps_alone(monkeypatch):
+    ours = HfmgcASTFeatureExtractor(max_length=64, max_windows=2)
+    waveform = tone(11, seconds=4)
+    windows, whole = ours.track_windows(waveform), ours.track_features(waveform)
+    np.testing.assert_array_equal(windows, ours.cut_features(whole))
+    monkeypatch.setattr(feature_extraction_ast, "BLOCK_FRAMES", 50)
+    np.testing.assert_array_equal(ours.track_features(waveform), whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(HfmgcASTFeatureExtractor, "track_features", None)  # 128 of 398 frames
+        np.testing.assert_array_equal(ours.track_windows(waveform), windows)
 
 
 # Batches

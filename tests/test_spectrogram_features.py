@@ -131,8 +131,8 @@ def test_long_tracks_are_computed_in_blocks_and_are_the_same(monkeypatch, repres
 
 def test_decimation_picks_the_middle_frame_of_each_step():
     waveform = changing(2, 1.0)
-    every = extract(make(), waveform)[0]
-    third = extract(make(frames_per_second=125 / 3), waveform)[0]
+    every = extract(make(db_reference=1.0, top_db=None), waveform)[0]
+    third = extract(make(db_reference=1.0, top_db=None, frames_per_second=125 / 3), waveform)[0]
     assert third.shape == (42, 32)  # of 126
     np.testing.assert_array_equal(third, every[1::3])
 
@@ -268,13 +268,25 @@ def test_the_default_policy_covers_the_track_and_a_batch_is_masked(over):
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
-def test_training_windows_come_from_the_generator_and_from_anywhere(over):
-    extractor = make(normalize_over=over, normalization="min_max")
+@pytest.mark.parametrize("fields", [{}, {"pad_mode": "reflect"}, {"n_fft": 2048}, {"representation": "stft"}])
+def test_a_window_of_audio_is_the_window_of_the_tracks_features(over, fields):
+    fields = {"num_bins": None, **fields} if "representation" in fields else fields
+    extractor = make(normalize_over=over, normalization="min_max", **fields)
     waveform = changing(9, 3.0)
-    draw = lambda seed: extractor.training_window(waveform, np.random.default_rng(seed))  # noqa: E731
-    assert draw(0).shape == (126, 32)
-    np.testing.assert_array_equal(draw(0), draw(0))
-    assert len({float(draw(seed).sum()) for seed in range(8)}) > 5
+    features = extractor.track_features(waveform)
+    for place in (0.0, 0.01, 0.3, 0.77, 0.999):
+        window = extractor.audio_window(waveform, place)
+        assert window.shape == extractor.window_shape
+        np.testing.assert_allclose(window, extractor.feature_window(features, place), atol=1e-5)
+
+
+@pytest.mark.parametrize("over", ["window", "track"])
+@pytest.mark.parametrize("fields", [{}, {"frames_per_second": 40.0}, {"representation": "cqt", "fmin": 220.0}])
+def test_windows_with_gaps_are_those_of_the_whole_tracks_features(over, fields):
+    extractor = make(normalize_over=over, normalization="z_score", max_windows=2, **fields)
+    waveform = changing(16, 5.0)
+    of_features = extractor.cut_features(extractor.track_features(waveform))
+    np.testing.assert_allclose(extractor.track_windows(waveform), of_features, atol=1e-4)
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
@@ -288,11 +300,17 @@ def test_random_windows_repeat_for_a_track_and_differ_between_seeds(over):
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
-def test_short_tracks_are_looped_or_padded_before_the_spectrogram(over):
+def test_frames_of_short_tracks_are_looped_or_followed_by_silence(over):
     waveform = changing(11, 0.3)
-    loop, pad = (make(normalize_over=over, normalization="min_max", short_tracks=how) for how in ("loop", "pad"))
-    np.testing.assert_array_equal(extract(loop, waveform), extract(loop, np.resize(waveform, RATE)))
-    np.testing.assert_array_equal(extract(pad, waveform), extract(pad, np.pad(waveform, (0, RATE - len(waveform)))))
+    fields = {"normalize_over": over, "db_reference": 1.0, "top_db": None}
+    frames = librosa.power_to_db(mel_of(waveform), top_db=None).T
+    assert len(frames) == 38
+    looped = extract(make(short_tracks="loop", **fields), waveform)[0]
+    np.testing.assert_allclose(looped, np.concatenate([frames] * 4)[:126], atol=1e-3)
+    padded = extract(make(short_tracks="pad", **fields), waveform)[0]
+    np.testing.assert_allclose(padded[:38], frames, atol=1e-3)
+    silence = extract(make(**fields), np.zeros(RATE, dtype=np.float32))[0]
+    np.testing.assert_allclose(padded[38:], silence[38:], atol=1e-4)
 
 
 @pytest.mark.parametrize("over", ["window", "track"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import AudioError, DataError
 from .audio import load_audio
-from .caching import reading_cache
+from .caching import cached_map, reading_cache
 from .check import set_aside_by_check
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
@@ -26,8 +26,6 @@ DECODED_FEATURES = datasets.Features(
         "problem": datasets.Value("string"),
     }
 )
-# Rows in memory before they go to disk; a track of 30 s takes 2 MB, one of an hour 230 MB.
-WRITER_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -126,13 +124,14 @@ def _decode(
     tracks: datasets.Dataset, sampling_rate: int, num_proc: int | None
 ) -> tuple[datasets.Dataset, list[SkippedTrack]]:
     """Return the tracks that could be decoded, and the others."""
-    decoded = tracks.map(
+    decoded = cached_map(
+        tracks,
         decode_track,
+        ("decoding",),
         fn_kwargs={"sampling_rate": sampling_rate},
         features=DECODED_FEATURES,
         remove_columns=["audio"],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        writer_batch_size=WRITER_BATCH_SIZE,
+        num_proc=num_proc,
         desc=f"decoding at {sampling_rate} Hz",
     )
     usable, broken = _divide(decoded, list(decoded["problem"]))

@@ -22,7 +22,7 @@ from .sources.features import EXTRACTION
 DESCRIPTION = EXTRACTION
 LOCK_FILE = ".hfmgc.lock"
 # What two extractions must have in common for one to go on with the other's shards.
-IDENTITY = ("tracks_digest", "set_aside_digest", "front_end", "dtype", "shard_size")
+IDENTITY = ("tracks_digest", "set_aside_digest", "front_end", "code", "dtype", "shard_size")
 
 
 @contextmanager
@@ -91,10 +91,16 @@ def finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
         if not all(row.keys() == {"track_id", "reason"} for row in skipped):
             return None
         written = tracks - len(skipped)
-        whole = not written or pq.read_metadata(shard).num_rows == written  # the footer is written last
+        whole = not written or _count_rows(shard) == written
     except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing, or damaged in any way
         return None
     return skipped if whole else None
+
+
+def _count_rows(shard: Path) -> int:
+    """Return how many rows a shard has; every page of them is read and held against its checksum."""
+    with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+        return sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
 
 
 def temporary_path(shard: Path) -> Path:

@@ -1,4 +1,4 @@
-"""From a track of a corpus to the features of its windows."""
+"""From a track of a corpus to its features and windows, for audio and stored features alike."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -6,13 +6,11 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .augmentation.report import source_samples_needed
-from .caching import reading_cache
-from .corpus import WRITER_BATCH_SIZE
+from .caching import cached_map
 from .sources.contract import TrackSource
 
 
@@ -22,69 +20,57 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 CONTENT_COLUMNS = ("waveform", "features")
 
 
-@reading_cache()
 def extract_windows(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
     """Extract the windows of each track, as evaluation and use hear them.
 
     Args:
-        tracks: Tracks of a `Corpus`, decoded at the extractor's rate, or with features as they were stored.
+        tracks: Tracks of a `Corpus`, decoded at the extractor's rate, or with stored features.
         extractor: A feature extractor of ours.
         num_proc: Processes that extract.
 
     Returns:
-        A table of track_id, genre, artist and input_values (float32 [windows, frames, bins]), cached by the fingerprint
-        of the tracks and of the extractor.
+        The columns of `tracks` with input_values (float32 [windows, frames, bins]) in place of the waveform or features.
     """
-    kept = {name: tracks.features[name] for name in tracks.features if name not in CONTENT_COLUMNS}
-    features = datasets.Features(
-        {**kept, "input_values": datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))}
-    )
-    extracted = tracks.map(
-        _extract_track,
-        fn_kwargs={"extractor": extractor, "alone": num_proc is None or num_proc == 1},
-        features=features,
-        remove_columns=[name for name in CONTENT_COLUMNS if name in tracks.column_names],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        writer_batch_size=WRITER_BATCH_SIZE,
-        desc="extracting features",
-    )
-    return extracted.with_format("numpy", columns=["input_values"], output_all_columns=True)
+    kind = datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))
+    return _extract(tracks, extractor, _extract_windows, "input_values", kind, num_proc)
 
 
-@reading_cache()
-def extract_spectrograms(
+def extract_features(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
-    """Return decoded tracks with `features` [frames, bins] in place of the waveform, from which windows can be cut.
+    """Return decoded tracks with their un-normalised features (float32 [frames, bins]) in place of the waveform."""
+    kind = datasets.LargeList(datasets.List(datasets.Value("float32")))
+    return _extract(tracks, extractor, _extract_features, "features", kind, num_proc)
 
-    For front ends that look at the whole track (`normalize_over="track"`), where a random window is the same whether the
-    spectrogram was made now or in an earlier epoch.
-    """
+
+def _extract(
+    tracks: datasets.Dataset,
+    extractor: WindowedFeatureExtractor,
+    function: Callable,
+    column: str,
+    kind: Any,
+    num_proc: int | None,
+) -> datasets.Dataset:
     kept = {name: tracks.features[name] for name in tracks.features if name not in CONTENT_COLUMNS}
-    extracted = tracks.map(
-        _extract_spectrogram,
-        fn_kwargs={"extractor": extractor, "alone": num_proc is None or num_proc == 1},
-        features=datasets.Features({**kept, "features": datasets.LargeList(datasets.List(datasets.Value("float32")))}),
-        remove_columns=["waveform"],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        writer_batch_size=WRITER_BATCH_SIZE,
-        desc="extracting spectrograms",
+    extracted = cached_map(
+        tracks,
+        function,
+        ("features",),
+        fn_kwargs={"extractor": extractor},
+        features=datasets.Features({**kept, column: kind}),
+        remove_columns=[name for name in CONTENT_COLUMNS if name in tracks.column_names],
+        num_proc=num_proc,
+        desc="extracting features",
     )
-    return extracted.with_format("numpy", columns=["features"], output_all_columns=True)
-
-
-# What decides how a stored spectrogram sounds; how it is cut into windows and normalised is free.
-_SOUND_FIELDS = (
-    "feature_extractor_type", "sampling_rate", "representation", "n_fft", "hop_length", "win_length", "window_function",
-    "num_bins", "num_mels", "num_mel_bins", "fmin", "fmax", "bins_per_octave", "power", "mel_htk", "mel_norm", "scale",
-    "db_reference", "top_db", "log_offset", "frames_per_second", "waveform_normalization", "normalize_over",
-)  # fmt: skip
+    return extracted.with_format("numpy", columns=[column], output_all_columns=True)
 
 
 def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse features kept from before that another front end made, where it is known which one did.
+    """Refuse stored features that another front end made, where it is known which one did.
+
+    How they are cut and normalised is free: that happens later.
 
     Raises:
         DataError: Naming the fields that differ.
@@ -93,7 +79,7 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
     if made is None:
         return
     asked = extractor.to_dict()
-    different = [name for name in _SOUND_FIELDS if made.get(name) != asked.get(name)]
+    different = [name for name in extractor.feature_fields if made.get(name) != asked.get(name)]
     if different:
         fields = ", ".join(f"{name} {made.get(name)!r}, not {asked.get(name)!r}" for name in different)
         raise DataError(
@@ -165,8 +151,24 @@ def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor)
     stored = np.asarray(track["features"])
     if stored.ndim == 3:
         return _slices(track, stored, extractor)
-    spectrogram = _spectrogram(track, stored, extractor)  # refuses an extractor that cannot cut one
-    return extractor.cut_features(spectrogram)
+    return extractor.cut_features(track_features(track, extractor))
+
+
+def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return the un-normalised features of a track of a `Corpus`, float32 [frames, bins].
+
+    Raises:
+        DataError: If stored features do not fit the front end, naming the track.
+    """
+    if "features" not in track:
+        return extractor.track_features(np.asarray(track["waveform"]))
+    try:
+        return extractor.as_features(np.asarray(track["features"]))
+    except ValueError as error:
+        raise DataError(
+            f"{track['track_id']}: the stored features do not fit the front end ({error}): name the one that they were "
+            "made with, such as front_end: {preset: gtzan_decimated}"
+        ) from error
 
 
 def training_window(
@@ -175,21 +177,36 @@ def training_window(
     generator: np.random.Generator,
     augmentation: Augmentation | None = None,
 ) -> np.ndarray:
-    """Return one random window of a track of a `Corpus`, float32 [frames, bins], augmented where it is a waveform."""
+    """Return one window of a track of a `Corpus` from a uniformly random place, float32 [frames, bins].
+
+    With audio and stored features it is the same window, and with an augmentation, which needs audio, one from the same
+    place of the augmented track.
+    """
+    place = generator.random()
     if "features" in track:
         stored = np.asarray(track["features"])
         if stored.ndim == 3:
             slices = _slices(track, stored, extractor)
-            return slices[int(generator.integers(len(slices)))]
-        spectrogram = _spectrogram(track, stored, extractor)
-        return extractor.random_feature_window(spectrogram, generator)
-    waveform = track["waveform"]
+            return slices[int(place * len(slices))]
+        return extractor.feature_window(track_features(track, extractor), place)
+    waveform = extractor.prepare(track["waveform"])
     if augmentation is not None:
-        # Only as much of the track as the fastest tempo can use up: augmenting all of it would be thrown away.
-        needed = source_samples_needed(extractor.window_samples)
-        start = int(generator.integers(0, max(0, len(waveform) - needed) + 1))
-        waveform = augmentation(waveform[start : start + needed], extractor.sampling_rate, generator)
-    return extractor.training_window(waveform, generator)
+        waveform = augmentation(_segment(waveform, extractor, place), extractor.sampling_rate, generator)
+    return extractor.audio_window(waveform, place)
+
+
+def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, place: float) -> np.ndarray:
+    """Return as much of a track [samples] as the fastest tempo can use up: augmenting all of it would be thrown away.
+
+    A segment of n samples that starts at `place` of the `len(waveform) - n` places it has, and a window that starts at
+    the same `place` of what a tempo r makes of it, start together at `place` of the `len(waveform) - r * window` samples
+    where the window may start: uniformly, whatever the tempo.
+    """
+    if extractor.frame_span(0, 1) is None:
+        return waveform
+    needed = source_samples_needed(extractor.window_samples)
+    start = round(place * max(0, len(waveform) - needed))
+    return waveform[start : start + needed]
 
 
 def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
@@ -202,26 +219,9 @@ def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFea
     return stored.astype(np.float32, copy=False)
 
 
-def _spectrogram(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
-    """Return a stored spectrogram of a whole track as the extractor's own features [frames, bins]."""
-    if not hasattr(extractor, "as_features"):
-        raise ConfigError(
-            f"{type(extractor).__name__} makes its windows from audio; for spectrograms of whole tracks kept from "
-            "before use the front end they were made with, such as front_end: {preset: gtzan_decimated}"
-        )
-    try:
-        return extractor.as_features(stored)
-    except ValueError as error:
-        raise DataError(f"{track['track_id']}: the stored spectrogram does not fit the front end ({error})") from error
-
-
-def _extract_track(track: dict, extractor: WindowedFeatureExtractor, alone: bool) -> dict:
-    if not alone:  # a process for each core: threads of their own would stand in each other's way
-        torch.set_num_threads(1)
+def _extract_windows(track: dict, extractor: WindowedFeatureExtractor) -> dict:
     return {"input_values": track_windows(track, extractor)}
 
 
-def _extract_spectrogram(track: dict, extractor: WindowedFeatureExtractor, alone: bool) -> dict:
-    if not alone:
-        torch.set_num_threads(1)
-    return {"features": extractor.track_features(np.asarray(track["waveform"]))}
+def _extract_features(track: dict, extractor: WindowedFeatureExtractor) -> dict:
+    return {"features": track_features(track, extractor)}

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..errors import ConfigError, DataError
 from ..features.handmade_features import columns, extract_handmade_features, extract_summary_features
-from .corpus import WRITER_BATCH_SIZE, SkippedTrack
+from .caching import cached_map
+from .corpus import SkippedTrack
 
 
 HANDMADE_KINDS = ("fma", "summary")
@@ -58,15 +59,16 @@ def extract_handmade(
     if missing:
         raise DataError(f"the tracks have no column {', '.join(sorted(missing))}: decode them first (decode_corpus)")
     kept = {name: tracks.features[name] for name in tracks.features if name != "waveform"}
-    extracted = tracks.map(
+    extracted = cached_map(
+        tracks,
         _extract_track,
+        ("handmade features",),
         fn_kwargs={"sampling_rate": sampling_rate, "kind": kind, "quirk": quirk},
         features=datasets.Features(
             {**kept, "features": datasets.List(datasets.Value("float32")), "problem": datasets.Value("string")}
         ),
         remove_columns=["waveform"],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        writer_batch_size=WRITER_BATCH_SIZE,
+        num_proc=num_proc,
         desc=f"hand-made features ({kind})",
     )
     problems = extracted["problem"]

@@ -11,6 +11,8 @@ from .feature_extraction_windowed import WindowedFeatureExtractor
 # Kaldi's frames at 16 kHz (25 ms every 10 ms), fixed inside ASTFeatureExtractor.
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
+# Frames whose spectra are held at once.
+BLOCK_FRAMES = 4096
 
 
 class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
@@ -28,6 +30,8 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         std (`float`, *optional*): Their standard deviation; AudioSet's by default.
         kwargs: See [`WindowedFeatureExtractor`].
     """
+
+    feature_fields = (*WindowedFeatureExtractor.feature_fields, "num_mel_bins")
 
     def __init__(
         self,
@@ -67,20 +71,38 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         return FRAME_SAMPLES + HOP_SAMPLES * (self.max_length - 1)
 
     @property
+    def cut_frames(self) -> int:
+        """Frames of a window."""
+        return self.max_length
+
+    @property
     def window_shape(self) -> tuple[int, int]:
         """Frames and bins of a window."""
         return self.max_length, self.num_mel_bins
 
-    def extract_windows(self, windows: list[np.ndarray]) -> np.ndarray:
-        """Return normalised filter banks, float32 [windows, max_length, num_mel_bins].
+    def count_frames(self, num_samples: int) -> int:
+        """Return how many whole frames there are; the start of a track always has one."""
+        return 1 + max(0, num_samples - FRAME_SAMPLES) // HOP_SAMPLES
 
-        Windows that are shorter are padded as transformers does: with zeros behind the last log-mel frame, before
-        normalising.
-        """
-        # Less than one frame of sound gives no frame at all, so that much is filled with silence first.
-        windows = [np.pad(window, (0, max(0, FRAME_SAMPLES - len(window)))) for window in windows]
-        features = ASTFeatureExtractor.__call__(self, windows, sampling_rate=self.sampling_rate)["input_values"]
-        return np.stack([np.asarray(feature, dtype=np.float32) for feature in features])
+    def frame_span(self, first: int, count: int) -> tuple[int, int, int]:
+        """Return the samples of `count` frames: each depends on its own."""
+        return first * HOP_SAMPLES, (first + count - 1) * HOP_SAMPLES + FRAME_SAMPLES, 0
+
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """Return log-mel filter banks, float32 [frames, num_mel_bins]."""
+        # Less than one frame of sound gives no frame at all, so that much is filled with silence.
+        waveform = np.pad(waveform, (0, max(0, FRAME_SAMPLES - len(waveform)))).astype(np.float32, copy=False)
+        blocks = []
+        frames = self.count_frames(len(waveform))
+        for first in range(0, frames, BLOCK_FRAMES):
+            count = min(BLOCK_FRAMES, frames - first)
+            start, stop, _ = self.frame_span(first, count)
+            blocks.append(self._extract_fbank_features(waveform[start:stop], max_length=count))
+        return np.concatenate(blocks).astype(np.float32, copy=False)
+
+    def normalize_window(self, window: np.ndarray) -> np.ndarray:
+        """Return (x - mean) / (2 std), as transformers does: also of the zeros that pad a short track."""
+        return self.normalize(window).astype(np.float32, copy=False) if self.do_normalize else window
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-import zlib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,24 +11,28 @@ import numpy as np
 from .feature_extraction_windowed import WindowedFeatureExtractor
 from .spectrogram_fields import CHOICES, check_fields, check_whole, default_bins, refuse_unknown, with_preset
 from .spectrogram_operations import (
+    DB_FLOOR,
     decimate,
     decimated_count,
+    mfcc,
     normalize,
+    relative_db,
     resize,
     running_statistics,
     scaled_spectrogram,
     standardize,
     stored_features,
 )
-from .windows import window_starts
 
 
 class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
     r"""Spectrograms of the windows of a track, float32 [windows, frames, bins], numerically librosa's.
 
-    With `normalize_over="window"` each window is cut from the waveform and is a spectrogram of its own (the papers'
-    way): waveform -> spectrogram -> scale -> decimation -> crop -> resize -> normalisation. With `"track"` the whole
-    track's spectrogram is computed, scaled, normalised and decimated once, and then cut in frames, cropped and resized.
+    The spectrogram of the whole track is computed, scaled (dB against 1) and decimated; these are its un-normalised
+    features. What `normalize_over` names, each window or the track, then gets its dB reference and floor, the cosine
+    transform of MFCCs, and its normalisation. Windows are cut before that (`"window"`) or after it (`"track"`), cropped
+    and resized. That windows hear across their edges where the papers' are cut from the waveform is ours: two or three
+    frames at each edge differ.
 
     Args:
         preset (`str`, *optional*): A front end of `spectrogram_presets.PRESETS`; fields that are given override its own.
@@ -48,7 +52,7 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         mel_htk (`bool`, *optional*, defaults to `False`): HTK's mel scale instead of Slaney's.
         mel_norm (`str`, *optional*, defaults to `"slaney"`): Norm of the mel filters; None for peaks of 1.
         scale (`str`, *optional*, defaults to `"db"`): `"db"`, `"log"` (natural) or `"none"`.
-        db_reference (`float` or `"max"`, *optional*, defaults to `"max"`): What has 0 dB.
+        db_reference (`float` or `"max"`, *optional*, defaults to `"max"`): What has 0 dB; the loudest of the window or track.
         top_db (`float`, *optional*, defaults to 80.0): Values further below the loudest are raised to that; None: none.
         log_offset (`float`, *optional*, defaults to 1e-10): Added before `"log"`.
         waveform_normalization (`str`, *optional*, defaults to `"none"`): `"none"` or `"z_score"` (the track before cutting).
@@ -71,6 +75,11 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     # Stands before the base's property: here the length is a field, and is saved as one.
     window_seconds = 30.0
+    feature_fields = (
+        *WindowedFeatureExtractor.feature_fields, "representation", "n_fft", "hop_length", "win_length",
+        "window_function", "pad_mode", "feature_bins", "fmin", "fmax", "bins_per_octave", "power", "mel_htk", "mel_norm",
+        "scale", "log_offset", "waveform_normalization", "frames_per_second",
+    )  # fmt: skip
 
     @with_preset
     def __init__(
@@ -110,7 +119,8 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         **kwargs,
     ):
         fields = {name: value for name, value in locals().items() if name in _FIELDS}
-        kwargs.pop("feature_size", None)
+        for derived in ("feature_size", "feature_bins"):
+            kwargs.pop(derived, None)
         refuse_unknown(kwargs, _FIELDS | _FIELDS_OF_BASE)
         if window_seconds is not None and window_frames is not None:
             raise ValueError("give window_seconds or window_frames, not both")
@@ -149,87 +159,87 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         return frames, bins
 
     @property
+    def feature_bins(self) -> int:
+        """Bins of the un-normalised features: of MFCCs the mels that they are made of."""
+        return self.num_mels if self.representation == "mfcc" else self.num_bins
+
+    @property
+    def silence(self) -> float:
+        """What a silent bin holds, in the scale of the un-normalised features."""
+        return {"db": DB_FLOOR, "log": math.log(self.log_offset), "none": 0.0}[self.scale]
+
+    @property
     def _step(self) -> float:
         return self.sampling_rate / self.hop_length / self.frames_per_second
 
-    def track_features(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the spectrogram of a whole track [samples], from which `cut_features` cuts, float32 [frames, bins].
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, with `feature_bins` for those who compare stored features."""
+        return {**super().to_dict(), "feature_bins": self.feature_bins}
 
-        Normalised with `normalize_over="track"`; with `"window"` the windows are when they are cut. A track shorter
-        than a window is looped or padded to one.
-        """
-        return self._uncut(self._filled(self._prepared(waveform)))
+    def count_frames(self, num_samples: int) -> int:
+        """Return how many (centred) frames there are after decimation."""
+        frames = 1 + num_samples // self.hop_length
+        return frames if self.frames_per_second is None else decimated_count(frames, self._step)
 
-    def extract_windows(self, windows: list[np.ndarray]) -> np.ndarray:
-        """Return features of windows [at most window_samples], each for itself, float32 [windows, frames, bins]."""
-        # Where normalisation is over tracks, a window without its track is the whole of one.
-        return np.stack([self._feature_window(self._uncut(self._filled(window)), 0) for window in windows])
+    def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
+        """Return the samples of `count` frames with their neighbours' overlap; None where windows need the whole track."""
+        if self.normalize_over == "track" or self.representation == "cqt" or self.frames_per_second is not None:
+            return None
+        overlap = math.ceil(self.n_fft / 2 / self.hop_length)
+        before = max(0, first - overlap)
+        return before * self.hop_length, (first + count - 1 + overlap) * self.hop_length + 1, first - before
 
-    def track_windows(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the features of a track's windows by the window policy, float32 [windows, frames, bins]."""
-        if self.normalize_over == "track":
-            return self.cut_features(self.track_features(waveform))
-        return super().track_windows(self._prepared(waveform))
+    def prepare(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the waveform [samples], standardised over the track where that is asked for."""
+        return standardize(waveform) if self.waveform_normalization == "z_score" else waveform
 
-    def training_window(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return the features of one window from a random place of a track [samples], float32 [frames, bins]."""
-        if self.normalize_over == "track":
-            return self.random_feature_window(self.track_features(waveform), generator)
-        return super().training_window(self._prepared(waveform), generator)
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the spectrogram in its scale (dB against 1, without a floor), decimated, float32 [frames, feature_bins]."""
+        features = scaled_spectrogram(waveform, self).T
+        if self.frames_per_second is not None:
+            features = decimate(features, self._step)
+        return np.ascontiguousarray(features, dtype=np.float32)
+
+    def normalize_track(self, features: np.ndarray) -> np.ndarray:
+        """Normalise the features [frames, feature_bins] of a track over all of it, where `normalize_over` says so."""
+        return self._normalized(features) if self.normalize_over == "track" else features
+
+    def normalize_window(self, window: np.ndarray) -> np.ndarray:
+        """Crop, resize and, unless the track was normalised, normalise a window [cut_frames, bins]."""
+        if self.normalize_over == "window":
+            window = self._relative(window)
+        if self.crop is not None:
+            bins, frames = self.crop
+            window = window[:frames, :bins]
+        if self.resize is not None:
+            window = resize(window, self.resize)
+        return normalize(window, self) if self.normalize_over == "window" else window
 
     def as_features(self, stored: np.ndarray, *, bins_first: bool | None = None) -> np.ndarray:
-        """Turn a track's stored spectrogram into what `cut_features` takes, float32 [frames, bins].
+        """Return the stored spectrogram of a track as `track_features` gives it, float32 [frames, feature_bins].
 
         Args:
-            stored: Levels 0..255 of a min-max-normalised spectrogram (uint8), which become 0..1. They count as already
-                mapped by `min_max` over the track and by `affine`; other normalisations are made of them. Or floats,
-                which are taken as they are: what `track_features` gave.
+            stored: Floats, taken as they are: what `track_features` gave. Or levels 0..255 (uint8) of a spectrogram that
+                was mapped to [0, 1]: of `scale="db"` they become the dB below the loudest down to `top_db` (80 if there
+                is none), of others 0..1 (ours). Whatever was quieter, in windows as in the track, is lost.
             bins_first: Whether it is [bins, frames], as librosa and stored levels lay them, or [frames, bins], as ours.
                 By default the first for levels, the second for floats.
 
         Raises:
-            ValueError: If it has not `num_bins` bins, or no frames, or values that are not finite.
+            ValueError: If it has not `feature_bins` bins, or no frames, or values that are not finite.
         """
-        features, levels = stored_features(stored, self.num_bins, bins_first)
-        if not levels:
-            return features
-        if self.normalize_over == "window" and self.normalization == "affine":
-            return features * np.float32(self.affine_scale) - np.float32(self.affine_offset)  # undone by the cutting
-        if self.normalize_over == "track" and self.normalization in ("z_score", "statistics"):
-            return normalize(features, self)
+        features, levels = stored_features(stored, self.feature_bins, bins_first)
+        if levels and self.scale == "db":
+            span = np.float32(self.top_db or 80.0)
+            return features * span - span
         return features
-
-    def cut_features(self, features: np.ndarray) -> np.ndarray:
-        """Cut a track's features [frames, bins] by the window policy, float32 [windows, frames, bins].
-
-        Args:
-            features: As `track_features` or `as_features` gives them. Windows are normalised here where
-                `normalize_over` is `"window"`.
-        """
-        generator = None
-        if self.window_policy == "random":
-            generator = np.random.default_rng((self.window_seed, zlib.crc32(np.ascontiguousarray(features).tobytes())))
-        starts = window_starts(
-            len(features),
-            self.cut_frames,
-            policy=self.window_policy,
-            max_windows=self.max_windows,
-            overlap=self.window_overlap,
-            generator=generator,
-        )
-        return np.stack([self._feature_window(features, start) for start in starts])
-
-    def random_feature_window(self, features: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return one window from a random place of a track's features [frames, bins], float32 [frames, bins]."""
-        last = max(0, len(features) - self.cut_frames)
-        return self._feature_window(features, int(generator.integers(0, last + 1)))
 
     def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "SpectrogramFeatureExtractor":
         """Set `normalization="statistics"` with mean and deviation over the windows of `tracks`; one is held at a time.
 
         Args:
-            tracks: Waveforms [samples] or stored features [frames, bins] that are not normalised, of the **training
-                split only**: statistics that have seen the other sides leak them.
+            tracks: Waveforms [samples] or un-normalised features [frames, bins], of the **training split only**:
+                statistics that have seen the other sides leak them.
             per_bin: Whether each bin gets its own.
 
         Returns:
@@ -249,40 +259,14 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         self.normalization = "statistics"
         return self
 
-    def _prepared(self, waveform: np.ndarray) -> np.ndarray:
-        return standardize(waveform) if self.waveform_normalization == "z_score" else waveform
+    def _normalized(self, features: np.ndarray) -> np.ndarray:
+        return normalize(self._relative(features), self)
 
-    def _filled(self, waveform: np.ndarray) -> np.ndarray:
-        missing = self.window_samples - len(waveform)
-        if missing <= 0:
-            return waveform
-        return (
-            np.resize(waveform, self.window_samples) if self.short_tracks == "loop" else np.pad(waveform, (0, missing))
-        )
-
-    def _uncut(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the spectrogram [frames, bins] of a waveform, normalised where that is over the track."""
-        features = scaled_spectrogram(waveform, self).T
-        if self.normalize_over == "track":
-            features = normalize(features, self)
-        if self.frames_per_second is not None:
-            features = decimate(features, self._step)
-        return np.ascontiguousarray(features, dtype=np.float32)
-
-    def _feature_window(self, features: np.ndarray, start: int) -> np.ndarray:
-        """Return the window [frames, bins] that begins at frame `start` of a track's features."""
-        window = features[start : start + self.cut_frames]
-        missing = self.cut_frames - len(window)
-        if missing > 0 and self.short_tracks == "loop":
-            window = np.resize(window, (self.cut_frames, window.shape[1]))
-        elif missing > 0:  # with the quietest that is there: what is silence depends on scale and normalisation
-            window = np.pad(window, ((0, missing), (0, 0)), constant_values=window.min())
-        if self.crop is not None:
-            bins, frames = self.crop
-            window = window[:frames, :bins]
-        if self.resize is not None:
-            window = resize(window, self.resize)
-        return window if self.normalize_over == "track" else normalize(window, self)
+    def _relative(self, features: np.ndarray) -> np.ndarray:
+        """Give features [frames, feature_bins] their dB reference and floor, and make MFCCs of them."""
+        if self.scale == "db":
+            features = relative_db(features, reference=self.db_reference, power=self.power, top_db=self.top_db)
+        return mfcc(features, self.num_bins) if self.representation == "mfcc" else features
 
 
 _FIELDS = set(inspect.signature(SpectrogramFeatureExtractor.__init__).parameters)

@@ -6,7 +6,7 @@ import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
-from .windows import WINDOW_POLICIES, window_starts
+from .windows import WINDOW_POLICIES, cut, start_at, window_starts
 
 
 logger = logging.get_logger(__name__)
@@ -15,8 +15,13 @@ logger = logging.get_logger(__name__)
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
     r"""Base of the extractors that cut a track into windows, so that nothing silently hears only its beginning.
 
-    A front end writes `extract_windows`, `window_samples` and `window_shape`; one that looks at the whole track before
-    it is cut (normalisation over the track) overrides `track_windows` and `training_window` instead.
+    There is one order, for audio and stored features, training and evaluation:
+
+        waveform -> `prepare` -> `transform` -> features of the track, un-normalised (what is stored)
+        -> `normalize_track` -> cut -> `normalize_window` -> windows
+
+    A front end writes `transform`, the two normalisations as it needs them, and the sizes: `count_frames`, `cut_frames`,
+    `window_samples`, `window_shape`; `frame_span` where single frames can be computed without the rest of the track.
 
     Args:
         feature_size (`int`): Bins of a frame.
@@ -31,11 +36,15 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         window_seed (`int`, *optional*, defaults to 0):
             Seed of `"random"`: a track gets the same windows each time, other tracks get others.
         short_tracks (`str`, *optional*, defaults to `"loop"`):
-            What fills a window when the track is shorter: `"loop"` repeats it from its start, `"pad"` fills with silence
-            as the front end understands it.
+            What fills a window when the track is shorter: `"loop"` repeats its frames from the start, `"pad"` adds
+            silent frames.
     """
 
     model_input_names = ["input_values", "window_mask"]  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    # The fields that decide the values of `track_features`: stored features fit an extractor that shares them.
+    feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
+    # What a silent frame holds, before normalisation.
+    silence = 0.0
 
     def __init__(
         self,
@@ -72,8 +81,13 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} must define window_samples")
 
     @property
+    def cut_frames(self) -> int:
+        """Frames that a window takes of the features of its track."""
+        raise NotImplementedError(f"{type(self).__name__} must define cut_frames")
+
+    @property
     def window_shape(self) -> tuple[int, int]:
-        """Frames and bins of a window."""
+        """Frames and bins of a window as the model gets it."""
         raise NotImplementedError(f"{type(self).__name__} must define window_shape")
 
     @property
@@ -81,44 +95,105 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Length of a window in seconds."""
         return self.window_samples / self.sampling_rate
 
-    def extract_windows(self, windows: list[np.ndarray]) -> np.ndarray:
-        """Turn waveforms of windows, each [at most window_samples], into features, float32 [windows, frames, bins]."""
-        raise NotImplementedError(f"{type(self).__name__} must define extract_windows")
+    def count_frames(self, num_samples: int) -> int:
+        """Return how many frames `transform` makes of so many samples."""
+        raise NotImplementedError(f"{type(self).__name__} must define count_frames")
 
-    def cut(self, waveform: np.ndarray, generator: np.random.Generator | None = None) -> list[np.ndarray]:
-        """Cut a track [samples] into its windows by the policy; a short one is looped here, where it is to be."""
-        if generator is None and self.window_policy == "random":
-            # Tracks have no names here; their content tells them apart and gives each the same windows every time.
-            generator = np.random.default_rng((self.window_seed, zlib.crc32(waveform.tobytes())))
-        starts = window_starts(
-            len(waveform),
-            self.window_samples,
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the un-normalised features, float32 [frames, bins], of a prepared waveform [samples]."""
+        raise NotImplementedError(f"{type(self).__name__} must define transform")
+
+    def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
+        """Return which samples decide `count` frames from `first` on: start, stop, and the frames to skip before them.
+
+        None, the default, where a window depends on the whole track.
+        """
+        return None
+
+    def prepare(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the waveform [samples] of a whole track as `transform` takes it: by default unchanged."""
+        return waveform
+
+    def normalize_track(self, features: np.ndarray) -> np.ndarray:
+        """Normalise the features [frames, bins] of a track over all of it: by default not at all."""
+        return features
+
+    def normalize_window(self, window: np.ndarray) -> np.ndarray:
+        """Turn a window [cut_frames, bins] of `normalize_track` into what the model gets: by default unchanged."""
+        return window
+
+    def as_features(self, stored: np.ndarray) -> np.ndarray:
+        """Return the stored features of a track as `track_features` gives them, float32 [frames, bins].
+
+        Raises:
+            ValueError: If they are no such features.
+        """
+        features = np.asarray(stored)
+        bins = self.window_shape[1]
+        if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] != bins or len(features) == 0:
+            raise ValueError(f"stored features must be floats [frames, {bins}], not {features.dtype} {features.shape}")
+        if not np.isfinite(features).all():
+            raise ValueError("stored features have NaN or infinite values")
+        return features.astype(np.float32)
+
+    def track_features(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the un-normalised features of a whole track [samples], float32 [frames, bins]."""
+        return self.transform(self.prepare(waveform))
+
+    def cut_features(self, features: np.ndarray) -> np.ndarray:
+        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins]."""
+        normalized = self.normalize_track(features)
+        return np.stack([self._window(normalized, start) for start in self._starts(len(features), features)])
+
+    def track_windows(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the windows of a track [samples], as evaluation hears it, float32 [windows, frames, bins].
+
+        The same as `cut_features(track_features(waveform))`; of a long track only what the windows take is computed.
+        """
+        frames = self.count_frames(len(waveform))
+        if self.window_policy != "random" and self.frame_span(0, 1) is not None:
+            starts = self._starts(frames)
+            if len(starts) * self.cut_frames < frames:
+                prepared = self.prepare(waveform)
+                return np.stack([self._window(self._frames(prepared, start), 0) for start in starts])
+        return self.cut_features(self.track_features(waveform))
+
+    def feature_window(self, features: np.ndarray, place: float) -> np.ndarray:
+        """Return the window at a place in [0, 1) of the features of a track, float32 [frames, bins]; see [`start_at`]."""
+        return self._window(self.normalize_track(features), start_at(place, len(features), self.cut_frames))
+
+    def audio_window(self, prepared: np.ndarray, place: float) -> np.ndarray:
+        """Return the same window as `feature_window`, of a prepared waveform [samples]."""
+        if self.frame_span(0, 1) is None:
+            return self.feature_window(self.transform(prepared), place)
+        start = start_at(place, self.count_frames(len(prepared)), self.cut_frames)
+        return self._window(self._frames(prepared, start), 0)
+
+    def _starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
+        generator = None
+        if self.window_policy == "random":
+            # Tracks have no names here; their content gives each the same windows every time. In half precision, as it
+            # may have been stored.
+            with np.errstate(over="ignore"):
+                content = features.astype(np.float16).tobytes()
+            generator = np.random.default_rng((self.window_seed, zlib.crc32(content)))
+        return window_starts(
+            frames,
+            self.cut_frames,
             policy=self.window_policy,
             max_windows=self.max_windows,
             overlap=self.window_overlap,
             generator=generator,
         )
-        return [self.window_at(waveform, start) for start in starts]
 
-    def track_windows(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the features of a track's windows, as evaluation and use hear it, float32 [windows, frames, bins]."""
-        return self.extract_windows(self.cut(waveform))
+    def _frames(self, prepared: np.ndarray, first: int) -> np.ndarray:
+        """Return the frames of one window [at most cut_frames, bins] from `first` on, computed by themselves."""
+        start, stop, skipped = self.frame_span(first, self.cut_frames)
+        return self.transform(prepared[start:stop])[skipped : skipped + self.cut_frames]
 
-    def training_window(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return the features of one window from a random place of a track [samples], float32 [frames, bins]."""
-        return self.extract_windows([self.random_window(waveform, generator)])[0]
-
-    def random_window(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return one window from a random place of a track [samples], as training takes it."""
-        last = max(0, len(waveform) - self.window_samples)
-        return self.window_at(waveform, int(generator.integers(0, last + 1)))
-
-    def window_at(self, waveform: np.ndarray, start: int) -> np.ndarray:
-        """Return the window that begins at sample `start`."""
-        window = waveform[start : start + self.window_samples]
-        if len(window) < self.window_samples and self.short_tracks == "loop":
-            window = np.resize(window, self.window_samples)
-        return window
+    def _window(self, features: np.ndarray, start: int) -> np.ndarray:
+        loop = self.short_tracks == "loop"
+        return self.normalize_window(cut(features, start, self.cut_frames, loop=loop, padding=self.silence))
 
     def __call__(
         self,

@@ -14,6 +14,8 @@ import torch
 BLOCK_FRAMES = 4096
 # Differences below this are no difference: silent and constant inputs must not be divided by next to nothing.
 TINY = 1e-8
+# librosa's least power, in dB against 1.
+DB_FLOOR = -100.0
 
 
 @functools.lru_cache(maxsize=16)
@@ -78,7 +80,9 @@ def magnitudes(
 
 
 def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
-    """Return the spectrogram of a waveform [samples] in its scale, [bins, frames].
+    """Return the spectrogram of a waveform [samples] in its scale (dB against 1, without a floor), [bins, frames].
+
+    Of MFCCs it is the spectrogram of their mels.
 
     Args:
         waveform: [samples].
@@ -110,27 +114,25 @@ def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
             power=fields.power,
             mel=None if n_mels is None else (*mel, fields.mel_htk, fields.mel_norm),
         )
-    scaled = to_scale(
-        spectrogram,
-        scale=fields.scale,
-        power=fields.power,
-        reference=fields.db_reference,
-        top_db=fields.top_db,
-        offset=fields.log_offset,
-    )
-    return librosa.feature.mfcc(S=scaled, n_mfcc=fields.num_bins) if fields.representation == "mfcc" else scaled
+    if fields.scale == "db":
+        return librosa.power_to_db(spectrogram if fields.power == 2 else spectrogram**2, ref=1.0, top_db=None)
+    return np.log(spectrogram + fields.log_offset) if fields.scale == "log" else spectrogram
 
 
-def to_scale(
-    spectrogram: np.ndarray, *, scale: str, power: float, reference: str | float, top_db: float | None, offset: float
-) -> np.ndarray:
-    """Return a spectrogram in dB (`"db"`), as natural logarithm of x + `offset` (`"log"`), or as it is (`"none"`)."""
-    if scale == "none":
-        return spectrogram
-    if scale == "log":
-        return np.log(spectrogram + offset)
-    to_db = librosa.power_to_db if power == 2 else librosa.amplitude_to_db
-    return to_db(spectrogram, ref=np.max if reference == "max" else reference, top_db=top_db)
+def relative_db(features: np.ndarray, *, reference: str | float, power: float, top_db: float | None) -> np.ndarray:
+    """Return dB [frames, bins] against `reference` (or their `"max"`) instead of 1, raised to `top_db` below the loudest.
+
+    What librosa's `power_to_db` (`amplitude_to_db` for a `power` of 1) does for `ref` and `top_db`.
+    """
+    loudest = features.max()
+    zero = loudest if reference == "max" else 10 * np.log10(max(1e-10, reference ** (2 / power)))
+    floor = -np.inf if top_db is None else loudest - top_db
+    return np.maximum(features, np.float32(floor)) - np.float32(zero)
+
+
+def mfcc(scaled: np.ndarray, num_bins: int) -> np.ndarray:
+    """Return the first `num_bins` cepstral coefficients [frames, num_bins] of scaled mels [frames, mels]."""
+    return librosa.feature.mfcc(S=scaled.T, n_mfcc=num_bins).T
 
 
 def decimated_count(num_frames: int, step: float) -> int:

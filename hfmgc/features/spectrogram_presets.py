@@ -125,8 +125,9 @@ PRESETS: dict[str, Preset] = {
     # Measured: every stored column is one frame, floor((column + 0.5) * frames / 387.5), which is every second pixel of
     # a picture 775 wide. Clips of 30.01 s have 1293 frames; the rate below is theirs, 12.9 frames a second.
     "gtzan_decimated": Preset(
-        "GTZAN's stored log-mel (387 frames for 30 s): dB against the track's maximum down to -80, min-max over the "
-        "track, then single frames picked, none averaged; recovered by comparison with the audio",
+        "GTZAN's stored log-mel (387 frames for 30 s), recovered by comparison with the audio: single frames picked, none "
+        "averaged; dB against the track's maximum down to -80, min-max over the track. Both are over the picked frames "
+        "here and over all of them there, which differs by 0.3 % of the range on average (56 clips)",
         {
             **_MEL_22050,
             "normalization": "min_max",

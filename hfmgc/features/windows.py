@@ -1,4 +1,7 @@
-"""Where the windows of a track lie."""
+"""How time is cut: where the windows of a track lie, and how one is taken.
+
+All positions are counted in the same unit, frames or samples.
+"""
 
 import math
 
@@ -12,36 +15,36 @@ NEGLIGIBLE = 0.01
 
 
 def window_starts(
-    num_samples: int,
-    window_samples: int,
+    length: int,
+    window_length: int,
     *,
     policy: str,
     max_windows: int | None = None,
     overlap: float = 0.0,
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Return the first sample of each window of a track, in order of time, int64 [windows].
+    """Return where each window of a track starts, in order of time, int64 [windows].
 
     A track that is not longer than a window has one window, at 0. Windows are spread a little wider, and so may leave
     less than `NEGLIGIBLE` of a window unheard between them, where the alternative is one more window for that much.
 
     Args:
-        num_samples: Length of the track in samples.
-        window_samples: Length of a window in samples.
-        policy: `even`: as few windows as cover the whole track, evenly spaced from its first sample to its last; where
+        length: Of the track.
+        window_length: Of a window.
+        policy: `even`: as few windows as cover the whole track, evenly spaced from its start to its end; where
             that would be more than `max_windows`, that many with gaps between them. `all`: every window at a hop of
-            `window_samples * (1 - overlap)`, and one more that ends with the track if something is left; `max_windows`
+            `window_length * (1 - overlap)`, and one more that ends with the track if something is left; `max_windows`
             does not apply. `random`: `max_windows` windows at random places (the AST report took 20).
         max_windows: See `policy`; None for no limit (`even`), and required for `random`.
         overlap: Overlap of neighbours under `all`, a share in [0, 1).
         generator: Source of the random places.
     """
-    if num_samples <= window_samples:
+    if length <= window_length:
         return np.zeros(1, dtype=np.int64)
-    last = num_samples - window_samples
+    last = length - window_length
     if policy == "even":
-        count = math.ceil(num_samples / window_samples)
-        if 0 < num_samples % window_samples < NEGLIGIBLE * window_samples:
+        count = math.ceil(length / window_length)
+        if 0 < length % window_length < NEGLIGIBLE * window_length:
             count -= 1
         if max_windows is not None:
             count = min(count, max_windows)
@@ -50,9 +53,9 @@ def window_starts(
         return np.linspace(0, last, count).round().astype(np.int64)
     if policy == "all":
         # A fraction of a sample: rounded hops would add up, and a track that divides evenly would get one window more.
-        hop = max(1.0, window_samples * (1 - overlap))
+        hop = max(1.0, window_length * (1 - overlap))
         count = 1 + math.floor(last / hop + 1e-9)
-        if last - (count - 1) * hop >= NEGLIGIBLE * window_samples:
+        if last - (count - 1) * hop >= NEGLIGIBLE * window_length:
             return np.append((np.arange(count) * hop).round().astype(np.int64), last)
         if count == 1:
             return np.array([last // 2], dtype=np.int64)
@@ -60,3 +63,27 @@ def window_starts(
     if generator is None or max_windows is None:
         raise ValueError("random windows need max_windows and a generator")
     return np.sort(generator.integers(0, last + 1, size=max_windows))
+
+
+def start_at(place: float, length: int, window_length: int) -> int:
+    """Return the start of the window at a place in [0, 1) of all starts that a track has: uniform if `place` is."""
+    return int(place * (max(0, length - window_length) + 1))
+
+
+def cut(values: np.ndarray, start: int, length: int, *, loop: bool, padding: float) -> np.ndarray:
+    """Return `length` rows of `values` [rows, ...] from `start` on.
+
+    Args:
+        values: What is cut, time along the first axis.
+        start: The first row.
+        length: Rows of the window.
+        loop: Whether a track that ends before the window does is repeated from `start`, or followed by `padding`.
+        padding: What follows it.
+    """
+    window = values[start : start + length]
+    missing = length - len(window)
+    if missing <= 0:
+        return window
+    if loop:
+        return np.resize(window, (length, *window.shape[1:]))
+    return np.pad(window, ((0, missing), *((0, 0),) * (window.ndim - 1)), constant_values=padding)

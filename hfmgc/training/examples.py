@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..data.augmentation.report import FreshAugmentation, offline_variants
-from ..data.corpus import WRITER_BATCH_SIZE
+from ..data.caching import cached_map
 from ..data.features import Augmentation, ExtractedWindows, training_window
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
@@ -125,14 +125,15 @@ def augment_offline(
 ) -> datasets.Dataset:
     """Return each track and its six variants (AST report, section 3.1), with a column `variant`; cached on disk."""
     features = datasets.Features({**tracks.features, "variant": datasets.Value("string")})
-    augmented = tracks.map(
+    augmented = cached_map(
+        tracks,
         _track_variants,
+        ("augmentation",),
         fn_kwargs={"sampling_rate": sampling_rate, "seed": seed},
         batched=True,
         batch_size=1,
         features=features,
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        writer_batch_size=WRITER_BATCH_SIZE,
+        num_proc=num_proc,
         desc="augmenting x7",
     )
     return augmented.with_format("numpy", columns=["waveform"], output_all_columns=True)

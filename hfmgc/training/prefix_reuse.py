@@ -9,6 +9,7 @@ The test side is not kept: it is judged once, by the whole model, as its users w
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,13 +19,13 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-import transformers
 from huggingface_hub import constants
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
+from ..data.caching import code_identity
 from ..data.features import ExtractedWindows
 from ..errors import ConfigError
 from .arguments import DataArguments, RunArguments
@@ -33,10 +34,6 @@ from .frozen_prefix import FrozenPrefix
 from .prefix_store import PrefixStore, StoreContent, check_room, open_store
 from .preparation import PreparedData
 from .run_folder import refuse_folder
-
-
-# What `FrozenPrefix.states` computes; whoever changes that raises the number. The layers themselves are transformers'.
-_COMPUTATION = f"1, transformers {transformers.__version__}"
 
 
 def check_reuse(data: DataArguments, run: RunArguments) -> None:
@@ -160,7 +157,7 @@ def _content(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, 
     precision = _precision(run)
     rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
-    parts = (_COMPUTATION, fingerprint, windows.digest(), rounding, run.prefix_dtype)
+    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest(), rounding, run.prefix_dtype)
     return StoreContent(
         fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         windows=len(windows),

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import ExtractedWindows, check_front_end, extract_spectrograms, extract_windows
+from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
 from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -78,13 +78,13 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         train = sides["train"]
         audio = "waveform" in corpus.tracks.column_names
         if not audio and arguments.augmentation == "offline":
-            raise ConfigError("augmentation: the report's effects need audio, and these are features kept from before")
+            raise ConfigError("augmentation: the report's effects need audio, and these are stored features")
         if arguments.augmentation == "offline":
             train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
         if arguments.training_windows == "fixed":
             train = extract_windows(train, extractor, num_proc=num_proc)
-        elif audio and arguments.augmentation != "fresh" and getattr(extractor, "normalize_over", "") == "track":
-            train = extract_spectrograms(train, extractor, num_proc=num_proc)  # or each epoch would do it again
+        elif audio and arguments.augmentation != "fresh":
+            train = extract_features(train, extractor, num_proc=num_proc)  # or each epoch would compute them again
         validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
         test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
     chosen = {
@@ -96,7 +96,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     if arguments.training_windows == "fixed":
         examples = FixedExamples(train, extractor, **chosen)
     else:
-        # Features kept from before are past the point where a waveform could be changed.
+        # Stored features are past the point where a waveform could be changed.
         augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability) if audio else None
         examples = TrainingExamples(
             train, extractor, augmentation=augmentation, windows_per_track=arguments.windows_per_track, **chosen
@@ -125,10 +125,7 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset
     column = "waveform" if "waveform" in train.column_names else "features"
     if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
         raise ConfigError("fit_statistics: the stored slices are normalised already")
-    tracks = (
-        track["waveform"] if column == "waveform" else extractor.as_features(np.asarray(track["features"]))
-        for track in train
-    )
+    tracks = (track["waveform"] if column == "waveform" else track_features(track, extractor) for track in train)
     extractor.fit_statistics(tracks, per_bin=per_bin)
 
 

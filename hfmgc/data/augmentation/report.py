@@ -58,12 +58,12 @@ def source_samples_needed(samples: int) -> int:
 
 
 def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: np.random.Generator) -> np.ndarray:
-    """Return one variant of a clip, float32 [at most as many samples], finite and never empty.
+    """Return one variant of a clip, float32 [samples], finite and never empty.
 
     `waveform`: float [samples], `sampling_rate` in Hz, `variant` a name in `VARIANTS` or `original` (returned as it
-    is). All parameters and the crop come from `generator`; the global random state stays untouched. A slower clip is
-    cropped at random to the length of the source, a faster one stays shorter, as in the report. Peaks of a stretched or
-    filtered clip may pass full scale (1.0); whoever writes integers clips there, as FFmpeg does.
+    is). All parameters come from `generator`; the global random state stays untouched. A slower clip is longer than its
+    source, a faster one shorter. Peaks of a stretched or filtered clip may pass full scale (1.0); whoever writes integers
+    clips there, as FFmpeg does.
 
     Raises:
         ConfigError: no such variant.
@@ -78,10 +78,6 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     transform = VARIANTS[variant]()
     with seeded_globals(generator):
         result = np.asarray(transform(samples, sampling_rate), dtype=np.float32)
-    spare = len(result) - len(samples)
-    if spare > 0:
-        start = int(generator.integers(spare + 1))
-        result = result[start : start + len(samples)]
     return np.ascontiguousarray(result)
 
 
@@ -110,7 +106,7 @@ class FreshAugmentation:
         return tuple(VARIANTS)[int(generator.integers(len(VARIANTS)))]
 
     def __call__(self, waveform: np.ndarray, sampling_rate: int, generator: np.random.Generator) -> np.ndarray:
-        """Return the clip, augmented or not, float32 [at most as many samples]; errors as those of `augment`."""
+        """Return the clip, augmented or not, float32 [samples]; errors as those of `augment`."""
         return augment(waveform, sampling_rate, self.draw(generator), generator)
 
     def __repr__(self) -> str:
@@ -122,13 +118,16 @@ def offline_variants(
 ) -> dict[str, np.ndarray]:
     """Return the original and its six variants by name, float32 [at most as many samples] each: seven clips for one.
 
-    Source: the report. `generator_for(variant)` gives each variant a generator of its own, such as
+    Source: the report, also for the random crop of a slower clip to the length of its source. `generator_for(variant)` gives each variant a generator of its own, such as
     `lambda variant: example_generator(seed, track_id, variant)`: so one variant does not depend on the others. Errors
     are those of `augment`.
     """
-    clips = {ORIGINAL: augment(waveform, sampling_rate, ORIGINAL, generator_for(ORIGINAL))}
-    for variant in VARIANTS:
-        clips[variant] = augment(waveform, sampling_rate, variant, generator_for(variant))
+    clips = {}
+    for variant in (ORIGINAL, *VARIANTS):
+        generator = generator_for(variant)
+        clip = augment(waveform, sampling_rate, variant, generator)
+        start = int(generator.integers(max(0, len(clip) - len(waveform)) + 1))
+        clips[variant] = clip[start : start + len(waveform)]
     return clips
 
 

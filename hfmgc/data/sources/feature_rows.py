@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 
 from ...errors import DataError
+from ..caching import cached_map
 
 
 # Rows in memory while a part is rewritten; the spectrogram of a track takes a few megabytes.
@@ -61,12 +62,14 @@ def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> l
     if not len(tracks):
         return []
     looked_at = tracks.select_columns(["features"]).with_format("numpy")
-    found = looked_at.map(
+    found = cached_map(
+        looked_at,
         _look_at,
+        ("tables",),
         features=datasets.Features({"problem": datasets.Value("string"), "size": datasets.Value("string")}),
         remove_columns=["features"],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        desc="looking at the features",
+        num_proc=num_proc,
+        desc="checking the features",
     ).with_format(None)
     problems, sizes = list(found["problem"]), list(found["size"])
     counts = Counter(size for size in sizes if size)

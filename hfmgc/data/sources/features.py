@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.dataset
 import pyarrow.parquet
 from transformers.utils import logging
 
 from ...errors import DataError, nearest
-from ..caching import reading_cache
+from ..caching import code_identity, reading_cache
 from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
 from .feature_rows import depth_of, made_alike
@@ -22,6 +23,10 @@ logger = logging.get_logger(__name__)
 
 # What `hfmgc extract` writes beside its shards.
 EXTRACTION = "extraction.json"
+# Pages are held against their checksums where they have any, as those of `hfmgc extract`.
+CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+# What decides the values of extracted features.
+EXTRACTED_BY = ("decoding", "features")
 # What genres and ids are called in the tables that are in use.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
@@ -31,8 +36,9 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    One row a track: an id, a genre, and one column of numbers: a spectrogram [bins, frames] (uint8) or [frames, bins]
-    (float), or slices [slices, frames, bins], as `hfmgc extract` writes them.
+    One row a track: an id, a genre, and one column of numbers: un-normalised features [frames, bins] (float), as
+    `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
+    and normalised [slices, frames, bins].
     """
 
     card = DatasetCard(
@@ -106,10 +112,12 @@ class FeatureSet(TrackSource):
         return content and content.get("front_end")
 
     def notes(self) -> list[str]:
-        """Say that nobody can tell how features of another origin were made."""
-        if self.front_end() is not None:
-            return []
-        return ["nothing says how these features were made: the front end's fields are taken to be theirs"]
+        """Say by which other versions the features were made, or that nobody can tell how they were."""
+        content = self._description()
+        if content is None:
+            return ["nothing says how these features were made: the front end's fields are taken to be theirs"]
+        other = _other_versions(content["code"])
+        return [f"these features were extracted with {', '.join(other)}"] if other else []
 
     def known_problem(self, track_id: str) -> str | None:
         """Return that a row has no track id."""
@@ -168,6 +176,11 @@ class FeatureSet(TrackSource):
             return None
         try:
             content = json.loads(description.read_text(encoding="utf-8"))
+            # Values of our own code's other versions would not be those that the same audio has now.
+            if any(
+                name.startswith("hfmgc ") for name in _other_versions(content.get("code", {"hfmgc features": "1"}))
+            ):
+                raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them again")
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -217,6 +230,12 @@ class _Part:
                 raise DataError(f"{self.where}: no column {column!r}{nearest(column, self.table.column_names)}")
 
 
+def _other_versions(code: dict[str, str]) -> list[str]:
+    """Return what of the code that extracted features has another version now, with both."""
+    now = code_identity(*EXTRACTED_BY)
+    return [f"{name} {version} (now {now.get(name)})" for name, version in code.items() if now.get(name) != version]
+
+
 def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
     try:
         if path.is_dir():
@@ -227,7 +246,7 @@ def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
         with (
             reading_cache()
         ):  # a damaged file has an error of datasets' own, a damaged copy in the cache one of pyarrow's
-            return datasets.Dataset.from_parquet(str(path))
+            return datasets.Dataset.from_parquet(str(path), fragment_scan_options=CHECKED)
     except DataError:
         raise
     except Exception as error:  # pyarrow and datasets name a damaged file in many ways

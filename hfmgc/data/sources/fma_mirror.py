@@ -3,6 +3,7 @@
 import datasets
 
 from ...errors import DataError
+from ..caching import cached_map
 from .contract import TRACK_FEATURES, track_row
 from .hub_tables import audio_fields
 from .tables import class_names, class_of, sorted_by_id
@@ -26,8 +27,10 @@ def occurring_genres(tables: dict[str, datasets.Dataset], location: str) -> list
 def read_mirror(tables: dict[str, datasets.Dataset], location: str) -> datasets.Dataset:
     """Return the rows of a mirror as tracks, sorted by their ids."""
     parts = [
-        table.map(
+        cached_map(
+            table,
             _mirrored,
+            ("tables",),
             with_indices=True,
             fn_kwargs={"genres": mirror_genres(tables, location), "part": part},
             features=TRACK_FEATURES,

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError
 from ..archives import unpacked
 from ..audio import AUDIO_SUFFIXES
+from ..caching import cached_map
 from . import gtzan_lists
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_files import download
@@ -160,8 +161,10 @@ class GTZAN(TrackSource):
         )
         # The rate that a mirror declares can be wrong (32 kHz for bytes of 22.05 kHz); we read the bytes ourselves.
         parts = [
-            table.map(
+            cached_map(
+                table,
                 _mirrored,
+                ("tables",),
                 with_indices=True,
                 fn_kwargs={"side": side, "sides_matter": len(tables) > 1, "genres": _label_names(table)},
                 features=TRACK_FEATURES,

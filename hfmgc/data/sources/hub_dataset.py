@@ -6,6 +6,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
+from ..caching import cached_map
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
 from .tables import SIDE_NAMES, check_unique, class_names, class_of, side_of
@@ -87,8 +88,10 @@ class HubDataset(TrackSource):
             keep = [column for column in self._columns() if column]
             table = table.select_columns(keep)
             parts.append(
-                table.map(
+                cached_map(
+                    table,
                     _as_track,
+                    ("tables",),
                     with_indices=True,
                     fn_kwargs={
                         "columns": {
