@@ -48,9 +48,7 @@ def music(sampling_rate: int) -> datasets.Dataset:
 def trained_on(windows: datasets.Dataset, bins: int) -> torch.nn.Module:
     """Return a small model that has learnt the genres of these windows by heart."""
     torch.manual_seed(0)
-    config = RecurrentConfig(
-        num_mel_bins=bins, hidden_size=16, num_hidden_layers=1, num_labels=2, hidden_dropout_prob=0.0
-    )
+    config = RecurrentConfig(num_bins=bins, hidden_size=16, num_layers=1, num_labels=2, dropout=0.0)
     model = RecurrentForAudioClassification(config)
     values = torch.from_numpy(np.concatenate(list(windows["input_values"])))
     labels = torch.tensor([row["genre"] == "pop" for row in windows for _ in row["input_values"]]).long()
