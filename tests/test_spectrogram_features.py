@@ -311,6 +311,9 @@ def test_frames_of_short_tracks_are_looped_or_followed_by_silence(over):
     np.testing.assert_allclose(padded[:38], frames, atol=1e-3)
     silence = extract(make(**fields), np.zeros(RATE, dtype=np.float32))[0]
     np.testing.assert_allclose(padded[38:], silence[38:], atol=1e-4)
+    normalized = extract(make(short_tracks="pad", normalize_over=over, normalization="min_max"), waveform)[0]
+    assert (normalized.min(), normalized.max()) == (0, 1)
+    assert (normalized[38:] == 0).all()
 
 
 @pytest.mark.parametrize("over", ["window", "track"])

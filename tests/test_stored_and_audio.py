@@ -26,6 +26,12 @@ FRONT_ENDS = {
         for normalization in NORMALIZATIONS
         for over in ("window", "track")
     },
+    **{
+        f"padded, over {over}": lambda over=over: SpectrogramFeatureExtractor(
+            num_bins=32, normalization="min_max", normalize_over=over, short_tracks="pad", **SHORT
+        )
+        for over in ("window", "track")
+    },
     "mfcc": lambda: SpectrogramFeatureExtractor(representation="mfcc", normalization="z_score", **SHORT),
     "ast": lambda: HfmgcASTFeatureExtractor(max_length=64),
     "ast, random windows": lambda: HfmgcASTFeatureExtractor(max_length=64, window_policy="random", max_windows=3),

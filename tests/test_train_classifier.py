@@ -185,9 +185,7 @@ def test_spectrograms_of_whole_tracks_are_made_once(music, tmp_path):
     """After offline augmentation, too."""
     settings = classifier_settings(music, tmp_path / "out", num_train_epochs=2, augmentation="offline")
     settings["front_end"] = {**FRONT_END, "normalize_over": "track"}
-    with mock.patch.object(
-        SpectrogramFeatureExtractor, "training_window", side_effect=AssertionError("computed again")
-    ):
+    with mock.patch.object(SpectrogramFeatureExtractor, "audio_window", side_effect=AssertionError("computed again")):
         folder = trained(tmp_path, settings)
     assert furthest(judged(folder), answers(folder, music)) < 1e-5
 

@@ -6,7 +6,7 @@ import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
-from .windows import WINDOW_POLICIES, cut, start_at, window_starts
+from .windows import WINDOW_POLICIES, fill, start_at, window_starts
 
 
 logger = logging.get_logger(__name__)
@@ -18,7 +18,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
     There is one order, for audio and stored features, training and evaluation:
 
         waveform -> `prepare` -> `transform` -> features of the track, un-normalised (what is stored)
-        -> `normalize_track` -> cut -> `normalize_window` -> windows
+        -> filled to a window, if shorter -> `normalize_track` -> cut -> `normalize_window` -> windows
 
     A front end writes `transform`, the two normalisations as it needs them, and the sizes: `count_frames`, `cut_frames`,
     `window_samples`, `window_shape`; `frame_span` where single frames can be computed without the rest of the track.
@@ -142,7 +142,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
 
     def cut_features(self, features: np.ndarray) -> np.ndarray:
         """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins]."""
-        normalized = self.normalize_track(features)
+        normalized = self.normalize_track(self._filled(features))
         return np.stack([self._window(normalized, start) for start in self._starts(len(features), features)])
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
@@ -155,19 +155,20 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
             starts = self._starts(frames)
             if len(starts) * self.cut_frames < frames:
                 prepared = self.prepare(waveform)
-                return np.stack([self._window(self._frames(prepared, start), 0) for start in starts])
+                return np.stack([self.normalize_window(self._frames(prepared, start)) for start in starts])
         return self.cut_features(self.track_features(waveform))
 
     def feature_window(self, features: np.ndarray, place: float) -> np.ndarray:
         """Return the window at a place in [0, 1) of the features of a track, float32 [frames, bins]; see [`start_at`]."""
-        return self._window(self.normalize_track(features), start_at(place, len(features), self.cut_frames))
+        normalized = self.normalize_track(self._filled(features))
+        return self._window(normalized, start_at(place, len(normalized), self.cut_frames))
 
     def audio_window(self, prepared: np.ndarray, place: float) -> np.ndarray:
         """Return the same window as `feature_window`, of a prepared waveform [samples]."""
         if self.frame_span(0, 1) is None:
             return self.feature_window(self.transform(prepared), place)
         start = start_at(place, self.count_frames(len(prepared)), self.cut_frames)
-        return self._window(self._frames(prepared, start), 0)
+        return self.normalize_window(self._filled(self._frames(prepared, start)))
 
     def _starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
         generator = None
@@ -191,9 +192,11 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         start, stop, skipped = self.frame_span(first, self.cut_frames)
         return self.transform(prepared[start:stop])[skipped : skipped + self.cut_frames]
 
-    def _window(self, features: np.ndarray, start: int) -> np.ndarray:
-        loop = self.short_tracks == "loop"
-        return self.normalize_window(cut(features, start, self.cut_frames, loop=loop, padding=self.silence))
+    def _filled(self, features: np.ndarray) -> np.ndarray:
+        return fill(features, self.cut_frames, loop=self.short_tracks == "loop", padding=self.silence)
+
+    def _window(self, normalized: np.ndarray, start: int) -> np.ndarray:
+        return self.normalize_window(normalized[start : start + self.cut_frames])
 
     def __call__(
         self,

@@ -44,7 +44,9 @@ _DIVIDE_AND_CONQUER = {
     "short_tracks": "loop",
 }
 _DIVIDE_AND_CONQUER_SOURCE = (
-    "Divide and Conquer, front end of the authors' code: power_to_db(ref=max) of each snippet, (x + 80) / 80"
+    "Divide and Conquer, front end of the authors' code: power_to_db(ref=max) of each snippet, (x + 80) / 80 (the paper's "
+    "Eq. 1 is a min-max). Ours: a track of 27 to 30 s is not looped to 30 s before it is cut, only one shorter than a "
+    "window is"
 )
 
 PRESETS: dict[str, Preset] = {
@@ -53,8 +55,9 @@ PRESETS: dict[str, Preset] = {
         {**_MEL_22050, "window_seconds": 30.0, "resize": [224, 224], "normalization": "min_max"},
     ),
     "ts_resformer": Preset(
-        "TS-Resformer, section 3.1: z-scored audio, 12 s with 50 % overlap, Hann 4096/1024, dB, 128x512; dB against "
-        "1.0 (against the maximum the z-score would have no effect) and the first 512 of 517 frames are ours",
+        "TS-Resformer, section 3.1: z-scored audio, 12 s with 50 % overlap, Hann 4096/1024, dB, 128x512. Ours: the "
+        "z-score takes out the signed mean (the text describes a mean of absolute amplitudes, which leaves an offset), dB "
+        "against 1.0 (against the maximum the z-score would have no effect), and the first 512 of 517 frames",
         {
             "sampling_rate": 44100,
             "representation": "mel",

@@ -1,4 +1,4 @@
-"""How time is cut: where the windows of a track lie, and how one is taken.
+"""How time is cut: where the windows of a track lie, and what fills a track that is shorter than one.
 
 All positions are counted in the same unit, frames or samples.
 """
@@ -70,20 +70,18 @@ def start_at(place: float, length: int, window_length: int) -> int:
     return int(place * (max(0, length - window_length) + 1))
 
 
-def cut(values: np.ndarray, start: int, length: int, *, loop: bool, padding: float) -> np.ndarray:
-    """Return `length` rows of `values` [rows, ...] from `start` on.
+def fill(values: np.ndarray, length: int, *, loop: bool, padding: float) -> np.ndarray:
+    """Return `values` [rows, ...], time along the first axis, made at least `length` rows long.
 
     Args:
-        values: What is cut, time along the first axis.
-        start: The first row.
-        length: Rows of the window.
-        loop: Whether a track that ends before the window does is repeated from `start`, or followed by `padding`.
+        values: What is filled.
+        length: Rows of a window.
+        loop: Whether what is shorter is repeated from its start, or followed by `padding`.
         padding: What follows it.
     """
-    window = values[start : start + length]
-    missing = length - len(window)
+    missing = length - len(values)
     if missing <= 0:
-        return window
+        return values
     if loop:
-        return np.resize(window, (length, *window.shape[1:]))
-    return np.pad(window, ((0, missing), *((0, 0),) * (window.ndim - 1)), constant_values=padding)
+        return np.resize(values, (length, *values.shape[1:]))
+    return np.pad(values, ((0, missing), *((0, 0),) * (values.ndim - 1)), constant_values=padding)

@@ -83,8 +83,9 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
         if arguments.training_windows == "fixed":
             train = extract_windows(train, extractor, num_proc=num_proc)
-        elif audio and arguments.augmentation != "fresh":
-            train = extract_features(train, extractor, num_proc=num_proc)  # or each epoch would compute them again
+        elif audio and arguments.augmentation != "fresh" and extractor.frame_span(0, 1) is None:
+            # Or each epoch would compute whole tracks again for a window of each.
+            train = extract_features(train, extractor, num_proc=num_proc)
         validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
         test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
     chosen = {
