@@ -146,7 +146,7 @@ def encoded_again(waveform: np.ndarray, sampling_rate: int, gain: float) -> np.n
 
 
 def levels(extractor: SpectrogramFeatureExtractor, waveform: np.ndarray) -> np.ndarray:
-    return np.round(255 * extractor.track_features(waveform).T).astype(np.uint8)
+    return np.round(255 * extractor.normalize_track(extractor.track_features(waveform)).T).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
