@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
     evaluate.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    evaluate.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "train", "validation", "test"),
@@ -76,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
     check.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     check.add_argument("--num_proc", type=_positive, default=1, help="processes that decode")
-    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is set aside")
+    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is reported as too short")
+    check.add_argument(
+        "--write_exclusions", metavar="FILE", help="write what is better left out as a CSV for --exclude"
+    )
     check.add_argument("--json", action="store_true", help="print the report as one JSON document")
     check.set_defaults(verb=_check)
 
@@ -86,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("data", help="a folder of genres, a manifest, or a dataset's name")
     extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction goes on there")
     extract.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    extract.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
@@ -119,6 +124,7 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         arguments.checkpoint,
         arguments.data,
         data_options=arguments.data_options,
+        exclude=arguments.exclude,
         side=arguments.side,
         revision=arguments.revision,
         batch_size=arguments.batch_size,
@@ -152,7 +158,13 @@ def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     source = open_source(arguments.data, arguments.data_options)
     report = check_source(source, num_proc=arguments.num_proc, shortest_seconds=arguments.shortest_seconds)
-    return report.to_dict(), report.to_text()
+    text = report.to_text()
+    if arguments.write_exclusions:
+        from .data.sources.exclusions import write_exclusions
+
+        write_exclusions(Path(arguments.write_exclusions), report.exclusions())
+        text += f"\nwritten: {arguments.write_exclusions} ({len(report.exclusions())} tracks), for --exclude"
+    return report.to_dict(), text
 
 
 def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -165,7 +177,7 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     fields = {"model_type": arguments.model_type, "front_end": arguments.front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
     result = extract_corpus(
-        open_source(arguments.data, arguments.data_options),
+        open_source(arguments.data, arguments.data_options, exclude=arguments.exclude),
         build_feature_extractor(model_arguments),
         arguments.output,
         dtype=arguments.dtype,

@@ -1,6 +1,7 @@
-"""A corpus, decoded: what is broken is set aside, counted and named; the rest is ready for training and evaluation."""
+"""A corpus, decoded: what is broken is skipped, counted and named; the rest is ready for training and evaluation."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 from ..errors import AudioError, DataError
 from .audio import load_audio
 from .caching import reading_cache
-from .check import set_aside_by_check
 from .sources.contract import TrackSource
+from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
 
@@ -67,6 +68,15 @@ class Corpus:
         """Return what was skipped as plain rows."""
         return [asdict(track) for track in self.skipped]
 
+    def exclusions(self) -> dict[str, Any] | None:
+        """Return what a run records of the tracks that the user left out, or None where nothing is excluded."""
+        return describe_exclusions(self.source.excluded, [track.track_id for track in self.skipped])
+
+    def notes(self) -> list[str]:
+        """Return what a reader of results must be told about these tracks."""
+        exclusions = self.exclusions()
+        return [exclusions_text(exclusions)] if exclusions else []
+
     def summary(self) -> str:
         """Say in one line what there is, and what was skipped."""
         genres = {genre for names in genres_of(self.tracks) for genre in names}
@@ -85,9 +95,9 @@ class Corpus:
 def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
-    Set aside, and reported with the reason, are tracks that the dataset is known to have broken, that an earlier
-    `hfmgc check` of the same tracks found unfit, that have no genre, and that cannot be decoded; of features kept from
-    before, those that are empty, ragged, not finite, or of another size than the rest.
+    Skipped, and reported with the reason, are tracks that the user excludes, that the dataset is known to have broken,
+    that have no genre, and that cannot be decoded; of stored features, those that are empty, ragged, not finite, or of
+    another size than the rest.
 
     Args:
         source: Where the tracks come from.
@@ -98,10 +108,9 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
         DataError: If no track can be used.
     """
     tracks = source.tracks()
-    by_check = set_aside_by_check(tracks)
     skipped, kept = [], []
     for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
-        problem = source.known_problem(track_id) or by_check.get(track_id) or ("" if genre else "no genre")
+        problem = source.reason_to_skip(track_id) or ("" if genre else "no genre")
         if problem:
             skipped.append(SkippedTrack(track_id, problem))
         else:

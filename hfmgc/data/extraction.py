@@ -20,7 +20,6 @@ from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
 from .caching import reading_cache
-from .check import set_aside_by_check
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
 from .sources.contract import TrackSource
 
@@ -59,8 +58,8 @@ def extract_corpus(
         num_proc: Processes that extract.
 
     Raises:
-        ConfigError: If `folder` holds the features of another source or front end, or of this one before `hfmgc check`
-            set other tracks aside; if another process extracts to it; or if uint8 does not fit the front end.
+        ConfigError: If `folder` holds the features of another source or front end, or of this one with another
+            exclusion list; if another process extracts to it; or if uint8 does not fit the front end.
         DataError: If no track could be used.
     """
     if dtype not in DTYPES:
@@ -75,9 +74,8 @@ def extract_corpus(
     tone = np.sin(np.arange(extractor.sampling_rate, dtype=np.float32))
     for name, waveform in (("a tone", tone), ("silence", np.zeros_like(tone))):
         _features(waveform, extractor, dtype, name)
-    known_problems = set_aside_by_check(tracks)
-    known_problems |= {
-        track_id: problem for track_id in tracks["track_id"] if (problem := source.known_problem(track_id))
+    known_problems = {
+        track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
     }
     description = _describe(source, extractor, tracks, known_problems, dtype, shard_size)
     with held(folder):
@@ -134,7 +132,7 @@ def _describe(
         "hfmgc_version": __version__,
         "data": source.describe(),
         "tracks_digest": _digest([list(tracks["track_id"]), tracks._fingerprint]),
-        "set_aside_digest": _digest(sorted(known_problems.items())),
+        "excluded_digest": _digest(sorted(known_problems.items())),
         "front_end": extractor.to_dict(),
         "dtype": dtype,
         "shard_size": shard_size,

@@ -24,6 +24,7 @@ def evaluate_checkpoint(
     data: str,
     *,
     data_options: dict[str, Any] | None = None,
+    exclude: str | None = None,
     side: str = "auto",
     revision: str | None = None,
     batch_size: int = 8,
@@ -35,6 +36,7 @@ def evaluate_checkpoint(
         checkpoint: Folder of a finished run, or a repository on the Hub.
         data: What training takes: a folder of genres or a dataset's name.
         data_options: Options of the dataset.
+        exclude: List of tracks to leave out.
         side: A side of the checkpoint's own split, `all`, or `auto`: the split's evaluation side where tracks of `data`
             are in the checkpoint's split, else all tracks.
         revision: Commit of the repository.
@@ -48,7 +50,7 @@ def evaluate_checkpoint(
         ConfigError: If a side is asked for and the checkpoint has no split of these data.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
-    source = open_source(data, data_options)
+    source = open_source(data, data_options, exclude=exclude)
     check_front_end(source, extractor)
     corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
     genres = [model.config.id2label[index] for index in range(model.config.num_labels)]
@@ -81,7 +83,7 @@ def evaluate_checkpoint(
         data=source.describe(),
         side=side,
         skipped=corpus.skipped_report(),
-        notes=notes,
+        notes=corpus.notes() + notes,
     )
 
 

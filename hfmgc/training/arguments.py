@@ -90,6 +90,13 @@ class DataArguments:
 
     data: str = field(default="", metadata={"help": "A dataset's name (gtzan, synthetic) or a folder of genres."})
     data_options: dict[str, Any] = field(default_factory=dict, metadata={"help": "Options of the dataset."})
+    exclude: str | None = field(
+        default=None,
+        metadata={
+            "help": "List of tracks to leave out (CSV, JSON or text: track_id, reason), such as `hfmgc check DATA "
+            "--write_exclusions FILE` writes."
+        },
+    )
     split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
     split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})

@@ -61,7 +61,7 @@ def announce(run: RunArguments, data: PreparedData) -> None:
     drawn = f" {':'.join(map(str, manifest.ratios))}, seed {manifest.seed}" if manifest.ratios else ""
     print(f"data: {data.corpus.summary()}")
     print(f"split: {manifest.policy}{drawn}: {counts}; digest {manifest.digest[:19]}")
-    for note in manifest.notes():
+    for note in data.corpus.notes() + manifest.notes():
         print(f"note: {note}")
 
 
@@ -75,10 +75,12 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: Pr
     folder = Path(trainer.args.output_dir)
     began = time.monotonic()
     if trainer.args.should_save:  # before the training, so that a run that is cut off can be gone on with
+        if checkpoint:
+            record.check_exclusions(folder, data.corpus.exclusions())
         _keep_split(folder, data.manifest, resumed=checkpoint is not None)
     with saving_to(folder, "then go on with --resume_from_checkpoint last"):
         if trainer.args.should_save:
-            record.save(folder)
+            record.save(folder, exclusions=data.corpus.exclusions())
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except RuntimeError as error:
@@ -121,7 +123,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     """Judge the trained model by whole tracks of the side that was kept apart."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes = manifest.notes()
+    notes = data.corpus.notes() + manifest.notes()
     if manifest.evaluation_side == "validation":
         chosen = (
             "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
@@ -180,7 +182,7 @@ def save(
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
             "adapter": _adapter_record(arguments),
         }
-        record.save(folder, model=model_record, training=training)
+        record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
         write_model_card(folder, hub_model_id=run.hub_model_id)
 
 
