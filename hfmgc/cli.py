@@ -11,11 +11,13 @@ from typing import Any
 
 from . import __version__
 from .errors import HfmgcError
+from .text import as_text, escape_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = _parser().parse_args(argv)
+    escape_output()
     if "--json" in getattr(arguments, "overrides", ()):  # behind the config it is no field of the recipe either
         arguments.overrides.remove("--json")
         arguments.json = True
@@ -31,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     try:
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
+        # Escapes of an encoding that lacks a character are no JSON: there JSON has its own.
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        document = as_json and json.dumps(result, indent=2, ensure_ascii=ascii_only, allow_nan=False)
+        print(document or text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -47,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
     evaluate.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     evaluate.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
+    evaluate.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "train", "validation", "test"),
@@ -91,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction goes on there")
     extract.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     extract.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
+    extract.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
@@ -105,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     predict.add_argument("files", nargs="+", help="audio files")
     predict.add_argument("--top_k", type=_positive, default=5, help="how many genres to print for each file")
+    predict.add_argument("--shortest_seconds", type=float, default=1.0, help="a file that is shorter is unusable")
     predict.add_argument("--json", action="store_true", help="print one JSON document")
     predict.set_defaults(verb=_predict)
 
@@ -125,6 +133,7 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         arguments.data,
         data_options=arguments.data_options,
         exclude=arguments.exclude,
+        shortest_seconds=arguments.shortest_seconds,
         side=arguments.side,
         revision=arguments.revision,
         batch_size=arguments.batch_size,
@@ -182,6 +191,7 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         arguments.output,
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
+        shortest_seconds=arguments.shortest_seconds,
         num_proc=arguments.num_proc,
     )
     lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
@@ -196,16 +206,19 @@ def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     classifier = TrackClassifier(arguments.checkpoint)
     answers, failures = {}, {}
     for file in arguments.files:
+        name = as_text(file)
         try:
-            answers[file] = classifier.classify_file(file, top_k=arguments.top_k)
+            answers[name] = classifier.classify_file(
+                file, top_k=arguments.top_k, shortest_seconds=arguments.shortest_seconds
+            )
         except AudioError as error:
-            failures[file] = error.reason
+            failures[name] = error.reason
     if not answers:
-        raise HfmgcError("; ".join(f"{file}: {reason}" for file, reason in failures.items()))
+        raise HfmgcError("; ".join(f"{file}: unusable: {reason}" for file, reason in failures.items()))
     lines = [
         f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
         for file, scores in answers.items()
-    ] + [f"skipped: {file}: {reason}" for file, reason in failures.items()]
+    ] + [f"{file}: unusable: {reason}" for file, reason in failures.items()]
     return {"predictions": answers, "skipped": failures}, "\n".join(lines)
 
 

@@ -1,21 +1,19 @@
-"""`hfmgc check`: decode everything, and report what is broken, too short, silent, clipped, at another rate, or a duplicate.
+"""`hfmgc check`: decode everything, and report what is broken, truncated, too short, silent, clipped, at another rate, or a duplicate.
 
 A report changes nothing. A run leaves out duplicates and short tracks where it is given the list that
 `CheckReport.exclusions` makes.
 """
 
 import hashlib
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
 import numpy as np
-import soundfile
 
 from ..errors import AudioError, ConfigError
-from .audio import load_audio, open_nameless
+from .audio import SHORTEST_SECONDS, decode_audio
 from .caching import reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 from .sources.contract import TrackSource
@@ -25,7 +23,6 @@ from .targets import genres_of
 
 # Fingerprints and signal measures do not need more, and all tracks are compared at one rate.
 CHECK_RATE = 16000
-SHORTEST_SECONDS = 1.0
 # Runs of samples at full scale: a limiter leaves single ones, an overdriven recording many in a row.
 CLIPPED_SHARE = 0.005
 
@@ -34,6 +31,7 @@ CHECKED_FEATURES = datasets.Features(
         "track_id": datasets.Value("string"),
         "genre": datasets.Value("string"),
         "problem": datasets.Value("string"),
+        "truncation": datasets.Value("string"),
         "seconds": datasets.Value("float64"),
         "rate": datasets.Value("int64"),
         "channels": datasets.Value("int64"),
@@ -169,6 +167,8 @@ def _audio_report(
         row = table[index]
         if row["seconds"] < shortest_seconds:
             findings.append(Finding(row["track_id"], "too short", f"{row['seconds']:.2f} s", True))
+        if row["truncation"]:
+            findings.append(Finding(row["track_id"], "truncated", row["truncation"], False))
         if row["clipped"] > CLIPPED_SHARE:
             findings.append(Finding(row["track_id"], "clipped", f"{row['clipped']:.1%} of samples", False))
         if row["rate"] != usual:
@@ -207,14 +207,14 @@ def _genre_counts(tracks: datasets.Dataset, track_ids: set[str]) -> Counter[str]
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "digest": ""}
+    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "truncation": "", "digest": ""}
     # Of the type of the others: datasets writes no mixture of lists and arrays.
     row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0, "fingerprint": np.zeros(0, np.uint32)}
     try:
-        waveform = load_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
-        content = io.BytesIO(audio["bytes"]) if audio["bytes"] else open_nameless(audio["path"])
-        with content, soundfile.SoundFile(content) as file:
-            row |= {"rate": file.samplerate, "channels": file.channels, "seconds": file.frames / file.samplerate}
+        decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
+        waveform = decoded.waveform
+        row |= {"rate": decoded.rate, "channels": decoded.channels, "seconds": decoded.seconds}
+        row["truncation"] = decoded.truncation
         # Resampling overshoots where the original is cut off, so the peaks still show it.
         full_scale = np.abs(waveform) >= 0.999
         row["clipped"] = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0

@@ -1,13 +1,13 @@
 """A corpus, decoded: what is broken is skipped, counted and named; the rest is ready for training and evaluation."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import datasets
 import numpy as np
 
 from ..errors import AudioError, DataError
-from .audio import load_audio
+from .audio import decode_audio
 from .caching import reading_cache
 from .sources.contract import TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
@@ -25,10 +25,13 @@ DECODED_FEATURES = datasets.Features(
         # 64-bit offsets: a batch of long recordings has more than 2**31 samples.
         "waveform": datasets.LargeList(datasets.Value("float32")),
         "problem": datasets.Value("string"),
+        "truncation": datasets.Value("string"),
     }
 )
 # Rows in memory before they go to disk; a track of 30 s takes 2 MB, one of an hour 230 MB.
 WRITER_BATCH_SIZE = 8
+# A note names no more; `hfmgc check` names all.
+NAMED_TRACKS = 20
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Corpus:
     """Decoded tracks of a source.
 
     `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`,
-    memory-mapped) or, where features were kept from before, features as they were stored.
+    memory-mapped) or, where features were kept from before, features as they were stored. `truncated`: track id -> how
+    much of a usable track its file lacks.
     """
 
     source: TrackSource
@@ -52,6 +56,7 @@ class Corpus:
     genres: list[str]
     skipped: list[SkippedTrack]
     sampling_rate: int
+    truncated: dict[str, str] = field(default_factory=dict)
 
     def select(self, track_ids: list[str]) -> datasets.Dataset:
         """Return the tracks with these ids, in their order."""
@@ -75,7 +80,13 @@ class Corpus:
     def notes(self) -> list[str]:
         """Return what a reader of results must be told about these tracks."""
         exclusions = self.exclusions()
-        return [exclusions_text(exclusions)] if exclusions else []
+        notes = [exclusions_text(exclusions)] if exclusions else []
+        if self.truncated:
+            named = [f"{track_id} ({missing})" for track_id, missing in [*self.truncated.items()][:NAMED_TRACKS]]
+            if len(self.truncated) > NAMED_TRACKS:
+                named.append(f"{len(self.truncated) - NAMED_TRACKS} more")
+            notes.append(f"{len(self.truncated)} tracks are truncated, and used as they are: {', '.join(named)}")
+        return notes
 
     def summary(self) -> str:
         """Say in one line what there is, and what was skipped."""
@@ -92,7 +103,9 @@ class Corpus:
 
 
 @reading_cache()
-def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
+def decode_corpus(
+    source: TrackSource, sampling_rate: int, *, num_proc: int | None = None, shortest_seconds: float = 0.0
+) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
     Skipped, and reported with the reason, are tracks that the user excludes, that the dataset is known to have broken,
@@ -103,6 +116,7 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
         source: Where the tracks come from.
         sampling_rate: Rate that the feature extractor wants, in Hz.
         num_proc: Processes that decode.
+        shortest_seconds: Audio that is shorter is skipped.
 
     Raises:
         DataError: If no track can be used.
@@ -117,27 +131,28 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
             kept.append(row)
     if len(kept) < len(tracks):
         tracks = tracks.select(kept)
+    truncated: dict[str, str] = {}
     if not kept:
         usable = tracks
     elif "features" in tracks.column_names:
         usable, broken = _sound_features(tracks, num_proc)
         skipped += broken
     else:
-        usable, broken = _decode(tracks, sampling_rate, num_proc)
+        usable, broken, truncated = _decode(tracks, sampling_rate, shortest_seconds, num_proc)
         skipped += broken
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
-    return Corpus(source=source, tracks=usable, genres=source.genres(), skipped=skipped, sampling_rate=sampling_rate)
+    return Corpus(source, usable, source.genres(), skipped, sampling_rate, truncated)
 
 
 def _decode(
-    tracks: datasets.Dataset, sampling_rate: int, num_proc: int | None
-) -> tuple[datasets.Dataset, list[SkippedTrack]]:
-    """Return the tracks that could be decoded, and the others."""
+    tracks: datasets.Dataset, sampling_rate: int, shortest_seconds: float, num_proc: int | None
+) -> tuple[datasets.Dataset, list[SkippedTrack], dict[str, str]]:
+    """Return the tracks that could be decoded, the others, and which of the first are truncated."""
     decoded = tracks.map(
         decode_track,
-        fn_kwargs={"sampling_rate": sampling_rate},
+        fn_kwargs={"sampling_rate": sampling_rate, "shortest_seconds": shortest_seconds},
         features=DECODED_FEATURES,
         remove_columns=["audio"],
         num_proc=num_proc if num_proc and num_proc > 1 else None,
@@ -145,7 +160,13 @@ def _decode(
         desc=f"decoding at {sampling_rate} Hz",
     )
     usable, broken = _divide(decoded, list(decoded["problem"]))
-    return usable.remove_columns("problem").with_format("numpy", columns=["waveform"], output_all_columns=True), broken
+    truncated = {
+        track_id: missing
+        for track_id, missing in zip(usable["track_id"], usable["truncation"], strict=True)
+        if missing
+    }
+    usable = usable.remove_columns(["problem", "truncation"])
+    return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken, truncated
 
 
 def _sound_features(tracks: datasets.Dataset, num_proc: int | None) -> tuple[datasets.Dataset, list[SkippedTrack]]:
@@ -161,11 +182,13 @@ def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dat
     return tracks.select([row for row, problem in enumerate(problems) if not problem]), broken
 
 
-def decode_track(track: dict, sampling_rate: int) -> dict:
-    """Add the waveform of a track, or the problem that it has (one of the two is empty)."""
-    audio = track["audio"]
+def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:
+    """Add the waveform of a track, or the problem that it has (one of the two is empty), and what is missing of it."""
+    audio, name = track["audio"], track["track_id"]
     try:
-        waveform = load_audio(audio["bytes"] or audio["path"], sampling_rate, name=track["track_id"])
-        return {"waveform": waveform, "problem": ""}
+        decoded = decode_audio(
+            audio["bytes"] or audio["path"], sampling_rate, name=name, shortest_seconds=shortest_seconds
+        )
+        return {"waveform": decoded.waveform, "problem": "", "truncation": decoded.truncation}
     except AudioError as error:
-        return {"waveform": np.zeros(0, np.float32), "problem": error.reason}
+        return {"waveform": np.zeros(0, np.float32), "problem": error.reason, "truncation": ""}

@@ -43,6 +43,7 @@ def extract_corpus(
     dtype: str = "float32",
     shard_size: int = 64,
     num_proc: int | None = None,
+    shortest_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Write the features of all tracks of a source to `folder`; return what was done.
 
@@ -56,6 +57,7 @@ def extract_corpus(
         dtype: `float32`, or `uint8` for spectrograms in [0, 1] (a quarter of the size, steps of 1 / 255).
         shard_size: Tracks of a shard.
         num_proc: Processes that extract.
+        shortest_seconds: Audio that is shorter is skipped.
 
     Raises:
         ConfigError: If `folder` holds the features of another source or front end, or of this one with another
@@ -77,11 +79,13 @@ def extract_corpus(
     known_problems = {
         track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
     }
-    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size)
+    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size, shortest_seconds)
     with held(folder):
         with saving_to(folder):
             claim(folder, description)
-        skipped = _write_shards(tracks, extractor, folder, known_problems, dtype, shard_size, num_proc)
+        skipped = _write_shards(
+            tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds, num_proc
+        )
         written = len(tracks) - len(skipped)
         if not written:
             raise DataError(f"{source.card.name} ({source.location}): no track could be used; {_first(skipped)}")
@@ -98,6 +102,7 @@ def _write_shards(
     known_problems: dict[str, str],
     dtype: str,
     shard_size: int,
+    shortest_seconds: float,
     num_proc: int | None,
 ) -> list[dict[str, str]]:
     """Write the shards that are not there yet; return the tracks that were skipped, with their reasons."""
@@ -111,6 +116,7 @@ def _write_shards(
             "dtype": dtype,
             "shard_size": shard_size,
             "known_problems": known_problems,
+            "shortest_seconds": shortest_seconds,
             "alone": num_proc is None or num_proc == 1,
         },
         num_proc=num_proc if num_proc and num_proc > 1 else None,
@@ -127,6 +133,7 @@ def _describe(
     known_problems: dict[str, str],
     dtype: str,
     shard_size: int,
+    shortest_seconds: float,
 ) -> dict[str, Any]:
     return {
         "hfmgc_version": __version__,
@@ -136,6 +143,7 @@ def _describe(
         "front_end": extractor.to_dict(),
         "dtype": dtype,
         "shard_size": shard_size,
+        "shortest_seconds": shortest_seconds,
         "complete": False,
     }
 
@@ -152,6 +160,7 @@ def _write_shard(
     dtype: str,
     shard_size: int,
     known_problems: dict[str, str],
+    shortest_seconds: float,
     alone: bool,
 ) -> dict[str, str]:
     """Write one shard, whole or not at all; return what was skipped in it as JSON."""
@@ -173,7 +182,12 @@ def _write_shard(
                 if track["track_id"] in known_problems:
                     raise AudioError(track["track_id"], known_problems[track["track_id"]])
                 audio = track["audio"]
-                waveform = load_audio(audio["bytes"] or audio["path"], extractor.sampling_rate, name=track["track_id"])
+                waveform = load_audio(
+                    audio["bytes"] or audio["path"],
+                    extractor.sampling_rate,
+                    name=track["track_id"],
+                    shortest_seconds=shortest_seconds,
+                )
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue

@@ -22,7 +22,7 @@ from .sources.features import EXTRACTION
 DESCRIPTION = EXTRACTION
 LOCK_FILE = ".hfmgc.lock"
 # What two extractions must have in common for one to go on with the other's shards.
-IDENTITY = ("tracks_digest", "excluded_digest", "front_end", "dtype", "shard_size")
+IDENTITY = ("tracks_digest", "excluded_digest", "front_end", "dtype", "shard_size", "shortest_seconds")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import parse_ratios
 from ..errors import ConfigError, nearest
 from ..registry import ARCHITECTURES
@@ -97,6 +98,7 @@ class DataArguments:
             "--write_exclusions FILE` writes."
         },
     )
+    shortest_seconds: float = field(default=SHORTEST_SECONDS, metadata={"help": "Audio that is shorter is skipped."})
     split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
     split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})

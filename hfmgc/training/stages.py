@@ -21,6 +21,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
+from ..text import escape_output
 from .adapters import without_peft_warnings
 from .arguments import ModelArguments, RunArguments
 from .assembly import build_model, count_parameters
@@ -37,6 +38,7 @@ def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint
     The group of processes is left here and once: trainings that follow each other share it, because one that is made anew may
     meet what the old one left in the launcher's store, and wait for ever.
     """
+    escape_output()
     try:
         main()
         if torch.distributed.is_initialized():

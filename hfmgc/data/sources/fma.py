@@ -177,7 +177,8 @@ class FMA(TrackSource):
             logger.warning(
                 f"FMA: {unlabelled} of {len(rows)} tracks have no genre under labels: {self.labels or 'top'}"
             )
-        return file_table(rows)
+        self.unreadable = {}
+        return file_table(rows, self.unreadable)
 
     def _titles(self) -> dict[int, str]:
         return read_genres(self._metadata_folder() / "genres.csv")

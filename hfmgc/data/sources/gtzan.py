@@ -149,7 +149,8 @@ class GTZAN(TrackSource):
         check_unique([track_id for track_id, _ in found], f"GTZAN ({self.location})")
         if len(found) < 1000:
             logger.warning(f"GTZAN: {len(found)} of its 1000 tracks are in {self.location}")
-        return file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found])
+        self.unreadable = {}
+        return file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found], self.unreadable)
 
     def _from_mirror(self) -> datasets.Dataset:
         tables = load_tables(

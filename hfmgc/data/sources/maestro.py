@@ -107,6 +107,7 @@ class MAESTRO(TrackSource):
             files = [tree + recording.audio_filename for recording in recordings]
             root = download_tree("MAESTRO", self.repository, files, self.revision) / tree
             places = {recording.track_id: str(root / recording.audio_filename) for recording in recordings}
+        self.unreadable = {}
         return file_table(
             [
                 track_row(
@@ -117,7 +118,8 @@ class MAESTRO(TrackSource):
                     split=recording.side,
                 )
                 for recording in recordings
-            ]
+            ],
+            self.unreadable,
         )
 
     def crops(

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
+from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, file_table, side_of
 
@@ -67,11 +68,13 @@ class Manifest(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the labels, sorted."""
-        return sorted({label for row in self._rows() for label in row["genres"]})
+        labels = {label for row in self._rows() for label in row["genres"]}
+        return sorted(label for label in labels if as_text(label) == label)
 
     def tracks(self) -> datasets.Dataset:
         """Return the rows in their order; one whose file is missing is in it as well."""
-        return file_table(self._rows())
+        self.unreadable = {}
+        return file_table(self._rows(), self.unreadable)
 
     def _rows(self) -> list[dict[str, Any]]:
         root = Path(self.file).resolve().parent

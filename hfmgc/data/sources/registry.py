@@ -1,10 +1,12 @@
 """The datasets by name; a list of tracks by its suffix; anything else is a folder."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
 from ...settings_values import refuse_long_path
+from ...text import as_text
 from .contract import TrackSource, make_source
 from .exclusions import read_exclusions
 from .features import FeatureSet, is_feature_set
@@ -15,6 +17,7 @@ from .hub_dataset import HubDataset
 from .maestro import MAESTRO
 from .manifest import MANIFEST_SUFFIXES, Manifest
 from .synthetic import Synthetic
+from .tables import NOT_UTF8
 
 
 SOURCES: dict[str, type[TrackSource]] = {
@@ -50,7 +53,9 @@ def _open(data: str, options: dict[str, Any]) -> TrackSource:
     if data in SOURCES:
         return make_source(SOURCES[data], options)
     refuse_long_path("data", data)
-    path = Path(data)
+    path, real = Path(data), os.path.realpath(data)
+    if as_text(real) != real:
+        raise DataError(f"data {as_text(data)}: {NOT_UTF8}")
     if not path.exists():
         kind = "file" if path.suffix.lower() in MANIFEST_SUFFIXES else "folder"
         raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{nearest(data, SOURCES)}")
