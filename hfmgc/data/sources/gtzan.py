@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
@@ -109,7 +109,7 @@ class GTZAN(TrackSource):
             return self._from_folder(Path(self.folder))
         if self.archive:
             path, checksum = self._archive()
-            return self._from_folder(unpacked(path, checksum=checksum))
+            return self._from_folder(unpacked(path, checksum=checksum, wanted=_is_track, selection="tracks"))
         return self._from_mirror()
 
     def split_note(self, policy: str) -> str | None:
@@ -175,6 +175,12 @@ class GTZAN(TrackSource):
         tracks = sorted_by_id(datasets.concatenate_datasets(parts))
         check_unique(tracks["track_id"], f"GTZAN ({self.location})")
         return tracks
+
+
+def _is_track(member: PurePosixPath) -> bool:
+    """Tell whether a member of an archive is audio of a genre."""
+    audio = member.suffix.lower() in AUDIO_SUFFIXES and not member.name.startswith(".")
+    return audio and not set(member.parts[:-1]).isdisjoint(GENRES)
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:
