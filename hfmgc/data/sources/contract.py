@@ -57,7 +57,7 @@ class DatasetCard:
     licence: str
     homepage: str = ""
     synthetic: bool = False
-    # Tracks that are broken or too short in every copy, with the reason: set aside before they are decoded.
+    # Tracks that are broken or too short in every copy, with the reason: skipped before they are decoded.
     known_bad: Mapping[str, str] = field(default_factory=dict)
     # Repositories of the Hub, each with its pinned commit, or "" where none is known.
     repositories: Mapping[str, str] = field(default_factory=dict)
