@@ -11,7 +11,7 @@ from conftest import write_music
 import hfmgc.cli
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
-from hfmgc.data.sources.exclusions import read_exclusions
+from hfmgc.data.sources.exclusions import describe_exclusions, read_exclusions
 from hfmgc.errors import ConfigError, DataError
 from recipes import TRAIN_CLASSIFIER, classifier_settings, hfmgc_here, run_here, write_config, write_features
 
@@ -123,7 +123,7 @@ def test_a_run_says_prints_and_records_what_it_leaves_out_and_compares_it_when_r
     assert record["settings"]["DataArguments"]["exclude"] == "bad.csv"
     assert (record["exclusions"]["tracks"], record["exclusions"]["reasons"]) == (2, {"too short": 1, "noise": 1})
 
-    write(excluded, "track_id,reason\nblues.1,noise\n")
+    write(excluded, "track_id,reason\nblues.1,noise\n")  # the same name, another content
     again = run_here(TRAIN_CLASSIFIER, config, "--resume_from_checkpoint", "last", "--num_train_epochs", "2")
     assert again.returncode == 1
     line = again.stderr.strip().splitlines()[-1]
@@ -135,3 +135,9 @@ def test_a_run_says_prints_and_records_what_it_leaves_out_and_compares_it_when_r
     report = json.loads(capsys.readouterr().out)
     assert report["skipped"] == [{"track_id": "blues.1", "reason": "excluded: noise"}]
     assert "1 tracks excluded (1 noise)" in report["notes"]
+
+
+def test_a_list_that_excludes_nothing_changes_nothing():
+    described = describe_exclusions({"elsewhere": "noise"}, ["blues.1"])
+    assert (described["tracks"], described["digest"]) == (0, None)
+    assert describe_exclusions({}, ["blues.1"]) is None

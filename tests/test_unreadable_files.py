@@ -33,10 +33,12 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_skipped(tmp_path):
     (music / "pop" / "more").symlink_to(tmp_path / "nowhere")
     (music / "pop" / "round").symlink_to(music)
     (music / "rock").symlink_to(tmp_path / "unmounted")
+    (music / "all").symlink_to(".")
     (music / "pop" / ".hidden").symlink_to(tmp_path / "nowhere")
     source = open_source(str(music))
     nowhere, circle = "a link that leads nowhere", "a link that leads back to a folder above it"
     expected = {
+        "all": circle,
         "blues/gone.wav": nowhere,
         "blues/itself.wav": circle,
         "pop/more": nowhere,
@@ -47,7 +49,7 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_skipped(tmp_path):
     assert source.genres() == ["blues", "pop"]
     report = check_source(source, shortest_seconds=0)
     assert {finding.track_id: finding.detail for finding in report.findings} == expected
-    assert (report.tracks, report.usable) == (7, 2)
+    assert (report.tracks, report.usable) == (8, 2)
 
 
 def test_files_in_linked_folders_are_read(tmp_path):

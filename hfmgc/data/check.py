@@ -1,4 +1,5 @@
-"""`hfmgc check`: decode everything, and report what is broken, truncated, too short, silent, clipped, at another rate, or a duplicate.
+"""`hfmgc check`: decode everything, and report what is wrong: broken, truncated, short, silent or clipped files, unusual
+rates, duplicates.
 
 A report changes nothing. A run leaves out duplicates and short tracks where it is given the list that
 `CheckReport.exclusions` makes.

@@ -143,7 +143,14 @@ def decode_corpus(
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
-    return Corpus(source, usable, source.genres(), skipped, sampling_rate, truncated)
+    return Corpus(
+        source=source,
+        tracks=usable,
+        genres=source.genres(),
+        skipped=skipped,
+        sampling_rate=sampling_rate,
+        truncated=truncated,
+    )
 
 
 def _decode(

@@ -58,7 +58,7 @@ def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -
         "tracks": len(found),
         "reasons": dict(Counter(excluded[track_id].partition(":")[0] for track_id in found).most_common()),
         "not_in_the_data": len(excluded) - len(found),
-        "digest": f"sha256:{hashlib.sha256(chr(10).join(found).encode()).hexdigest()}",
+        "digest": f"sha256:{hashlib.sha256(chr(10).join(found).encode()).hexdigest()}" if found else None,
     }
 
 

@@ -39,13 +39,13 @@ class Folder(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the names of the subfolders, sorted."""
-        return [path.name for path in self._subfolders() if as_text(path.name) == path.name]
+        return [genre for path in self._subfolders() if (genre := self._genre_of(path))]
 
     def tracks(self) -> datasets.Dataset:
         """Return the files of all genres, sorted by genre and path; files of linked folders are among them."""
         root = Path(self.folder)
         found = [
-            (path, subfolder.name if as_text(subfolder.name) == subfolder.name else "", problem)
+            (path, self._genre_of(subfolder), problem)
             for subfolder in self._subfolders()
             for path, problem in _files(subfolder, {root.resolve()})
         ]
@@ -62,6 +62,11 @@ class Folder(TrackSource):
                 self.unreadable[as_text(track_id)] = problem
             rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
         return file_table(rows, self.unreadable)
+
+    def _genre_of(self, subfolder: Path) -> str:
+        """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
+        circle = subfolder.resolve() == Path(self.folder).resolve()
+        return "" if circle or as_text(subfolder.name) != subfolder.name else subfolder.name
 
     def _subfolders(self) -> list[Path]:
         root = Path(self.folder)
