@@ -11,11 +11,13 @@ from typing import Any
 
 from . import __version__
 from .errors import HfmgcError
+from .text import as_text, escape_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = _parser().parse_args(argv)
+    escape_output()
     if "--json" in getattr(arguments, "overrides", ()):  # behind the config it is no field of the recipe either
         arguments.overrides.remove("--json")
         arguments.json = True
@@ -31,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     try:
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
+        # Escapes of an encoding that lacks a character are no JSON: there JSON has its own.
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        document = as_json and json.dumps(result, indent=2, ensure_ascii=ascii_only, allow_nan=False)
+        print(document or text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -46,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
     evaluate.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    evaluate.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
+    evaluate.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "train", "validation", "test"),
@@ -76,7 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
     check.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     check.add_argument("--num_proc", type=_positive, default=1, help="processes that decode")
-    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is set aside")
+    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is reported as too short")
+    check.add_argument(
+        "--write_exclusions", metavar="FILE", help="write what is better left out as a CSV for --exclude"
+    )
     check.add_argument("--json", action="store_true", help="print the report as one JSON document")
     check.set_defaults(verb=_check)
 
@@ -86,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("data", help="a folder of genres, a manifest, or a dataset's name")
     extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction goes on there")
     extract.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    extract.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
+    extract.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
@@ -100,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     predict.add_argument("files", nargs="+", help="audio files")
     predict.add_argument("--top_k", type=_positive, default=5, help="how many genres to print for each file")
+    predict.add_argument("--shortest_seconds", type=float, default=1.0, help="a file that is shorter is unusable")
     predict.add_argument("--json", action="store_true", help="print one JSON document")
     predict.set_defaults(verb=_predict)
 
@@ -119,6 +132,8 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         arguments.checkpoint,
         arguments.data,
         data_options=arguments.data_options,
+        exclude=arguments.exclude,
+        shortest_seconds=arguments.shortest_seconds,
         side=arguments.side,
         revision=arguments.revision,
         batch_size=arguments.batch_size,
@@ -152,7 +167,13 @@ def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     source = open_source(arguments.data, arguments.data_options)
     report = check_source(source, num_proc=arguments.num_proc, shortest_seconds=arguments.shortest_seconds)
-    return report.to_dict(), report.to_text()
+    text = report.to_text()
+    if arguments.write_exclusions:
+        from .data.sources.exclusions import write_exclusions
+
+        write_exclusions(Path(arguments.write_exclusions), report.exclusions())
+        text += f"\nwritten: {arguments.write_exclusions} ({len(report.exclusions())} tracks), for --exclude"
+    return report.to_dict(), text
 
 
 def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -165,11 +186,12 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     fields = {"model_type": arguments.model_type, "front_end": arguments.front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
     result = extract_corpus(
-        open_source(arguments.data, arguments.data_options),
+        open_source(arguments.data, arguments.data_options, exclude=arguments.exclude),
         build_feature_extractor(model_arguments),
         arguments.output,
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
+        shortest_seconds=arguments.shortest_seconds,
         num_proc=arguments.num_proc,
     )
     lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
@@ -184,16 +206,19 @@ def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     classifier = TrackClassifier(arguments.checkpoint)
     answers, failures = {}, {}
     for file in arguments.files:
+        name = as_text(file)
         try:
-            answers[file] = classifier.classify_file(file, top_k=arguments.top_k)
+            answers[name] = classifier.classify_file(
+                file, top_k=arguments.top_k, shortest_seconds=arguments.shortest_seconds
+            )
         except AudioError as error:
-            failures[file] = error.reason
+            failures[name] = error.reason
     if not answers:
-        raise HfmgcError("; ".join(f"{file}: {reason}" for file, reason in failures.items()))
+        raise HfmgcError("; ".join(f"{file}: unusable: {reason}" for file, reason in failures.items()))
     lines = [
         f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
         for file, scores in answers.items()
-    ] + [f"skipped: {file}: {reason}" for file, reason in failures.items()]
+    ] + [f"{file}: unusable: {reason}" for file, reason in failures.items()]
     return {"predictions": answers, "skipped": failures}, "\n".join(lines)
 
 

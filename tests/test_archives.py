@@ -233,3 +233,38 @@ def test_a_checksum_counts_for_what_was_unpacked_without_it_too(tmp_path, monkey
     assert unpack(archive, folder, checksum=right) == folder
     monkeypatch.setattr(archives, "verify_checksum", None)  # is not read again
     assert unpack(archive, folder, checksum=right) == folder
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    bomb = write(kind, tmp_path, {"genres/blues/a.wav": b"a" * 10, "genres/blues/b.wav": bytes(10_000_000)})
+    assert bomb.stat().st_size < 50_000
+    with pytest.raises(DataError, match=rf"music\.{kind} unpacks to more than .* GB, far more than music does"):
+        unpack(bomb, tmp_path / "out")
+    assert_nothing_left(tmp_path / "out")
+    # Members of a zip that are not wanted are not even opened; a tar must be read to its end.
+    if kind == "zip":
+        folder = unpack(bomb, tmp_path / "some", wanted=lambda member: member.name == "a.wav")
+        assert contents(folder) == {"genres/blues/a.wav": b"a" * 10}
+
+
+def test_headers_of_a_tar_that_are_bombs_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    with tarfile.open(tmp_path / "music.tar.gz", "w:gz") as file:
+        member = tarfile.TarInfo("genres/blues/a.wav")
+        member.pax_headers = {"comment": "a" * 10_000_000}
+        file.addfile(member)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack(tmp_path / "music.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_only_wanted_members_are_unpacked_and_each_selection_has_its_folder(tmp_path, kind):
+    archive = write(kind, tmp_path, FILES)
+    blues = unpacked(archive, wanted=lambda member: "blues" in member.parts, selection="blues")
+    assert contents(blues) == {"genres/blues/a.wav": FILES["genres/blues/a.wav"]}
+    assert contents(unpacked(archive)) == FILES
+    before = (blues / "genres/blues/a.wav").stat().st_mtime_ns
+    assert unpacked(archive, wanted=lambda member: "blues" in member.parts, selection="blues") == blues
+    assert (blues / "genres/blues/a.wav").stat().st_mtime_ns == before

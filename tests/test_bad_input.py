@@ -68,7 +68,7 @@ def test_empty_folder(tmp_path):
 
 
 def test_genre_with_one_track(tmp_path):
-    music = write_music(tmp_path / "music", {"blues": 4, "polka": 1}, seconds=0.5)
+    music = write_music(tmp_path / "music", {"blues": 4, "polka": 1}, seconds=1)
     line = _run(tmp_path, music)
     assert "'polka' has 1 usable track" in line
 
@@ -89,7 +89,7 @@ def test_unknown_field_names_the_nearest(tmp_path):
 
 
 def test_impossible_values_name_their_field(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     assert "exclude each other" in _run(tmp_path, music, pretrained_backbone="a/b")
     assert "did you mean 'hidden_size'" in _run(tmp_path, music, "--model.backbone_config.hiden_size", "3")
     assert "num_attention_heads 5" in _run(tmp_path, music, "--model.backbone_config.num_attention_heads", "5")
@@ -105,7 +105,7 @@ def test_missing_config_file(tmp_path):
 
 
 def test_backbone_of_another_architecture(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
@@ -115,7 +115,7 @@ def test_backbone_of_another_architecture(tmp_path):
 
 
 def test_backbone_that_cannot_be_fetched(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     line = _run(tmp_path, music, pretrained_backbone="MIT/ast-finetuned-audioset-10-10-0.4593", model={})
     assert "folder.yaml" in line
 
@@ -132,7 +132,7 @@ def test_recipe_without_arguments_says_what_to_do_without_the_hub():
 def test_full_disk_while_saving(tmp_path):
     """A quota stands in for the full disk: the operating system refuses what goes beyond it in the same place."""
     limit = 150_000
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     settings = tiny_settings(
         music, tmp_path / "out", save_strategy="no", eval_strategy="no", load_best_model_at_end=False
     )
@@ -152,7 +152,7 @@ def test_full_disk_while_saving(tmp_path):
 
 
 def test_damaged_and_foreign_checkpoints(tmp_path, tiny_checkpoint, capsys):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=1)
 
     def line(checkpoint) -> str:
         assert hfmgc.cli.main(["evaluate", str(checkpoint), "--data", str(music)]) == 1
@@ -171,7 +171,7 @@ def test_damaged_and_foreign_checkpoints(tmp_path, tiny_checkpoint, capsys):
 
 
 def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "README.md").write_text("my own notes")
@@ -186,14 +186,14 @@ def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
 def test_folder_in_use_by_another_run(tmp_path):
     from filelock import FileLock
 
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".hfmgc.lock"):
         assert "in use by another run" in _run(tmp_path, music)
 
 
 def test_settings_that_would_train_nothing_or_end_in_a_traceback(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     for field, value in (
         ("num_train_epochs", 0),
         ("per_device_train_batch_size", 0),
@@ -211,24 +211,24 @@ def test_settings_that_would_train_nothing_or_end_in_a_traceback(tmp_path):
 
 
 def test_training_that_diverges_is_no_result(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     line = _run(tmp_path, music, "--learning_rate", "1e30", "--max_grad_norm", "0")
     assert "diverged" in line
     assert not (tmp_path / "out" / "results.json").exists()
 
 
 def test_genre_of_broken_files_and_a_single_genre(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     (music / "rock").mkdir()
     for number in range(3):
         (music / "rock" / f"{number}.wav").write_bytes(b"no audio")
     assert "'rock'" in _run(tmp_path, music)
-    alone = write_music(tmp_path / "alone", ("blues",), tracks=4, seconds=0.5)
+    alone = write_music(tmp_path / "alone", ("blues",), tracks=4, seconds=1)
     assert "one genre only" in _run(tmp_path, alone)
 
 
 def test_data_that_changed_since_the_run_began(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=4, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=4, seconds=1)
     config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out"))
     assert finetune_here(config).returncode == 0
     (music / "blues" / "blues.000.wav").rename(music / "blues" / "new.wav")

@@ -1,10 +1,8 @@
-"""`hfmgc check`: what is wrong with a corpus is found, said, and honoured by what loads the same tracks afterwards."""
+"""`hfmgc check`: what is wrong with a corpus is found and reported, and nothing else changes."""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -15,10 +13,9 @@ from conftest import needs_real_data, tone, write_music
 from stand_ins import write_fma_audio, write_fma_metadata, write_maestro
 
 import hfmgc.cli
-from hfmgc.data.check import CheckReport, check_source, set_aside_by_check
+from hfmgc.data.check import CheckReport, check_source
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
-from hfmgc.errors import DataError
 
 
 RATE = 16000
@@ -66,9 +63,9 @@ def check(capsys, data: Path | str, *options: str) -> dict:
 
 
 def found(report: dict) -> dict[str, tuple[str, bool]]:
-    """Return track id -> (kind, whether it is set aside)."""
+    """Return track id -> (kind, whether it is better excluded)."""
     assert len({finding["track_id"] for finding in report["findings"]}) == len(report["findings"])
-    return {finding["track_id"]: (finding["kind"], finding["set_aside"]) for finding in report["findings"]}
+    return {finding["track_id"]: (finding["kind"], finding["exclude"]) for finding in report["findings"]}
 
 
 def test_every_fault_is_found_and_what_is_sound_is_not_accused(spoiled, capsys):
@@ -104,12 +101,13 @@ def test_the_counts_are_of_what_remains_and_a_genre_without_tracks_is_named(spoi
     assert report["data"]["location"] == "music"
 
 
-def test_the_text_names_every_finding_and_whether_loading_leaves_it_out(spoiled, capsys):
+def test_the_text_names_every_finding_and_what_becomes_of_the_track(spoiled, capsys):
     assert hfmgc.cli.main(["check", str(spoiled)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("folder (music): 13 tracks, 6 usable")
-    assert "duplicate (set aside when loading):" in lines
-    assert "clipped (kept):" in lines
+    assert "unusable (skipped by every run):" in lines
+    assert "duplicate (better excluded: --write_exclusions FILE lists them):" in lines
+    assert "clipped (usable):" in lines
     assert any(line.split() == ["rock", "no", "tracks"] for line in lines)
     assert "  pop/copy.wav: the same samples as blues/a.wav" in lines
 
@@ -139,55 +137,13 @@ def test_what_counts_as_too_short_can_be_chosen(tmp_path, capsys):
     }
 
 
-def test_loading_leaves_out_what_the_check_set_aside_and_says_why(spoiled, capsys):
+def test_a_check_only_reports(spoiled, capsys):
     before = decode_corpus(open_source(str(spoiled)), RATE)
-    assert {"pop/copy.wav", "pop/reencoded.mp3", "pop/short.wav"} <= set(before.tracks["track_id"])
-    check(capsys, spoiled)
+    check(capsys, spoiled, "--shortest_seconds", "16")
     after = decode_corpus(open_source(str(spoiled)), RATE)
-    assert sorted(after.tracks["track_id"]) == [
-        "blues/a.wav",
-        "blues/b.wav",
-        "pop/a.wav",
-        "pop/b.wav",
-        "pop/clipped.wav",
-        "pop/rate.wav",
-    ]
-    reasons = {track.track_id: track.reason for track in after.skipped}
-    assert len(reasons) == len(after.skipped) == 7
-    assert reasons["pop/copy.wav"] == "duplicate, by hfmgc check: the same samples as blues/a.wav"
-    assert reasons["pop/short.wav"] == "too short, by hfmgc check: 0.50 s"
-    assert "empty file" in reasons["blues/empty.wav"]
-
-
-def test_another_process_honours_the_report(spoiled, capsys):
-    check(capsys, spoiled)
-    code = (
-        "import sys; from hfmgc.data.check import set_aside_by_check; from hfmgc.data.sources import open_source; "
-        "print(sorted(set_aside_by_check(open_source(sys.argv[1]).tracks())))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, spoiled], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(sorted(set_aside_by_check(open_source(str(spoiled)).tracks())))
-    assert "pop/copy.wav" in done.stdout
-
-
-def test_the_report_of_a_folder_that_changed_since_is_not_honoured(spoiled, capsys):
-    check(capsys, spoiled)
-    # The copy becomes a recording of its own: what was said of it does not hold any more.
-    soundfile.write(spoiled / "pop" / "copy.wav", melody(99), RATE)
-    assert set_aside_by_check(open_source(str(spoiled)).tracks()) == {}
-    assert "pop/copy.wav" in decode_corpus(open_source(str(spoiled)), RATE).tracks["track_id"]
-    assert "pop/copy.wav" not in found(check(capsys, spoiled))
-
-
-def test_a_check_with_other_settings_replaces_the_earlier_report(tmp_path):
-    (tmp_path / "music" / "blues").mkdir(parents=True)
-    soundfile.write(tmp_path / "music" / "blues" / "a.wav", melody(1, seconds=2), RATE)
-    source = open_source(str(tmp_path / "music"))
-    check_source(source, shortest_seconds=3)
-    assert list(set_aside_by_check(source.tracks())) == ["blues/a.wav"]
-    check_source(source)
-    assert set_aside_by_check(source.tracks()) == {}
+    assert after.tracks["track_id"] == before.tracks["track_id"]
+    assert after.skipped == before.skipped
+    assert {"pop/copy.wav", "pop/reencoded.mp3", "blues/a.wav"} <= set(after.tracks["track_id"])
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "DOUBLE"])
@@ -199,11 +155,11 @@ def test_waves_of_any_depth_are_sound(tmp_path, capsys, subtype):
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_a_file_of_one_sample_is_set_aside_and_does_not_end_the_check(tmp_path, capsys, rate):
+def test_a_file_of_one_sample_is_excluded_and_does_not_end_the_check(tmp_path, capsys, rate):
     music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
     soundfile.write(music / "blues" / "one.wav", np.array([0.5]), rate)
     report = check(capsys, music)
-    assert {track for track, (kind, aside) in found(report).items() if aside} == {"blues/one.wav"}
+    assert {track for track, (kind, exclude) in found(report).items() if exclude} == {"blues/one.wav"}
     assert report["usable"] == 1
 
 
@@ -240,7 +196,7 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert "no such folder" in err
 
 
-def test_features_kept_from_before_are_checked_too(tmp_path, capsys):
+def test_stored_features_are_checked_too(tmp_path, capsys):
     values = np.random.default_rng(0).integers(0, 255, (6, 8, 20)).tolist()
     values[1] = values[0]
     values[4] = []
@@ -249,13 +205,10 @@ def test_features_kept_from_before_are_checked_too(tmp_path, capsys):
     report = check(capsys, tmp_path / "mel.parquet")
     assert found(report) == {"b": ("duplicate", True), "e": ("unusable", True)}
     assert (report["tracks"], report["usable"], report["genres"]) == (6, 4, {"blues": 1, "pop": 3})
-    corpus = decode_corpus(open_source(str(tmp_path / "mel.parquet")), RATE)
-    assert corpus.tracks["track_id"] == ["a", "c", "d", "f"]
-    assert {track.track_id for track in corpus.skipped} == {"b", "e"}
 
 
 @pytest.mark.parametrize("number", ["uint8", "int64"])
-def test_features_of_a_copy_encoded_again_are_set_aside_and_no_others(tmp_path, capsys, number):
+def test_features_of_a_copy_encoded_again_are_duplicates_and_no_others(tmp_path, capsys, number):
     generator = np.random.default_rng(0)
     levels = generator.integers(20, 200, (4, 128, 300))
     copy = levels[1] + generator.integers(-9, 10, levels[1].shape)
@@ -275,11 +228,9 @@ def test_features_of_a_copy_encoded_again_are_set_aside_and_no_others(tmp_path, 
     details = {finding["track_id"]: finding["detail"] for finding in report["findings"]}
     assert details["f"] == "the same features as e"
     assert details["d"].startswith("nearly the same features as c (")
-    corpus = decode_corpus(open_source(str(tmp_path / "mel.parquet")), RATE)
-    assert sorted(corpus.tracks["track_id"]) == ["a", "b", "c", "e"]
 
 
-def test_features_with_nan_or_frames_of_different_length_are_set_aside(tmp_path, capsys):
+def test_features_with_nan_or_frames_of_different_length_are_unusable(tmp_path, capsys):
     rows = {
         "track_id": ["nan", "ragged", "sound"],
         "genre": ["blues", "blues", "blues"],
@@ -295,32 +246,6 @@ def test_a_shortest_length_that_is_none_is_refused(tmp_path, capsys, seconds):
     music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
     assert hfmgc.cli.main(["check", str(music), "--shortest_seconds", seconds]) == 1
     assert "error: shortest_seconds must be a number of seconds from 0 on" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"[]",
-        b'{"findings": [{"track_id": "blues/a.wav"',
-        b'{"findings": null}',
-        b'{"findings": ["blues/a.wav"]}',
-        b'{"findings": [{"track_id": "a", "kind": "too short", "detail": "", "set_aside": "no"}]}',
-        b"\xff\xfe",
-    ],
-)
-def test_a_damaged_report_is_never_half_trusted(tmp_path, capsys, monkeypatch, content):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
-    source = open_source(str(music))
-    check_source(source)
-    (report,) = (tmp_path / "cache").glob("hfmgc-check-*.json")
-    report.write_bytes(content)
-    with pytest.raises(DataError, match="is damaged: call hfmgc check again") as caught:
-        decode_corpus(source, RATE)
-    assert report.name in str(caught.value)
-    check(capsys, music)
-    assert decode_corpus(source, RATE).skipped == []
 
 
 @needs_real_data
@@ -394,7 +319,7 @@ def test_tracks_of_other_rates_take_a_line_for_each_rate(tmp_path, capsys):
     assert len(check(capsys, tmp_path / "music")["findings"]) == 4
     assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 0
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "unexpected rate (kept):",
+        "unexpected rate (usable):",
         "  3 tracks, the first pop/22050.0.wav: 22050 Hz, most have 16000 Hz",
         "  pop/44100.0.wav: 44100 Hz, most have 16000 Hz",
     ]

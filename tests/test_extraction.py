@@ -341,23 +341,23 @@ def test_a_corpus_without_a_usable_track_is_an_error(tmp_path, capsys):
     assert "no track could be used; the first: blues/a.wav: empty file" in line
 
 
-def test_what_a_check_set_aside_is_not_extracted(music, tmp_path, capsys):
-    (music / "pop" / "zcopy.wav").write_bytes((music / "blues" / "blues.000.wav").read_bytes())
-    assert hfmgc.cli.main(["check", str(music)]) == 0
-    result = extract(capsys, music, tmp_path / "out", *DECIMATED)
+def test_what_is_excluded_is_not_extracted(music, tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text("track_id,reason\npop/pop.000.wav,duplicate: of another\n")
+    assert hfmgc.cli.main(["check", str(music)]) == 0  # which changes nothing
+    result = extract(capsys, music, tmp_path / "out", "--exclude", str(tmp_path / "bad.csv"), *DECIMATED)
     reasons = {row["track_id"]: row["reason"] for row in result["skipped"]}
-    assert reasons["pop/zcopy.wav"] == "duplicate, by hfmgc check: the same samples as blues/blues.000.wav"
-    assert "pop/zcopy.wav" not in stored(tmp_path / "out")
+    assert reasons["pop/pop.000.wav"] == "excluded: duplicate: of another"
+    assert "pop/pop.000.wav" not in stored(tmp_path / "out")
 
 
-def test_shards_from_before_a_check_are_not_gone_on_with(music, tmp_path, capsys):
-    (music / "pop" / "zcopy.wav").write_bytes((music / "blues" / "blues.000.wav").read_bytes())
+def test_shards_with_another_exclusion_list_are_not_resumed(music, tmp_path, capsys):
+    (tmp_path / "bad.txt").write_text("pop/pop.000.wav\n")
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     (tmp_path / "out" / "part-00000.skipped.json").unlink()
     before = shard_states(tmp_path / "out")
-    assert hfmgc.cli.main(["check", str(music)]) == 0
-    line = refused(capsys, music, tmp_path / "out", "--shard_size", 3, *DECIMATED)
-    assert "(set_aside_digest differ) (hfmgc check changes what is set aside): choose another folder" in line
+    more = ("--shard_size", 3, "--exclude", tmp_path / "bad.txt", *DECIMATED)
+    line = refused(capsys, music, tmp_path / "out", *more)
+    assert "(excluded_digest differ) (made with another exclusion list): choose another folder" in line
     assert shard_states(tmp_path / "out") == before
 
 
@@ -382,7 +382,7 @@ def test_depths_and_names_of_all_kinds_are_extracted(tmp_path, capsys):
     for subtype in ("PCM_U8", "PCM_24", "FLOAT"):
         soundfile.write(folder / "演歌" / f"naïve {subtype}.wav", waveform, RATE, subtype=subtype)
     soundfile.write(folder / "演歌" / "one.wav", np.array([0.5]), RATE)
-    extract(capsys, folder, tmp_path / "out", *DECIMATED)
+    extract(capsys, folder, tmp_path / "out", "--shortest_seconds", "0", *DECIMATED)
     features = stored(tmp_path / "out")
     exact = features.pop("演歌/演歌.000.wav")
     assert len(features) == 4

@@ -46,6 +46,7 @@ def settings_for(place: Path, output_dir: Path, **more) -> dict:
         "augmentation": "offline",
         "logging_steps": 1,
         "prefix_store": str(place / "stores"),
+        "shortest_seconds": 0.5,
         **more,
     }
     return tiny_settings(place / "music", output_dir, **settings)

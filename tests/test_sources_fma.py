@@ -1,5 +1,7 @@
 """FMA from the authors' folders and zips and from the mirrors."""
 
+from pathlib import Path
+
 import datasets
 import pytest
 from stand_ins import (
@@ -173,6 +175,25 @@ def test_a_missing_list_and_missing_places_are_named(tmp_path, authors):
     empty = write_zip(tmp_path / "other.zip", {"readme.txt": b""})
     with pytest.raises(DataError, match=r"tracks\.csv: no such file"):
         fma(audio=authors["audio"], metadata=str(empty)).tracks()
+
+
+def test_of_a_larger_archive_only_the_subset_is_unpacked(tmp_path, authors):
+    (tmp_path / "fma_metadata" / "features.csv").write_bytes(b"large")
+    audio = (tmp_path / "fma_small").rename(tmp_path / "fma_large")
+    (audio / "001").mkdir(exist_ok=True)
+    (audio / "001" / "001686.mp3").write_bytes(b"of the large subset")
+    zips = [
+        zip_folder(folder, tmp_path / "zips" / f"{folder.name}.zip") for folder in (audio, tmp_path / "fma_metadata")
+    ]
+    source = fma(audio=str(zips[0]), metadata=str(zips[1]), verify=False)
+    paths = [Path(one["path"]) for one in source.tracks()["audio"]]
+    assert paths[0].is_file()
+    unpacked = {path.name for path in paths[0].parents[2].rglob("*.mp3")}
+    assert unpacked == {path.name for path in paths if path.is_file()}
+    assert "001686.mp3" not in unpacked
+    metadata = source._metadata_file("tracks.csv").parent
+    assert {path.name for path in metadata.glob("*.csv")} == {"tracks.csv", "genres.csv"}
+    assert source.features_csv.read_bytes() == b"large"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import datasets
 import huggingface_hub.constants
@@ -17,8 +18,10 @@ from stand_ins import (
     write_gtzan_mirror,
     write_parquet,
     write_tar,
+    zip_folder,
 )
 
+from hfmgc.data.archives import MARKER
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
@@ -66,6 +69,19 @@ def test_the_authors_archive_is_unpacked_once(tmp_path):
     assert_tracks(tracks)
     assert list(source.tracks()["audio"]) == list(tracks["audio"])
     assert source.location == "genres.tar.gz"
+
+
+def test_nothing_but_tracks_is_unpacked_from_an_archive(tmp_path):
+    folder = write_gtzan_folder(tmp_path / "genres")
+    for name in ("README.txt", "blues/._blues.00000.wav", "blues/cover.jpg", "extra/blues.00000.wav"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no track")
+    archive = zip_folder(folder, tmp_path / "zips" / "genres.zip")
+    tracks = gtzan(archive=str(archive)).tracks()
+    assert_tracks(tracks)
+    root = Path(tracks[0]["audio"]["path"]).parents[2]
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MARKER)
+    assert files == sorted(Path(audio["path"]) for audio in tracks["audio"])
 
 
 def test_the_archive_is_fetched_from_the_hub_and_compared_with_its_checksum(tmp_path, monkeypatch):

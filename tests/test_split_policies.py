@@ -299,7 +299,7 @@ def test_a_manifest_with_a_track_that_is_not_there_is_refused(gtzan, tmp_path):
 
 
 def test_a_recipe_repeats_the_split_of_a_manifest_and_refuses_a_missing_track(tmp_path):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=6, seconds=0.5)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=6, seconds=1)
     corpus = decode_corpus(open_source(str(music)), 16000)
     drawn = split(corpus, "stratified", ratios="1:1:1", seed=99)
     drawn.save(tmp_path / "given.json")

@@ -1,4 +1,4 @@
-"""Archives into folders: safely, completely or not at all, and going on after an interruption."""
+"""Archives into folders: safely, completely or not at all, and resumed after an interruption."""
 
 import gzip
 import hashlib
@@ -9,7 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -23,6 +23,9 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
 # Written into a folder before it gets its name: what it was unpacked from, and what has to be in it.
 MARKER = ".hfmgc-unpacked.json"
 _CHUNK = 1 << 20
+# Audio hardly shrinks and tables a few times: what unpacks to more than both of these is a bomb.
+MOST_TIMES = 20
+MOST_BYTES = 1 << 30
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
 
 
@@ -49,21 +52,33 @@ def verify_checksum(path: Path, expected: str) -> None:
         )
 
 
-def unpacked(archive: str | os.PathLike, *, checksum: str = "") -> Path:
+Wanted = Callable[[PurePosixPath], bool]
+
+
+def unpacked(
+    archive: str | os.PathLike, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
+) -> Path:
     """Return the folder in the cache of datasets that an archive is unpacked into, unpacking it where needed.
 
-    The folder belongs to this path, size and time of change: a replaced archive is unpacked anew.
+    The folder belongs to this path, size and time of change: a replaced archive is unpacked again.
+
+    Args:
+        archive: A `.tar.gz`, `.tgz` or `.zip`.
+        checksum: As for `unpack`.
+        wanted: As for `unpack`.
+        selection: A name of what is wanted: another selection has another folder.
 
     Raises:
         DataError: As `unpack` does.
     """
     path = _existing(Path(archive))
     status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:16]
-    return unpack(path, Path(datasets.config.HF_DATASETS_CACHE) / f"hfmgc-unpacked-{key}", checksum=checksum)
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
+    name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return unpack(path, Path(datasets.config.HF_DATASETS_CACHE) / name, checksum=checksum, wanted=wanted)
 
 
-def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
+def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | None = None) -> Path:
     """Unpack `archive` into `folder`, unless it lies there completely.
 
     Members are written into a sibling `<folder>.partial`, each under its name only when it is whole; the sibling gets
@@ -74,13 +89,15 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
         folder: Where its members shall lie.
         checksum: `sha1:...` or `sha256:...` of the archive, verified before anything is unpacked.
+        wanted: Tells by its path whether a member is unpacked; all are by default.
 
     Returns:
         `folder`.
 
     Raises:
         DataError: If the archive is missing, damaged or of another checksum, or if a member is a link or a device, or
-            would lie outside of the folder. Nothing of it is kept then.
+            would lie outside of the folder, or if it unpacks to more than 20 times its size (and 1 GiB). Nothing of it is
+            kept then.
         SaveError: If the disk is full.
     """
     archive = _existing(Path(archive))
@@ -101,7 +118,7 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "") -> Path:
             verify_checksum(archive, checksum)
         partial = folder.with_name(folder.name + ".partial")
         try:
-            sizes = _write_members(archive, partial)
+            sizes = _write_members(archive, partial, wanted)
         except DataError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -139,13 +156,15 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-def _write_members(archive: Path, partial: Path) -> dict[PurePosixPath, int]:
-    """Write all members that are not yet there; return the size of each."""
+def _write_members(archive: Path, partial: Path, wanted: Wanted | None) -> dict[PurePosixPath, int]:
+    """Write all wanted members that are not yet there; return the size of each."""
     partial.mkdir(exist_ok=True)
     sizes: dict[PurePosixPath, int] = {}
     members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+    budget = _Budget(archive)
     try:
-        for name, size, content in members(archive):
+        for name, size, content in members(archive, wanted or (lambda name: True)):
+            budget.spend(size)
             target = partial / name
             # A later member of the same name replaces the earlier one, so only those of an earlier call are passed over.
             if name in sizes or not (target.is_file() and target.stat().st_size == size):
@@ -158,7 +177,7 @@ def _write_members(archive: Path, partial: Path) -> dict[PurePosixPath, int]:
         raise DataError(f"{archive.name} has a member that is both a file and a folder: it is damaged") from error
     except RuntimeError as error:  # how zipfile says that a member is encrypted
         raise DataError(f"{archive.name} cannot be unpacked ({error})") from error
-    if not sizes:
+    if not sizes and wanted is None:
         raise DataError(f"{archive.name} has no files in it")
     return sizes
 
@@ -173,14 +192,43 @@ def _write_whole(content: BinaryIO, target: Path, size: int) -> None:
     beginning.replace(target)
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
-    with gzip.open(archive) as stream:
+class _Budget:
+    """How many bytes an archive may unpack to."""
+
+    def __init__(self, archive: Path):
+        self._archive = archive.name
+        self._left = self._most = max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise DataError(
+                f"{self._archive} unpacks to more than {self._most / 1e9:.1f} GB, far more than music does: fetch it again, "
+                "or unpack it yourself and name the folder"
+            )
+
+
+class _Bounded:
+    """The content of a compressed file, as far as a budget reaches: headers of a tar can be bombs too."""
+
+    def __init__(self, stream: BinaryIO, budget: _Budget):
+        self._stream, self._budget = stream, budget
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._budget.spend(len(content))
+        return content
+
+
+def _tar_members(archive: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+    with gzip.open(archive) as file:
+        stream = _Bounded(file, _Budget(archive))
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 name = _safe_name(member.name, archive.name)
-                if member.isreg():
+                if member.isreg() and wanted(name):
                     yield name, member.size, tar.extractfile(member)
-                elif not member.isdir():
+                elif not (member.isreg() or member.isdir()):
                     kind = "a link" if member.issym() or member.islnk() else "a device or a pipe"
                     raise _unsafe(archive.name, member.name, kind)
         # tarfile takes a cut between two members for the end: only gzip's own end tells.
@@ -188,7 +236,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]
             pass
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+def _zip_members(archive: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
     with zipfile.ZipFile(archive) as file:
         # The directory lies at the end: all names are looked at before anything is written.
         members = [(_safe_name(member.filename, archive.name), member) for member in file.infolist()]
@@ -199,7 +247,7 @@ def _zip_members(archive: Path) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]
                     archive.name, member.filename, "a link" if kind == stat.S_IFLNK else "a device or a pipe"
                 )
         for name, member in members:
-            if not member.is_dir():
+            if not member.is_dir() and wanted(name):
                 with file.open(member) as content:
                     yield name, member.file_size, content
 

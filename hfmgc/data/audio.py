@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,11 +19,45 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif
 # Audio that libsndfile does not decode: listed all the same, so that it is reported and not silently passed over.
 FOREIGN_AUDIO_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
 
+# What is shorter is skipped by default.
+SHORTEST_SECONDS = 1.0
 # A recording whose loudest sample stays below -80 dB of full scale holds nothing to hear.
 SILENCE_PEAK = 1e-4
 # What lies beyond these is a damaged header or no audio at all, and would fill the memory or overflow.
 LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
+
+# How libsndfile logs that a header declares more bytes than the file has.
+_DECLARED_BYTES = re.compile(r"(?m)^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
+_STREAMED_BYTES = 0x7FF00000  # from here on a size stands for "unknown", as writers to a pipe declare it
+# A decoder may leave out a frame or two of MP3.
+_TRUNCATED_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """What a file holds.
+
+    Args:
+        waveform: float32 [samples], mono, at the rate that was asked for.
+        rate: Sampling rate of the file in Hz.
+        channels: Channels of the file.
+        seconds: Length of what was decoded.
+        declared_seconds: Length that the header declares; that of what was decoded where it declares none.
+    """
+
+    waveform: np.ndarray
+    rate: int
+    channels: int
+    seconds: float
+    declared_seconds: float
+
+    @property
+    def truncation(self) -> str:
+        """Say how much is missing; "" where the file is as long as its header declares."""
+        if self.declared_seconds - self.seconds <= _TRUNCATED_SECONDS:
+            return ""
+        return f"{self.seconds:.2f} s of the {self.declared_seconds:.2f} s that its header declares"
 
 
 def open_nameless(path: str | os.PathLike) -> BinaryIO:
@@ -33,19 +69,26 @@ def open_nameless(path: str | os.PathLike) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
 
 
-def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None) -> np.ndarray:
+def load_audio(
+    source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
+) -> np.ndarray:
+    """Return the waveform of `decode_audio`, float32 [samples]."""
+    return decode_audio(source, sampling_rate, name=name, shortest_seconds=shortest_seconds).waveform
+
+
+def decode_audio(
+    source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
+) -> DecodedAudio:
     """Decode audio as mono (the mean of its channels) at `sampling_rate`.
 
     Args:
         source: A path, or the bytes of a file.
         sampling_rate: Wanted rate in Hz.
         name: What errors call it; the path by default.
-
-    Returns:
-        float32 [samples].
+        shortest_seconds: What is shorter is refused.
 
     Raises:
-        AudioError: If it is missing, not decodable, empty, silent, or has NaN or infinite samples.
+        AudioError: If it is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite samples.
     """
     if source is None:
         raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
@@ -68,14 +111,19 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
         with io.BytesIO(source) if isinstance(source, bytes) else open_nameless(source) as handle:
             # By its descriptor libsndfile reads a file itself; from an object it calls back for every block.
             content = handle if isinstance(source, bytes) else handle.fileno()
-            samples, rate = soundfile.read(content, dtype="float32", always_2d=True, closefd=False)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+            with soundfile.SoundFile(content, closefd=False) as file:
+                samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+                declared_frames = _declared_frames(file, len(samples), handle)
+    except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error
     if len(samples) == 0:
         raise AudioError(name, "no samples")
     if rate < LOWEST_RATE:
         raise AudioError(name, f"a sampling rate of {rate} Hz: its header is damaged, or it is no music")
+    seconds = len(samples) / rate
+    if seconds < shortest_seconds:
+        raise AudioError(name, f"too short ({seconds:.2f} s, where {shortest_seconds:g} s are asked for)")
     peak = max(samples.max(), -samples.min())  # NaN, if any sample is
     if not np.isfinite(peak):
         raise AudioError(name, "NaN or infinite samples")
@@ -84,8 +132,33 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int, *, name: s
     waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if max(waveform.max(), -waveform.min()) < SILENCE_PEAK:
         raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
+    if len(waveform) > 1 and waveform.max() - waveform.min() < 2 * SILENCE_PEAK:
+        raise AudioError(name, "no sound, only a constant offset")
     if rate != sampling_rate:
         waveform = soxr.resample(waveform, rate, sampling_rate)
         if len(waveform) == 0:
             raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
-    return np.ascontiguousarray(waveform, dtype=np.float32)
+    return DecodedAudio(
+        waveform=np.ascontiguousarray(waveform, dtype=np.float32),
+        rate=rate,
+        channels=samples.shape[1],
+        seconds=seconds,
+        declared_seconds=max(seconds, declared_frames / rate),
+    )
+
+
+def _declared_frames(file: soundfile.SoundFile, decoded: int, content: BinaryIO) -> float:
+    """Return how many samples of a channel the header declares, or as many as were decoded where it does not say."""
+    if file.format == "MP3":
+        # Without such a tag the number of frames is the decoder's own estimate.
+        content.seek(0)
+        head = content.read(10)
+        if head[:3] == b"ID3":
+            content.seek(10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
+        beginning = head + content.read(2048)
+        return file.frames if any(tag in beginning for tag in (b"Xing", b"Info", b"VBRI")) else decoded
+    sizes = [(int(declared), int(found)) for declared, found in _DECLARED_BYTES.findall(file.extra_info)]
+    return max(
+        [decoded * declared / found for declared, found in sizes if found > 0 and declared < _STREAMED_BYTES]
+        + [decoded]
+    )

@@ -1,25 +1,21 @@
-"""`hfmgc check`: decode everything, and say what is broken, too short, silent, clipped, at another rate, or there twice.
+"""`hfmgc check`: decode everything, and report what is wrong: broken, truncated, short, silent or clipped files, unusual
+rates, duplicates.
 
-The report lies in the cache of datasets under the fingerprint of the table of tracks; loading the same tracks honours it:
-what it sets aside is skipped, counted and named. A table that has changed since has another fingerprint.
+A report changes nothing. A run leaves out duplicates and short tracks where it is given the list that
+`CheckReport.exclusions` makes.
 """
 
 import hashlib
-import io
-import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import soundfile
 
-from ..errors import AudioError, ConfigError, DataError, saving_to
-from .audio import load_audio, open_nameless
-from .caching import reading_cache
+from ..errors import AudioError, ConfigError
+from .audio import SHORTEST_SECONDS, decode_audio
+from .caching import cached_map, reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
@@ -28,7 +24,6 @@ from .targets import genres_of
 
 # Fingerprints and signal measures do not need more, and all tracks are compared at one rate.
 CHECK_RATE = 16000
-SHORTEST_SECONDS = 1.0
 # Runs of samples at full scale: a limiter leaves single ones, an overdriven recording many in a row.
 CLIPPED_SHARE = 0.005
 
@@ -37,6 +32,7 @@ CHECKED_FEATURES = datasets.Features(
         "track_id": datasets.Value("string"),
         "genre": datasets.Value("string"),
         "problem": datasets.Value("string"),
+        "truncation": datasets.Value("string"),
         "seconds": datasets.Value("float64"),
         "rate": datasets.Value("int64"),
         "channels": datasets.Value("int64"),
@@ -49,12 +45,12 @@ CHECKED_FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was noticed. `set_aside`: loading leaves the track out."""
+    """One thing that was noticed. `exclude`: the track is better left out."""
 
     track_id: str
     kind: str
     detail: str
-    set_aside: bool
+    exclude: bool
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,14 @@ class CheckReport:
         """Return plain values."""
         return {**vars(self), "findings": [vars(finding) for finding in self.findings]}
 
+    def exclusions(self) -> list[tuple[str, str]]:
+        """Return track id and reason of what is better left out, beside the unusable, which loading skips anyway."""
+        return [
+            (finding.track_id, f"{finding.kind}: {finding.detail}")
+            for finding in self.findings
+            if finding.exclude and finding.kind != "unusable"
+        ]
+
     def to_text(self) -> str:
         """Return the report to read."""
         kinds = Counter(finding.kind for finding in self.findings)
@@ -88,8 +92,8 @@ class CheckReport:
         ]
         for kind in kinds:
             found = [finding for finding in self.findings if finding.kind == kind]
-            aside = "set aside when loading" if found[0].set_aside else "kept"
-            lines.append(f"{kind} ({aside}):")
+            exclude = "better excluded: --write_exclusions FILE lists them" if found[0].exclude else "usable"
+            lines.append(f"{kind} ({'skipped by every run' if kind == 'unusable' else exclude}):")
             if kind == "unexpected rate":  # a corpus of mixed rates has a line for each rate, not for each track
                 lines += _by_detail(found)
                 continue
@@ -121,10 +125,10 @@ def _by_detail(findings: list[Finding]) -> list[str]:
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
 ) -> CheckReport:
-    """Decode all tracks of a source, with progress and in parallel, and keep the report for loading.
+    """Decode all tracks of a source, with progress and in parallel, and report what is wrong with them.
 
-    Of tracks that are the same recording the first (by id) is kept. Clipping and unusual rates are reported, and the
-    tracks kept.
+    Of tracks that are the same recording the first (by id) is usable, the others are duplicates. Clipped tracks and those
+    of an unusual rate are usable.
 
     Raises:
         ConfigError: If `shortest_seconds` is no length: negative, infinite or NaN.
@@ -133,26 +137,20 @@ def check_source(
         raise ConfigError(f"shortest_seconds must be a number of seconds from 0 on, not {shortest_seconds}")
     tracks = source.tracks()
     if "features" in tracks.column_names:
-        report = _feature_report(source, tracks, num_proc)
-    else:
-        report = _audio_report(source, tracks, num_proc, shortest_seconds)
-    path = _report_path(tracks)
-    with saving_to(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
-        temporary.replace(path)
-    return report
+        return _feature_report(source, tracks, num_proc)
+    return _audio_report(source, tracks, num_proc, shortest_seconds)
 
 
 def _audio_report(
     source: TrackSource, tracks: datasets.Dataset, num_proc: int | None, shortest_seconds: float
 ) -> CheckReport:
-    checked = tracks.map(
+    checked = cached_map(
+        tracks,
         _check_track,
+        ("decoding", "fingerprints"),
         features=CHECKED_FEATURES,
         remove_columns=[name for name in tracks.column_names if name not in CHECKED_FEATURES],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
+        num_proc=num_proc,
         desc="checking",
     )
     table = checked.remove_columns("fingerprint").to_list()
@@ -160,7 +158,7 @@ def _audio_report(
     for row in table:
         # In the order in which loading asks. A dataset without any genres is for pre-training, and lacks none.
         row["problem"] = (
-            source.known_problem(row["track_id"])
+            source.reason_to_skip(row["track_id"])
             or row["problem"]
             or ("" if row["genre"] or not known else "no genre")
         )
@@ -172,14 +170,16 @@ def _audio_report(
         row = table[index]
         if row["seconds"] < shortest_seconds:
             findings.append(Finding(row["track_id"], "too short", f"{row['seconds']:.2f} s", True))
+        if row["truncation"]:
+            findings.append(Finding(row["track_id"], "truncated", row["truncation"], False))
         if row["clipped"] > CLIPPED_SHARE:
             findings.append(Finding(row["track_id"], "clipped", f"{row['clipped']:.1%} of samples", False))
         if row["rate"] != usual:
             findings.append(
                 Finding(row["track_id"], "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False)
             )
-    set_aside = {finding.track_id for finding in findings if finding.set_aside}
-    long_enough = [row for row in sound if table[row]["track_id"] not in set_aside]
+    short = {finding.track_id for finding in findings if finding.exclude}
+    long_enough = [row for row in sound if table[row]["track_id"] not in short]
     findings += _duplicates(
         [table[row]["track_id"] for row in long_enough],
         [table[row]["digest"] for row in long_enough],
@@ -187,8 +187,8 @@ def _audio_report(
         equal="the same samples as {0}",
         alike="the same recording as {0} for {1.shared_seconds:.1f} s ({1.bit_errors:.0%} of bits differ)",
     )
-    aside = {finding.track_id for finding in findings if finding.set_aside}
-    usable = [table[index] for index in sound if table[index]["track_id"] not in aside]
+    left_out = {finding.track_id for finding in findings if finding.exclude}
+    usable = [table[index] for index in sound if table[index]["track_id"] not in left_out]
     counts = _genre_counts(tracks, {row["track_id"] for row in usable})
     return CheckReport(
         data=source.describe(),
@@ -208,47 +208,16 @@ def _genre_counts(tracks: datasets.Dataset, track_ids: set[str]) -> Counter[str]
     return Counter(genre for track_id, genres in pairs if track_id in track_ids for genre in genres)
 
 
-def set_aside_by_check(tracks: datasets.Dataset) -> dict[str, str]:
-    """Return track id -> reason of what an earlier check of exactly these tracks sets aside; empty without a check.
-
-    Raises:
-        DataError: If the report of that check is damaged.
-    """
-    path = _report_path(tracks)
-    if not path.is_file():
-        return {}
-    try:
-        findings = [Finding(**finding) for finding in json.loads(path.read_text(encoding="utf-8"))["findings"]]
-        if any(list(map(type, vars(finding).values())) != [str, str, str, bool] for finding in findings):
-            raise TypeError("a finding has a field of another type")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        # Without the report nobody knows what was set aside: going on would train on it, unseen.
-        raise DataError(
-            f"{path}: the report of hfmgc check on these tracks is damaged: call hfmgc check again with the same data "
-            "and options, or delete the file to load the tracks unchecked"
-        ) from error
-    return {
-        finding.track_id: f"{finding.kind}, by hfmgc check: {finding.detail}"
-        for finding in findings
-        if finding.set_aside
-    }
-
-
-def _report_path(tracks: datasets.Dataset) -> Path:
-    key = hashlib.sha256(tracks._fingerprint.encode()).hexdigest()[:16]
-    return Path(datasets.config.HF_DATASETS_CACHE) / f"hfmgc-check-{key}.json"
-
-
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "digest": ""}
+    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "truncation": "", "digest": ""}
     # Of the type of the others: datasets writes no mixture of lists and arrays.
     row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0, "fingerprint": np.zeros(0, np.uint32)}
     try:
-        waveform = load_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
-        content = io.BytesIO(audio["bytes"]) if audio["bytes"] else open_nameless(audio["path"])
-        with content, soundfile.SoundFile(content) as file:
-            row |= {"rate": file.samplerate, "channels": file.channels, "seconds": file.frames / file.samplerate}
+        decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
+        waveform = decoded.waveform
+        row |= {"rate": decoded.rate, "channels": decoded.channels, "seconds": decoded.seconds}
+        row["truncation"] = decoded.truncation
         # Resampling overshoots where the original is cut off, so the peaks still show it.
         full_scale = np.abs(waveform) >= 0.999
         row["clipped"] = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
@@ -285,13 +254,13 @@ def _duplicates(
 
 
 def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int | None) -> CheckReport:
-    """Return the report of features kept from before: counts, what is broken, and what is there twice."""
+    """Return the report of stored features: counts, what is broken, and duplicates."""
     findings, ids, digests, fingerprints = [], [], [], []
     problems = feature_problems(tracks, num_proc)
     rows = tracks.with_format("numpy", columns=["features"], output_all_columns=True)
     for row, problem in zip(rows, problems, strict=True):
         track_id = row["track_id"]
-        problem = source.known_problem(track_id) or problem or ("" if row["genre"] else "no genre")
+        problem = source.reason_to_skip(track_id) or problem or ("" if row["genre"] else "no genre")
         if problem:
             findings.append(Finding(track_id, "unusable", problem, True))
             continue
@@ -307,8 +276,8 @@ def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int
         alike="nearly the same features as {0} ({1.bit_errors:.0%} of the bits of their fingerprints differ)",
         least_share=LEAST_SHARE_OF_FEATURES,
     )
-    aside = {finding.track_id for finding in findings if finding.set_aside}
-    kept = [track_id for track_id in tracks["track_id"] if track_id not in aside]
+    left_out = {finding.track_id for finding in findings if finding.exclude}
+    kept = [track_id for track_id in tracks["track_id"] if track_id not in left_out]
     counts = _genre_counts(tracks, set(kept))
     return CheckReport(
         data=source.describe(),

@@ -1,15 +1,16 @@
-"""A corpus, decoded: what is broken is set aside, counted and named; the rest is ready for training and evaluation."""
+"""A corpus, decoded: what is broken is skipped, counted and named; the rest is ready for training and evaluation."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import datasets
 import numpy as np
 
 from ..errors import AudioError, DataError
-from .audio import load_audio
+from .audio import decode_audio
 from .caching import cached_map, reading_cache
-from .check import set_aside_by_check
 from .sources.contract import TrackSource
+from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
 
@@ -24,8 +25,11 @@ DECODED_FEATURES = datasets.Features(
         # 64-bit offsets: a batch of long recordings has more than 2**31 samples.
         "waveform": datasets.LargeList(datasets.Value("float32")),
         "problem": datasets.Value("string"),
+        "truncation": datasets.Value("string"),
     }
 )
+# A note names no more; `hfmgc check` names all.
+NAMED_TRACKS = 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Corpus:
     """Decoded tracks of a source.
 
     `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`,
-    memory-mapped) or, where features were kept from before, features as they were stored.
+    memory-mapped) or, where features were kept from before, features as they were stored. `truncated`: track id -> how
+    much of a usable track its file lacks.
     """
 
     source: TrackSource
@@ -49,6 +54,7 @@ class Corpus:
     genres: list[str]
     skipped: list[SkippedTrack]
     sampling_rate: int
+    truncated: dict[str, str] = field(default_factory=dict)
 
     def select(self, track_ids: list[str]) -> datasets.Dataset:
         """Return the tracks with these ids, in their order."""
@@ -65,6 +71,21 @@ class Corpus:
         """Return what was skipped as plain rows."""
         return [asdict(track) for track in self.skipped]
 
+    def exclusions(self) -> dict[str, Any] | None:
+        """Return what a run records of the tracks that the user left out, or None where nothing is excluded."""
+        return describe_exclusions(self.source.excluded, [track.track_id for track in self.skipped])
+
+    def notes(self) -> list[str]:
+        """Return what a reader of results must be told about these tracks."""
+        exclusions = self.exclusions()
+        notes = [exclusions_text(exclusions)] if exclusions else []
+        if self.truncated:
+            named = [f"{track_id} ({missing})" for track_id, missing in [*self.truncated.items()][:NAMED_TRACKS]]
+            if len(self.truncated) > NAMED_TRACKS:
+                named.append(f"{len(self.truncated) - NAMED_TRACKS} more")
+            notes.append(f"{len(self.truncated)} tracks are truncated, and used as they are: {', '.join(named)}")
+        return notes
+
     def summary(self) -> str:
         """Say in one line what there is, and what was skipped."""
         genres = {genre for names in genres_of(self.tracks) for genre in names}
@@ -80,62 +101,78 @@ class Corpus:
 
 
 @reading_cache()
-def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
+def decode_corpus(
+    source: TrackSource, sampling_rate: int, *, num_proc: int | None = None, shortest_seconds: float = 0.0
+) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
-    Set aside, and reported with the reason, are tracks that the dataset is known to have broken, that an earlier
-    `hfmgc check` of the same tracks found unfit, that have no genre, and that cannot be decoded; of features kept from
-    before, those that are empty, ragged, not finite, or of another size than the rest.
+    Skipped, and reported with the reason, are tracks that the user excludes, that the dataset is known to have broken,
+    that have no genre, and that cannot be decoded; of stored features, those that are empty, ragged, not finite, or of
+    another size than the rest.
 
     Args:
         source: Where the tracks come from.
         sampling_rate: Rate that the feature extractor wants, in Hz.
         num_proc: Processes that decode.
+        shortest_seconds: Audio that is shorter is skipped.
 
     Raises:
         DataError: If no track can be used.
     """
     tracks = source.tracks()
-    by_check = set_aside_by_check(tracks)
     skipped, kept = [], []
     for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
-        problem = source.known_problem(track_id) or by_check.get(track_id) or ("" if genre else "no genre")
+        problem = source.reason_to_skip(track_id) or ("" if genre else "no genre")
         if problem:
             skipped.append(SkippedTrack(track_id, problem))
         else:
             kept.append(row)
     if len(kept) < len(tracks):
         tracks = tracks.select(kept)
+    truncated: dict[str, str] = {}
     if not kept:
         usable = tracks
     elif "features" in tracks.column_names:
         usable, broken = _sound_features(tracks, num_proc)
         skipped += broken
     else:
-        usable, broken = _decode(tracks, sampling_rate, num_proc)
+        usable, broken, truncated = _decode(tracks, sampling_rate, shortest_seconds, num_proc)
         skipped += broken
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
-    return Corpus(source=source, tracks=usable, genres=source.genres(), skipped=skipped, sampling_rate=sampling_rate)
+    return Corpus(
+        source=source,
+        tracks=usable,
+        genres=source.genres(),
+        skipped=skipped,
+        sampling_rate=sampling_rate,
+        truncated=truncated,
+    )
 
 
 def _decode(
-    tracks: datasets.Dataset, sampling_rate: int, num_proc: int | None
-) -> tuple[datasets.Dataset, list[SkippedTrack]]:
-    """Return the tracks that could be decoded, and the others."""
+    tracks: datasets.Dataset, sampling_rate: int, shortest_seconds: float, num_proc: int | None
+) -> tuple[datasets.Dataset, list[SkippedTrack], dict[str, str]]:
+    """Return the tracks that could be decoded, the others, and which of the first are truncated."""
     decoded = cached_map(
         tracks,
         decode_track,
         ("decoding",),
-        fn_kwargs={"sampling_rate": sampling_rate},
+        fn_kwargs={"sampling_rate": sampling_rate, "shortest_seconds": shortest_seconds},
         features=DECODED_FEATURES,
         remove_columns=["audio"],
         num_proc=num_proc,
         desc=f"decoding at {sampling_rate} Hz",
     )
     usable, broken = _divide(decoded, list(decoded["problem"]))
-    return usable.remove_columns("problem").with_format("numpy", columns=["waveform"], output_all_columns=True), broken
+    truncated = {
+        track_id: missing
+        for track_id, missing in zip(usable["track_id"], usable["truncation"], strict=True)
+        if missing
+    }
+    usable = usable.remove_columns(["problem", "truncation"])
+    return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken, truncated
 
 
 def _sound_features(tracks: datasets.Dataset, num_proc: int | None) -> tuple[datasets.Dataset, list[SkippedTrack]]:
@@ -151,11 +188,13 @@ def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dat
     return tracks.select([row for row, problem in enumerate(problems) if not problem]), broken
 
 
-def decode_track(track: dict, sampling_rate: int) -> dict:
-    """Add the waveform of a track, or the problem that it has (one of the two is empty)."""
-    audio = track["audio"]
+def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:
+    """Add the waveform of a track, or the problem that it has (one of the two is empty), and what is missing of it."""
+    audio, name = track["audio"], track["track_id"]
     try:
-        waveform = load_audio(audio["bytes"] or audio["path"], sampling_rate, name=track["track_id"])
-        return {"waveform": waveform, "problem": ""}
+        decoded = decode_audio(
+            audio["bytes"] or audio["path"], sampling_rate, name=name, shortest_seconds=shortest_seconds
+        )
+        return {"waveform": decoded.waveform, "problem": "", "truncation": decoded.truncation}
     except AudioError as error:
-        return {"waveform": np.zeros(0, np.float32), "problem": error.reason}
+        return {"waveform": np.zeros(0, np.float32), "problem": error.reason, "truncation": ""}

@@ -21,7 +21,6 @@ from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
 from .caching import code_identity, reading_cache
-from .check import set_aside_by_check
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY
@@ -46,6 +45,7 @@ def extract_corpus(
     dtype: str = "float32",
     shard_size: int = 64,
     num_proc: int | None = None,
+    shortest_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Write the features of all tracks of a source to `folder`; return what was done.
 
@@ -58,10 +58,11 @@ def extract_corpus(
         dtype: `float32`, or `float16`: half the size, 11 bits of precision (of 80 dB steps of 0.06 dB).
         shard_size: Tracks of a shard.
         num_proc: Processes that extract.
+        shortest_seconds: Audio that is shorter is skipped.
 
     Raises:
-        ConfigError: If `folder` holds the features of another source or front end, or of this one before `hfmgc check`
-            set other tracks aside; or if another process extracts to it.
+        ConfigError: If `folder` holds the features of another source or front end, or of this one with another
+            exclusion list; or if another process extracts to it.
         DataError: If no track could be used.
     """
     if dtype not in DTYPES:
@@ -73,15 +74,16 @@ def extract_corpus(
         raise ConfigError(f"{source.location} holds features already")
     # Libraries load their parts when they are first used: once here, and not in every worker.
     extractor.track_features(np.zeros(extractor.sampling_rate, dtype=np.float32))
-    known_problems = set_aside_by_check(tracks)
-    known_problems |= {
-        track_id: problem for track_id in tracks["track_id"] if (problem := source.known_problem(track_id))
+    known_problems = {
+        track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
     }
-    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size)
+    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size, shortest_seconds)
     with held(folder):
         with saving_to(folder):
             claim(folder, description)
-        skipped = _write_shards(tracks, extractor, folder, known_problems, dtype, shard_size, num_proc)
+        skipped = _write_shards(
+            tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds, num_proc
+        )
         written = len(tracks) - len(skipped)
         if not written:
             raise DataError(f"{source.card.name} ({source.location}): no track could be used; {_first(skipped)}")
@@ -98,6 +100,7 @@ def _write_shards(
     known_problems: dict[str, str],
     dtype: str,
     shard_size: int,
+    shortest_seconds: float,
     num_proc: int | None,
 ) -> list[dict[str, str]]:
     """Write the shards that are not there yet; return the tracks that were skipped, with their reasons."""
@@ -111,6 +114,7 @@ def _write_shards(
             "dtype": dtype,
             "shard_size": shard_size,
             "known_problems": known_problems,
+            "shortest_seconds": shortest_seconds,
             "alone": num_proc is None or num_proc == 1,
         },
         num_proc=num_proc if num_proc and num_proc > 1 else None,
@@ -127,16 +131,18 @@ def _describe(
     known_problems: dict[str, str],
     dtype: str,
     shard_size: int,
+    shortest_seconds: float,
 ) -> dict[str, Any]:
     return {
         "hfmgc_version": __version__,
         "data": source.describe(),
         "tracks_digest": _digest([list(tracks["track_id"]), tracks._fingerprint]),
-        "set_aside_digest": _digest(sorted(known_problems.items())),
+        "excluded_digest": _digest(sorted(known_problems.items())),
         "front_end": {name: extractor.to_dict()[name] for name in extractor.feature_fields},
         "code": code_identity(*EXTRACTED_BY),
         "dtype": dtype,
         "shard_size": shard_size,
+        "shortest_seconds": shortest_seconds,
         "complete": False,
     }
 
@@ -153,6 +159,7 @@ def _write_shard(
     dtype: str,
     shard_size: int,
     known_problems: dict[str, str],
+    shortest_seconds: float,
     alone: bool,
 ) -> dict[str, str]:
     """Write one shard, whole or not at all; return what was skipped in it as JSON."""
@@ -174,7 +181,12 @@ def _write_shard(
                 if track["track_id"] in known_problems:
                     raise AudioError(track["track_id"], known_problems[track["track_id"]])
                 audio = track["audio"]
-                waveform = load_audio(audio["bytes"] or audio["path"], extractor.sampling_rate, name=track["track_id"])
+                waveform = load_audio(
+                    audio["bytes"] or audio["path"],
+                    extractor.sampling_rate,
+                    name=track["track_id"],
+                    shortest_seconds=shortest_seconds,
+                )
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue

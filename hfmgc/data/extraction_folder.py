@@ -22,7 +22,7 @@ from .sources.features import EXTRACTION
 DESCRIPTION = EXTRACTION
 LOCK_FILE = ".hfmgc.lock"
 # What two extractions must have in common for one to go on with the other's shards.
-IDENTITY = ("tracks_digest", "set_aside_digest", "front_end", "code", "dtype", "shard_size")
+IDENTITY = ("tracks_digest", "excluded_digest", "front_end", "code", "dtype", "shard_size", "shortest_seconds")
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def claim(folder: Path, description: dict[str, Any]) -> None:
     path = folder / DESCRIPTION
     changed = _changed(path, description) if path.is_file() else []
     if changed and any(folder.glob("part-*.parquet")):
-        checked = " (hfmgc check changes what is set aside)" if changed == ["set_aside_digest"] else ""
+        checked = " (made with another exclusion list)" if changed == ["excluded_digest"] else ""
         raise ConfigError(
             f"{folder} holds another extraction ({', '.join(changed)} differ){checked}: choose another folder, or "
             "remove this one"

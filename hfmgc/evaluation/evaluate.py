@@ -7,6 +7,7 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 from transformers.utils import cached_file
 
+from ..data.audio import SHORTEST_SECONDS
 from ..data.collation import TrackCollator
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import check_front_end, extract_windows
@@ -24,6 +25,8 @@ def evaluate_checkpoint(
     data: str,
     *,
     data_options: dict[str, Any] | None = None,
+    exclude: str | None = None,
+    shortest_seconds: float = SHORTEST_SECONDS,
     side: str = "auto",
     revision: str | None = None,
     batch_size: int = 8,
@@ -35,6 +38,8 @@ def evaluate_checkpoint(
         checkpoint: Folder of a finished run, or a repository on the Hub.
         data: What training takes: a folder of genres or a dataset's name.
         data_options: Options of the dataset.
+        exclude: List of tracks to leave out.
+        shortest_seconds: Audio that is shorter is skipped.
         side: A side of the checkpoint's own split, `all`, or `auto`: the split's evaluation side where tracks of `data`
             are in the checkpoint's split, else all tracks.
         revision: Commit of the repository.
@@ -48,9 +53,9 @@ def evaluate_checkpoint(
         ConfigError: If a side is asked for and the checkpoint has no split of these data.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
-    source = open_source(data, data_options)
+    source = open_source(data, data_options, exclude=exclude)
     check_front_end(source, extractor)
-    corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
+    corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc, shortest_seconds=shortest_seconds)
     genres = [model.config.id2label[index] for index in range(model.config.num_labels)]
     multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)
     check_targets(labels, multi_label=multi_label, where=f"data {data!r} for checkpoint {checkpoint!r}")
@@ -81,7 +86,7 @@ def evaluate_checkpoint(
         data=source.describe(),
         side=side,
         skipped=corpus.skipped_report(),
-        notes=notes,
+        notes=corpus.notes() + notes,
     )
 
 

@@ -28,6 +28,9 @@ class TrackClassifier:
         """Return labels and scores for a waveform [samples], the likeliest first."""
         return self.pipeline(np.asarray(waveform), top_k=top_k)
 
-    def classify_file(self, path: str | os.PathLike, top_k: int | None = None) -> list[dict[str, Any]]:
-        """Return labels and scores for a file, the likeliest first; AudioError if it cannot be decoded."""
-        return self.classify(load_audio(path, self.sampling_rate), top_k=top_k)
+    def classify_file(
+        self, path: str | os.PathLike, top_k: int | None = None, *, shortest_seconds: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Return labels and scores for a file, the likeliest first; AudioError if it is unusable or too short."""
+        waveform = load_audio(path, self.sampling_rate, shortest_seconds=shortest_seconds)
+        return self.classify(waveform, top_k=top_k)

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import parse_ratios
 from ..errors import ConfigError, nearest
 from ..registry import ARCHITECTURES
@@ -90,6 +91,14 @@ class DataArguments:
 
     data: str = field(default="", metadata={"help": "A dataset's name (gtzan, synthetic) or a folder of genres."})
     data_options: dict[str, Any] = field(default_factory=dict, metadata={"help": "Options of the dataset."})
+    exclude: str | None = field(
+        default=None,
+        metadata={
+            "help": "List of tracks to leave out (CSV, JSON or text: track_id, reason), such as `hfmgc check DATA "
+            "--write_exclusions FILE` writes."
+        },
+    )
+    shortest_seconds: float = field(default=SHORTEST_SECONDS, metadata={"help": "Audio that is shorter is skipped."})
     split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
     split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})

@@ -68,9 +68,11 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
-        source = open_source(arguments.data, arguments.data_options)
+        source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
         check_front_end(source, extractor)
-        corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
+        corpus = decode_corpus(
+            source, extractor.sampling_rate, num_proc=num_proc, shortest_seconds=arguments.shortest_seconds
+        )
         manifest = make_split(arguments, corpus)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
         if arguments.fit_statistics != "none":

@@ -18,6 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import __version__
+from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, saving_to
 from ..settings_values import refuse_long_path
 from .arguments import RunArguments
@@ -185,11 +186,25 @@ class RunRecord:
         resumed = run.resume_from_checkpoint not in (None, False, "false")
         return cls(settings=settings, seed=run.seed, command=_command(), resumed=resumed)
 
+    def check_exclusions(self, folder: Path, exclusions: dict[str, Any] | None) -> None:
+        """Refuse to resume the run in `folder` where it began with other tracks excluded.
+
+        Raises:
+            ConfigError: If that is so; without this the split would be refused, which says less.
+        """
+        if _recorded(folder, "settings") is None:  # damaged: the split is compared all the same
+            return
+        before = _recorded(folder, "exclusions")
+        if (before or {}).get("digest") != (exclusions or {}).get("digest"):
+            raise ConfigError(
+                f"the run in {folder} began with another exclusion list ({exclusions_text(before)}; now "
+                f"{exclusions_text(exclusions)}): give --exclude as it was then, or restart with --overwrite"
+            )
+
     def warn_of_changes(self, folder: Path) -> None:
         """Say which settings differ from those that the run in `folder` began with."""
-        try:
-            earlier = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))["settings"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        earlier = _recorded(folder, "settings")
+        if earlier is None:
             return
         ignored = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
         for group, values in self.settings.items():
@@ -202,7 +217,7 @@ class RunRecord:
         """Write `run.yaml`."""
         path = folder / RUN_FILE
         content = {
-            "command": self.command if not self.resumed else _first_command(path) or self.command,
+            "command": self.command if not self.resumed else _recorded(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
             **_shorten(_plain(more)),
@@ -216,10 +231,10 @@ class RunRecord:
         temporary.replace(path)
 
 
-def _first_command(path: Path) -> str | None:
-    """Return the command that the run in a folder was begun with."""
+def _recorded(folder: Path, name: str) -> Any:
+    """Return what the `run.yaml` of an earlier start of the run says of `name`, or None."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
+        return yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
 

@@ -21,6 +21,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
+from ..text import escape_output
 from .adapters import without_peft_warnings
 from .arguments import ModelArguments, RunArguments
 from .assembly import build_model, count_parameters
@@ -37,6 +38,7 @@ def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint
     The group of processes is left here and once: trainings that follow each other share it, because one that is made anew may
     meet what the old one left in the launcher's store, and wait for ever.
     """
+    escape_output()
     try:
         main()
         if torch.distributed.is_initialized():
@@ -61,7 +63,7 @@ def announce(run: RunArguments, data: PreparedData) -> None:
     drawn = f" {':'.join(map(str, manifest.ratios))}, seed {manifest.seed}" if manifest.ratios else ""
     print(f"data: {data.corpus.summary()}")
     print(f"split: {manifest.policy}{drawn}: {counts}; digest {manifest.digest[:19]}")
-    for note in manifest.notes():
+    for note in data.corpus.notes() + manifest.notes():
         print(f"note: {note}")
 
 
@@ -75,10 +77,12 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: Pr
     folder = Path(trainer.args.output_dir)
     began = time.monotonic()
     if trainer.args.should_save:  # before the training, so that a run that is cut off can be gone on with
+        if checkpoint:
+            record.check_exclusions(folder, data.corpus.exclusions())
         _keep_split(folder, data.manifest, resumed=checkpoint is not None)
     with saving_to(folder, "then go on with --resume_from_checkpoint last"):
         if trainer.args.should_save:
-            record.save(folder)
+            record.save(folder, exclusions=data.corpus.exclusions())
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except RuntimeError as error:
@@ -121,7 +125,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     """Judge the trained model by whole tracks of the side that was kept apart."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes = manifest.notes()
+    notes = data.corpus.notes() + manifest.notes()
     if manifest.evaluation_side == "validation":
         chosen = (
             "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
@@ -180,7 +184,7 @@ def save(
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
             "adapter": _adapter_record(arguments),
         }
-        record.save(folder, model=model_record, training=training)
+        record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
         write_model_card(folder, hub_model_id=run.hub_model_id)
 
 

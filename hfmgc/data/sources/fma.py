@@ -1,5 +1,7 @@
 """FMA (Defferrard et al., 2017), small, medium, large and full: the authors' archives on disk, or the Hub mirrors."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,14 +133,14 @@ class FMA(TrackSource):
     @property
     def features_csv(self) -> Path:
         """The authors' 518 hand-made features of all tracks."""
-        path = self._metadata_folder() / "features.csv"
+        path = self._metadata_file("features.csv")
         if not path.is_file():
             raise DataError("features.csv: no such file in FMA's metadata; unpack all of fma_metadata.zip")
         return path
 
     def metadata_tracks(self) -> list[FMATrack]:
         """Return the rows of `tracks.csv` of this subset, by their ids (audio is not needed for them)."""
-        tracks = read_tracks(self._metadata_folder() / "tracks.csv")
+        tracks = read_tracks(self._metadata_file("tracks.csv"))
         wanted = SUBSETS[: SUBSETS.index(self.subset) + 1] if self.subset in SUBSETS else SUBSETS
         tracks = [track for track in tracks if track.subset in wanted]
         if not tracks:
@@ -152,7 +154,9 @@ class FMA(TrackSource):
             return self._from_mirror()
         if not self.audio:
             raise DataError(f"data_options of fma: give audio, the folder fma_{self.subset} or its zip")
-        root = self._folder(self.audio, f"fma_{self.subset}")
+        root = self._folder(
+            self.audio, f"fma_{self.subset}", lambda: {f"{track.track_id}.mp3" for track in self.metadata_tracks()}
+        )
         titles = self._titles() if self.labels == "all" else {}
         tops = set(SMALL_GENRES if self.subset == "small" else TOP_GENRES)
         rows = []
@@ -177,10 +181,11 @@ class FMA(TrackSource):
             logger.warning(
                 f"FMA: {unlabelled} of {len(rows)} tracks have no genre under labels: {self.labels or 'top'}"
             )
-        return file_table(rows)
+        self.unreadable = {}
+        return file_table(rows, self.unreadable)
 
     def _titles(self) -> dict[int, str]:
-        return read_genres(self._metadata_folder() / "genres.csv")
+        return read_genres(self._metadata_file("genres.csv"))
 
     def _titles_of(self, track: FMATrack, titles: dict[int, str]) -> list[str]:
         missing = [genre_id for genre_id in track.genre_ids if genre_id not in titles]
@@ -189,16 +194,27 @@ class FMA(TrackSource):
         names = [titles[genre_id] for genre_id in track.genre_ids]
         return sorted(names, key=lambda name: (name != track.top_genre, names.index(name)))
 
-    def _metadata_folder(self) -> Path:
+    def _metadata_file(self, name: str) -> Path:
         if not self.metadata:
             raise DataError("data_options of fma: give metadata, the folder fma_metadata or fma_metadata.zip")
-        return self._folder(self.metadata, "fma_metadata")
+        # features.csv alone has a gigabyte, and few ask for it.
+        wanted = {name} if name == "features.csv" else {"tracks.csv", "genres.csv"}
+        return self._folder(self.metadata, "fma_metadata", lambda: wanted) / name
 
-    def _folder(self, place: str, inner: str) -> Path:
-        """Return the authors' folder: itself, the one around it, or what its archive holds."""
+    def _folder(self, place: str, inner: str, files: Callable[[], set[str]]) -> Path:
+        """Return the authors' folder: itself, the one around it, or the named files of its archive."""
         path = Path(place)
         if is_archive(path):
-            path = unpacked(path, checksum=self._checksum(place))
+            wanted = files()
+            selection = hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest()
+            path = unpacked(
+                path,
+                checksum=self._checksum(place),
+                wanted=lambda member: member.name in wanted,
+                selection=selection,
+            )
+            # The archive of a larger subset has a smaller one in it.
+            inner = next((found.name for found in sorted(path.glob("fma_*"))), inner)
         elif not path.is_dir():
             raise DataError(f"data_options of fma: {place!r} is neither a folder nor a zip")
         return path / inner if (path / inner).is_dir() else path

@@ -1,14 +1,20 @@
 """Your own music: a folder with one subfolder for each genre."""
 
+import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
 from ...errors import DataError
+from ...text import as_text
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import file_table
+
+
+_CIRCLE = "a link that leads back to a folder above it"
 
 
 @dataclass
@@ -28,36 +34,80 @@ class Folder(TrackSource):
 
     @property
     def location(self) -> str:
-        """The folder's own name: the path above it is nobody's business."""
+        """The folder's own name, without the path of its parent."""
         return Path(self.folder).resolve().name
 
     def genres(self) -> list[str]:
         """Return the names of the subfolders, sorted."""
-        root = Path(self.folder)
-        if not root.is_dir():
-            raise DataError(f"data {self.folder!r} is not a folder: give one that has a subfolder for each genre")
-        genres = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if not genres:
-            raise DataError(
-                f"data {self.folder!r} has no subfolders: put the tracks of each genre into one of its own"
-            )
-        return genres
+        return [genre for path in self._subfolders() if (genre := self._genre_of(path))]
 
     def tracks(self) -> datasets.Dataset:
-        """Return the files of all genres, sorted by genre and path."""
+        """Return the files of all genres, sorted by genre and path; files of linked folders are among them."""
         root = Path(self.folder)
-        rows = []
-        for genre in self.genres():
-            files = sorted(path for path in (root / genre).rglob("*") if _is_audio(path, root))
-            rows += [track_row(path.relative_to(root).as_posix(), genre, path=str(path.resolve())) for path in files]
-        if not rows:
+        found = [
+            (path, self._genre_of(subfolder), problem)
+            for subfolder in self._subfolders()
+            for path, problem in _files(subfolder, {root.resolve()})
+        ]
+        found += [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
+        if not found:
             raise DataError(
                 f"data {self.folder!r}: its {len(self.genres())} subfolders hold no audio files "
                 f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into one of its own"
             )
-        return file_table(rows)
+        rows, self.unreadable = [], {}
+        for path, genre, problem in found:
+            track_id = path.relative_to(root).as_posix()
+            if problem:
+                self.unreadable[as_text(track_id)] = problem
+            rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
+        return file_table(rows, self.unreadable)
+
+    def _genre_of(self, subfolder: Path) -> str:
+        """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
+        circle = subfolder.resolve() == Path(self.folder).resolve()
+        return "" if circle or as_text(subfolder.name) != subfolder.name else subfolder.name
+
+    def _subfolders(self) -> list[Path]:
+        root = Path(self.folder)
+        if not root.is_dir():
+            raise DataError(f"data {self.folder!r} is not a folder: give one that has a subfolder for each genre")
+        found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not found:
+            raise DataError(
+                f"data {self.folder!r} has no subfolders: put the tracks of each genre into one of its own"
+            )
+        return found
 
 
-def _is_audio(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in AUDIO_SUFFIXES + FOREIGN_AUDIO_SUFFIXES and not hidden and path.is_file()
+def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the audio files below a folder, and what cannot be opened, each with its problem or "".
+
+    `parents` are the folders, without links, on the way to this one.
+    """
+    target = folder.resolve()
+    if target in parents:
+        yield folder, _CIRCLE
+        return
+    try:
+        entries = [(path, path.is_dir()) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        yield folder, f"cannot be opened ({error.strerror})"
+        return
+    for path, is_folder in entries:
+        if is_folder:
+            yield from _files(path, parents | {target})
+        elif problem := _link_problem(path):
+            yield path, problem
+        elif path.suffix.lower() in AUDIO_SUFFIXES + FOREIGN_AUDIO_SUFFIXES and path.is_file():
+            yield path, ""
+
+
+def _link_problem(path: Path) -> str:
+    """Return why a link cannot be followed, or ""."""
+    try:
+        if path.is_symlink():
+            path.stat()
+    except OSError as error:
+        return _CIRCLE if error.errno == errno.ELOOP else "a link that leads nowhere"
+    return ""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
@@ -110,7 +110,7 @@ class GTZAN(TrackSource):
             return self._from_folder(Path(self.folder))
         if self.archive:
             path, checksum = self._archive()
-            return self._from_folder(unpacked(path, checksum=checksum))
+            return self._from_folder(unpacked(path, checksum=checksum, wanted=_is_track, selection="tracks"))
         return self._from_mirror()
 
     def split_note(self, policy: str) -> str | None:
@@ -150,7 +150,8 @@ class GTZAN(TrackSource):
         check_unique([track_id for track_id, _ in found], f"GTZAN ({self.location})")
         if len(found) < 1000:
             logger.warning(f"GTZAN: {len(found)} of its 1000 tracks are in {self.location}")
-        return file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found])
+        self.unreadable = {}
+        return file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found], self.unreadable)
 
     def _from_mirror(self) -> datasets.Dataset:
         tables = load_tables(
@@ -177,6 +178,12 @@ class GTZAN(TrackSource):
         tracks = sorted_by_id(datasets.concatenate_datasets(parts))
         check_unique(tracks["track_id"], f"GTZAN ({self.location})")
         return tracks
+
+
+def _is_track(member: PurePosixPath) -> bool:
+    """Tell whether a member of an archive is audio of a genre."""
+    audio = member.suffix.lower() in AUDIO_SUFFIXES and not member.name.startswith(".")
+    return audio and not set(member.parts[:-1]).isdisjoint(GENRES)
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:

@@ -107,6 +107,7 @@ class MAESTRO(TrackSource):
             files = [tree + recording.audio_filename for recording in recordings]
             root = download_tree("MAESTRO", self.repository, files, self.revision) / tree
             places = {recording.track_id: str(root / recording.audio_filename) for recording in recordings}
+        self.unreadable = {}
         return file_table(
             [
                 track_row(
@@ -117,7 +118,8 @@ class MAESTRO(TrackSource):
                     split=recording.side,
                 )
                 for recording in recordings
-            ]
+            ],
+            self.unreadable,
         )
 
     def crops(
@@ -157,7 +159,12 @@ class MAESTRO(TrackSource):
     def _folder(self) -> Path:
         path = Path(self.audio)
         if is_archive(path):
-            path = unpacked(path, checksum=self.card.checksums.get(path.name, "") if self.verify else "")
+            path = unpacked(
+                path,
+                checksum=self.card.checksums.get(path.name, "") if self.verify else "",
+                wanted=lambda member: member.suffix in _SUFFIXES or member.name == CSV_NAME,
+                selection="recordings",
+            )
         elif not path.is_dir():
             raise DataError(f"data_options of maestro: audio {self.audio!r} is neither a folder nor a zip")
         return path / "maestro-v3.0.0" if (path / "maestro-v3.0.0").is_dir() else path

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
+from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, file_table, side_of
 
@@ -67,15 +68,19 @@ class Manifest(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the labels, sorted."""
-        return sorted({label for row in self._rows() for label in row["genres"]})
+        labels = {label for row in self._rows() for label in row["genres"]}
+        return sorted(label for label in labels if as_text(label) == label)
 
     def tracks(self) -> datasets.Dataset:
         """Return the rows in their order; one whose file is missing is in it as well."""
-        return file_table(self._rows())
+        self.unreadable = {}
+        return file_table(self._rows(), self.unreadable)
 
     def _rows(self) -> list[dict[str, Any]]:
         root = Path(self.file).resolve().parent
-        numbered = _read(Path(self.file))
+        numbered = read_rows(Path(self.file))
+        if not numbered:
+            raise DataError(f"{self.location} has no rows")
         columns = list(dict.fromkeys(column for _, row in numbered for column in row))
         self._check_columns(columns)
         rows, lines, empty = [], {}, []
@@ -152,15 +157,22 @@ def _text(row: dict[str, Any], column: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the rows of a list with the place of each, as `line 3` or `item 2`."""
-    if path.suffix.lower() not in MANIFEST_SUFFIXES:
-        raise ConfigError(f"{path.name} is no list of tracks: it must end in {', '.join(MANIFEST_SUFFIXES)}")
+def read_rows(path: Path, *, line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a list with the place of each, as `line 3` or `item 2`.
+
+    With `line_field` the list may also be a `.txt`, whose lines hold that field alone.
+    """
+    suffixes = (*MANIFEST_SUFFIXES, ".txt") if line_field else MANIFEST_SUFFIXES
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{path.name} is no list of tracks: it must end in {', '.join(suffixes)}")
     try:
         # A byte order mark, as spreadsheets write it, is no part of the first column's name.
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() in (".csv", ".tsv"):
             rows = _read_csv(text, "\t" if path.suffix.lower() == ".tsv" else ",", path.name)
+        elif path.suffix.lower() == ".txt":
+            lines = enumerate(text.split("\n"), 1)
+            rows = [(f"line {number}", {line_field: line.strip()}) for number, line in lines if line.strip()]
         elif path.suffix.lower() == ".json" and text.lstrip().startswith("["):
             rows = [(f"item {number}", row) for number, row in enumerate(json.loads(text), 1)]
         else:
@@ -175,8 +187,6 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
     for place, row in rows:
         if not isinstance(row, dict):
             raise DataError(f"{path.name}, {place} is no object with the fields of a track")
-    if not rows:
-        raise DataError(f"{path.name} has no rows")
     return rows
 
 

@@ -1,5 +1,6 @@
 """Tables of tracks from files on disk."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +9,13 @@ from typing import Any
 import datasets
 
 from ...errors import DataError
+from ...text import as_text
 from .contract import TRACK_FEATURES, track_row
 
+
+NOT_UTF8 = "its path or genre is not UTF-8: rename it"
+if sys.getfilesystemencoding().lower() != "utf-8":
+    NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
 
 # What the many writers of lists call the three sides.
 SIDE_NAMES = {
@@ -63,19 +69,35 @@ def class_names(feature: Any) -> list[str] | None:
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
-def file_table(rows: list[dict[str, Any]]) -> datasets.Dataset:
-    """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files."""
+def file_table(rows: list[dict[str, Any]], unreadable: dict[str, str]) -> datasets.Dataset:
+    """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files.
+
+    What is not UTF-8 is escaped, and the track is added to `unreadable` (track id -> why it is skipped).
+    """
+    rows = [_as_text(row, unreadable) for row in rows]
     # Size and time of change are part of what datasets fingerprints: a file that was replaced is decoded anew.
     states = []
     for row in rows:
+        path = row["audio"]["path"]
         try:
-            status = Path(row["audio"]["path"]).stat()
-            states.append((status.st_size, status.st_mtime_ns))
+            status = path and Path(path).stat()
+            states.append((status.st_size, status.st_mtime_ns) if path else None)
         except (OSError, ValueError):  # missing, or no possible name: decoding says so
             states.append(None)
     return datasets.Dataset.from_generator(
         _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
     )
+
+
+def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
+    """Return a row that can be stored: as it is, or escaped and without audio."""
+    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
+    if all(as_text(text) == text for text in texts):
+        return row
+    track_id = as_text(row["track_id"])
+    unreadable[track_id] = NOT_UTF8
+    genres = [as_text(genre) for genre in row["genres"]]
+    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
 
 
 def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:

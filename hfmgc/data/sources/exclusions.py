@@ -1,0 +1,73 @@
+"""Lists of tracks that a run leaves out: written by `hfmgc check --write_exclusions`, or by hand."""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, saving_to
+from .manifest import read_rows
+
+
+def read_exclusions(path: str | Path) -> dict[str, str]:
+    """Return track id -> reason of a list of tracks.
+
+    Args:
+        path: A `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the fields `track_id` and,
+            where there are reasons, `reason`; UTF-8.
+
+    Raises:
+        DataError: If it cannot be read, or a row has no track id.
+        ConfigError: If its suffix is another one.
+    """
+    excluded = {}
+    for place, row in read_rows(Path(path), line_field="track_id"):
+        track_id = str(row.get("track_id") or "").strip()
+        if not track_id:
+            raise DataError(f"{Path(path).name}, {place}: no track_id: fill it, or delete the row")
+        excluded[track_id] = str(row.get("reason") or "").strip() or "no reason given"
+    return excluded
+
+
+def write_exclusions(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write pairs of track id and reason as a CSV that `read_exclusions` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("track_id", "reason"))
+    writer.writerows(rows)
+    with saving_to(path):
+        path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:
+    """Return what a run records of the tracks that it leaves out, or None where nothing is excluded.
+
+    Reasons are counted by what stands before the first colon. The digest is that of the ids that occur in the data.
+
+    Args:
+        excluded: Track id -> reason.
+        track_ids: All tracks of the data.
+    """
+    if not excluded:
+        return None
+    found = sorted(set(track_ids).intersection(excluded))
+    return {
+        "tracks": len(found),
+        "reasons": dict(Counter(excluded[track_id].partition(":")[0] for track_id in found).most_common()),
+        "not_in_the_data": len(excluded) - len(found),
+        "digest": f"sha256:{hashlib.sha256(chr(10).join(found).encode()).hexdigest()}" if found else None,
+    }
+
+
+def exclusions_text(described: Mapping[str, Any] | None) -> str:
+    """Return what `describe_exclusions` returned as one line to read."""
+    if described is None:
+        return "no tracks excluded"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in described["reasons"].items())
+    line = f"{described['tracks']} tracks excluded" + (f" ({reasons})" if reasons else "")
+    if described["not_in_the_data"]:
+        line += f"; {described['not_in_the_data']} ids of the exclusion list are not in the data"
+    return line

@@ -1,0 +1,17 @@
+"""Names of files as text: what is not UTF-8 in a name, or cannot be shown by the terminal, is escaped."""
+
+import sys
+
+
+def as_text(name: str) -> str:
+    r"""Return a file's name as Unicode text; bytes of it that are not UTF-8 become `\xe9`."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON can write it: no file system has such a name
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def escape_output() -> None:
+    """Have standard output escape what its encoding does not have, such as an umlaut in the locale C."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
