@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adapter_tester import AdapterTester
 from conftest import scatter_parameters, tone
 from torch.nn import functional as F
 from transformers import (
@@ -35,7 +36,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester:
+class ArchitectureTester(AdapterTester):
     """The common tests; an architecture's own class states these four things, and where it differs the rest."""
 
     model_type: str

@@ -72,6 +72,16 @@ class TSResformerConfig(WindowedConfig):
     """
 
     model_type = "hfmgc-ts-resformer"
+    # transformers' names, by which its encoder layer reads them.
+    attribute_map = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+        "num_hidden_layers": "num_encoder_layers",
+        "intermediate_size": "feed_forward_size",
+        "hidden_dropout": "encoder_dropout",
+        "attention_dropout": "encoder_dropout",
+        "activation_dropout": "encoder_dropout",
+    }
+    hidden_act = "relu"
+    layer_norm_eps = 1e-5
 
     def __init__(
         self,
@@ -120,6 +130,11 @@ class TSResformerConfig(WindowedConfig):
         self._check_branches()
         super().__init__(**kwargs)
 
+    @property
+    def hidden_size(self) -> int:
+        """Features of a frame that the sequence branch reads, which an encoder keeps."""
+        return self.block_channels[-1] if self.arrangement == "serial" else self.num_bins
+
     def _check_sizes(self) -> None:
         """Raise a ValueError for a number that no model can have, whichever branches there are."""
         check_sizes(**{name: getattr(self, name) for name in _SIZES})
@@ -144,9 +159,11 @@ class TSResformerConfig(WindowedConfig):
                 f"block_channels {self.block_channels} must each be at least squeeze_reduction {self.squeeze_reduction}"
             )
         if self.sequence_branch == "transformer":
-            name, width = ("block_channels[-1]", self.block_channels[-1]) if serial else ("num_bins", self.num_bins)
-            if width % self.num_attention_heads:
-                raise ValueError(f"{name} {width} is not divisible by num_attention_heads {self.num_attention_heads}")
+            name = "block_channels[-1]" if serial else "num_bins"
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"{name} {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
+                )
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.
