@@ -249,6 +249,11 @@ class ArchitectureTester(AdapterTester):
         with pytest.raises(ValueError, match="label_smoothing"):
             self.config(label_smoothing=1.0)
 
+    def test_overrides_of_a_saved_model_are_refused_as_fields_are(self, tmp_path):
+        folder, model = self.saved(tmp_path)
+        with pytest.raises(ValueError, match="voting must be one of mean, majority, not 'median'"):
+            type(model).from_pretrained(folder, voting="median")
+
     def test_a_saved_model_answers_the_same_in_this_process(self, tmp_path, capfd):
         folder, model = self.saved(tmp_path)
         values = self.values(2, 3)

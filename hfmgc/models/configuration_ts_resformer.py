@@ -106,7 +106,6 @@ class TSResformerConfig(WindowedConfig):
         recurrent_hidden_size: int = 128,
         **kwargs,
     ):
-        check_size_lists(initial_pool=initial_pool, block_channels=block_channels)
         self.num_bins = num_bins
         self.residual_branch = residual_branch
         self.sequence_branch = sequence_branch
@@ -116,8 +115,8 @@ class TSResformerConfig(WindowedConfig):
         self.filter_width = filter_width
         self.time_frequency_attention = time_frequency_attention
         self.attention_channels = attention_channels
-        self.initial_pool = list(initial_pool)
-        self.block_channels = list(block_channels)
+        self.initial_pool = initial_pool
+        self.block_channels = block_channels
         self.squeeze_excitation = squeeze_excitation
         self.squeeze_reduction = squeeze_reduction
         self.sequence_pool = sequence_pool
@@ -126,8 +125,6 @@ class TSResformerConfig(WindowedConfig):
         self.feed_forward_size = feed_forward_size
         self.encoder_dropout = encoder_dropout
         self.recurrent_hidden_size = recurrent_hidden_size
-        self._check_sizes()
-        self._check_branches()
         super().__init__(**kwargs)
 
     @property
@@ -135,13 +132,16 @@ class TSResformerConfig(WindowedConfig):
         """Features of a frame that the sequence branch reads, which an encoder keeps."""
         return self.block_channels[-1] if self.arrangement == "serial" else self.num_bins
 
-    def _check_sizes(self) -> None:
-        """Raise a ValueError for a number that no model can have, whichever branches there are."""
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_size_lists(initial_pool=self.initial_pool, block_channels=self.block_channels)
         check_sizes(**{name: getattr(self, name) for name in _SIZES})
         check_sizes(0, num_encoder_layers=self.num_encoder_layers)
         check_rates(encoder_dropout=self.encoder_dropout)
         if len(self.initial_pool) != 2:
             raise ValueError(f"initial_pool must be [bins, frames], not {self.initial_pool}")
+        self._check_branches()
 
     def _check_branches(self) -> None:
         """Raise a ValueError unless the branches exist and fit together."""

@@ -67,6 +67,11 @@ class WindowedPreTrainedModel(PreTrainedModel):
     # False for architectures that leave parameters out of some steps: DistributedDataParallel must be told.
     uses_all_parameters = True
 
+    def __init__(self, config: WindowedConfig):
+        super().__init__(config)
+        # `from_pretrained` sets overrides after the config's own `__init__`.
+        config.validate()
+
     def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_window")
