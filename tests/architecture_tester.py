@@ -21,6 +21,7 @@ import pytest
 import torch
 from adapter_tester import AdapterTester
 from conftest import scatter_parameters, tone
+from recording_tester import RecordingTester
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -36,7 +37,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester(AdapterTester):
+class ArchitectureTester(AdapterTester, RecordingTester):
     """The common tests; an architecture's own class states these four things, and where it differs the rest."""
 
     model_type: str

@@ -11,6 +11,7 @@ from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassificatio
 
 class TestDivideAndConquerCRNN(ArchitectureTester):
     model_type = "hfmgc-crnn"
+    num_hidden_states = 5
     window_shape = (20, 16)
     other_lengths = (10, 33)
     wrong_windows = (

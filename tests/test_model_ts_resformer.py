@@ -75,6 +75,8 @@ def noise(*shape: int) -> torch.Tensor:
 
 class TestTSResformer(ArchitectureTester):
     model_type = "hfmgc-ts-resformer"
+    num_hidden_states = 5
+    num_attentions = 2
     window_shape = (64, 16)
     other_lengths = (4, 37, 150)
     wrong_windows = (

@@ -74,7 +74,6 @@ class TSResformerConfig(WindowedConfig):
     model_type = "hfmgc-ts-resformer"
     # transformers' names, by which its encoder layer reads them.
     attribute_map = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
-        "num_hidden_layers": "num_encoder_layers",
         "intermediate_size": "feed_forward_size",
         "hidden_dropout": "encoder_dropout",
         "attention_dropout": "encoder_dropout",

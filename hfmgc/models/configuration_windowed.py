@@ -38,6 +38,8 @@ class WindowedConfig(PreTrainedConfig):
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
         super().__init__(**kwargs)
+        # Once more through its setter, which chooses the attention that has them.
+        self.output_attentions = self.output_attentions
         self.validate()
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -27,6 +27,7 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
     """Convolution blocks -> GRUs, of which the last state counts -> linear -> dropout -> classifier (Figure 1)."""
 
     config_class = DivideAndConquerCRNNConfig
+    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config)

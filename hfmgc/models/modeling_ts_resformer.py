@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2EncoderLayer
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention, Wav2Vec2EncoderLayer
 
 from .configuration_ts_resformer import TSResformerConfig
 from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
@@ -168,6 +168,11 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # In parallel the blocks of the residual branch come first.
+    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+        "hidden_states": [SEResBlock, Wav2Vec2EncoderLayer, nn.LSTM, nn.GRU],
+        "attentions": Wav2Vec2Attention,
+    }
 
     def __init__(self, config: TSResformerConfig):
         super().__init__(config)
