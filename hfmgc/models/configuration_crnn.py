@@ -30,6 +30,8 @@ _PAPER_NETWORKS = {
 class DivideAndConquerCRNNConfig(WindowedConfig):
     r"""Config of [`DivideAndConquerCRNNForAudioClassification`]; the defaults are the paper's Base network for 30 s.
 
+    What the text leaves out is taken from the authors' code, marked [code]; so are the first weights, Keras' defaults.
+
     Args:
         num_frames (`int`, *optional*, defaults to 1292):
             Frames of a window, for which the pools are checked: 1292, 431 or 130 in the paper for 30, 10 and 3 s [code].
@@ -47,7 +49,8 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
             while training; 0.001 in L2Reg and Optim [code].
         batch_norm_epsilon (`float`, *optional*, defaults to 0.001): Keras' default [code].
         batch_norm_momentum (`float`, *optional*, defaults to 0.01): Share of the newest batch; Keras' momentum 0.99 [code].
-        kwargs: See [`WindowedConfig`].
+        kwargs: See [`WindowedConfig`]. `voting` stays `"mean"`: the paper's text says majority voting (section IV-B), its
+            code takes the mean of the softmax over a track's snippets [code].
 
     Raises:
         ValueError: If a field is impossible, naming it; for pools, what is left of the axis.

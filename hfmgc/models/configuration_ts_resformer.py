@@ -44,7 +44,8 @@ class TSResformerConfig(WindowedConfig):
             Max-pool [bins, frames] between the filters and the blocks (ours: at full size they are slow on a CPU).
         block_channels (`list[int]`, *optional*, defaults to `[64, 128, 128]`):
             Output channels of the residual blocks; all but the first halve both axes (ours).
-        squeeze_excitation (`bool`, *optional*, defaults to `True`): Whether blocks weigh their channels (section 3.2.3).
+        squeeze_excitation (`bool`, *optional*, defaults to `True`):
+            Whether blocks weigh their channels (section 3.2.3); their batch norm is ours.
         squeeze_reduction (`int`, *optional*, defaults to 16): By how much that narrows them (ours; Hu et al., 2018).
         sequence_pool (`int`, *optional*, defaults to 4):
             Frames of the max-pool before the sequence branch in parallel (ours; in serial the blocks have pooled).

@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .configuration_crnn import DivideAndConquerCRNNConfig
 from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
@@ -64,6 +66,16 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
             least = least * time + 2
         if frames < least:
             raise ValueError(f"expected at least {least} frames (of fewer the pools leave none), got {frames}")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Keras' defaults [code]: Glorot uniform, orthogonal from step to step (over all gates at once), biases zero.
+        super()._init_weights(module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("weight_hh"):
+                init.orthogonal_(parameter)
+            elif parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
 
     def penalty(self) -> Tensor | None:
         """Return `l2` times the sum of squares of the kernels that Keras regularised, or None where `l2` is 0."""

@@ -72,7 +72,10 @@ class PairedFilters(nn.Module):
 
 
 class SEResBlock(nn.Module):
-    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10)."""
+    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10).
+
+    Batch norm behind each convolution is ours, as in ResNet (He et al., 2016): the paper's text has none.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: TSResformerConfig):
         super().__init__()
