@@ -3,6 +3,7 @@
     class TestHfmgcAST(ArchitectureTester):
         model_type = "hfmgc-ast"
         window_shape = (64, 128)
+        num_hidden_states = 4
 
         def config(self, **fields):
             return HfmgcASTConfig(**{"num_labels": 3, "head_hidden_size": 16, **fields})
@@ -38,7 +39,7 @@ from hfmgc.registry import ARCHITECTURES
 
 
 class ArchitectureTester(AdapterTester, RecordingTester):
-    """The common tests; an architecture's own class states these four things, and where it differs the rest."""
+    """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str
     window_shape: tuple[int, int]  # frames and bins of a window
