@@ -3,6 +3,7 @@
     class TestHfmgcAST(ArchitectureTester):
         model_type = "hfmgc-ast"
         window_shape = (64, 128)
+        num_hidden_states = 4
 
         def config(self, **fields):
             return HfmgcASTConfig(**{"num_labels": 3, "head_hidden_size": 16, **fields})
@@ -19,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adapter_tester import AdapterTester
 from conftest import scatter_parameters, tone
+from recording_tester import RecordingTester
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -35,8 +38,8 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester:
-    """The common tests; an architecture's own class states these four things, and where it differs the rest."""
+class ArchitectureTester(AdapterTester, RecordingTester):
+    """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str
     window_shape: tuple[int, int]  # frames and bins of a window
@@ -247,6 +250,11 @@ class ArchitectureTester:
             self.config(voting="median")
         with pytest.raises(ValueError, match="label_smoothing"):
             self.config(label_smoothing=1.0)
+
+    def test_overrides_of_a_saved_model_are_refused_as_fields_are(self, tmp_path):
+        folder, model = self.saved(tmp_path)
+        with pytest.raises(ValueError, match="voting must be one of mean, majority, not 'median'"):
+            type(model).from_pretrained(folder, voting="median")
 
     def test_a_saved_model_answers_the_same_in_this_process(self, tmp_path, capfd):
         folder, model = self.saved(tmp_path)

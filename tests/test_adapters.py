@@ -21,7 +21,9 @@ from transformers import (
 
 from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_ast import HfmgcASTConfig
+from hfmgc.models.configuration_ts_resformer import TSResformerConfig
 from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
+from hfmgc.models.modeling_ts_resformer import TSResformerForAudioClassification
 from hfmgc.training.adapters import (
     ADAPTER_ROLES,
     adapter_targets,
@@ -53,10 +55,13 @@ def encoders() -> dict[str, nn.Module]:
             "wav2vec2": Wav2Vec2Model(
                 Wav2Vec2Config(**SIZES, conv_dim=(16, 16), conv_stride=(5, 2), conv_kernel=(10, 3), num_feat_extract_layers=2)
             ),
+            "ts-resformer": TSResformerForAudioClassification(
+                TSResformerConfig(num_bins=32, num_encoder_layers=3, feed_forward_size=64, block_channels=[16, 32])
+            ),
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["ast", "vit", "bert", "wav2vec2"])
+@pytest.mark.parametrize("name", ["ast", "vit", "bert", "wav2vec2", "ts-resformer"])
 def test_roles_are_found_in_encoders_of_any_naming(name):
     model = encoders()[name]
     list_name, layers = encoder_layers(model)

@@ -11,6 +11,7 @@ from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassificatio
 
 class TestDivideAndConquerCRNN(ArchitectureTester):
     model_type = "hfmgc-crnn"
+    num_hidden_states = 5
     window_shape = (20, 16)
     other_lengths = (10, 33)
     wrong_windows = (
@@ -95,6 +96,24 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         expected = block.norm(torch.nn.functional.max_pool2d(block.convolution(values), 2))
         assert (expected < 0).any()
         self.close(block(values), expected)
+
+    def test_first_weights_are_keras_defaults(self):
+        torch.manual_seed(0)
+        config = self.config(channels=[16, 64], gru_hidden_sizes=[48, 40], dense_size=64)
+        model = DivideAndConquerCRNNForAudioClassification(config)
+        # Keras' Glorot counts the kernels of all gates at once.
+        for name, fans in (
+            ("blocks.1.convolution.weight", (16 + 64) * 9),
+            ("grus.1.weight_ih_l0", 48 + 3 * 40),
+            ("dense.weight", 40 + 64),
+        ):
+            weight, bound = model.get_parameter(name).detach(), (6 / fans) ** 0.5
+            assert 0.97 * bound < float(weight.abs().max()) <= bound, name
+            assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.05), name
+        recurrent = model.grus[1].weight_hh_l0.detach()
+        self.close(recurrent.T @ recurrent, torch.eye(40))
+        biases = [parameter for name, parameter in model.named_parameters() if "bias" in name]
+        assert biases and not any(bias.any() for bias in biases)
 
     def test_the_penalty_is_the_squares_of_the_convolutions_and_the_dense_kernel(self):
         model = self.model(l2=0.01)

@@ -13,6 +13,7 @@ from hfmgc.models.modeling_fcn import FCNBlock, FCNForAudioClassification
 
 class TestFCN(ArchitectureTester):
     model_type = "hfmgc-fcn"
+    num_hidden_states = 4
     window_shape = (20, 16)
     other_lengths = (4, 50)
     wrong_windows = (
@@ -38,6 +39,7 @@ class TestFCN(ArchitectureTester):
 
 class TestFCNLSTM(TestFCN):
     recurrent_hidden_size = 9
+    num_hidden_states = 5
 
 
 def tiny(**fields) -> FCNForAudioClassification:

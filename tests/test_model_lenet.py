@@ -11,6 +11,7 @@ from hfmgc.models.modeling_lenet import LeNetForAudioClassification
 
 class TestLeNet(ArchitectureTester):
     model_type = "hfmgc-lenet"
+    num_hidden_states = 3
     window_shape = (32, 24)
     other_lengths = (16, 75)
     wrong_windows = (

@@ -13,6 +13,7 @@ class TestRecurrent(ArchitectureTester):
     """A Bi-LSTM, pooled by the mean."""
 
     model_type = "hfmgc-recurrent"
+    num_hidden_states = 3
     window_shape = (20, 16)
     other_lengths = (4, 50)
     wrong_windows = (
@@ -73,8 +74,8 @@ def test_parameters_at_the_default_size(fields, count):
 def test_mean_and_last_pool_the_states_of_the_last_layer(cell, bidirectional):
     fields = {"cell": cell, "bidirectional": bidirectional, "input_normalization": False}
     mean, last = tiny(pooling="mean", **fields), tiny(pooling="last", **fields)
-    states, final = mean.recurrence(values(3))
-    final = (final[0] if cell == "lstm" else final)[-2 if bidirectional else -1 :]  # [directions, windows, hidden]
+    states, final = mean.layers[1](mean.layers[0](values(3))[0])
+    final = final[0] if cell == "lstm" else final  # [directions, windows, hidden]
     torch.testing.assert_close(mean(values(3)).window_logits[:, 0], mean.classifier(states.mean(dim=1)))
     torch.testing.assert_close(last(values(3)).window_logits[:, 0], last.classifier(final.transpose(0, 1).flatten(1)))
     assert not torch.allclose(mean(values(3)).logits, last(values(3)).logits, atol=1e-3)
@@ -89,7 +90,7 @@ def test_the_order_of_the_frames_matters(pooling):
 def test_the_batch_norm_takes_each_bins_own_level_and_range_away():
     normalized, plain = tiny().train(), tiny(input_normalization=False).train()
     for model in (normalized, plain):
-        model.recurrence.dropout = model.dropout.p = 0.0
+        model.dropout.p = 0.0
     level, scale = torch.linspace(-80, 0, 16), torch.linspace(1, 20, 16)
     torch.testing.assert_close(
         normalized(values(4) * scale + level).logits, normalized(values(4)).logits, atol=1e-3, rtol=1e-3
@@ -99,11 +100,14 @@ def test_the_batch_norm_takes_each_bins_own_level_and_range_away():
 
 
 def test_dropout_acts_between_layers_and_before_the_classifier():
-    model = tiny(dropout=0.5, num_layers=2)
-    assert (model.recurrence.dropout, model.dropout.p) == (0.5, 0.5)
-    single = tiny(dropout=0.5, num_layers=1)
-    assert (single.recurrence.dropout, single.dropout.p) == (0.0, 0.5)
-    assert not torch.equal(single.train()(values(2)).logits, single(values(2)).logits)
+    seen = {}
+    model = tiny(dropout=0.5, num_layers=2).train()
+    for name, module in (("first", model.layers[0]), ("second", model.layers[1]), ("classifier", model.classifier)):
+        module.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
+    model(values(8))
+    dropped = {name: float((inputs == 0).float().mean()) for name, inputs in seen.items()}
+    assert dropped["first"] < 0.01
+    assert 0.4 < dropped["second"] < 0.6 and 0.3 < dropped["classifier"] < 0.7
 
 
 @pytest.mark.parametrize(

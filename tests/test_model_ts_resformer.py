@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from conftest import scatter_parameters
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_ts_resformer import TSResformerConfig
@@ -74,6 +75,8 @@ def noise(*shape: int) -> torch.Tensor:
 
 class TestTSResformer(ArchitectureTester):
     model_type = "hfmgc-ts-resformer"
+    num_hidden_states = 5
+    num_attentions = 2
     window_shape = (64, 16)
     other_lengths = (4, 37, 150)
     wrong_windows = (
@@ -210,6 +213,63 @@ def test_parallel_hears_both_branches():
 def test_the_transformer_knows_the_order_of_the_frames():
     model, values = built(residual_branch=False).eval(), noise(2, 64, 16)
     assert not torch.allclose(model(values.flip(1)).logits, model(values).logits, atol=1e-4)
+
+
+def test_an_encoder_layer_computes_what_torchs_own_does():
+    layer = TransformerBranch(tiny(encoder_dropout=0.0)).layers[0]
+    torchs = torch.nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True)
+    attention, feed_forward = layer.attention, layer.feed_forward
+    scatter_parameters(layer)
+    with torch.no_grad():
+        for kind in ("weight", "bias"):
+            joined = torch.cat([getattr(getattr(attention, f"{name}_proj"), kind) for name in "qkv"])
+            getattr(torchs.self_attn, f"in_proj_{kind}").copy_(joined)
+            for ours, other in (
+                (attention.out_proj, torchs.self_attn.out_proj),
+                (feed_forward.intermediate_dense, torchs.linear1),
+                (feed_forward.output_dense, torchs.linear2),
+                (layer.layer_norm, torchs.norm1),
+                (layer.final_layer_norm, torchs.norm2),
+            ):
+                getattr(other, kind).copy_(getattr(ours, kind))
+    frames = noise(3, 9, 16)
+    layer.attention.config._attn_implementation = "eager"
+    torch.testing.assert_close(layer(frames), torchs(frames))
+
+
+def test_the_attention_can_be_chosen_and_changed(tmp_path):
+    model, values = built().eval(), noise(2, 64, 16)
+    assert model.config._attn_implementation == "sdpa"
+    model.save_pretrained(tmp_path)
+    eager = TSResformerForAudioClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    assert eager.config._attn_implementation == "eager"
+    torch.testing.assert_close(eager(values).logits, model(values).logits)
+    model.set_attn_implementation("eager")
+    assert torch.equal(model(values).logits, eager(values).logits)
+
+
+def test_layers_that_are_offloaded_to_disk_give_the_same_answers(tmp_path):
+    model, values = built().eval(), noise(2, 64, 16)
+    model.save_pretrained(tmp_path / "model")
+    offloaded = TSResformerForAudioClassification.from_pretrained(
+        tmp_path / "model",
+        device_map={"residual": "cpu", "sequence": "disk", "classifier": "disk"},
+        offload_folder=tmp_path / "offloaded",
+    )
+    assert offloaded.sequence.layers[0].attention.out_proj.weight.device.type == "meta"
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(values).logits, model(values).logits)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
+def test_dynamic_quantisation_quantises_every_linear_layer():
+    model, values = built().eval(), noise(4, 64, 16)
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert not [name for name, module in quantised.named_modules() if type(module) is torch.nn.Linear]
+    with torch.no_grad():
+        expected, answers = model(values).logits, quantised(values).logits
+    assert not torch.equal(answers, expected)
+    torch.testing.assert_close(answers, expected, atol=0.05, rtol=0)
 
 
 def test_positions_are_the_sines_and_cosines_of_vaswani():

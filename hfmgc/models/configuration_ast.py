@@ -49,18 +49,23 @@ class HfmgcASTConfig(WindowedConfig):
             backbone_config = ASTConfig()
         elif isinstance(backbone_config, dict):
             backbone_config = ASTConfig(**backbone_config)
-        if backbone_config.hidden_size % backbone_config.num_attention_heads:
-            raise ValueError(
-                f"backbone_config.hidden_size {backbone_config.hidden_size} is not divisible by num_attention_heads "
-                f"{backbone_config.num_attention_heads}"
-            )
-        check_sizes(head_hidden_size=head_hidden_size)
-        check_rates(head_input_dropout=head_input_dropout, head_hidden_dropout=head_hidden_dropout)
         self.backbone_config = backbone_config
         self.head_hidden_size = head_hidden_size
         self.head_input_dropout = head_input_dropout
         self.head_hidden_dropout = head_hidden_dropout
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        backbone = self.backbone_config
+        if backbone.hidden_size % backbone.num_attention_heads:
+            raise ValueError(
+                f"backbone_config.hidden_size {backbone.hidden_size} is not divisible by num_attention_heads "
+                f"{backbone.num_attention_heads}"
+            )
+        check_sizes(head_hidden_size=self.head_hidden_size)
+        check_rates(head_input_dropout=self.head_input_dropout, head_hidden_dropout=self.head_hidden_dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

@@ -30,6 +30,8 @@ _PAPER_NETWORKS = {
 class DivideAndConquerCRNNConfig(WindowedConfig):
     r"""Config of [`DivideAndConquerCRNNForAudioClassification`]; the defaults are the paper's Base network for 30 s.
 
+    What the text leaves out is taken from the authors' code, marked [code]; so are the first weights, Keras' defaults.
+
     Args:
         num_frames (`int`, *optional*, defaults to 1292):
             Frames of a window, for which the pools are checked: 1292, 431 or 130 in the paper for 30, 10 and 3 s [code].
@@ -47,7 +49,8 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
             while training; 0.001 in L2Reg and Optim [code].
         batch_norm_epsilon (`float`, *optional*, defaults to 0.001): Keras' default [code].
         batch_norm_momentum (`float`, *optional*, defaults to 0.01): Share of the newest batch; Keras' momentum 0.99 [code].
-        kwargs: See [`WindowedConfig`].
+        kwargs: See [`WindowedConfig`]. `voting` stays `"mean"`: the paper's text says majority voting (section IV-B), its
+            code takes the mean of the softmax over a track's snippets [code].
 
     Raises:
         ValueError: If a field is impossible, naming it; for pools, what is left of the axis.
@@ -70,9 +73,9 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         self,
         num_frames: int = 1292,
         num_bins: int = 128,
-        channels: list[int] | None = None,
+        channels: list[int] | tuple[int, ...] = (16, 32, 64, 128),
         pools: list[list[int]] | None = None,
-        gru_hidden_sizes: list[int] | None = None,
+        gru_hidden_sizes: list[int] | tuple[int, ...] = (256, 256),
         dense_size: int = 64,
         convolution_dropout: float = 0.1,
         dense_dropout: float = 0.4,
@@ -81,21 +84,17 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         batch_norm_momentum: float = 0.01,
         **kwargs,
     ):
-        channels = (16, 32, 64, 128) if channels is None else channels
-        gru_hidden_sizes = (256, 256) if gru_hidden_sizes is None else gru_hidden_sizes
-        check_size_lists(channels=channels, gru_hidden_sizes=gru_hidden_sizes)
         self.num_frames = num_frames
         self.num_bins = num_bins
-        self.channels = list(channels)
+        self.channels = channels
         self.pools = [list(pool) for pool in (_FOUR_POOLS[30] if pools is None else pools)]
-        self.gru_hidden_sizes = list(gru_hidden_sizes)
+        self.gru_hidden_sizes = gru_hidden_sizes
         self.dense_size = dense_size
         self.convolution_dropout = convolution_dropout
         self.dense_dropout = dense_dropout
         self.l2 = l2
         self.batch_norm_epsilon = batch_norm_epsilon
         self.batch_norm_momentum = batch_norm_momentum
-        self._check()
         super().__init__(**kwargs)
 
     @classmethod
@@ -124,7 +123,10 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         }
         return cls(**(paper | fields))
 
-    def _check(self) -> None:
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_size_lists(channels=self.channels, gru_hidden_sizes=self.gru_hidden_sizes)
         check_sizes(num_frames=self.num_frames, num_bins=self.num_bins, dense_size=self.dense_size)
         check_rates(convolution_dropout=self.convolution_dropout, dense_dropout=self.dense_dropout)
         check_numbers(

@@ -38,26 +38,30 @@ class FCNConfig(WindowedConfig):
     def __init__(
         self,
         num_bins: int = 128,
-        channels: list[int] | None = None,
-        kernel_sizes: list[int] | None = None,
+        channels: list[int] | tuple[int, ...] = (128, 256, 128),
+        kernel_sizes: list[int] | tuple[int, ...] = (8, 5, 3),
         recurrent_hidden_size: int = 0,
         recurrent_dropout: float = 0.8,
         **kwargs,
     ):
-        channels = (128, 256, 128) if channels is None else channels
-        kernel_sizes = (8, 5, 3) if kernel_sizes is None else kernel_sizes
-        check_sizes(num_bins=num_bins)
-        check_size_lists(channels=channels, kernel_sizes=kernel_sizes)
-        if len(kernel_sizes) != len(channels):
-            raise ValueError(f"kernel_sizes must be one for each of the {len(channels)} channels, not {kernel_sizes}")
-        check_sizes(0, recurrent_hidden_size=recurrent_hidden_size)
-        check_rates(recurrent_dropout=recurrent_dropout)
         self.num_bins = num_bins
-        self.channels = list(channels)
-        self.kernel_sizes = list(kernel_sizes)
+        self.channels = channels
+        self.kernel_sizes = kernel_sizes
         self.recurrent_hidden_size = recurrent_hidden_size
         self.recurrent_dropout = recurrent_dropout
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_sizes(num_bins=self.num_bins)
+        check_size_lists(channels=self.channels, kernel_sizes=self.kernel_sizes)
+        if len(self.kernel_sizes) != len(self.channels):
+            raise ValueError(
+                f"kernel_sizes must be one for each of the {len(self.channels)} channels, not {self.kernel_sizes}"
+            )
+        check_sizes(0, recurrent_hidden_size=self.recurrent_hidden_size)
+        check_rates(recurrent_dropout=self.recurrent_dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

@@ -47,19 +47,19 @@ class LeNetConfig(WindowedConfig):
         dropout: float = 0.0,
         **kwargs,
     ):
-        check_sizes(num_bins=num_bins)
-        if num_bins < SMALLEST_SIDE:
-            raise ValueError(
-                f"num_bins must be at least {SMALLEST_SIDE}, of which the layers leave one, not {num_bins}"
-            )
-        check_choice("activation", activation, ACTIVATIONS)
-        check_choice("subsampling", subsampling, SUBSAMPLINGS)
-        check_rates(dropout=dropout)
         self.num_bins = num_bins
         self.activation = activation
         self.subsampling = subsampling
         self.dropout = dropout
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_sizes(SMALLEST_SIDE, num_bins=self.num_bins)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("subsampling", self.subsampling, SUBSAMPLINGS)
+        check_rates(dropout=self.dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

@@ -4,7 +4,7 @@ from transformers import ResNetConfig
 
 from .config_checks import check_choice, check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
-from .resnet_backbone import check_num_bins, resnet_config, total_stride
+from .resnet_backbone import check_resnet, resnet_config
 
 
 GATES = ("softmax", "sigmoid", "linear")
@@ -63,17 +63,7 @@ class LGNetConfig(WindowedConfig):
         num_bins: int | None = None,
         **kwargs,
     ):
-        backbone_config = resnet_config(backbone_config)
-        check_sizes(0, num_experts=num_experts)
-        if num_experts == 1:
-            raise ValueError(f"num_experts must be 0 (plain ResNet) or at least 2, not {num_experts}")
-        check_sizes(expert_hidden_size=expert_hidden_size)
-        check_choice("gate", gate, GATES)
-        if router_frozen_after_epochs is not None:
-            check_sizes(0, router_frozen_after_epochs=router_frozen_after_epochs)
-        check_rates(dropout=dropout)
-        check_num_bins(num_bins, stride=total_stride(backbone_config))
-        self.backbone_config = backbone_config
+        self.backbone_config = resnet_config(backbone_config)
         self.num_experts = num_experts
         self.expert_hidden_size = expert_hidden_size
         self.gate = gate
@@ -81,6 +71,19 @@ class LGNetConfig(WindowedConfig):
         self.dropout = dropout
         self.num_bins = num_bins
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_resnet(self.backbone_config, self.num_bins)
+        check_sizes(0, num_experts=self.num_experts)
+        if self.num_experts == 1:
+            raise ValueError(f"num_experts must be 0 (plain ResNet) or at least 2, not {self.num_experts}")
+        check_sizes(expert_hidden_size=self.expert_hidden_size)
+        check_choice("gate", self.gate, GATES)
+        if self.router_frozen_after_epochs is not None:
+            check_sizes(0, router_frozen_after_epochs=self.router_frozen_after_epochs)
+        check_rates(dropout=self.dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

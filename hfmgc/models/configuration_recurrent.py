@@ -54,10 +54,6 @@ class RecurrentConfig(WindowedConfig):
         input_normalization: bool = True,
         **kwargs,
     ):
-        check_sizes(num_bins=num_bins, num_layers=num_layers, hidden_size=hidden_size)
-        check_choice("cell", cell, CELLS)
-        check_choice("pooling", pooling, POOLINGS)
-        check_rates(dropout=dropout)
         self.num_bins = num_bins
         self.cell = cell
         self.bidirectional = bidirectional
@@ -67,6 +63,14 @@ class RecurrentConfig(WindowedConfig):
         self.pooling = pooling
         self.input_normalization = input_normalization
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_sizes(num_bins=self.num_bins, num_layers=self.num_layers, hidden_size=self.hidden_size)
+        check_choice("cell", self.cell, CELLS)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_rates(dropout=self.dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

@@ -4,7 +4,7 @@ from transformers import ResNetConfig
 
 from .config_checks import check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
-from .resnet_backbone import check_num_bins, resnet_config, total_stride
+from .resnet_backbone import check_resnet, resnet_config
 
 
 class ResNetBiGRUConfig(WindowedConfig):
@@ -51,16 +51,19 @@ class ResNetBiGRUConfig(WindowedConfig):
         num_bins: int | None = None,
         **kwargs,
     ):
-        backbone_config = resnet_config(backbone_config)
-        check_sizes(gru_hidden_size=gru_hidden_size, num_gru_layers=num_gru_layers)
-        check_rates(dropout=dropout)
-        check_num_bins(num_bins, stride=total_stride(backbone_config))
-        self.backbone_config = backbone_config
+        self.backbone_config = resnet_config(backbone_config)
         self.gru_hidden_size = gru_hidden_size
         self.num_gru_layers = num_gru_layers
         self.dropout = dropout
         self.num_bins = num_bins
         super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_resnet(self.backbone_config, self.num_bins)
+        check_sizes(gru_hidden_size=self.gru_hidden_size, num_gru_layers=self.num_gru_layers)
+        check_rates(dropout=self.dropout)
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

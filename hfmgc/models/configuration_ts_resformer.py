@@ -44,7 +44,8 @@ class TSResformerConfig(WindowedConfig):
             Max-pool [bins, frames] between the filters and the blocks (ours: at full size they are slow on a CPU).
         block_channels (`list[int]`, *optional*, defaults to `[64, 128, 128]`):
             Output channels of the residual blocks; all but the first halve both axes (ours).
-        squeeze_excitation (`bool`, *optional*, defaults to `True`): Whether blocks weigh their channels (section 3.2.3).
+        squeeze_excitation (`bool`, *optional*, defaults to `True`):
+            Whether blocks weigh their channels (section 3.2.3); their batch norm is ours.
         squeeze_reduction (`int`, *optional*, defaults to 16): By how much that narrows them (ours; Hu et al., 2018).
         sequence_pool (`int`, *optional*, defaults to 4):
             Frames of the max-pool before the sequence branch in parallel (ours; in serial the blocks have pooled).
@@ -72,6 +73,15 @@ class TSResformerConfig(WindowedConfig):
     """
 
     model_type = "hfmgc-ts-resformer"
+    # transformers' names, by which its encoder layer reads them.
+    attribute_map = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+        "intermediate_size": "feed_forward_size",
+        "hidden_dropout": "encoder_dropout",
+        "attention_dropout": "encoder_dropout",
+        "activation_dropout": "encoder_dropout",
+    }
+    hidden_act = "relu"
+    layer_norm_eps = 1e-5
 
     def __init__(
         self,
@@ -96,7 +106,6 @@ class TSResformerConfig(WindowedConfig):
         recurrent_hidden_size: int = 128,
         **kwargs,
     ):
-        check_size_lists(initial_pool=initial_pool, block_channels=block_channels)
         self.num_bins = num_bins
         self.residual_branch = residual_branch
         self.sequence_branch = sequence_branch
@@ -106,8 +115,8 @@ class TSResformerConfig(WindowedConfig):
         self.filter_width = filter_width
         self.time_frequency_attention = time_frequency_attention
         self.attention_channels = attention_channels
-        self.initial_pool = list(initial_pool)
-        self.block_channels = list(block_channels)
+        self.initial_pool = initial_pool
+        self.block_channels = block_channels
         self.squeeze_excitation = squeeze_excitation
         self.squeeze_reduction = squeeze_reduction
         self.sequence_pool = sequence_pool
@@ -116,17 +125,23 @@ class TSResformerConfig(WindowedConfig):
         self.feed_forward_size = feed_forward_size
         self.encoder_dropout = encoder_dropout
         self.recurrent_hidden_size = recurrent_hidden_size
-        self._check_sizes()
-        self._check_branches()
         super().__init__(**kwargs)
 
-    def _check_sizes(self) -> None:
-        """Raise a ValueError for a number that no model can have, whichever branches there are."""
+    @property
+    def hidden_size(self) -> int:
+        """Features of a frame that the sequence branch reads, which an encoder keeps."""
+        return self.block_channels[-1] if self.arrangement == "serial" else self.num_bins
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built."""
+        super().validate()
+        check_size_lists(initial_pool=self.initial_pool, block_channels=self.block_channels)
         check_sizes(**{name: getattr(self, name) for name in _SIZES})
         check_sizes(0, num_encoder_layers=self.num_encoder_layers)
         check_rates(encoder_dropout=self.encoder_dropout)
         if len(self.initial_pool) != 2:
             raise ValueError(f"initial_pool must be [bins, frames], not {self.initial_pool}")
+        self._check_branches()
 
     def _check_branches(self) -> None:
         """Raise a ValueError unless the branches exist and fit together."""
@@ -144,9 +159,11 @@ class TSResformerConfig(WindowedConfig):
                 f"block_channels {self.block_channels} must each be at least squeeze_reduction {self.squeeze_reduction}"
             )
         if self.sequence_branch == "transformer":
-            name, width = ("block_channels[-1]", self.block_channels[-1]) if serial else ("num_bins", self.num_bins)
-            if width % self.num_attention_heads:
-                raise ValueError(f"{name} {width} is not divisible by num_attention_heads {self.num_attention_heads}")
+            name = "block_channels[-1]" if serial else "num_bins"
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"{name} {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
+                )
 
 
 # The code travels with every checkpoint, so that it loads where hfmgc is not installed.

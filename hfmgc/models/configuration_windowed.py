@@ -1,6 +1,7 @@
 """What the configs of all architectures share."""
 
 import math
+from typing import Any
 
 from transformers import PreTrainedConfig
 
@@ -31,17 +32,33 @@ class WindowedConfig(PreTrainedConfig):
         class_weights: list[float] | None = None,
         **kwargs,
     ):
-        check_choice("voting", voting, VOTING_RULES)
-        if kwargs.get("problem_type") not in PROBLEM_TYPES:
-            raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {kwargs['problem_type']!r}")
-        check_rates(label_smoothing=label_smoothing)
         if kwargs.get("id2label") and not kwargs.get("label2id"):
             kwargs["label2id"] = {label: int(index) for index, label in kwargs["id2label"].items()}
         self.voting = voting
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
         super().__init__(**kwargs)
-        if class_weights is not None and (
-            len(class_weights) != self.num_labels or not all(0 < weight < math.inf for weight in class_weights)
+        # Once more through its setter, which chooses the attention that has them.
+        self.output_attentions = self.output_attentions
+        self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # As JSON gives them back.
+        super().__setattr__(name, list(value) if isinstance(value, tuple) else value)
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the field from which no model can be built.
+
+        Every config extends it. transformers sets the overrides of `from_pretrained` after `__init__`, so a model calls
+        it again when it is built; `save_pretrained` does so of itself.
+        """
+        super().validate()
+        check_choice("voting", self.voting, VOTING_RULES)
+        if self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {self.problem_type!r}")
+        check_rates(label_smoothing=self.label_smoothing)
+        if self.class_weights is not None and (
+            len(self.class_weights) != self.num_labels
+            or not all(0 < weight < math.inf for weight in self.class_weights)
         ):
             raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")

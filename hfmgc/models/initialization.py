@@ -2,7 +2,7 @@
 
 transformers' default, a normal distribution of 0.02, is meant for wide transformers: behind it a convolution loses its
 signal, a recurrence forgets, and a GRU is left alone altogether. Every write goes through transformers' own functions,
-which spare the weights that were loaded from a checkpoint.
+which spare the weights that were loaded from a checkpoint. The choices are ours: no paper here names its first weights.
 """
 
 import math

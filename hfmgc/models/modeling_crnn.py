@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .configuration_crnn import DivideAndConquerCRNNConfig
 from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
@@ -27,6 +29,7 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
     """Convolution blocks -> GRUs, of which the last state counts -> linear -> dropout -> classifier (Figure 1)."""
 
     config_class = DivideAndConquerCRNNConfig
+    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config)
@@ -63,6 +66,16 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
             least = least * time + 2
         if frames < least:
             raise ValueError(f"expected at least {least} frames (of fewer the pools leave none), got {frames}")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Keras' defaults [code]: Glorot uniform, orthogonal from step to step (over all gates at once), biases zero.
+        super()._init_weights(module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("weight_hh"):
+                init.orthogonal_(parameter)
+            elif parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
 
     def penalty(self) -> Tensor | None:
         """Return `l2` times the sum of squares of the kernels that Keras regularised, or None where `l2` is 0."""

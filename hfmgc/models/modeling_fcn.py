@@ -33,6 +33,7 @@ class FCNForAudioClassification(WindowedPreTrainedModel):
     """
 
     config_class = FCNConfig
+    _can_record_outputs = {"hidden_states": [FCNBlock, nn.LSTM]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: FCNConfig):
         super().__init__(config)

@@ -6,6 +6,21 @@ from .configuration_lenet import SMALLEST_SIDE, LeNetConfig
 from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
 
 
+_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+_SUBSAMPLINGS = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+
+class LeNetBlock(nn.Sequential):
+    """5x5 convolution -> activation -> 2x2 subsampling."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: LeNetConfig):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=5),
+            _ACTIVATIONS[config.activation](),
+            _SUBSAMPLINGS[config.subsampling](2),
+        )
+
+
 class LeNetForAudioClassification(WindowedPreTrainedModel):
     """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84 -> classifier.
 
@@ -15,19 +30,12 @@ class LeNetForAudioClassification(WindowedPreTrainedModel):
     """
 
     config_class = LeNetConfig
+    _can_record_outputs = {"hidden_states": LeNetBlock}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)
-        activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config.activation]
-        subsampling = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}[config.subsampling]
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, 6, kernel_size=5),
-            activation(),
-            subsampling(2),
-            nn.Conv2d(6, 16, kernel_size=5),
-            activation(),
-            subsampling(2),
-        )
+        activation = _ACTIVATIONS[config.activation]
+        self.convolutions = nn.Sequential(LeNetBlock(1, 6, config), LeNetBlock(6, 16, config))
         self.pool = nn.AdaptiveAvgPool2d(5)
         self.dense = nn.Sequential(nn.Linear(16 * 5 * 5, 120), activation(), nn.Linear(120, 84), activation())
         self.dropout = nn.Dropout(config.dropout)

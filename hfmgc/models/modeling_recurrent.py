@@ -11,27 +11,27 @@ class RecurrentForAudioClassification(WindowedPreTrainedModel):
     """Batch norm of the bins -> recurrent layers over the frames -> pooling over time -> dropout -> classifier."""
 
     config_class = RecurrentConfig
+    _can_record_outputs = {"hidden_states": [nn.LSTM, nn.GRU]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.normalization = nn.BatchNorm1d(config.num_bins) if config.input_normalization else nn.Identity()
-        self.recurrence = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell](
-            config.num_bins,
-            config.hidden_size,
-            num_layers=config.num_layers,
-            batch_first=True,
-            # Of a single layer PyTorch would warn that there is nothing to drop between.
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            bidirectional=config.bidirectional,
+        cell = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell]
+        width = config.hidden_size * (1 + config.bidirectional)
+        # One by one, so that the states of each can be returned.
+        self.layers = nn.ModuleList(
+            cell(size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional)
+            for size in [config.num_bins] + [width] * (config.num_layers - 1)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size * (1 + config.bidirectional), config.num_labels)
+        self.classifier = nn.Linear(width, config.num_labels)
         self.post_init()
 
     def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
-        normalized = self.normalization(input_values.transpose(1, 2)).transpose(1, 2)
-        hidden, _ = self.recurrence(normalized)
+        hidden = self.normalization(input_values.transpose(1, 2)).transpose(1, 2)
+        for index, layer in enumerate(self.layers):
+            hidden, _ = layer(self.dropout(hidden) if index else hidden)
         return WindowOutput(logits=self.classifier(self.dropout(self.pool(hidden))))
 
     def pool(self, hidden: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class ResNetBiGRUForAudioClassification(WindowedPreTrainedModel):
         sequence = output.last_hidden_state.mean(dim=2).transpose(1, 2)  # [windows, steps, hidden]
         states, _ = self.gru(sequence)
         logits = self.classifier(self.dropout(states.mean(dim=1)))
-        return WindowOutput(logits=logits, hidden_states=output.hidden_states)
+        hidden_states = None if output.hidden_states is None else (*output.hidden_states, states)
+        return WindowOutput(logits=logits, hidden_states=hidden_states)
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""

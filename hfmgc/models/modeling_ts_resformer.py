@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention, Wav2Vec2EncoderLayer
 
 from .configuration_ts_resformer import TSResformerConfig
 from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
@@ -71,7 +72,10 @@ class PairedFilters(nn.Module):
 
 
 class SEResBlock(nn.Module):
-    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10)."""
+    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10).
+
+    Batch norm behind each convolution is ours, as in ResNet (He et al., 2016): the paper's text has none.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: TSResformerConfig):
         super().__init__()
@@ -124,42 +128,36 @@ def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tenso
 
 
 class TransformerBranch(nn.Module):
-    """Transformer encoder layers over positions and frames (Figure 11; sinusoidal positions are ours)."""
+    """Transformer encoder layers over positions and frames (Figure 11; sinusoidal positions are ours).
 
-    def __init__(self, input_size: int, config: TSResformerConfig):
+    The layers are wav2vec 2.0's, which are those of Vaswani et al. (2017): a norm follows each residual sum.
+    """
+
+    def __init__(self, config: TSResformerConfig):
         super().__init__()
-        self.output_size = input_size
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                input_size,
-                config.num_attention_heads,
-                config.feed_forward_size,
-                config.encoder_dropout,
-                batch_first=True,
-            )
-            for _ in range(config.num_encoder_layers)
-        )
+        self.output_size = config.hidden_size
+        self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_encoder_layers))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Map `frames` [windows, frames, features] to [windows, frames, features]."""
+    def forward(self, frames: Tensor, **kwargs) -> Tensor:
+        """Map `frames` [windows, frames, features] to [windows, frames, features]; `kwargs` reach the attention."""
         positions = sinusoidal_positions(frames.shape[1], frames.shape[2], frames.device)
         hidden = frames + positions.to(frames.dtype)
         for layer in self.layers:
-            hidden = layer(hidden)
+            hidden = layer(hidden, **kwargs)
         return hidden
 
 
 class RecurrentBranch(nn.Module):
     """One layer of LSTM or GRU in one or both directions (Table 5; its size is ours)."""
 
-    def __init__(self, input_size: int, config: TSResformerConfig):
+    def __init__(self, config: TSResformerConfig):
         super().__init__()
         both = config.sequence_branch.startswith("bi_")
         kind = nn.LSTM if config.sequence_branch.endswith("lstm") else nn.GRU
-        self.recurrence = kind(input_size, config.recurrent_hidden_size, batch_first=True, bidirectional=both)
+        self.recurrence = kind(config.hidden_size, config.recurrent_hidden_size, batch_first=True, bidirectional=both)
         self.output_size = (1 + both) * config.recurrent_hidden_size
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, **kwargs) -> Tensor:
         """Map `frames` [windows, frames, features] to [windows, frames, output size]."""
         return self.recurrence(frames)[0]
 
@@ -168,18 +166,27 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
     """Both branches averaged over what is left of their axes, and a linear classifier (Figure 5)."""
 
     config_class = TSResformerConfig
+    _no_split_modules = ("SEResBlock", "Wav2Vec2EncoderLayer")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # In parallel the blocks of the residual branch come first.
+    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+        "hidden_states": [SEResBlock, Wav2Vec2EncoderLayer, nn.LSTM, nn.GRU],
+        "attentions": Wav2Vec2Attention,
+    }
 
     def __init__(self, config: TSResformerConfig):
         super().__init__(config)
         self.residual = ResidualBranch(config) if config.residual_branch else None
         self.serial = config.arrangement == "serial"
-        input_size = config.block_channels[-1] if self.serial else config.num_bins
         if config.sequence_branch == "none":
             self.sequence = None
         elif config.sequence_branch == "transformer":
-            self.sequence = TransformerBranch(input_size, config)
+            self.sequence = TransformerBranch(config)
         else:
-            self.sequence = RecurrentBranch(input_size, config)
+            self.sequence = RecurrentBranch(config)
         classifier_size = 0 if self.sequence is None else self.sequence.output_size
         if self.residual is not None and not self.serial:
             classifier_size += config.block_channels[-1]
@@ -190,14 +197,19 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
         """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
         if self.serial:
             frames = self.residual(input_values).mean(dim=_FREQUENCY).transpose(1, 2)
-            return WindowOutput(logits=self.classifier(self.sequence(frames).mean(dim=1)))
+            return WindowOutput(logits=self.classifier(self.sequence(frames, **kwargs).mean(dim=1)))
         pooled = []
         if self.residual is not None:
             pooled.append(self.residual(input_values).mean(dim=(_FREQUENCY, _TIME)))
         if self.sequence is not None:
             frames = F.max_pool1d(input_values.transpose(1, 2), self.config.sequence_pool).transpose(1, 2)
-            pooled.append(self.sequence(frames).mean(dim=1))
+            pooled.append(self.sequence(frames, **kwargs).mean(dim=1))
         return WindowOutput(logits=self.classifier(torch.cat(pooled, dim=1)))
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers decides by this file's text, where it takes `PooledAttention` for the encoder's attention.
+        return True
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window has the config's mel bins and enough frames for its pools."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_windowed import WindowedConfig
 from .initialization import initialize
@@ -19,8 +20,8 @@ class WindowOutput(ModelOutput):
 
     Args:
         logits: [windows, labels].
-        hidden_states: Of the backbone, when asked for.
-        attentions: Of the backbone, when asked for.
+        hidden_states: Of a backbone of transformers, when asked for.
+        attentions: Of a backbone of transformers, when asked for.
         routing: Which of its experts each window went to, where the architecture has experts [windows].
     """
 
@@ -40,8 +41,10 @@ class TrackClassifierOutput(ModelOutput):
         window_logits: Before the vote [tracks, windows, labels]; zeros where `window_mask` says that there is no window.
         routing: Which of its experts each window went to [tracks, windows], -1 where there is no window; None for
             architectures without experts.
-        hidden_states: Of the backbone [existing windows, ...], when asked for.
-        attentions: Of the backbone [existing windows, ...], when asked for.
+        hidden_states: With `output_hidden_states`, what the first layer or block reads and what each of them returns, in
+            the order of the computation [existing windows, ...].
+        attentions: With `output_attentions`, the weights of each attention layer [existing windows, heads, tokens,
+            tokens]; only `attn_implementation="eager"` has them.
     """
 
     loss: Tensor | None = None
@@ -55,7 +58,8 @@ class TrackClassifierOutput(ModelOutput):
 class WindowedPreTrainedModel(PreTrainedModel):
     """Base of all classifiers.
 
-    An architecture writes `forward_window`, and `check_window` to name its input's sizes; where its paper asks for it,
+    An architecture writes `forward_window`, and `check_window` to name its input's sizes; `_can_record_outputs` names its
+    layers, unless a backbone of transformers returns their hidden states and attentions itself; where its paper asks for it,
     `penalty` (a term of the training loss) and `begin_epoch` (what changes as training goes on).
     """
 
@@ -66,6 +70,11 @@ class WindowedPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
     # False for architectures that leave parameters out of some steps: DistributedDataParallel must be told.
     uses_all_parameters = True
+
+    def __init__(self, config: WindowedConfig):
+        super().__init__(config)
+        # `from_pretrained` sets overrides after the config's own `__init__`.
+        config.validate()
 
     def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""
@@ -86,12 +95,12 @@ class WindowedPreTrainedModel(PreTrainedModel):
         if not initialize(module):
             super()._init_weights(module)
 
+    @capture_outputs
     def forward(
         self,
         input_values: Tensor,
         window_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        return_dict: bool | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
         """Classify tracks.
@@ -100,14 +109,16 @@ class WindowedPreTrainedModel(PreTrainedModel):
             input_values: One window per track [tracks, frames, bins] or stacks of them [tracks, windows, frames, bins].
             window_mask: Which windows exist [tracks, windows], where tracks have different numbers of them.
             labels: Genre indices [tracks] or targets [tracks, labels].
-            return_dict: Whether to return an output object (as the config says by default) or a tuple.
-            kwargs: Passed to the backbone (`output_hidden_states`, `output_attentions`).
+            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, which the config gives by default; others
+                are passed to the backbone.
 
         Raises:
             ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
         """
         input_values, window_mask = self._as_stacks(input_values, window_mask)
         tracks, windows = input_values.shape[:2]
+        for name in ("output_hidden_states", "output_attentions"):
+            kwargs.setdefault(name, getattr(self.config, name))
         if window_mask is None:
             output = self.forward_window(input_values.flatten(0, 1), **kwargs)
             window_logits = output.logits.unflatten(0, (tracks, windows))
@@ -135,7 +146,7 @@ class WindowedPreTrainedModel(PreTrainedModel):
             penalty = self.penalty() if self.training else None
             if penalty is not None:
                 loss = loss + penalty
-        result = TrackClassifierOutput(
+        return TrackClassifierOutput(
             loss=loss,
             logits=logits,
             window_logits=window_logits,
@@ -143,7 +154,6 @@ class WindowedPreTrainedModel(PreTrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
-        return result if (self.config.return_dict if return_dict is None else return_dict) else result.to_tuple()
 
     def _as_stacks(self, input_values: Tensor, window_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Check the shapes; return [tracks, windows, frames, bins] and a mask, or None where every window exists."""

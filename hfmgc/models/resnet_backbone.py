@@ -17,16 +17,14 @@ RESNET_18 = {
 
 
 def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
-    """Return the config of a ResNet over spectrograms.
+    """Return a config as it is, or ResNet-18 over one channel with the fields that differ from it."""
+    if isinstance(backbone_config, ResNetConfig):
+        return backbone_config
+    return ResNetConfig(**{**RESNET_18, **(backbone_config or {})})
 
-    Args:
-        backbone_config: A config as it is; or the fields in which it differs from ResNet-18 over one channel.
 
-    Raises:
-        ValueError: If a field is impossible, naming it.
-    """
-    if not isinstance(backbone_config, ResNetConfig):
-        backbone_config = ResNetConfig(**{**RESNET_18, **(backbone_config or {})})
+def check_resnet(backbone_config: ResNetConfig, num_bins: int | None) -> None:
+    """Raise a ValueError that names the field of a ResNet that no spectrogram, or none of `num_bins`, can pass."""
     if backbone_config.num_channels != 1:
         raise ValueError(
             f"backbone_config.num_channels must be 1 (a spectrogram is one), not {backbone_config.num_channels}"
@@ -44,7 +42,12 @@ def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
         raise ValueError(
             f"backbone_config.hidden_act: transformers knows no activation {backbone_config.hidden_act!r}"
         )
-    return backbone_config
+    if num_bins is None:
+        return
+    check_sizes(num_bins=num_bins)
+    stride = total_stride(backbone_config)
+    if num_bins < stride:
+        raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
 
 
 def total_stride(backbone_config: ResNetConfig) -> int:
@@ -63,12 +66,3 @@ def check_spectrogram(frames: int, bins: int, *, stride: int, num_bins: int | No
         )
     if frames < stride:
         raise ValueError(f"expected at least {stride} frames (the ResNet's total stride), got {frames}")
-
-
-def check_num_bins(num_bins: int | None, *, stride: int) -> None:
-    """Raise a ValueError if the config's `num_bins` could never be processed."""
-    if num_bins is None:
-        return
-    check_sizes(num_bins=num_bins)
-    if num_bins < stride:
-        raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
