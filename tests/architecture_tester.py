@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import scatter_parameters, tone
+from library_tester import LibraryTester
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -35,7 +36,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester:
+class ArchitectureTester(LibraryTester):
     """The common tests; an architecture's own class states these four things, and where it differs the rest."""
 
     model_type: str
