@@ -26,7 +26,9 @@ class ExportTester:
         model, example = self.model(), self.batch(3, 2, masked)
         free = {0: Dim("tracks"), 1: Dim("windows")}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of recurrent layers' own lists of weights, and of the exporter's versions
+            warnings.simplefilter(
+                "ignore"
+            )  # of recurrent layers' own lists of weights, and of the exporter's versions
             program = torch.export.export(model, (), example, dynamic_shapes=dict.fromkeys(example, free))
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
         session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString())
