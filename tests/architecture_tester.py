@@ -22,6 +22,8 @@ import pytest
 import torch
 from adapter_tester import AdapterTester
 from conftest import scatter_parameters, tone
+from export_tester import ExportTester
+from library_tester import LibraryTester
 from recording_tester import RecordingTester
 from torch.nn import functional as F
 from transformers import (
@@ -38,7 +40,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester(AdapterTester, RecordingTester):
+class ArchitectureTester(AdapterTester, ExportTester, LibraryTester, RecordingTester):
     """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str
@@ -47,8 +49,6 @@ class ArchitectureTester(AdapterTester, RecordingTester):
     other_lengths: tuple[int, ...] = ()
     # Parts of the names of parameters that need not get a gradient from every batch (experts that no track goes to).
     may_lack_gradient: tuple[str, ...] = ()
-    # Why torch.compile is not to be tried; empty where it is.
-    not_compilable = ""
     # A shape that the model refuses, and what its error must name.
     wrong_windows: tuple[tuple[tuple[int, int], str], ...] = ()
     tolerance = 1e-5
@@ -353,18 +353,6 @@ class ArchitectureTester(AdapterTester, RecordingTester):
             gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
         self.close(losses[0], losses[1])
         self.close(gradients[0], gradients[1])
-
-    def test_torch_compile_changes_no_answer(self):
-        if self.not_compilable:
-            pytest.skip(self.not_compilable)
-        model, values = self.model(), self.values(2, 3)
-        mask = torch.tensor([[True, True, True], [True, False, False]])
-        # The graph is what can break; generating machine code for it would only take longer.
-        compiled = torch.compile(model, backend="aot_eager")
-        with torch.no_grad():
-            self.close(compiled(values).logits, model(values).logits)
-            self.close(compiled(values, window_mask=mask).logits, model(values, window_mask=mask).logits)
-        torch.compiler.reset()
 
     def test_it_can_be_built_on_the_meta_device(self):
         with torch.device("meta"):

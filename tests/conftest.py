@@ -24,7 +24,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The tensors of the tests are tiny: more threads only stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest.register_assert_rewrite("adapter_tester", "architecture_tester", "recording_tester")
+pytest.register_assert_rewrite(
+    "adapter_tester", "architecture_tester", "export_tester", "library_tester", "recording_tester"
+)
 
 # Nobody may copy real music into a repository, so a test that needs it can only run where its owner says where it lies.
 needs_real_data = pytest.mark.skipif(

@@ -312,3 +312,41 @@ def test_making_one_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         HfmgcASTFeatureExtractor()
+
+
+# Batches of tracks
+
+
+def test_pad_fills_tracks_up_to_the_longest_and_masks_what_it_added():
+    extractor = HfmgcASTFeatureExtractor(max_length=64, padding_value=-1.5)
+    tracks = [tone(seed, seconds=seconds) for seed, seconds in enumerate((0.5, 2.1, 1.0))]
+    alone = [extractor(track, sampling_rate=RATE, return_tensors="np") for track in tracks]
+    # As rows of a dataset come: lists, with the tracks' labels among them.
+    rows = [{key: value[0].tolist() for key, value in batch.items()} | {"label": 2} for batch in alone]
+    padded, together = extractor.pad(rows, return_tensors="pt"), extractor(tracks, sampling_rate=RATE)
+    assert padded["input_values"].dtype == torch.float32
+    assert padded["label"].tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(padded["input_values"], together["input_values"])
+    np.testing.assert_array_equal(padded["window_mask"], together["window_mask"])
+    counts = [batch["input_values"].shape[1] for batch in alone]
+    assert counts == [1, 4, 2]
+    assert padded["window_mask"].sum(dim=1).tolist() == counts
+    assert (padded["input_values"][~padded["window_mask"]] == -1.5).all()
+    again = extractor.pad(dict(padded), return_tensors="pt")  # what is masked already stays masked
+    assert torch.equal(again["window_mask"], padded["window_mask"])
+
+
+def test_pad_takes_a_number_of_windows_and_leaves_single_windows_alone():
+    extractor = HfmgcASTFeatureExtractor(max_length=64)
+    stack = {"input_values": np.ones((3, 64, 128), dtype=np.float32)}
+    for options, windows in (
+        ({"padding": "max_length", "max_length": 5}, 5),
+        ({"pad_to_multiple_of": 4}, 4),
+        ({"padding": "max_length", "max_length": 2, "truncation": True}, 2),
+    ):
+        padded = extractor.pad([stack], **options)
+        assert padded["input_values"].shape == (1, windows, 64, 128)
+        assert padded["window_mask"].tolist() == [[index < 3 for index in range(windows)]]
+    single = extractor.pad([{"input_values": np.ones((64, 128))}] * 2, return_tensors="pt")
+    assert single["input_values"].shape == (2, 64, 128)
+    assert set(single) == {"input_values"}

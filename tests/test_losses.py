@@ -111,3 +111,30 @@ def test_configs_refuse_class_weights_that_do_not_fit(weights):
     with pytest.raises(ValueError, match="class_weights must be 3 positive numbers"):
         WindowedConfig(num_labels=3, class_weights=weights)
     assert WindowedConfig(num_labels=3, class_weights=[1, 2.0, 0.5]).class_weights == [1, 2.0, 0.5]
+
+
+# Ignored labels
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 4.0]])
+def test_tracks_labelled_minus_100_do_not_count(logits, smoothing, weights):
+    options = {"class_weights": weights, "label_smoothing": smoothing}
+    labels = torch.tensor([0, -100, 2, 3, -100, 1])
+    counted = labels != -100
+    logits.requires_grad_()
+    loss = classification_loss(logits, labels, **options)
+    torch.testing.assert_close(loss, classification_loss(logits[counted], labels[counted], **options))
+    if weights is None:
+        torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=smoothing))
+    loss.backward()
+    assert logits.grad[counted].all()
+    assert not logits.grad[~counted].any()
+
+
+def test_a_batch_in_which_no_track_counts_changes_no_weight(logits):
+    logits.requires_grad_()
+    loss = classification_loss(logits, torch.full((6,), -100), label_smoothing=0.1, class_weights=[1.0, 2, 3, 4])
+    loss.backward()
+    assert loss == 0
+    assert not logits.grad.any()

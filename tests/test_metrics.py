@@ -135,3 +135,10 @@ def test_the_interval_holds_the_accuracy():
         predictions, references = answers(seed, tracks=30)
         low, high, _ = accuracy_interval(predictions, references)
         assert 0 <= low <= np.mean(predictions == references) <= high <= 1
+
+
+def test_tracks_labelled_minus_100_are_left_out():
+    predictions, references = answers()
+    expected = genre_metrics(predictions[20:], references[20:], 5)
+    references[:20] = -100
+    assert genre_metrics(predictions, references, 5) == expected

@@ -188,6 +188,21 @@ def test_the_number_of_experts_costs_nothing_but_the_routers_scores():
     assert operations(2) == operations(16) == 3 * 2 * 40 * (16 * 12 + 12 * 3)
 
 
+def test_a_compiled_classifier_lets_all_experts_answer_and_learns_the_same():
+    gradients, answers = [], []
+    for compiled in (False, True):
+        classifier, rows = head(), representations().requires_grad_()
+        call = torch.compile(classifier, backend="aot_eager", fullgraph=True) if compiled else classifier
+        logits, expert = call(rows)
+        F.cross_entropy(logits, torch.arange(40) % 3).backward()
+        answers.append((logits, expert))
+        gradients.append([rows.grad] + [parameter.grad for parameter in classifier.parameters()])
+    assert expert.unique().tolist() == [0, 1, 2]
+    torch.testing.assert_close(answers[1], answers[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid", "linear"])
 def test_the_router_learns_through_the_gates_value(gate):
     classifier = head(gate=gate)

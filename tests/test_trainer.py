@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from hfmgc.data.collation import TrackCollator
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import CheckpointError, ConfigError
+from hfmgc.evaluation.predictions import predict_tracks
 from hfmgc.models.configuration_lenet import LeNetConfig
 from hfmgc.models.configuration_lgnet import LGNetConfig
 from hfmgc.models.modeling_lenet import LeNetForAudioClassification
@@ -363,6 +364,16 @@ def test_the_share_of_each_expert_is_logged_also_of_those_that_get_nothing(tmp_p
         model.classifier.router.bias[1] += 1e6
     figures = trainer_of(model, arguments(tmp_path), validation).evaluate()
     assert (figures["eval_expert_0"], figures["eval_expert_1"]) == (0.0, 1.0)
+
+
+def test_a_report_has_windows_and_experts_from_a_plain_trainer_too(tmp_path, validation):
+    ours = trainer_of(lgnet(), arguments(tmp_path), validation)
+    plain = Trainer(ours.model, ours.args, data_collator=ours.data_collator, eval_dataset=validation)
+    tracks = validation.add_column("track_id", list("abcd"))
+    expected, found = predict_tracks(ours, tracks), predict_tracks(plain, tracks)
+    assert found.expert_usage.sum() == found.num_windows == 8
+    np.testing.assert_array_equal(found.expert_usage, expected.expert_usage)
+    np.testing.assert_array_equal(found.window_logits, expected.window_logits)
 
 
 @pytest.mark.parametrize(

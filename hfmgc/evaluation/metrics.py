@@ -9,6 +9,8 @@ import numpy as np
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from ..models.losses import IGNORED_LABEL
+
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
@@ -20,7 +22,7 @@ class GenreMetrics(evaluate.Metric):
 
     Macro figures are means over the genres that occur in the references. `ovr_accuracy` is Eq. 10 of the TS-Resformer
     paper, the mean over all genres of (TP + TN) / (TP + TN + FP + FN): with many genres it is high for any model, and
-    not to be compared with `accuracy`.
+    not to be compared with `accuracy`. Tracks with the reference -100 are left out, as the loss leaves them out.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -35,6 +37,8 @@ class GenreMetrics(evaluate.Metric):
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int], num_labels: int) -> dict[str, float]:
         predictions, references = np.asarray(predictions), np.asarray(references)
+        counted = references != IGNORED_LABEL
+        predictions, references = predictions[counted], references[counted]
         occurring = np.unique(references)
         precision, recall, f1, _ = precision_recall_fscore_support(
             references, predictions, labels=occurring, average="macro", zero_division=0

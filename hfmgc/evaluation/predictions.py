@@ -12,6 +12,10 @@ from ..errors import HfmgcError
 from .multi_label_metrics import THRESHOLD
 
 
+# A report needs the windows' logits and routing too, which a plain Trainer leaves out (`keys_to_ignore_at_inference`).
+UNUSED_OUTPUTS = ["hidden_states", "attentions"]
+
+
 @dataclass(frozen=True)
 class TrackPredictions:
     """Answers for tracks, in the order of the dataset.
@@ -84,7 +88,7 @@ def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictio
 
     The targets that its collator makes say whether a track has one genre or several.
     """
-    output = trainer.predict(tracks, metric_key_prefix="predict")
+    output = trainer.predict(tracks, ignore_keys=UNUSED_OUTPUTS, metric_key_prefix="predict")
     logits, window_logits = output.predictions[:2]
     # The Trainer fills up to the longest stack of all; how many windows a track really has is known from its features.
     counts = window_counts(tracks)

@@ -1,10 +1,11 @@
 """The interface that all feature extractors share: whole tracks in, stacks of windows out."""
 
+import math
 import zlib
 
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.utils import logging
+from transformers.utils import PaddingStrategy, logging
 
 from .windows import WINDOW_POLICIES, fill, start_at, window_starts
 
@@ -233,14 +234,36 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
                 f"this extractor works at {self.sampling_rate} Hz, the audio is at {sampling_rate} Hz: resample it "
                 "first (hfmgc.data.audio.load_audio does)"
             )
-        stacks = [self.track_windows(waveform) for waveform in _as_waveforms(raw_speech)]
-        most = max(len(stack) for stack in stacks)
-        window_mask = np.zeros((len(stacks), most), dtype=bool)
-        input_values = np.full((len(stacks), most, *stacks[0].shape[1:]), self.padding_value, dtype=np.float32)
-        for row, stack in enumerate(stacks):
-            input_values[row, : len(stack)] = stack
-            window_mask[row, : len(stack)] = True
-        return BatchFeature({"input_values": input_values, "window_mask": window_mask}, tensor_type=return_tensors)
+        stacks = [{"input_values": self.track_windows(waveform)} for waveform in _as_waveforms(raw_speech)]
+        return self.pad(stacks, return_tensors=return_tensors)
+
+    def _pad(
+        self,
+        processed_features: dict[str, np.ndarray],
+        max_length: int | None = None,
+        padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Pad one track for `pad`: its length is its number of windows, and `window_mask` tells which of them exist.
+
+        transformers' own method pads a single sequence [frames, bins] and no mask. A single window [frames, bins],
+        as training may take it, stays as it is.
+        """
+        values = processed_features["input_values"]
+        if values.ndim != 3:
+            return processed_features
+        windows = len(values)
+        length = windows if padding_strategy == PaddingStrategy.DO_NOT_PAD else max(windows, max_length)
+        if pad_to_multiple_of is not None and padding_strategy != PaddingStrategy.DO_NOT_PAD:
+            length = math.ceil(length / pad_to_multiple_of) * pad_to_multiple_of
+        missing = (0, length - windows)
+        mask = processed_features.get("window_mask", np.ones(windows, dtype=bool))[:windows]
+        return {
+            **processed_features,
+            "input_values": np.pad(values, (missing, (0, 0), (0, 0)), constant_values=self.padding_value),
+            "window_mask": np.pad(mask, missing),
+        }
 
 
 def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:

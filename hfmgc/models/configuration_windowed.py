@@ -25,6 +25,9 @@ class WindowedConfig(PreTrainedConfig):
             What each genre counts for in the loss [labels]; all the same by default.
     """
 
+    # A plain Trainer gathers the tracks' logits alone, so that `np.argmax(predictions, axis=1)` works.
+    keys_to_ignore_at_inference = ["window_logits", "routing", "hidden_states", "attentions"]  # noqa: RUF012 (a list, for the Trainer)
+
     def __init__(
         self,
         voting: str = "mean",

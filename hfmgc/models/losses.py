@@ -6,6 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+# A track with this label is not counted, as in PyTorch and transformers.
+IGNORED_LABEL = -100
+
+
 def classification_loss(
     logits: Tensor,
     labels: Tensor,
@@ -14,16 +18,19 @@ def classification_loss(
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the mean loss over the batch.
+    """Return the mean loss over the tracks of the batch that have a label.
 
     Args:
         logits: Logits or log-probabilities [tracks, labels].
-        labels: Class indices [tracks], or one target per label [tracks, labels] (multi-label targets, or the soft
+        labels: Class indices [tracks], -100 where a track is to be ignored; or one target per label [tracks, labels] (multi-label targets, or the soft
             targets that mixup makes).
         multi_label: Binary cross-entropy for each label instead of cross-entropy over them.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
         class_weights: What each label counts for in the loss [labels]; all the same when not given. The mean is taken
             over tracks, whatever their weights, so that hard and soft targets give the same loss.
+
+    Returns:
+        A scalar; 0 where every track is ignored, so that such a batch changes no weight (PyTorch's mean is NaN there).
 
     Raises:
         ValueError: If labels do not have one of these shapes.
@@ -39,6 +46,8 @@ def classification_loss(
         raise ValueError(
             f"labels must be class indices [{logits.shape[0]}] or targets {list(logits.shape)}, not {list(labels.shape)}"
         )
-    if labels.is_floating_point():
-        labels = labels.to(logits.dtype)
-    return F.cross_entropy(logits, labels, weight=weights, label_smoothing=label_smoothing, reduction="none").mean()
+    options = {"weight": weights, "label_smoothing": label_smoothing}
+    if labels.ndim == 2:
+        return F.cross_entropy(logits, labels.to(logits.dtype), **options)
+    losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL, **options)
+    return losses.sum() / (labels != IGNORED_LABEL).sum().clamp(min=1)

@@ -19,7 +19,7 @@ class InterpolatedASTEmbeddings(ASTEmbeddings):
         """Embed `input_values` [windows, frames, bins] as [windows, 2 + patches, hidden]."""
         patches = self.patch_embeddings(input_values)
         special_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1)
-        tokens = torch.cat((special_tokens.expand(len(patches), -1, -1), patches), dim=1)
+        tokens = torch.cat((special_tokens.expand(patches.shape[0], -1, -1), patches), dim=1)
         return self.dropout(tokens + self.interpolated_positions(patches.shape[1]))
 
     def interpolated_positions(self, num_patches: int) -> Tensor:

@@ -46,13 +46,20 @@ class LGNetClassifier(nn.Module):
     def forward(self, representation: Tensor) -> tuple[Tensor, Tensor]:
         """Map representations [windows, hidden] to logits [windows, labels] and their experts' indices [windows]."""
         gate, expert = self.probabilities(representation).max(dim=1)
-        # Grouped by expert: one matrix product for each, whatever it was given, however many there are.
-        order = expert.argsort(stable=True)
-        sizes = torch.bincount(expert, minlength=self.router.out_features).tolist()
-        hidden = self.dense(representation[order].split(sizes))
-        grouped = torch.cat(self.output([self.activation(group) for group in hidden]))
-        logits = grouped[order.argsort()]
+        if torch.compiler.is_compiling():
+            # How many rows an expert gets depends on the data, which a graph cannot: every expert answers for all.
+            answers = torch.stack(self.experts([representation] * self.router.out_features), dim=1)
+            logits = answers.gather(1, expert[:, None, None].expand(-1, 1, answers.shape[2])).squeeze(1)
+        else:
+            # Grouped by expert: one matrix product for each, whatever it was given, however many there are.
+            order = expert.argsort(stable=True)
+            sizes = torch.bincount(expert, minlength=self.router.out_features).tolist()
+            logits = torch.cat(self.experts(representation[order].split(sizes)))[order.argsort()]
         return gate.unsqueeze(1).to(logits.dtype) * logits, expert
+
+    def experts(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        """Map the rows of each expert [its rows, hidden] to its logits [its rows, labels]."""
+        return self.output([self.activation(group) for group in self.dense(groups)])
 
     def probabilities(self, representation: Tensor) -> Tensor:
         """Map representations [windows, hidden] to routing probabilities [windows, experts], float32 at least."""

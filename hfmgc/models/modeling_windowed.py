@@ -119,10 +119,16 @@ class WindowedPreTrainedModel(PreTrainedModel):
         tracks, windows = input_values.shape[:2]
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
-        if window_mask is None:
+        # In training, batch norm must not hear what pads a stack, so such a batch is never computed whole.
+        as_graph = torch.compiler.is_compiling() and not self.training
+        if window_mask is None or as_graph:
+            # How many windows exist depends on the data, which an exported or compiled graph cannot: it computes all.
             output = self.forward_window(input_values.flatten(0, 1), **kwargs)
             window_logits = output.logits.unflatten(0, (tracks, windows))
             routing = None if output.routing is None else output.routing.unflatten(0, (tracks, windows))
+            if window_mask is not None:
+                window_logits = window_logits.masked_fill(~window_mask.unsqueeze(-1), 0)
+                routing = None if routing is None else routing.masked_fill(~window_mask, -1)
         else:
             # Only windows that exist are computed; what pads the stack costs nothing.
             output = self.forward_window(input_values[window_mask], **kwargs)

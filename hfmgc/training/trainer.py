@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..errors import CheckpointError, ConfigError
+from ..evaluation.predictions import UNUSED_OUTPUTS
 from ..models.modeling_windowed import WindowedPreTrainedModel
 
 
@@ -92,6 +93,17 @@ class TrackTrainer(Trainer):
                 for buffer in self.accelerator.unwrap_model(self.model).buffers():
                     torch.distributed.broadcast(buffer, src=0)
             return super().evaluation_loop(*arguments, **keywords)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, ...]:
+        """As the Trainer's; by default the metrics get what a report gets, the experts' routing among it."""
+        ignore_keys = UNUSED_OUTPUTS if ignore_keys is None else ignore_keys
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -1,0 +1,67 @@
+"""Graphs of a model: the common tests of torch.export, ONNX and torch.compile, for any number of tracks and windows."""
+
+import warnings
+
+import onnxruntime
+import pytest
+import torch
+from torch.export import Dim
+
+
+class ExportTester:
+    """Part of `ArchitectureTester`, which states the model."""
+
+    def batch(self, tracks: int, windows: int, masked: bool) -> dict[str, torch.Tensor]:
+        """Keyword arguments of a call; with a mask, tracks have different numbers of windows."""
+        batch = {"input_values": self.values(tracks, windows, seed=tracks)}
+        if masked:
+            counts = torch.arange(tracks).unsqueeze(1) % windows + 1
+            batch["window_mask"] = torch.arange(windows) < counts
+            batch["input_values"][~batch["window_mask"]] = 1e6  # must not be heard
+        return batch
+
+    @pytest.mark.parametrize("masked", [False, True])
+    @torch.no_grad()
+    def test_an_exported_model_answers_as_itself_for_any_number_of_tracks_and_windows(self, masked):
+        model, example = self.model(), self.batch(3, 2, masked)
+        free = {0: Dim("tracks"), 1: Dim("windows")}
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of recurrent layers' own lists of weights, and of the exporter's versions
+            program = torch.export.export(model, (), example, dynamic_shapes=dict.fromkeys(example, free))
+            exported = torch.onnx.export(program, dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString())
+        for tracks, windows in ((3, 2), (5, 4), (1, 1)):
+            batch = self.batch(tracks, windows, masked)
+            expected = model(**batch)
+            answers = program.module()(**batch)
+            arrays = [torch.from_numpy(array) for array in session.run(None, {k: v.numpy() for k, v in batch.items()})]
+            assert list(answers) == list(expected)
+            assert len(arrays) == len(expected)
+            for name, array in zip(expected, arrays, strict=True):
+                torch.testing.assert_close(answers[name], expected[name], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(array, expected[name], atol=1e-5, rtol=1e-5)
+
+    @torch.no_grad()
+    def test_a_model_compiled_once_answers_as_itself_for_batches_of_any_size(self):
+        graphs, counts = [], []
+
+        def backend(graph, inputs):
+            graphs.append(graph)
+            return graph.forward
+
+        model = self.model()
+        # PyTorch does not compile recurrent layers, but what surrounds them.
+        whole = not any(isinstance(module, torch.nn.RNNBase) for module in model.modules())
+        compiled = torch.compile(model, backend=backend, fullgraph=whole, dynamic=True)
+        # From 16 windows on PyTorch may choose another convolution, and compile once more for it.
+        for tracks, windows in ((3, 2), (5, 3), (2, 4)):
+            batch = self.batch(tracks, windows, masked=True)
+            answers, expected = compiled(**batch), model(**batch)
+            for name in expected:
+                self.close(answers[name], expected[name])
+            counts.append(len(graphs))
+        # Where the graph is broken, PyTorch learns from the second batch which numbers between its parts change.
+        assert counts == [1, 1, 1] if whole else counts[1] == counts[2]
+        torch.compiler.reset()
