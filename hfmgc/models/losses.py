@@ -22,8 +22,8 @@ def classification_loss(
 
     Args:
         logits: Logits or log-probabilities [tracks, labels].
-        labels: Class indices [tracks], -100 where a track is to be ignored; or one target per label [tracks, labels] (multi-label targets, or the soft
-            targets that mixup makes).
+        labels: Class indices [tracks], -100 where a track is to be ignored; or one target per label [tracks, labels]
+            (multi-label targets, or the soft targets that mixup makes).
         multi_label: Binary cross-entropy for each label instead of cross-entropy over them.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
         class_weights: What each label counts for in the loss [labels]; all the same when not given. The mean is taken
