@@ -27,6 +27,9 @@ class SplitManifest:
     genres: list[str] = field(default_factory=list)
     # Where the guard was overridden: what lies on two sides.
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    # Of each track by its id (`identity.TrackIdentity.to_json`): how it is recognised under any name. Older versions
+    # wrote none.
+    identities: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -68,6 +71,7 @@ class SplitManifest:
             "digest": self.digest,
             "counts": self.counts(),
             "sides": self.sides,
+            "identities": self.identities,
         }
 
     def save(self, path: Path) -> None:
