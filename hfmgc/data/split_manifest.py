@@ -24,6 +24,8 @@ class SplitManifest:
     seed: int
     sides: dict[str, list[str]]
     comparable_note: str | None = None
+    # Of a published split: how many of the listed tracks there are, where some are missing.
+    incomplete: str | None = None
     genres: list[str] = field(default_factory=list)
     # Where the guard was overridden: what lies on two sides.
     leaks: list[dict[str, Any]] = field(default_factory=list)
@@ -44,7 +46,7 @@ class SplitManifest:
 
     def notes(self) -> list[str]:
         """Return what a reader of results with this split must be told."""
-        notes = [self.comparable_note] if self.comparable_note else []
+        notes = [note for note in (self.incomplete, self.comparable_note) if note]
         if self.leaks:
             kinds = Counter(leak["kind"] for leak in self.leaks)
             found = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
@@ -66,6 +68,7 @@ class SplitManifest:
             "ratios": self.ratios,
             "seed": self.seed,
             "comparable_note": self.comparable_note,
+            "incomplete": self.incomplete,
             "genres": self.genres,
             "leaks": self.leaks,
             "digest": self.digest,

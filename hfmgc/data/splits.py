@@ -8,16 +8,12 @@ from pathlib import Path
 
 import datasets
 from sklearn.model_selection import StratifiedGroupKFold
-from transformers.utils import logging
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 from .targets import genres_of
-
-
-logger = logging.get_logger(__name__)
 
 
 def parse_ratios(ratios: str) -> list[int]:
@@ -68,8 +64,7 @@ def split_corpus(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
     request = SplitRequest(tracks, source, parse_ratios(ratios), seed, fold)
-    if policy in PUBLISHED_LISTS:
-        _refuse_foreign_lists(request, *PUBLISHED_LISTS[policy](request))
+    incomplete = _incomplete(request, *PUBLISHED_LISTS[policy](request)) if policy in PUBLISHED_LISTS else None
     _check_genres(tracks, source)
     sides = POLICIES[policy](request)
     drawn = policy in DRAWN_POLICIES
@@ -94,6 +89,7 @@ def split_corpus(
         sides=sides,
         comparable_note="; ".join(filter(None, (source.split_note(policy), _several_genres_note(policy, tracks))))
         or None,
+        incomplete=incomplete,
         genres=source.genres(),
     )
 
@@ -172,12 +168,12 @@ def _fold_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
 
 
 def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
-    return _listed(request, *_fault_filtered_lists(request))
+    return _listed(request, _fault_filtered_lists(request)[1])
 
 
 def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
-    sides = _listed(request, *_fold_lists(request))
+    sides = _listed(request, _fold_lists(request)[1])
     training = set(sides["train"])
     rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
     tracks = request.tracks.select(rows)
@@ -191,26 +187,31 @@ def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     return {**parts, "test": sides["test"]}
 
 
-def _refuse_foreign_lists(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> None:
-    """Refuse lists of which no track is there, before anything else is said about the tracks."""
+def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> str | None:
+    """Return which listed tracks are not there, the evaluation side first; None where all are.
+
+    Raises:
+        SplitError: If no listed track is there, before anything else is said about the tracks.
+    """
     available = set(request.tracks["track_id"])
+    missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
         raise SplitError(
             f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
             f"{lists['train'][0]!r}, the tracks' like {min(available)!r}"
         )
+    counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
+    if not counts:
+        return None
+    reasons = {track_id: request.source.known_problem(track_id) for ids in missing.values() for track_id in ids}
+    known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
+    return f"incomplete: {', '.join(counts)} tracks of {name}{f' ({known})' if known else ''}"
 
 
-def _listed(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+def _listed(request: SplitRequest, lists: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the listed tracks that there are."""
     available = set(request.tracks["track_id"])
-    sides = {side: sorted(available.intersection(lists.get(side, []))) for side in SIDES}
-    listed = sum(len(members) for members in lists.values())
-    found = sum(len(members) for members in sides.values())
-    if found < listed:
-        missing = sorted(set().union(*lists.values()) - available)
-        logger.warning(f"{name}: {listed - found} of {listed} listed tracks are missing, the first is {missing[0]}")
-    return sides
+    return {side: sorted(available.intersection(lists[side])) for side in SIDES}
 
 
 POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {

@@ -140,6 +140,8 @@ def _notes_of_side(
             f"these data contain the {chosen} side of the checkpoint's split: only that side is judged (--side unseen: "
             "all tracks that it was not trained on; --side all: all tracks)"
         ]
+    if manifest.incomplete:
+        notes.append(manifest.incomplete)
     missing = len(manifest.sides[chosen]) - there
     if missing:
         notes.append(
