@@ -99,6 +99,19 @@ def _of(genre: str, track_ids: list[str]) -> list[str]:
     return [track_id for track_id in track_ids if track_id.startswith(genre) and track_id != "jazz.00054"]
 
 
+def test_grouped_reduces_ratios_and_takes_artists_as_one_however_they_are_written():
+    ids = [f"t{number:02d}" for number in range(40)]
+    artists = [f"artist {number // 2}" for number in range(40)]
+    plain = grouped_split(ids, ["pop"] * 40, artists, ratios=[8, 1, 1], seed=0)
+    assert grouped_split(ids, ["pop"] * 40, artists, ratios=[80, 10, 10], seed=0) == plain
+    written = [name.upper() if number % 2 else f" {name}" for number, name in enumerate(artists)]
+    for members in grouped_split(ids, ["pop"] * 40, written, ratios=[8, 1, 1], seed=0).values():
+        counts = Counter(artists[ids.index(track_id)] for track_id in members)
+        assert set(counts.values()) == {2}
+    with pytest.raises(SplitError, match="needs artists"):
+        grouped_split(ids, ["pop"] * 40, [" "] * 40, ratios=[8, 1, 1], seed=0)
+
+
 def test_fault_filtered_lists_hold_what_is_published():
     sides = {track_id: side for side, members in fault_filtered().items() for track_id in members}
     assert len(sides) == 930

@@ -1,5 +1,6 @@
 """A corpus, decoded: what is broken is set aside, counted and named; the rest is ready for training and evaluation."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import datasets
@@ -9,7 +10,8 @@ from ..errors import AudioError, DataError
 from .audio import load_audio
 from .caching import reading_cache
 from .check import set_aside_by_check
-from .sources.contract import TrackSource
+from .names import one_spelling
+from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
 
@@ -82,7 +84,9 @@ class Corpus:
 
 
 @reading_cache()
-def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | None = None) -> Corpus:
+def decode_corpus(
+    source: TrackSource, sampling_rate: int, *, labels: Sequence[str] = (), num_proc: int | None = None
+) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
     Set aside, and reported with the reason, are tracks that the dataset is known to have broken, that an earlier
@@ -92,6 +96,7 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
     Args:
         source: Where the tracks come from.
         sampling_rate: Rate that the feature extractor wants, in Hz.
+        labels: Genres as a checkpoint writes them; those of the source that are the same are written so.
         num_proc: Processes that decode.
 
     Raises:
@@ -99,6 +104,8 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
     """
     tracks = source.tracks()
     by_check = set_aside_by_check(tracks)
+    spelling = one_spelling([*labels, *source.genres()])
+    tracks = _spelled(tracks, spelling)
     skipped, kept = [], []
     for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
         problem = source.known_problem(track_id) or by_check.get(track_id) or ("" if genre else "no genre")
@@ -119,7 +126,26 @@ def decode_corpus(source: TrackSource, sampling_rate: int, *, num_proc: int | No
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
-    return Corpus(source=source, tracks=usable, genres=source.genres(), skipped=skipped, sampling_rate=sampling_rate)
+    return Corpus(
+        source=source,
+        tracks=usable,
+        genres=list(dict.fromkeys(spelling[genre] for genre in source.genres())),
+        skipped=skipped,
+        sampling_rate=sampling_rate,
+    )
+
+
+def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.Dataset:
+    """Return the tracks with one spelling of each genre."""
+    if all(written == genre for written, genre in spelling.items()):
+        return tracks
+    spelled = {
+        "genre": [spelling.get(genre, genre) for genre in tracks["genre"]],
+        "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"]],
+    }
+    for name, column in spelled.items():
+        tracks = tracks.remove_columns(name).add_column(name, column, feature=TRACK_FEATURES[name])
+    return tracks
 
 
 def _decode(

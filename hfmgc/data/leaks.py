@@ -9,6 +9,7 @@ import datasets
 from ..errors import SplitError
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches
 from .identity import TrackIdentity, identify_tracks
+from .names import comparable
 
 
 SHOWN = 5
@@ -101,14 +102,15 @@ def leaks_report(leaks: Sequence[Leak]) -> list[dict]:
 
 
 def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]) -> list[Leak]:
-    """Return one leak for each artist and each pair of sides, shown by a track of each."""
+    """Return one leak for each artist, however the name is written, and each pair of sides, shown by a track of each."""
     shown: dict[str, dict[str, str]] = {}  # artist -> side -> a track of theirs
     for track_id, artist in zip(ids, artists, strict=True):
-        if artist:
-            shown.setdefault(artist, {}).setdefault(side_of[track_id], track_id)
+        if comparable(artist):
+            shown.setdefault(comparable(artist), {}).setdefault(side_of[track_id], track_id)
+    written = dict(zip(ids, artists, strict=True))
     return [
-        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {artist}")
-        for artist, tracks in shown.items()
+        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {written[tracks[one]]}")
+        for tracks in shown.values()
         for one, other in combinations(sorted(tracks), 2)
     ]
 

@@ -1,5 +1,6 @@
 """Which track is on which side: named, seeded policies. Tracks are split, never slices of them."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
+from .names import comparable
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 from .targets import genres_of
@@ -87,10 +89,12 @@ def split_corpus(
         ratios=request.ratios if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
-        comparable_note="; ".join(filter(None, (source.split_note(policy), _several_genres_note(policy, tracks))))
+        comparable_note="; ".join(
+            filter(None, (source.split_note(policy), _several_genres_note(policy, tracks), source.spelling_note()))
+        )
         or None,
         incomplete=incomplete,
-        genres=source.genres(),
+        genres=source.labels(),
     )
 
 
@@ -235,16 +239,18 @@ def grouped_split(
     """Split tracks by artist, genres in the given ratios as nearly as whole artists allow.
 
     The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and the folds are
-    dealt to the sides. A track without a known artist counts as an artist of its own.
+    dealt to the sides. Artists are one however their name is written; a track without a known artist counts as an artist of
+    its own.
 
     Raises:
         SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
     _refuse_repeated(track_ids)
-    if not any(artists):
+    if not any(map(comparable, artists)):
         raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
-    groups = [artist or f"track {track_id}" for track_id, _, artist in rows]
+    groups = [comparable(artist) or f"track {track_id}" for track_id, _, artist in rows]
+    ratios = [ratio // math.gcd(*ratios) for ratio in ratios]  # 80:10:10 needs no more artists than 8:1:1
     folds = sum(ratios)
     if len(set(groups)) < folds:
         raise SplitError(
@@ -272,7 +278,7 @@ def grouped_split(
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     """Refuse a label that nothing would be trained on, and a choice of one."""
     counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
-    for genre in source.genres():
+    for genre in source.labels():
         if not counts[genre]:
             raise SplitError(
                 f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
@@ -291,7 +297,7 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
             f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
             f"used; the first is {missing[0]!r}"
         )
-    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=source.genres())
+    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=source.labels())
 
 
 def _refuse_repeated(track_ids: Sequence[str]) -> None:

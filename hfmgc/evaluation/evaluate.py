@@ -53,8 +53,8 @@ def evaluate_checkpoint(
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options)
     check_front_end(source, extractor)
-    corpus = decode_corpus(source, extractor.sampling_rate, num_proc=num_proc)
     genres = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    corpus = decode_corpus(source, extractor.sampling_rate, labels=genres, num_proc=num_proc)
     multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)
     check_targets(labels, multi_label=multi_label, where=f"data {data!r} for checkpoint {checkpoint!r}")
     unknown = sorted({genre for names in labels for genre in names} - set(genres))

@@ -74,7 +74,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
-        return open_source(arguments.data, arguments.data_options).genres(), None
+        return open_source(arguments.data, arguments.data_options).labels(), None
     except HfmgcError as error:
         if arguments.data:
             raise

@@ -10,6 +10,7 @@ import datasets
 
 from ...errors import ConfigError, nearest
 from ...settings_values import coerce, refuse_long_path
+from ..names import one_spelling
 
 
 # A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
@@ -83,7 +84,18 @@ class TrackSource(ABC):
 
     @abstractmethod
     def genres(self) -> list[str]:
-        """Return the genres in the order of the labels."""
+        """Return the genres as they are written, in order."""
+
+    def labels(self) -> list[str]:
+        """Return what a model learns: the genres in order, those that differ only in case, blanks or Unicode form as one."""
+        return list(dict.fromkeys(one_spelling(self.genres()).values()))
+
+    def spelling_note(self) -> str | None:
+        """Return which ways of writing a genre are taken for one, or None."""
+        others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(self.genres()).items() if other != genre]
+        return (
+            f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None
+        )
 
     @abstractmethod
     def tracks(self) -> datasets.Dataset:
