@@ -129,7 +129,7 @@ def decode_corpus(
     return Corpus(
         source=source,
         tracks=usable,
-        genres=list(dict.fromkeys(spelling[genre] for genre in source.genres())),
+        genres=list(dict.fromkeys(map(spelling.get, source.genres()))),
         skipped=skipped,
         sampling_rate=sampling_rate,
     )

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
-from .names import comparable
+from .names import comparable, distinct, spelling_note
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 from .targets import genres_of
@@ -90,11 +90,13 @@ def split_corpus(
         seed=seed if drawn else 0,
         sides=sides,
         comparable_note="; ".join(
-            filter(None, (source.split_note(policy), _several_genres_note(policy, tracks), source.spelling_note()))
+            filter(
+                None, (source.split_note(policy), _several_genres_note(policy, tracks), spelling_note(source.genres()))
+            )
         )
         or None,
         incomplete=incomplete,
-        genres=source.labels(),
+        genres=distinct(source.genres()),
     )
 
 
@@ -192,11 +194,7 @@ def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
 
 
 def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> str | None:
-    """Return which listed tracks are not there, the evaluation side first; None where all are.
-
-    Raises:
-        SplitError: If no listed track is there, before anything else is said about the tracks.
-    """
+    """Return how many listed tracks there are, the test side first; None for all. Where there are none, refuse."""
     available = set(request.tracks["track_id"])
     missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
@@ -214,8 +212,7 @@ def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -
 
 def _listed(request: SplitRequest, lists: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the listed tracks that there are."""
-    available = set(request.tracks["track_id"])
-    return {side: sorted(available.intersection(lists[side])) for side in SIDES}
+    return {side: sorted(set(lists[side]).intersection(request.tracks["track_id"])) for side in SIDES}
 
 
 POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
@@ -278,7 +275,7 @@ def grouped_split(
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     """Refuse a label that nothing would be trained on, and a choice of one."""
     counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
-    for genre in source.labels():
+    for genre in distinct(source.genres()):
         if not counts[genre]:
             raise SplitError(
                 f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
@@ -297,7 +294,7 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
             f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
             f"used; the first is {missing[0]!r}"
         )
-    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=source.labels())
+    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
 
 
 def _refuse_repeated(track_ids: Sequence[str]) -> None:

@@ -4,13 +4,13 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import datasets
 
 from ...errors import ConfigError, nearest
 from ...settings_values import coerce, refuse_long_path
-from ..names import one_spelling
 
 
 # A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
@@ -57,7 +57,7 @@ class DatasetCard:
     licence: str
     homepage: str = ""
     synthetic: bool = False
-    # Tracks that are broken or too short in every copy, with the reason: set aside before they are decoded.
+    # Tracks that are broken or too short in every copy, with the reason: skipped before they are decoded.
     known_bad: Mapping[str, str] = field(default_factory=dict)
     # Repositories of the Hub, each with its pinned commit, or "" where none is known.
     repositories: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +72,10 @@ class TrackSource(ABC):
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
 
+    # Of an instance, but no option of `data_options` (so without annotations): track id -> why it is skipped.
+    excluded = MappingProxyType({})  # what the user leaves out, see `exclusions`
+    unreadable = MappingProxyType({})  # what `tracks` found and cannot be opened
+
     @property
     @abstractmethod
     def location(self) -> str:
@@ -84,18 +88,7 @@ class TrackSource(ABC):
 
     @abstractmethod
     def genres(self) -> list[str]:
-        """Return the genres as they are written, in order."""
-
-    def labels(self) -> list[str]:
-        """Return what a model learns: the genres in order, those that differ only in case, blanks or Unicode form as one."""
-        return list(dict.fromkeys(one_spelling(self.genres()).values()))
-
-    def spelling_note(self) -> str | None:
-        """Return which ways of writing a genre are taken for one, or None."""
-        others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(self.genres()).items() if other != genre]
-        return (
-            f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None
-        )
+        """Return the genres in the order of the labels."""
 
     @abstractmethod
     def tracks(self) -> datasets.Dataset:
@@ -109,8 +102,14 @@ class TrackSource(ABC):
         """
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return why a track is set aside without being decoded, or None."""
+        """Return what the dataset is known to have wrong with a track, or None."""
         return self.card.known_bad.get(track_id)
+
+    def reason_to_skip(self, track_id: str) -> str | None:
+        """Return why a track is skipped without being decoded, or None."""
+        if track_id in self.excluded:
+            return f"excluded: {self.excluded[track_id]}"
+        return self.unreadable.get(track_id) or self.known_problem(track_id)
 
     def notes(self) -> list[str]:
         """Return what a reader of results must be told about this way of getting the data."""
