@@ -82,6 +82,7 @@ def split_corpus(
                     else f"none of its listed tracks is in {source.card.name} ({source.location})"
                 )
             )
+    notes = source.split_note(policy), _several_genres_note(policy, tracks), spelling_note(source.genres())
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
@@ -89,12 +90,7 @@ def split_corpus(
         ratios=request.ratios if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
-        comparable_note="; ".join(
-            filter(
-                None, (source.split_note(policy), _several_genres_note(policy, tracks), spelling_note(source.genres()))
-            )
-        )
-        or None,
+        comparable_note="; ".join(filter(None, notes)) or None,
         incomplete=incomplete,
         genres=distinct(source.genres()),
     )
