@@ -55,10 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
     evaluate.add_argument(
         "--side",
-        choices=("auto", "all", "train", "validation", "test"),
+        choices=("auto", "all", "unseen", "train", "validation", "test"),
         default="auto",
-        help="which side of the checkpoint's own split; auto: its test side where the data are those that it was "
-        "trained on, else all tracks",
+        help="a side of the checkpoint's own split; unseen: tracks that it was not trained on, whatever they are called "
+        "here; auto: the test side where the data contain it, else the unseen tracks",
     )
     evaluate.add_argument("--revision", help="commit of the repository on the Hub")
     evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks at a time")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import write_ast, write_music
+from conftest import tone, write_ast, write_music
 from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 
@@ -191,7 +191,8 @@ def test_evaluate_on_all_tracks_says_how_many_were_trained_on(finished, music):
     result = hfmgc_here("evaluate", folder, "--data", music, "--json", "--side", "all")
     report = json.loads(result.stdout)
     assert report["tracks"] == 12
-    assert "6 of these tracks were trained on" in report["notes"][0]
+    assert "9 of the 12 tracks are known from training (6 trained on, 3 used to choose the" in report["notes"][0]
+    assert "recognised 9 by equal content" in report["notes"][0]
 
 
 def test_evaluate_never_falls_back_to_training_tracks_when_files_are_missing_or_new(finished, music, tmp_path):
@@ -199,11 +200,12 @@ def test_evaluate_never_falls_back_to_training_tracks_when_files_are_missing_or_
     copy = tmp_path / "music"
     shutil.copytree(music, copy)
     gone = SplitManifest.load(folder / "split.json").sides["test"][0]
-    shutil.move(copy / gone, copy / "pop" / "unheard.wav")
+    (copy / gone).unlink()
+    soundfile.write(copy / "pop" / "unheard.wav", tone(99, seconds=1.0), 16000)
     report = evaluate_checkpoint(str(folder), str(copy))
     assert (report.side, report.tracks) == ("test", 2)
     assert "1 of the 3 tracks of that side are missing" in report.notes[1]
-    assert "1 tracks that are not in the split are left out" in report.notes[2]
+    assert report.notes[2] == "1 tracks that are not in the split are excluded"
 
 
 def test_evaluate_refuses_genres_that_the_checkpoint_does_not_know(finished, tmp_path):

@@ -13,7 +13,7 @@ from conftest import needs_real_data, tone
 
 from hfmgc.data import fingerprints
 from hfmgc.data.audio import load_audio
-from hfmgc.data.fingerprints import MOST_BIT_ERRORS, find_matches, fingerprint
+from hfmgc.data.fingerprints import MOST_BIT_ERRORS, MOST_BIT_ERRORS_OF_EXCERPT, find_matches, fingerprint
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 
@@ -159,6 +159,19 @@ def test_a_jingle_that_two_tracks_share_makes_no_copy_of_them():
     jingle = bare_noise(9, 1.5)
     tracks = [np.concatenate([bare_noise(seed, 5.0), jingle, bare_noise(seed + 100, 5.0)]) for seed in range(2)]
     assert find_matches([fingerprint(track, RATE) for track in tracks]) == []
+
+
+def test_twelve_seconds_within_two_other_recordings_of_thirty_are_found_with_their_length():
+    def around(shared: np.ndarray, before: float, seed: int) -> np.ndarray:
+        return np.concatenate([bare_noise(seed, before), shared, bare_noise(seed + 1, 30.0 - 12.0 - before)])
+
+    shared = bare_noise(0, 12.0)
+    whole, moved = around(shared, 9.0, 10), around(shared, 10.0, 30)
+    again = load_audio(encoded(0.4 * around(shared, 9.0, 20), RATE, "MP3"), RATE)
+    matches = find_matches([fingerprint(track, RATE) for track in (whole, again, moved, bare_noise(40, 30.0))])
+    assert [(match.first, match.second) for match in matches] == [(0, 1), (0, 2), (1, 2)]
+    assert all(11.5 < match.shared_seconds < 12.7 for match in matches)
+    assert all(match.bit_errors < MOST_BIT_ERRORS_OF_EXCERPT for match in matches)
 
 
 def test_no_fingerprints_have_no_matches():

@@ -89,6 +89,14 @@ def test_an_artist_on_two_sides_is_one_leak_for_each_pair_of_sides():
     assert all(track_id in split[side] for _, pair, ids in leaks for side, track_id in zip(pair, ids, strict=True))
 
 
+def test_an_artist_is_one_however_the_name_is_written():
+    artists = {"a": "Bj\u00f6rk", "b": "BJO\u0308RK ", "c": "\uff26\uff55\uff4e  Lovers", "d": "fun lovers", "e": " "}
+    artists["f"] = " "
+    leaks = find_leaks(unlike(*"abcdef", artists=artists), sides("a c e", "b d f"), sampling_rate=RATE)
+    assert [(leak.kind, leak.ids) for leak in leaks] == [("artist", ("a", "b")), ("artist", ("c", "d"))]
+    assert leaks[0].detail == "artist Bj\u00f6rk"
+
+
 def test_unknown_artists_are_nobody():
     assert found(unlike("a", "b"), sides("a", "b")) == []
 

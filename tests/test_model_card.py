@@ -189,6 +189,20 @@ def test_the_model_index_parses_back(tmp_path):
     assert {"mine", "peft"} <= set(data.tags)
 
 
+def test_an_incomplete_published_split_is_said_in_split_results_and_model_index(tmp_path):
+    incomplete = "incomplete: 4 of 290 test tracks of the fault-filtered lists"
+    folder = write_run(
+        tmp_path / "out",
+        split={"policy": "fault_filtered", "incomplete": incomplete},
+        results={"notes": [incomplete]},
+    )
+    card = card_of(folder)
+    assert f"- Policy: fault_filtered, {incomplete}\n" in card
+    assert f"- {incomplete}\n" in card
+    for result in ModelCard.load(folder / "README.md").data.eval_results:
+        assert result.dataset_args["incomplete"] == incomplete
+
+
 def test_warnings_appear_where_they_belong_and_nowhere_else(tmp_path):
     random_split, synthetic, optimistic = (
         "Not comparable with fault-filtered",

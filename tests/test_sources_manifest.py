@@ -250,6 +250,13 @@ def test_a_row_without_an_id_is_named_by_its_place(tmp_path):
     assert source.tracks()["track_id"] == ["song", "train/000001", "train/000002"]
 
 
+def test_numbers_without_class_names_are_no_labels(tmp_path):
+    features = {"audio": datasets.Audio(decode=False), "label": datasets.Value("int64")}
+    rows = {"audio": [{"bytes": audio_bytes(0), "path": None}], "label": [3]}
+    with pytest.raises(DataError, match=r"music, row 0 of split 'train', 'label': the label 3 is no text"):
+        hub(write_parquet(tmp_path / "music", {"train": rows}, features)).tracks()
+
+
 def test_a_dataset_without_rows_says_so(tmp_path):
     features = {"audio": datasets.Audio(decode=False), "label": datasets.Value("string")}
     folder = write_parquet(tmp_path / "music", {"train": {"audio": [], "label": []}}, features)

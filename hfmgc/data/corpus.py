@@ -1,5 +1,6 @@
 """A corpus, decoded: what is broken is skipped, counted and named; the rest is ready for training and evaluation."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from ..errors import AudioError, DataError
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
-from .sources.contract import TrackSource
+from .names import one_spelling
+from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
@@ -102,7 +104,12 @@ class Corpus:
 
 @reading_cache()
 def decode_corpus(
-    source: TrackSource, sampling_rate: int, *, num_proc: int | None = None, shortest_seconds: float = 0.0
+    source: TrackSource,
+    sampling_rate: int,
+    *,
+    labels: Sequence[str] = (),
+    num_proc: int | None = None,
+    shortest_seconds: float = 0.0,
 ) -> Corpus:
     """Decode all tracks of a source once; the result is cached by the library's fingerprint.
 
@@ -113,6 +120,7 @@ def decode_corpus(
     Args:
         source: Where the tracks come from.
         sampling_rate: Rate that the feature extractor wants, in Hz.
+        labels: Genres as a checkpoint writes them; those of the source that are the same are written so.
         num_proc: Processes that decode.
         shortest_seconds: Audio that is shorter is skipped.
 
@@ -120,6 +128,8 @@ def decode_corpus(
         DataError: If no track can be used.
     """
     tracks = source.tracks()
+    spelling = one_spelling([*labels, *source.genres()])
+    tracks = _spelled(tracks, spelling)
     skipped, kept = [], []
     for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
         problem = source.reason_to_skip(track_id) or ("" if genre else "no genre")
@@ -144,11 +154,24 @@ def decode_corpus(
     return Corpus(
         source=source,
         tracks=usable,
-        genres=source.genres(),
+        genres=list(dict.fromkeys(map(spelling.get, source.genres()))),
         skipped=skipped,
         sampling_rate=sampling_rate,
         truncated=truncated,
     )
+
+
+def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.Dataset:
+    """Return the tracks with one spelling of each genre."""
+    if all(written == genre for written, genre in spelling.items()):
+        return tracks
+    spelled = {
+        "genre": [spelling.get(genre, genre) for genre in tracks["genre"]],
+        "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"]],
+    }
+    for name, column in spelled.items():
+        tracks = tracks.remove_columns(name).add_column(name, column, feature=TRACK_FEATURES[name])
+    return tracks
 
 
 def _decode(

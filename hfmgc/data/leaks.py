@@ -1,19 +1,17 @@
 """The leak guard: no track, no known artist and no recording on two sides of a split."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import datasets
-import numpy as np
 
 from ..errors import SplitError
-from .caching import reading_cache
-from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
+from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches
+from .identity import TrackIdentity, identify_tracks
+from .names import comparable
 
 
-FINGERPRINT_FEATURES = datasets.Features({"fingerprint": datasets.List(datasets.Value("uint32"))})
 SHOWN = 5
 
 
@@ -38,6 +36,7 @@ def check_split(
     allow: bool = False,
     waived: Callable[[str], object] = lambda artist: None,
     num_proc: int | None = None,
+    identities: Mapping[str, TrackIdentity] | None = None,
 ) -> list[Leak]:
     """Look for leaks before a training; return those that were found where they are allowed.
 
@@ -48,11 +47,14 @@ def check_split(
         allow: Return the leaks instead of refusing them.
         waived: Says of an artist whether the authors of a published split put them on two sides themselves.
         num_proc: Processes that fingerprint.
+        identities: Of the tracks of the sides, where they are known already (`identify_tracks`).
 
     Raises:
         SplitError: If something lies on two sides, with the first ids of each kind.
     """
-    leaks = find_leaks(tracks, sides, sampling_rate=sampling_rate, waived=waived, num_proc=num_proc)
+    leaks = find_leaks(
+        tracks, sides, sampling_rate=sampling_rate, waived=waived, num_proc=num_proc, identities=identities
+    )
     if leaks and not allow:
         parts = []
         for kind in dict.fromkeys(leak.kind for leak in leaks):
@@ -73,6 +75,7 @@ def find_leaks(
     sampling_rate: int,
     waived: Callable[[str], object] = lambda artist: None,
     num_proc: int | None = None,
+    identities: Mapping[str, TrackIdentity] | None = None,
 ) -> list[Leak]:
     """Return everything that lies on two sides; see `check_split`."""
     side_of: dict[str, str] = {}
@@ -87,27 +90,10 @@ def find_leaks(
     ids = list(split["track_id"])
     artists = ["" if waived(artist) else artist for artist in split["artist"]]
     leaks += _artist_leaks(ids, artists, side_of)
-    if "waveform" in split.column_names:
-        leaks += _recording_leaks(split, ids, side_of, sampling_rate, num_proc)
-    else:
-        leaks += _feature_leaks(split, ids, side_of)
-    return leaks
-
-
-@reading_cache()
-def fingerprint_tracks(
-    tracks: datasets.Dataset, sampling_rate: int, *, num_proc: int | None = None
-) -> list[np.ndarray]:
-    """Return the fingerprint of each decoded track; computed once and cached."""
-    table = tracks.select_columns(["waveform"]).map(
-        _fingerprint_row,
-        fn_kwargs={"sampling_rate": sampling_rate},
-        features=FINGERPRINT_FEATURES,
-        remove_columns=["waveform"],
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        desc="fingerprinting",
-    )
-    return list(table.with_format("numpy")["fingerprint"])
+    if identities is None:
+        identities = identify_tracks(split, sampling_rate, num_proc=num_proc)
+    content = "samples" if "waveform" in split.column_names else "features"
+    return leaks + _recording_leaks([identities[track_id] for track_id in ids], ids, side_of, content)
 
 
 def leaks_report(leaks: Sequence[Leak]) -> list[dict]:
@@ -116,66 +102,51 @@ def leaks_report(leaks: Sequence[Leak]) -> list[dict]:
 
 
 def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]) -> list[Leak]:
-    """Return one leak for each artist and each pair of sides, shown by a track of each."""
+    """Return one leak for each artist, however the name is written, and each pair of sides, shown by a track of each."""
     shown: dict[str, dict[str, str]] = {}  # artist -> side -> a track of theirs
     for track_id, artist in zip(ids, artists, strict=True):
-        if artist:
-            shown.setdefault(artist, {}).setdefault(side_of[track_id], track_id)
+        if comparable(artist):
+            shown.setdefault(comparable(artist), {}).setdefault(side_of[track_id], track_id)
+    written = dict(zip(ids, artists, strict=True))
     return [
-        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {artist}")
-        for artist, tracks in shown.items()
+        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {written[tracks[one]]}")
+        for tracks in shown.values()
         for one, other in combinations(sorted(tracks), 2)
     ]
 
 
 def _recording_leaks(
-    split: datasets.Dataset, ids: list[str], side_of: Mapping[str, str], sampling_rate: int, num_proc: int | None
+    identities: list[TrackIdentity], ids: list[str], side_of: Mapping[str, str], content: str
 ) -> list[Leak]:
-    matches = find_matches(fingerprint_tracks(split, sampling_rate, num_proc=num_proc), _groups(ids, side_of))
-    return [
-        Leak(
-            "recording",
-            (side_of[ids[match.first]], side_of[ids[match.second]]),
-            (ids[match.first], ids[match.second]),
-            f"the same recording for {match.shared_seconds:.1f} s ({match.bit_errors:.0%} of bits differ)",
-        )
-        for match in matches
-    ]
-
-
-def _feature_leaks(split: datasets.Dataset, ids: list[str], side_of: Mapping[str, str]) -> list[Leak]:
-    """Return equal features on two sides, and spectrograms that nearly are: of one recording, encoded again."""
+    """Return equal content on two sides, and content that sounds (or of spectrograms: looks) the same."""
     first: dict[str, dict[str, str]] = {}  # digest -> side -> its first track
-    leaks, digests, fingerprints = [], [], []
-    for track_id, track in zip(ids, split.select_columns(["features"]), strict=True):
-        values = np.asarray(track["features"])
-        digests.append(hashlib.sha256(values.tobytes()).hexdigest())
-        fingerprints.append(stored_fingerprint(values))
-        same = first.setdefault(digests[-1], {})
+    leaks = []
+    for track_id, identity in zip(ids, identities, strict=True):
+        same = first.setdefault(identity.digest, {})
         side = side_of[track_id]
         leaks += [
-            Leak("recording", (other, side), (shown, track_id), "the same features")
+            Leak("recording", (other, side), (shown, track_id), f"the same {content}")
             for other, shown in same.items()
             if other != side
         ]
         same.setdefault(side, track_id)
-    matches = find_matches(fingerprints, _groups(ids, side_of), least_share=LEAST_SHARE_OF_FEATURES)
+    names = sorted(set(side_of.values()))
+    groups = [names.index(side_of[track_id]) for track_id in ids]
+    heard = any(identity.sound.any() for identity in identities)
+    if heard:
+        matches = find_matches([identity.sound for identity in identities], groups)
+        detail = "the same recording for {0.shared_seconds:.1f} s ({0.bit_errors:.0%} of bits differ)"
+    else:
+        features = [identity.features for identity in identities]
+        matches = find_matches(features, groups, least_share=LEAST_SHARE_OF_FEATURES)
+        detail = "nearly the same features ({0.bit_errors:.0%} of the bits of their fingerprints differ)"
     return leaks + [
         Leak(
             "recording",
             (side_of[ids[match.first]], side_of[ids[match.second]]),
             (ids[match.first], ids[match.second]),
-            f"nearly the same features ({match.bit_errors:.0%} of the bits of their fingerprints differ)",
+            detail.format(match),
         )
         for match in matches
-        if digests[match.first] != digests[match.second]
+        if identities[match.first].digest != identities[match.second].digest
     ]
-
-
-def _groups(ids: list[str], side_of: Mapping[str, str]) -> list[int]:
-    names = sorted(set(side_of.values()))
-    return [names.index(side_of[track_id]) for track_id in ids]
-
-
-def _fingerprint_row(track: dict, sampling_rate: int) -> dict:
-    return {"fingerprint": fingerprint(np.asarray(track["waveform"], dtype=np.float32), sampling_rate)}

@@ -24,9 +24,14 @@ class SplitManifest:
     seed: int
     sides: dict[str, list[str]]
     comparable_note: str | None = None
+    # Of a published split: how many of the listed tracks there are, where some are missing.
+    incomplete: str | None = None
     genres: list[str] = field(default_factory=list)
     # Where the guard was overridden: what lies on two sides.
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    # Of each track by its id (`identity.TrackIdentity.to_json`): how it is recognised under any name. Older versions
+    # wrote none.
+    identities: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -41,7 +46,7 @@ class SplitManifest:
 
     def notes(self) -> list[str]:
         """Return what a reader of results with this split must be told."""
-        notes = [self.comparable_note] if self.comparable_note else []
+        notes = [note for note in (self.incomplete, self.comparable_note) if note]
         if self.leaks:
             kinds = Counter(leak["kind"] for leak in self.leaks)
             found = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
@@ -63,11 +68,13 @@ class SplitManifest:
             "ratios": self.ratios,
             "seed": self.seed,
             "comparable_note": self.comparable_note,
+            "incomplete": self.incomplete,
             "genres": self.genres,
             "leaks": self.leaks,
             "digest": self.digest,
             "counts": self.counts(),
             "sides": self.sides,
+            "identities": self.identities,
         }
 
     def save(self, path: Path) -> None:

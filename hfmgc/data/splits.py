@@ -1,5 +1,6 @@
 """Which track is on which side: named, seeded policies. Tracks are split, never slices of them."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,16 +9,13 @@ from pathlib import Path
 
 import datasets
 from sklearn.model_selection import StratifiedGroupKFold
-from transformers.utils import logging
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
+from .names import comparable, distinct, spelling_note
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 from .targets import genres_of
-
-
-logger = logging.get_logger(__name__)
 
 
 def parse_ratios(ratios: str) -> list[int]:
@@ -68,8 +66,7 @@ def split_corpus(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
     request = SplitRequest(tracks, source, parse_ratios(ratios), seed, fold)
-    if policy in PUBLISHED_LISTS:
-        _refuse_foreign_lists(request, *PUBLISHED_LISTS[policy](request))
+    incomplete = _incomplete(request, *PUBLISHED_LISTS[policy](request)) if policy in PUBLISHED_LISTS else None
     _check_genres(tracks, source)
     sides = POLICIES[policy](request)
     drawn = policy in DRAWN_POLICIES
@@ -85,6 +82,7 @@ def split_corpus(
                     else f"none of its listed tracks is in {source.card.name} ({source.location})"
                 )
             )
+    notes = source.split_note(policy), _several_genres_note(policy, tracks), spelling_note(source.genres())
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
@@ -92,9 +90,9 @@ def split_corpus(
         ratios=request.ratios if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
-        comparable_note="; ".join(filter(None, (source.split_note(policy), _several_genres_note(policy, tracks))))
-        or None,
-        genres=source.genres(),
+        comparable_note="; ".join(filter(None, notes)) or None,
+        incomplete=incomplete,
+        genres=distinct(source.genres()),
     )
 
 
@@ -172,12 +170,12 @@ def _fold_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
 
 
 def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
-    return _listed(request, *_fault_filtered_lists(request))
+    return _listed(request, _fault_filtered_lists(request)[1])
 
 
 def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
-    sides = _listed(request, *_fold_lists(request))
+    sides = _listed(request, _fold_lists(request)[1])
     training = set(sides["train"])
     rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
     tracks = request.tracks.select(rows)
@@ -191,26 +189,26 @@ def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
     return {**parts, "test": sides["test"]}
 
 
-def _refuse_foreign_lists(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> None:
-    """Refuse lists of which no track is there, before anything else is said about the tracks."""
+def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> str | None:
+    """Return how many listed tracks there are, the test side first; None for all. Where there are none, refuse."""
     available = set(request.tracks["track_id"])
+    missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
         raise SplitError(
             f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
             f"{lists['train'][0]!r}, the tracks' like {min(available)!r}"
         )
+    counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
+    if not counts:
+        return None
+    reasons = {track_id: request.source.known_problem(track_id) for ids in missing.values() for track_id in ids}
+    known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
+    return f"incomplete: {', '.join(counts)} tracks of {name}{f' ({known})' if known else ''}"
 
 
-def _listed(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> dict[str, list[str]]:
+def _listed(request: SplitRequest, lists: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the listed tracks that there are."""
-    available = set(request.tracks["track_id"])
-    sides = {side: sorted(available.intersection(lists.get(side, []))) for side in SIDES}
-    listed = sum(len(members) for members in lists.values())
-    found = sum(len(members) for members in sides.values())
-    if found < listed:
-        missing = sorted(set().union(*lists.values()) - available)
-        logger.warning(f"{name}: {listed - found} of {listed} listed tracks are missing, the first is {missing[0]}")
-    return sides
+    return {side: sorted(set(lists[side]).intersection(request.tracks["track_id"])) for side in SIDES}
 
 
 POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
@@ -234,16 +232,18 @@ def grouped_split(
     """Split tracks by artist, genres in the given ratios as nearly as whole artists allow.
 
     The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and the folds are
-    dealt to the sides. A track without a known artist counts as an artist of its own.
+    dealt to the sides. Artists are one however their name is written; a track without a known artist counts as an artist of
+    its own.
 
     Raises:
         SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
     _refuse_repeated(track_ids)
-    if not any(artists):
+    if not any(map(comparable, artists)):
         raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
-    groups = [artist or f"track {track_id}" for track_id, _, artist in rows]
+    groups = [comparable(artist) or f"track {track_id}" for track_id, _, artist in rows]
+    ratios = [ratio // math.gcd(*ratios) for ratio in ratios]  # 80:10:10 needs no more artists than 8:1:1
     folds = sum(ratios)
     if len(set(groups)) < folds:
         raise SplitError(
@@ -271,7 +271,7 @@ def grouped_split(
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     """Refuse a label that nothing would be trained on, and a choice of one."""
     counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
-    for genre in source.genres():
+    for genre in distinct(source.genres()):
         if not counts[genre]:
             raise SplitError(
                 f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
@@ -290,7 +290,7 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
             f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
             f"used; the first is {missing[0]!r}"
         )
-    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=source.genres())
+    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
 
 
 def _refuse_repeated(track_ids: Sequence[str]) -> None:

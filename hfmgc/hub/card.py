@@ -201,7 +201,10 @@ def _evaluation_results(run: RunFiles) -> list[EvalResult]:
             dataset_name=PRETTY_NAMES.get(name, name),
             dataset_split=run.results.get("side"),
             dataset_revision=data.get("revision"),
-            dataset_args={key: run.split[key] for key in ("policy", "seed", "digest") if key in run.split} or None,
+            dataset_args={
+                key: run.split[key] for key in ("policy", "incomplete", "seed", "digest") if key in run.split
+            }
+            or None,
             metric_type=metric,
             metric_name=metric_name,
             metric_value=values[key],

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
+from ..data.identity import identify_tracks
 from ..data.leaks import check_split, leaks_report
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -73,7 +74,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         corpus = decode_corpus(
             source, extractor.sampling_rate, num_proc=num_proc, shortest_seconds=arguments.shortest_seconds
         )
-        manifest = make_split(arguments, corpus)
+        manifest = make_split(arguments, corpus, extractor)
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
         if arguments.fit_statistics != "none":
             _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
@@ -132,7 +133,7 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset
     extractor.fit_statistics(tracks, per_bin=per_bin)
 
 
-def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
+def make_split(arguments: DataArguments, corpus: Corpus, extractor: WindowedFeatureExtractor) -> SplitManifest:
     """Split the usable tracks of a corpus by the recipe's policy, and have the leak guard look at the result."""
     manifest = split_corpus(
         corpus.tracks,
@@ -143,12 +144,18 @@ def make_split(arguments: DataArguments, corpus: Corpus) -> SplitManifest:
         fold=arguments.split_fold,
         manifest=Path(arguments.split_manifest) if arguments.split_manifest else None,
     )
+    identities = identify_tracks(  # of all tracks, so that other splits of them find it in the cache
+        corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=arguments.preprocessing_num_proc
+    )
     leaks = check_split(
         corpus.tracks,
         manifest.sides,
         sampling_rate=corpus.sampling_rate,
         allow=arguments.allow_leaks,
         waived=lambda artist: corpus.source.artist_waiver(manifest.policy, artist),
-        num_proc=arguments.preprocessing_num_proc,
+        identities=identities,
     )
-    return replace(manifest, leaks=leaks_report(leaks))
+    recorded = {
+        track_id: identities[track_id].to_json() for members in manifest.sides.values() for track_id in members
+    }
+    return replace(manifest, leaks=leaks_report(leaks), identities=recorded)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ..data.names import distinct
 from ..data.sources import open_source
 from ..errors import CheckpointError, HfmgcError
 from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
@@ -74,7 +75,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
-        return open_source(arguments.data, arguments.data_options).genres(), None
+        return distinct(open_source(arguments.data, arguments.data_options).genres()), None
     except HfmgcError as error:
         if arguments.data:
             raise

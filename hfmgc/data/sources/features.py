@@ -16,7 +16,7 @@ from ..caching import code_identity, reading_cache
 from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
 from .feature_rows import depth_of, made_alike
-from .tables import SIDE_NAMES, check_unique, class_names, side_of
+from .tables import SIDE_NAMES, check_unique, class_names, refuse_other_than_text, side_of
 
 
 logger = logging.get_logger(__name__)
@@ -88,6 +88,8 @@ class FeatureSet(TrackSource):
             if part.has_genres:
                 wanted.append("genres")
             for number, row in enumerate(part.table.select_columns(wanted)):
+                if names is None:
+                    refuse_other_than_text(row[genre], f"{part.where}, row {number}, {genre!r}")
                 name = _genre_of(row[genre], names)
                 described.append(
                     {

@@ -9,7 +9,7 @@ from ...errors import ConfigError, DataError, nearest
 from ..caching import cached_map
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .hub_tables import audio_fields, is_local, load_tables, shown_location, unpinned_notes
-from .tables import SIDE_NAMES, check_unique, class_names, class_of, side_of
+from .tables import SIDE_NAMES, check_unique, class_names, class_of, refuse_other_than_text, side_of
 
 
 _OPTIONAL = ("artist_column", "id_column", "split_column")
@@ -150,7 +150,11 @@ def _as_track(
 ) -> dict[str, Any]:
     place = f"{where}, row {index} of split {part!r}"
     path, content = audio_fields(row[columns["audio_column"]], place)
-    labels = _labels(row[columns["label_column"]], classes) if columns["label_column"] else []
+    labels = []
+    if columns["label_column"]:
+        if not classes:
+            refuse_other_than_text(row[columns["label_column"]], f"{place}, {columns['label_column']!r}")
+        labels = _labels(row[columns["label_column"]], classes)
     artist = row[columns["artist_column"]] if columns["artist_column"] else ""
     named = row[columns["id_column"]] if columns["id_column"] else None
     track_id = f"{part}/{index:06d}" if named is None else str(named)

@@ -13,7 +13,7 @@ import datasets
 from ...errors import ConfigError, DataError, nearest
 from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
-from .tables import check_unique, file_table, side_of
+from .tables import check_unique, file_table, refuse_other_than_text, side_of
 
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -86,6 +86,8 @@ class Manifest(TrackSource):
         rows, lines, empty = [], {}, []
         for line, row in numbered:
             written = _text(row, self.path_column)
+            for column in (self.label_column, self.genres_column):
+                refuse_other_than_text(row.get(column), f"{self.location}, {line}, {column!r}")
             labels = self._labels(row)
             if not written or not labels:
                 named = self.label_column if self.label_column in columns else self.genres_column
@@ -145,7 +147,7 @@ def _parts(row: dict[str, Any], column: str, separator: str) -> list[str]:
     """Return what a list holds, or the parts of a text."""
     value = row.get(column)
     if isinstance(value, list):
-        parts = [str(part).strip() for part in value if part is not None]
+        parts = [part.strip() for part in value if part is not None]
     else:
         text = _text(row, column)
         parts = [part.strip() for part in (text.split(separator) if separator else [text])]

@@ -69,6 +69,13 @@ def class_names(feature: Any) -> list[str] | None:
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
+def refuse_other_than_text(label: Any, where: str) -> None:
+    """Refuse a label, or a list of labels, that is neither text nor missing: 1, 1.0 and true are no names of genres."""
+    for one in label if isinstance(label, list) else [label]:
+        if one is not None and not isinstance(one, str):
+            raise DataError(f"{where}: the label {one!r} is no text: write the name of the genre")
+
+
 def file_table(rows: list[dict[str, Any]], unreadable: dict[str, str]) -> datasets.Dataset:
     """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files.
 

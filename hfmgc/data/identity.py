@@ -1,0 +1,215 @@
+"""What a track is known by, whatever it is called: a digest of its content, and its acoustic fingerprints."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import datasets
+import numpy as np
+
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from .caching import cached_map, reading_cache
+from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
+
+
+# The record of a split keeps every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
+SOUND_STEP = 4
+# Words that it keeps of a track's features at most: the length of their frames is not known.
+FEATURE_WORDS = 200
+
+_IDENTITY_FEATURES = datasets.Features(
+    {
+        "digest": datasets.Value("string"),
+        "sound": datasets.List(datasets.Value("uint32")),
+        "features": datasets.List(datasets.Value("uint32")),
+    }
+)
+
+
+def _no_words() -> np.ndarray:
+    return np.zeros(0, np.uint32)
+
+
+@dataclass(frozen=True)
+class TrackIdentity:
+    """What a track is known by.
+
+    Attributes:
+        digest: Of the decoded samples, or of the stored feature values where there is no sound; 32 hexadecimal digits.
+        sound: Fingerprint of the sound, uint32 [frames]; empty where it is not known.
+        features: Fingerprint of the features that a front end makes of the track, uint32 [frames]; empty where not known.
+        sound_step, features_step: Every how many frames they have a word; the others are 0.
+    """
+
+    digest: str
+    sound: np.ndarray = field(default_factory=_no_words)
+    features: np.ndarray = field(default_factory=_no_words)
+    sound_step: int = 1
+    features_step: int = 1
+
+    def to_json(self) -> dict[str, str]:
+        """Return the compact form: every few words only, little-endian in base64, behind their step and a colon."""
+        encoded = {"digest": self.digest}
+        if self.sound.any():
+            encoded["sound"] = _encoded(self.sound, max(SOUND_STEP, self.sound_step))
+        if self.features.any():
+            encoded["features"] = _encoded(
+                self.features, max(-(-len(self.features) // FEATURE_WORDS), self.features_step)
+            )
+        return encoded
+
+    @classmethod
+    def from_json(cls, encoded: Mapping[str, str]) -> "TrackIdentity":
+        """Read the compact form.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        sound, sound_step = _decoded(encoded.get("sound", "1:"))
+        features, features_step = _decoded(encoded.get("features", "1:"))
+        return cls(encoded["digest"], sound, features, sound_step, features_step)
+
+
+@dataclass(frozen=True)
+class KnownTrack:
+    """A known track that another one equals (the same samples or values) or sounds like."""
+
+    track_id: str
+    equal: bool
+
+
+def content_digest(values: np.ndarray) -> str:
+    """Return the digest of decoded samples or of stored feature values."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()[:32]
+
+
+def track_identity(waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
+    """Return the columns by which stored features are recognised as the track that they were made of.
+
+    Args:
+        waveform: The decoded track, float32 [samples].
+        sampling_rate: Hz.
+
+    Returns:
+        `digest` (str) and `fingerprint` (uint32 [frames]) of the sound.
+    """
+    waveform = np.asarray(waveform, dtype=np.float32)
+    return {"digest": content_digest(waveform), "fingerprint": fingerprint(waveform, sampling_rate)}
+
+
+@reading_cache()
+def identify_tracks(
+    tracks: datasets.Dataset,
+    sampling_rate: int,
+    *,
+    extractor: WindowedFeatureExtractor | None = None,
+    num_proc: int | None = None,
+) -> dict[str, TrackIdentity]:
+    """Return the identity of each track by its id; computed once and cached.
+
+    Args:
+        tracks: Tracks of a `Corpus`: decoded (column waveform) or stored features (column features), with the columns of
+            `track_identity` where they are known.
+        sampling_rate: Of the waveforms in Hz.
+        extractor: A front end, for the fingerprint of the features that it makes of the waveforms; without it they are
+            known by their sound alone.
+        num_proc: Processes that fingerprint.
+    """
+    wanted = [name for name in ("waveform", "features", "digest", "fingerprint") if name in tracks.column_names]
+    contents = tracks.select_columns(wanted)
+    rows = cached_map(
+        contents,
+        _identify,
+        ("fingerprints",),
+        fn_kwargs={"sampling_rate": sampling_rate},
+        features=_IDENTITY_FEATURES,
+        remove_columns=wanted,
+        num_proc=num_proc,
+        desc="fingerprinting",
+    ).with_format("numpy")
+    identities = {
+        track_id: TrackIdentity(str(row["digest"]), row["sound"], row["features"])
+        for track_id, row in zip(tracks["track_id"], rows, strict=True)
+    }
+    if extractor is None or "waveform" not in wanted:
+        return identities
+    made = cached_map(  # on its own: the sound is the same for all front ends
+        contents,
+        _fingerprint_features,
+        ("features", "fingerprints"),
+        fn_kwargs={"extractor": extractor},
+        features=datasets.Features({"features": _IDENTITY_FEATURES["features"]}),
+        remove_columns=wanted,
+        num_proc=num_proc,
+        desc="fingerprinting the features",
+    ).with_format("numpy")
+    return {
+        track_id: replace(identity, features=row["features"])
+        for (track_id, identity), row in zip(identities.items(), made, strict=True)
+    }
+
+
+def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIdentity]) -> dict[str, list[KnownTrack]]:
+    """Return, for each track that is known, the known tracks that it equals, or else those that it sounds like.
+
+    Sound is compared with sound; of a track without sound, or where no sound is known, features with features.
+    """
+    by_digest: dict[str, list[str]] = {}
+    for known_id, identity in known.items():
+        by_digest.setdefault(identity.digest, []).append(known_id)
+    found = {
+        track_id: [KnownTrack(known_id, True) for known_id in by_digest[identity.digest]]
+        for track_id, identity in tracks.items()
+        if identity.digest in by_digest
+    }
+    compared = set(found)
+    for kind, least_share in (("sound", 0.0), ("features", LEAST_SHARE_OF_FEATURES)):
+        theirs = [known_id for known_id in known if getattr(known[known_id], kind).any()]
+        ours = [track_id for track_id in tracks if track_id not in compared and getattr(tracks[track_id], kind).any()]
+        if not theirs or not ours:
+            continue
+        compared.update(ours)
+        both = [*(known[known_id] for known_id in theirs), *(tracks[track_id] for track_id in ours)]
+        matches = find_matches(
+            [getattr(identity, kind) for identity in both],
+            [0] * len(theirs) + [1] * len(ours),
+            least_share=least_share,
+            steps=[getattr(identity, f"{kind}_step") for identity in both],
+        )
+        for match in matches:
+            track_id = ours[match.second - len(theirs)]
+            found.setdefault(track_id, []).append(KnownTrack(theirs[match.first], False))
+    return found
+
+
+def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:
+    if "waveform" in track:
+        sound = track_identity(track["waveform"], sampling_rate)
+        return {"digest": sound["digest"], "sound": sound["fingerprint"], "features": _no_words()}
+    values = np.asarray(track["features"])
+    known = track.get("fingerprint")
+    return {
+        "digest": track.get("digest") or content_digest(values),
+        "sound": _no_words() if known is None else np.asarray(known, np.uint32),
+        "features": stored_fingerprint(values),
+    }
+
+
+def _fingerprint_features(track: dict[str, Any], extractor: WindowedFeatureExtractor) -> dict[str, np.ndarray]:
+    features = extractor.track_features(np.asarray(track["waveform"], dtype=np.float32))
+    return {"features": stored_fingerprint(features)}
+
+
+def _encoded(words: np.ndarray, step: int) -> str:
+    return f"{step}:{base64.b64encode(words[::step].astype('<u4').tobytes()).decode()}"
+
+
+def _decoded(text: str) -> tuple[np.ndarray, int]:
+    """Return the words at their places, 0 between them, and their step."""
+    step, _, content = text.partition(":")
+    words = np.frombuffer(base64.b64decode(content, validate=True), "<u4")
+    placed = np.zeros(max(0, (len(words) - 1) * int(step) + 1), np.uint32)
+    placed[:: int(step)] = words
+    return placed, int(step)

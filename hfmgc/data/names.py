@@ -1,0 +1,26 @@
+"""Names of artists and genres, compared as people read them."""
+
+import unicodedata
+from collections.abc import Iterable
+
+
+def comparable(name: str) -> str:
+    """Return a name without differences of case, blanks and Unicode form (NFKC)."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """Return the spelling to use of each name: the first of those that are `comparable`."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(comparable(name), name) for name in names}
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names in their order, those that are `comparable` once."""
+    return list(dict.fromkeys(one_spelling(names).values()))
+
+
+def spelling_note(genres: Iterable[str]) -> str | None:
+    """Return which spellings of genres are taken for one, or None where each has one."""
+    others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(genres).items() if other != genre]
+    return f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None
