@@ -207,12 +207,12 @@ def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
-    from .settings_values import load_yaml
+    from .settings_values import load_yaml, yaml_problem
 
     try:
         value = load_yaml(text)
     except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"not valid YAML: {text!r}") from error
+        raise argparse.ArgumentTypeError(f"{yaml_problem(error)}: {text!r}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a mapping such as '{{seed: 1}}', got {text!r}")
     return value

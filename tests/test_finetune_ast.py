@@ -99,6 +99,7 @@ def test_results_name_split_skipped_files_and_interval(finished):
         "macro_f1",
         "ovr_accuracy",
         "window_accuracy",
+        "window_ovr_accuracy",
     }
     sides = [set(members) for members in manifest.sides.values()]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])

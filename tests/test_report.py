@@ -1,6 +1,7 @@
 """The report: one object, as JSON, as text and as a picture."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import datasets
@@ -42,6 +43,8 @@ def test_figures_are_those_of_the_predictions():
     assert (made.tracks, made.windows) == (4, 7)
     assert made.metrics["accuracy"] == 0.75
     assert made.metrics["window_accuracy"] == pytest.approx(5 / 7)
+    # Each of the two wrong windows is a wrong decision for two of the three genres.
+    assert made.metrics["window_ovr_accuracy"] == pytest.approx(1 - 2 * 2 / (3 * 7))
     assert made.confusion_matrix == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     assert [row["recall"] for row in made.per_genre] == [1, 1, 0.5]
     low, high = made.metrics["accuracy_interval"]
@@ -73,8 +76,20 @@ def test_the_text_has_every_genre_and_both_accuracies():
     assert lines["blues"][1:] == ["1", "1.000", "1.000", "1.000", "1.000"]
     assert lines["pop"][1:4] == ["2", "1.000", "0.500"]
     assert "accuracy, whole tracks    0.750" in text
-    assert "accuracy, single windows  0.714" in text
+    assert "accuracy, single windows  0.714  (one-vs-rest 0.810)" in text
+    assert "genres without tracks" not in text
     assert "skipped" not in text
+
+
+def test_genres_without_tracks_are_said_to_be_in_no_mean():
+    made = EvaluationReport.from_predictions(
+        replace(predictions(), references=np.array([0, 1, 1, 1])),
+        GENRES,
+        checkpoint="runs-demo",
+        data={"name": "folder", "location": "music"},
+        side="test",
+    )
+    assert "left out of the macro means: 1 genres without tracks" in made.to_text()
 
 
 def test_synthetic_data_are_called_so():

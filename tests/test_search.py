@@ -1,6 +1,7 @@
 """recipes/search_ast.py on one worker: from the space to the best config and its final fit, refused or gone on with."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -180,6 +181,23 @@ def test_a_folder_with_a_run_is_refused(features, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("{}")
     assert "holds a run" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "of another study"])
+def test_results_whose_study_is_lost_are_not_overwritten(finished, features, tmp_path, damage):
+    folder = tmp_path / "out"
+    shutil.copytree(finished[0], folder)
+    before = {name: (folder / name).read_bytes() for name in ("trials.csv", "best.yaml", "search.json")}
+    (folder / "study.db").write_bytes(b"")
+    if damage == "deleted":
+        (folder / "study.db").unlink()
+    elif damage == "of another study":
+        optuna.create_study(study_name="other", storage=f"sqlite:///{folder / 'study.db'}")
+    for _ in range(2):  # the first must leave no study that the second would go on with
+        line = refusal(search_here(tmp_path, search_settings(features, folder)))
+        assert f"output_dir {folder} holds the results of study 'search', whose trials are not in" in line
+        assert "choose another output_dir" in line
+    assert {name: (folder / name).read_bytes() for name in before} == before
 
 
 def test_a_study_whose_maker_was_killed_before_saying_what_it_is_of_is_taken_over(features, tmp_path, monkeypatch):

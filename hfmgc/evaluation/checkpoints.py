@@ -1,6 +1,5 @@
 """Loading a saved checkpoint of ours, with errors that say what is wrong with it."""
 
-import json
 from pathlib import Path
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
@@ -9,7 +8,7 @@ from transformers.utils import cached_file
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
-from ..settings_values import refuse_long_path
+from ..settings_values import load_json, refuse_long_path
 
 
 def load_checkpoint(
@@ -62,7 +61,7 @@ def load_checkpoint(
 def _model_type(name_or_path: str, revision: str | None) -> str:
     try:
         path = cached_file(name_or_path, "config.json", revision=revision)
-        return str(json.loads(Path(path).read_text(encoding="utf-8")).get("model_type"))
+        return str(load_json(Path(path).read_text(encoding="utf-8")).get("model_type"))
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {name_or_path!r}: no such folder, and not to be had from the Hub ({first_line(error)})"

@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..data.targets import MULTI_LABEL
 from ..errors import HfmgcError, SaveError
+from ..settings_values import load_json, load_yaml
 
 
 TEMPLATE = "model_card_template.md.j2"
@@ -29,7 +30,8 @@ METRICS = (
     ("macro_precision", "Precision, macro", "precision", "Precision (macro)"),
     ("macro_recall", "Recall, macro", "recall", "Recall (macro)"),
     ("macro_f1", "F1, macro", "f1", "F1 (macro)"),
-    ("ovr_accuracy", "One-vs-rest accuracy, mean of genres", None, None),
+    ("ovr_accuracy", "One-vs-rest accuracy of tracks, mean of genres", None, None),
+    ("window_ovr_accuracy", "One-vs-rest accuracy of single windows, mean of genres", None, None),
 )
 MULTI_LABEL_METRICS = (
     ("macro_map", "Average precision, mean of genres", "average_precision", "Mean average precision (macro)"),
@@ -225,7 +227,7 @@ def _read(folder: Path, name: str, remedy: str | None = None) -> dict[str, Any]:
         raise CardError(f"{path}: missing, and the model card is written from it: {remedy}")
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+        content = load_yaml(text) if path.suffix == ".yaml" else load_json(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CardError(f"{path}: cannot be read ({' '.join(str(error).split())}): write it again") from error
     if not isinstance(content, dict):

@@ -1,7 +1,6 @@
 """The folder of a run: begun, resumed, finished, and never half-trusted."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -19,7 +18,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from ..errors import ConfigError, saving_to
-from ..settings_values import refuse_long_path
+from ..settings_values import load_json, load_yaml, refuse_long_path
 from .arguments import RunArguments
 
 
@@ -149,7 +148,7 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 def _is_complete(checkpoint: Path) -> bool:
     """Return whether the file that the Trainer writes last is there and whole."""
     try:
-        json.loads((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
+        load_json((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
@@ -188,7 +187,7 @@ class RunRecord:
     def warn_of_changes(self, folder: Path) -> None:
         """Say which settings differ from those that the run in `folder` began with."""
         try:
-            earlier = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))["settings"]
+            earlier = load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))["settings"]
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
             return
         ignored = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
@@ -219,7 +218,7 @@ class RunRecord:
 def _first_command(path: Path) -> str | None:
     """Return the command that the run in a folder was begun with."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
+        return load_yaml(path.read_text(encoding="utf-8"))["command"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
 

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
+from ...settings_values import load_json
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, file_table, side_of
 
@@ -162,7 +162,7 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if path.suffix.lower() in (".csv", ".tsv"):
             rows = _read_csv(text, "\t" if path.suffix.lower() == ".tsv" else ",", path.name)
         elif path.suffix.lower() == ".json" and text.lstrip().startswith("["):
-            rows = [(f"item {number}", row) for number, row in enumerate(json.loads(text), 1)]
+            rows = [(f"item {number}", row) for number, row in enumerate(load_json(text), 1)]
         else:
             lines = enumerate(text.split("\n"), 1)
             rows = [(f"line {number}", _parse(line, number)) for number, line in lines if line.strip()]
@@ -182,7 +182,7 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _parse(line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        return load_json(line)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
 

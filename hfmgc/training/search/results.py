@@ -28,12 +28,9 @@ from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
 from .slots import REASON, SURPLUS, WORKER, Slots, origin, outcome
 from .space import Parameter
-from .study import IDENTITY, shown_url
+from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
 from .trial import SEED
 from .worker import best_settings, shown
-
-
-BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 
 
 def save_results(
