@@ -11,6 +11,7 @@ from typing import Any
 
 from . import __version__
 from .errors import HfmgcError
+from .stopping import catch_signals, exit_code, release_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.overrides.remove("--json")
         arguments.json = True
     as_json = getattr(arguments, "json", False)
+    catch_signals()
     try:
         # Under --json nothing but the document may reach standard output, whatever libraries print.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -27,9 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("interrupted", file=sys.stderr)
-        return 130
+        return exit_code(stopped)
+    finally:
+        release_signals()
     try:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
