@@ -15,7 +15,7 @@ from .stopping import catch_signals, exit_code, release_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command; return its exit code: 1 after an error, or where `predict` skipped files or `check` found none usable."""
     arguments = _parser().parse_args(argv)
     if "--json" in getattr(arguments, "overrides", ()):  # behind the config it is no field of the recipe either
         arguments.overrides.remove("--json")
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Under --json nothing but the document may reach standard output, whatever libraries print.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result, text = arguments.verb(arguments)
+            result, text, *code = arguments.verb(arguments)
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return code[0] if code else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,13 +150,13 @@ def _show(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return show_recipe(arguments.config, arguments.overrides)
 
 
-def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .data.check import check_source
     from .data.sources import open_source
 
     source = open_source(arguments.data, arguments.data_options)
     report = check_source(source, num_proc=arguments.num_proc, shortest_seconds=arguments.shortest_seconds)
-    return report.to_dict(), report.to_text()
+    return report.to_dict(), report.to_text(), int(not report.usable)
 
 
 def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -181,7 +181,7 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, "\n".join(lines)
 
 
-def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .errors import AudioError
     from .inference.predict import TrackClassifier
 
@@ -198,7 +198,7 @@ def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
         for file, scores in answers.items()
     ] + [f"skipped: {file}: {reason}" for file, reason in failures.items()]
-    return {"predictions": answers, "skipped": failures}, "\n".join(lines)
+    return {"predictions": answers, "skipped": failures}, "\n".join(lines), int(bool(failures))
 
 
 def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

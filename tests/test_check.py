@@ -61,8 +61,10 @@ def spoiled(tmp_path) -> Path:
 def check(capsys, data: Path | str, *options: str) -> dict:
     """Run `hfmgc check --json` and return the document."""
     capsys.readouterr()
-    assert hfmgc.cli.main(["check", str(data), "--json", *options]) == 0
-    return json.loads(capsys.readouterr().out)
+    code = hfmgc.cli.main(["check", str(data), "--json", *options])
+    report = json.loads(capsys.readouterr().out)
+    assert code == (0 if report["usable"] else 1)
+    return report
 
 
 def found(report: dict) -> dict[str, tuple[str, bool]]:
@@ -112,6 +114,13 @@ def test_the_text_names_every_finding_and_whether_loading_leaves_it_out(spoiled,
     assert "clipped (kept):" in lines
     assert any(line.split() == ["rock", "no", "tracks"] for line in lines)
     assert "  pop/copy.wav: the same samples as blues/a.wav" in lines
+
+
+def test_a_corpus_with_nothing_usable_is_no_success(tmp_path, capsys):
+    (tmp_path / "music" / "pop").mkdir(parents=True)
+    (tmp_path / "music" / "pop" / "a.wav").write_bytes(b"no audio")
+    assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 1
+    assert "1 tracks, 0 usable" in capsys.readouterr().out
 
 
 def test_a_sound_corpus_has_nothing_to_report(tmp_path, capsys):

@@ -57,6 +57,12 @@ WINDOWS_IN_WORDS = {
 }
 
 
+# What Markdown, HTML and formulas begin with; an underscore within a word is none of it.
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^[-+#](?=\s|#|$)|(?<=^\d)[.)](?=\s)|^[-=]+$"
+)
+
+
 class CardError(HfmgcError):
     """A card that cannot be written: a file of the run is missing or cannot be read."""
 
@@ -260,12 +266,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _cell(value: Any) -> str:
-    """Return `value` such that it cannot break a table: names of genres and tracks come from file names."""
+def _line(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return " ".join(text.split()).replace("|", "\\|")
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return " ".join(text.split())
+
+
+def _cell(value: Any) -> str:
+    """Return `value` as text without markup, in a table too: names of genres and tracks come from file names."""
+    return _MARKUP.sub(r"\\\g<0>", _line(value))
+
+
+def _code(value: Any) -> str:
+    """Return `value` as what stands between backticks, in a table too."""
+    return _line(value).replace("`", "'").replace("|", "\\|")
 
 
 def _template() -> jinja2.Template:
@@ -275,4 +290,5 @@ def _template() -> jinja2.Template:
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
     environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
     environment.filters["cell"] = _cell
+    environment.filters["code"] = _code
     return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))

@@ -1,6 +1,8 @@
 """The folder of a run: begun, resumed, finished, and never half-trusted."""
 
+import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -301,8 +303,15 @@ def _shorten(value: Any) -> Any:
         return [_shorten(item) for item in value]
     if not isinstance(value, str):
         return value
-    name, equals, path = value.rpartition("=")  # --data=/home/me/music
-    return f"{name}{equals}{Path(path).name}" if Path(path).is_absolute() else value
+    name, equals, text = value.rpartition("=")  # --data=/home/me/music
+    if text.startswith(("{", "[")):  # --data_options '{audio: /home/me/music}'
+        with contextlib.suppress(yaml.YAMLError):
+            inner = load_yaml(text)
+            if _shorten(inner) != inner:
+                text = yaml.safe_dump(
+                    _shorten(inner), default_flow_style=True, allow_unicode=True, width=math.inf
+                ).strip()
+    return f"{name}{equals}{Path(text).name if Path(text).is_absolute() else text}"
 
 
 def _plain(value: Any) -> Any:

@@ -175,6 +175,8 @@ def save(
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         extractor.save_pretrained(folder)
+        for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
+            weights.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read them
         data.manifest.save(folder / "split.json")
         report.save(folder)
         model_record = {

@@ -23,7 +23,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A row for each track: path and label or genres, and where known artist, split and track_id.
 
-    Paths are relative to the list. A track's id is its path as it is written there, unless there is a column for it.
+    Paths are relative to the list. Unless there is a column for it, a track's id is its path as it is written there; of an
+    absolute path, which would be published with the split, it is the part below the list's folder, or for files elsewhere
+    below the deepest folder that holds all of them.
 
     Attributes:
         file: A CSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
@@ -99,6 +101,7 @@ class Manifest(TrackSource):
                     split=side_of(_text(row, self.split_column), f"{self.location}, {line}"),
                 )
             )
+        _shorten_ids(rows, root)
         if empty:
             raise DataError(
                 f"{self.location}: {len(empty)} row{'s have an' if len(empty) > 1 else ' has an'} empty path or label, "
@@ -134,6 +137,17 @@ class Manifest(TrackSource):
         if self.genres_column:
             labels += _parts(row, self.genres_column, self.label_separator or GENRES_SEPARATOR)
         return list(dict.fromkeys(labels))
+
+
+def _shorten_ids(rows: list[dict[str, Any]], root: Path) -> None:
+    """Replace ids that are absolute paths: by the part below `root`, or below the deepest folder of those elsewhere."""
+    absolute = {index: Path(os.path.normpath(row["track_id"])) for index, row in enumerate(rows)}
+    absolute = {index: path for index, path in absolute.items() if path.is_absolute()}
+    elsewhere = [path.parent for path in absolute.values() if not path.is_relative_to(root)]
+    shared = Path(os.path.commonpath(elsewhere)) if elsewhere else root
+    for index, path in absolute.items():
+        below = root if path.is_relative_to(root) else shared
+        rows[index]["track_id"] = path.relative_to(below).as_posix()
 
 
 def _parts(row: dict[str, Any], column: str, separator: str) -> list[str]:
