@@ -96,7 +96,7 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
     """Write the table of all trials as they are now, if that can be done: a search that is stopped leaves it, too."""
     run = recipe.groups()[2]
     if run.should_save:
-        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
+        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 

@@ -1,25 +1,28 @@
 """The study that all workers of a search share: opened, compared with what is wanted now, drawn from."""
 
 import json
+import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._rdb.models import NOT_FOUND_MSG
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import ConfigError, first_line
+from ...errors import ConfigError, HfmgcError, first_line
 from ...settings_values import load_json
 from .arguments import SearchArguments
 from .slots import STOPPED, slot_number
@@ -216,6 +219,39 @@ def _reached(url: str, attempt: Any) -> Any:
                 continue
             raise unreachable(url, error) from error
     raise AssertionError
+
+
+@contextmanager
+def reaching_storage(arguments: SearchArguments, folder: Path) -> Iterator[None]:
+    """Turn what Optuna and its heartbeat thread raise once the storage is lost into one ConfigError."""
+    before = threading.excepthook
+
+    def quiet(thread: threading.ExceptHookArgs) -> None:
+        if _storage_error(thread.exc_value) is None:  # the next use of the storage tells it
+            before(thread)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    except HfmgcError:
+        raise
+    except Exception as error:  # where Optuna cannot write how a trial ended, it raises what it likes
+        lost = _storage_error(error)
+        if lost is None:
+            raise
+        raise unreachable(storage_url(arguments, folder), lost) from error
+    finally:
+        threading.excepthook = before
+
+
+def _storage_error(error: BaseException | None) -> BaseException | None:
+    """Return the error of the storage that an exception is or was raised after, or None."""
+    while error is not None:
+        missing = isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)  # the database was replaced
+        if missing or isinstance(error, (StorageInternalError, SQLAlchemyError)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def unreachable(url: str, error: Exception) -> ConfigError:
