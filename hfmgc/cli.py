@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import HfmgcError
+from .errors import HfmgcError, one_line
 from .stopping import catch_signals, exit_code, release_signals
 
 
@@ -177,7 +177,7 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         num_proc=arguments.num_proc,
     )
     lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
-    lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in result["skipped"]]
+    lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in result["skipped"]]
     return result, "\n".join(lines)
 
 
@@ -195,9 +195,9 @@ def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     if not answers:
         raise HfmgcError("; ".join(f"{file}: {reason}" for file, reason in failures.items()))
     lines = [
-        f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
+        one_line(f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores))
         for file, scores in answers.items()
-    ] + [f"skipped: {file}: {reason}" for file, reason in failures.items()]
+    ] + [one_line(f"skipped: {file}: {reason}") for file, reason in failures.items()]
     return {"predictions": answers, "skipped": failures}, "\n".join(lines), int(bool(failures))
 
 

@@ -63,6 +63,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def one_line(text: object) -> str:
+    """Return a text without line breaks: a genre or a file may be named with one."""
+    return " ".join(str(text).split())
+
+
 @contextmanager
 def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[None]:
     """Turn the many faces of a full disk, and every other failure to write, into one SaveError that names the folder."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import PredictionOutput
 
-from hfmgc.evaluation.plots import plot_confusion_matrix
+from hfmgc.evaluation.plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
 from hfmgc.evaluation.predictions import TrackPredictions, predict_tracks
 from hfmgc.evaluation.report import EvaluationReport
 
@@ -133,6 +133,48 @@ def test_the_picture_is_a_png_of_some_size_for_any_number_of_genres(tmp_path, la
     picture = imread(path)
     assert min(picture.shape[:2]) > 400
     assert picture[..., :3].std() > 0.01
+
+
+NAMES = ["blues\nand\r\nrhythm", "a genre with a name of many words, as some catalogues have them " * 2, "$\\frac$"]
+
+
+def test_names_with_line_breaks_and_of_any_length_leave_the_table_whole():
+    made = EvaluationReport.from_predictions(
+        replace(predictions(), track_ids=["a\nb", "c", "d", "e"]),
+        NAMES,
+        checkpoint="runs-demo",
+        data={"name": "folder", "location": "mu\nsic"},
+        side="test",
+        skipped=[{"track_id": "x\ny", "reason": "is\nbroken"}],
+        notes=["one\ntwo"],
+    )
+    lines = made.to_text().splitlines()
+    assert lines[0] == "folder (mu sic), side: test, 4 tracks in 7 windows"
+    table = lines[2:7]
+    assert len({len(line) for line in table}) == 1
+    assert [line.split("  ")[0] for line in table[1:4]] == [" ".join(name.split()) for name in NAMES]
+    assert lines[-2:] == ["skipped: x y: is broken", "note: one two"]
+
+
+@pytest.mark.parametrize("draw", ["matrix", "experts", "average precision"])
+def test_the_picture_of_long_names_is_cut_nowhere(tmp_path, draw):
+    from matplotlib.image import imread
+
+    sizes = {}
+    for names in (["x", "y", "z"], NAMES):
+        path, title = tmp_path / "picture.png", " ".join(names)
+        if draw == "average precision":
+            rows = [{"genre": name, "tracks": 3, "average_precision": 0.9} for name in names]
+            plot_average_precision(rows, 9, path, title=title)
+        else:
+            plot = plot_confusion_matrix if draw == "matrix" else plot_expert_usage
+            plot(np.eye(3, dtype=int) * 5, names, path, title=title)
+        picture = imread(path)[..., :3]
+        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+        assert all((edge > 0.99).all() for edge in edges)
+        coloured = picture.max(axis=-1) - picture.min(axis=-1) > 0.3
+        sizes[names[0]] = int(coloured.any(axis=0).sum()), int(coloured.any(axis=1).sum())
+    assert sizes[NAMES[0]] == pytest.approx(sizes["x"], abs=2)  # the labels take no room from what is drawn
 
 
 def test_the_picture_shows_where_the_tracks_are(tmp_path):

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import first_line, saving_to
+from ...errors import first_line, one_line, saving_to
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
@@ -112,7 +112,7 @@ def show_results(study: Study, slots: Slots, folder: Path, *, most: int = 10) ->
     names = list(best_first[0].params)
     rows = [["trial", metric, "seconds", *names]]
     for trial in best_first[:most]:
-        drawn = [shown(trial.params[name]) for name in names]
+        drawn = [one_line(shown(trial.params[name])) for name in names]
         rows.append([str(trial.number), f"{trial.value:.4f}", f"{trial.duration.total_seconds():.1f}", *drawn])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{slots.wanted} trials: {counts}")
