@@ -11,27 +11,31 @@ from typing import Any
 
 from . import __version__
 from .errors import HfmgcError
-from .text import as_text, escape_output
+from .stopping import catch_signals, exit_code, release_signals
+from .text import as_text, escape_output, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command; return its exit code: 1 after an error, or where `predict` skipped files or `check` found none usable."""
     arguments = _parser().parse_args(argv)
     escape_output()
     if "--json" in getattr(arguments, "overrides", ()):  # behind the config it is no field of the recipe either
         arguments.overrides.remove("--json")
         arguments.json = True
     as_json = getattr(arguments, "json", False)
+    catch_signals()
     try:
         # Under --json nothing but the document may reach standard output, whatever libraries print.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result, text = arguments.verb(arguments)
+            result, text, *code = arguments.verb(arguments)
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("interrupted", file=sys.stderr)
-        return 130
+        return exit_code(stopped)
+    finally:
+        release_signals()
     try:
         # Escapes of an encoding that lacks a character are no JSON: there JSON has its own.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(document or text, flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return code[0] if code else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +165,7 @@ def _show(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return show_recipe(arguments.config, arguments.overrides)
 
 
-def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .data.check import check_source
     from .data.sources import open_source
 
@@ -173,7 +177,7 @@ def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
         write_exclusions(Path(arguments.write_exclusions), report.exclusions())
         text += f"\nwritten: {arguments.write_exclusions} ({len(report.exclusions())} tracks), for --exclude"
-    return report.to_dict(), text
+    return report.to_dict(), text, int(not report.usable)
 
 
 def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -195,11 +199,11 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         num_proc=arguments.num_proc,
     )
     lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
-    lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in result["skipped"]]
+    lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in result["skipped"]]
     return result, "\n".join(lines)
 
 
-def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     from .errors import AudioError
     from .inference.predict import TrackClassifier
 
@@ -216,10 +220,10 @@ def _predict(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if not answers:
         raise HfmgcError("; ".join(f"{file}: unusable: {reason}" for file, reason in failures.items()))
     lines = [
-        f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
+        one_line(f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores))
         for file, scores in answers.items()
-    ] + [f"{file}: unusable: {reason}" for file, reason in failures.items()]
-    return {"predictions": answers, "skipped": failures}, "\n".join(lines)
+    ] + [one_line(f"{file}: unusable: {reason}") for file, reason in failures.items()]
+    return {"predictions": answers, "skipped": failures}, "\n".join(lines), int(bool(failures))
 
 
 def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -232,12 +236,12 @@ def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
-    from .settings_values import load_yaml
+    from .settings_values import load_yaml, yaml_problem
 
     try:
         value = load_yaml(text)
     except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"not valid YAML: {text!r}") from error
+        raise argparse.ArgumentTypeError(f"{yaml_problem(error)}: {text!r}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a mapping such as '{{seed: 1}}', got {text!r}")
     return value

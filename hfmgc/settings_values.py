@@ -1,6 +1,8 @@
 """Values of settings: YAML as people mean it, and checked against the type of their field."""
 
 import errno
+import json
+import math
 import re
 import types
 import typing
@@ -13,11 +15,23 @@ from .errors import ConfigError
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML with the scalars of version 1.2 alone.
+    """YAML with the scalars of version 1.2 alone, in which a mapping names each key once.
 
     PyYAML reads version 1.1, where `8:1:1` is a number of base 60, `no` is false, `1e-4` is a string and `2024-01-02` a
-    date.
+    date; and of a key that occurs twice it keeps the last value without a word.
     """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; ConstructorError, with the line, for a key that was there before."""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in seen:
+                    problem = f"{key.value!r} is already set in line {seen[key.value]}"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 SettingsLoader.yaml_implicit_resolvers = {}
@@ -33,8 +47,26 @@ for _tag, _pattern, _first in (
 
 
 def load_yaml(text: str) -> Any:
-    """Return what a YAML text holds; `yaml.YAMLError` if it is none."""
-    return yaml.load(text, Loader=SettingsLoader)
+    """Return what a YAML text holds; `yaml.YAMLError` if it is none, repeats a key or nests too deeply."""
+    try:
+        return yaml.load(text, Loader=SettingsLoader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return in one line what is wrong with a YAML text, and where."""
+    mark = getattr(error, "problem_mark", None)
+    line = f" in line {mark.line + 1}" if mark else ""
+    return f"not valid YAML{line} ({getattr(error, 'problem', None) or error})"
+
+
+def load_json(text: str) -> Any:
+    """Return what a JSON text holds; `ValueError` if it is none or nests too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def kinds_of(hint: Any) -> tuple[Any, ...]:
@@ -51,8 +83,10 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
     where the type hint says what they are.
 
     Raises:
-        ConfigError: If it is of another kind; `where` it comes from is named.
+        ConfigError: If it is of another kind, or a number that is not finite; `where` it comes from is named.
     """
+    if not _is_finite(value):
+        raise ConfigError(f"{where}: field {name!r} takes finite numbers, not {value!r}")
     kinds = kinds_of(hint)
     if Any in kinds or (value is None and type(None) in kinds):
         return value
@@ -74,6 +108,13 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
             return value  # enumerations and the like convert themselves
     expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
     raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether all numbers in a value are finite: 1e400 is read as infinity."""
+    if isinstance(value, (dict, list)):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _coerce_items(name: str, values: list[Any], hint: Any, where: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Names of files as text: what is not UTF-8 in a name, or cannot be shown by the terminal, is escaped."""
+"""Names as text to print: in one line, and what is not UTF-8 or not in the terminal's encoding escaped."""
 
 import sys
 
@@ -9,6 +9,11 @@ def as_text(name: str) -> str:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON can write it: no file system has such a name
         return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def one_line(text: object) -> str:
+    """Return a text without line breaks: a genre or a file may be named with one."""
+    return " ".join(str(text).split())
 
 
 def escape_output() -> None:

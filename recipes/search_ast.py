@@ -24,7 +24,7 @@ try:
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
-    from hfmgc.training.search.study import check_storage
+    from hfmgc.training.search.study import check_storage, reaching_storage
     from hfmgc.training.search.trial import SharedData
     from hfmgc.training.search.worker import begin_search, print_space, search, shared_study
 except ModuleNotFoundError as missing:
@@ -53,19 +53,20 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     data = shared.prepared_for(*recipe.groups())
     stages.announce(groups[2], data)
 
-    # Study, shared with the other workers
-    study = shared_study(recipe, arguments, parameters, data)
+    with reaching_storage(arguments, folder):
+        # Study, shared with the other workers
+        study = shared_study(recipe, arguments, parameters, data)
 
-    # Trials
-    try:
-        slots = search(study, recipe, arguments, parameters, shared)
-    except BaseException:  # stopped by hand as well
-        save_table(study, recipe, parameters)
-        raise
+        # Trials
+        try:
+            slots = search(study, recipe, arguments, parameters, shared)
+        except BaseException:  # stopped by hand as well
+            save_table(study, recipe, parameters)
+            raise
 
-    # Save: table, best config, plots, record
-    chosen = save_results(study, slots, recipe, arguments, parameters, data)
-    show_results(study, slots, folder)
+        # Save: table, best config, plots, record
+        chosen = save_results(study, slots, recipe, arguments, parameters, data)
+        show_results(study, slots, folder)
 
     # Final fit
     if arguments.final_fit:

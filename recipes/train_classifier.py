@@ -13,7 +13,11 @@ of ours. Spectrograms kept from before serve as well as audio:
 import sys
 from pathlib import Path
 
-import hfmgc  # noqa: F401  (registers the architectures)
+from hfmgc.stopping import catch_signals
+
+
+catch_signals(importing=True)  # the other imports take seconds
+
 from hfmgc.evaluation.report import EvaluationReport
 from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments

@@ -234,3 +234,19 @@ def test_data_that_changed_since_the_run_began(tmp_path):
     (music / "blues" / "blues.000.wav").rename(music / "blues" / "new.wav")
     line = _fails(finetune_here(config, "--resume_from_checkpoint", "last"))
     assert "the split is another than when the run" in line
+
+
+def test_deeply_nested_json_is_damaged_and_no_traceback(tmp_path, tiny_checkpoint, capsys):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.2)
+    nested = "[" * 200_000 + "]" * 200_000
+    for name in ("tracks.json", "tracks.jsonl"):
+        (tmp_path / name).write_text(nested)
+        assert hfmgc.cli.main(["check", str(tmp_path / name)]) == 1
+        assert "nested too deeply" in capsys.readouterr().err.strip().splitlines()[-1]
+    for name in ("split.json", "preprocessor_config.json", "config.json"):
+        checkpoint = tiny_checkpoint()
+        (checkpoint / name).write_text(nested)
+        assert hfmgc.cli.main(["evaluate", str(checkpoint), "--data", str(music)]) == 1
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("error: ")
+        assert str(checkpoint) in line

@@ -58,8 +58,10 @@ def spoiled(tmp_path) -> Path:
 def check(capsys, data: Path | str, *options: str) -> dict:
     """Run `hfmgc check --json` and return the document."""
     capsys.readouterr()
-    assert hfmgc.cli.main(["check", str(data), "--json", *options]) == 0
-    return json.loads(capsys.readouterr().out)
+    code = hfmgc.cli.main(["check", str(data), "--json", *options])
+    report = json.loads(capsys.readouterr().out)
+    assert code == (0 if report["usable"] else 1)
+    return report
 
 
 def found(report: dict) -> dict[str, tuple[str, bool]]:
@@ -110,6 +112,13 @@ def test_the_text_names_every_finding_and_what_becomes_of_the_track(spoiled, cap
     assert "clipped (usable):" in lines
     assert any(line.split() == ["rock", "no", "tracks"] for line in lines)
     assert "  pop/copy.wav: the same samples as blues/a.wav" in lines
+
+
+def test_a_corpus_with_nothing_usable_is_no_success(tmp_path, capsys):
+    (tmp_path / "music" / "pop").mkdir(parents=True)
+    (tmp_path / "music" / "pop" / "a.wav").write_bytes(b"no audio")
+    assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 1
+    assert "1 tracks, 0 usable" in capsys.readouterr().out
 
 
 def test_a_sound_corpus_has_nothing_to_report(tmp_path, capsys):

@@ -2,22 +2,25 @@
 
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
 from conftest import tone
 
+from hfmgc.data.caching import reading_cache
 from hfmgc.data.corpus import Corpus, decode_corpus
 from hfmgc.data.features import extract_windows
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.folder import Folder
 from hfmgc.data.splits import split_corpus
-from hfmgc.errors import ConfigError, DataError, SplitError
+from hfmgc.errors import ConfigError, DataError, SaveError, SplitError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 
 
@@ -262,3 +265,30 @@ def test_a_damaged_cache_is_one_line_and_what_is_deleted_is_made_anew(music_fold
         shutil.rmtree(path.parent) if damaged == "listed" else path.unlink()
     for track, waveform in zip(decode(folder).tracks, before, strict=True):
         np.testing.assert_array_equal(track["waveform"], waveform)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_cache_is_one_line_that_names_its_folder(music_folder, processes):
+    """A quota stands in for the full disk."""
+    folder = music_folder({"blues": 2, "pop": 2}, seconds=3.0, name=f"music_{processes}")
+    open_source(str(folder)).tracks()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(SaveError) as error:
+            decode_corpus(open_source(str(folder)), RATE, num_proc=processes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value).startswith(f"{datasets.config.HF_DATASETS_CACHE}: the disk is full or a quota is reached")
+    assert "HF_HOME" in str(error.value)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_that_names_its_folder(music_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "datasets", Path("/proc/no/datasets")):
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        with pytest.raises(SaveError, match=rf"{folder}: cannot be written .* HF_HOME"):
+            decode(music_folder({"blues": 2}, seconds=0.2, name=f"music_{folder.parent.name}"))
+    monkeypatch.undo()
+    with pytest.raises(PermissionError, match="music"), reading_cache():  # of the music, not of the cache
+        raise PermissionError(13, "Permission denied", str(tmp_path / "music"))

@@ -80,6 +80,12 @@ def test_genres_without_tracks_do_not_lower_the_macro_figures():
     assert metrics["ovr_accuracy"] == 1
 
 
+def test_ovr_accuracy_is_a_mean_over_the_genres_that_occur_as_the_macro_figures_are():
+    few, many = (genre_metrics([0, 0, 1, 1], [0, 1, 0, 1], labels) for labels in (2, 40))
+    assert few == many
+    assert few["ovr_accuracy"] == 0.5
+
+
 def test_an_answer_of_an_absent_genre_is_wrong_and_no_error():
     metrics = genre_metrics([3, 3], [0, 1], 4)
     assert metrics == {

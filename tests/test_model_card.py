@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from hfmgc.errors import SaveError
 from hfmgc.hub.card import CardError, write_model_card
@@ -240,6 +241,71 @@ def test_a_local_backbone_or_corpus_does_not_show_where_it_lay(tmp_path):
     assert str(tmp_path) not in card
     assert "`my-backbone`" in card
     assert ModelCard.load(folder / "README.md").data.base_model is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *(
+            "a|b",
+            "`code`",
+            "*star*",
+            "_under_",
+            "snake_case",
+            "[text](http://host)",
+            "![picture](x.png)",
+            "<b>bold</b>",
+        ),
+        *(
+            "<script>alert(1)</script>",
+            "R&B",
+            "&amp;",
+            "# head",
+            "- item",
+            "1. item",
+            "~~gone~~",
+            "$x$",
+            "back\\slash",
+            "---",
+        ),
+        *("key: value", "{{ 1 }}", "line\nbreak\r\nand more"),
+    ],
+)
+def test_labels_and_ids_are_text_and_no_markup(tmp_path, label):
+    genres = [label, "pop"]
+    row = {"tracks": 50, "precision": 0.8, "recall": 0.9, "f1": None, "ovr_accuracy": 0.97}
+    folder = write_run(
+        tmp_path / "out",
+        config={"id2label": {"0": label, "1": "pop"}},
+        results={
+            "genres": genres,
+            "per_genre": [{"genre": genre, **row} for genre in genres],
+            "skipped": [{"track_id": label, "reason": label}],
+            "notes": [label],
+        },
+        run={"settings": {"DataArguments": {"data": label}}},
+    )
+    (folder / "confusion_matrix.png").unlink(missing_ok=True)
+    card = card_of(folder)
+    assert ModelCard(card).data.library_name == "transformers"
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    texts, kinds = [], set()
+    for token in parser.parse(ModelCard(card).text):
+        if token.type == "inline":
+            kinds |= {child.type for child in token.children}
+            plain = "".join(child.content for child in token.children if child.type in ("text", "text_special"))
+            texts.append((token.level, plain))
+    seen = " ".join(label.split())
+    assert [text for _, text in texts].count(seen) >= 5  # by genre, matrix twice, skipped twice, note, setting
+    assert f"{seen}, pop" in [text for _, text in texts]
+    assert not kinds & {"html_inline", "image", "s_open", "em_open"}
+    assert "html_block" not in {token.type for token in parser.parse(ModelCard(card).text)}
+    assert "http://host" not in [
+        child.attrGet("href")
+        for token in parser.parse(ModelCard(card).text)
+        for child in token.children or ()
+        if child.type == "link_open"
+    ]
 
 
 def test_the_picture_takes_the_place_of_the_matrix(tmp_path):

@@ -1,6 +1,7 @@
 """The report: one object, as JSON, as text and as a picture."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import datasets
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import PredictionOutput
 
-from hfmgc.evaluation.plots import plot_confusion_matrix
+from hfmgc.evaluation.plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
 from hfmgc.evaluation.predictions import TrackPredictions, predict_tracks
 from hfmgc.evaluation.report import EvaluationReport
 
@@ -42,6 +43,8 @@ def test_figures_are_those_of_the_predictions():
     assert (made.tracks, made.windows) == (4, 7)
     assert made.metrics["accuracy"] == 0.75
     assert made.metrics["window_accuracy"] == pytest.approx(5 / 7)
+    # Each of the two wrong windows is a wrong decision for two of the three genres.
+    assert made.metrics["window_ovr_accuracy"] == pytest.approx(1 - 2 * 2 / (3 * 7))
     assert made.confusion_matrix == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     assert [row["recall"] for row in made.per_genre] == [1, 1, 0.5]
     low, high = made.metrics["accuracy_interval"]
@@ -73,8 +76,20 @@ def test_the_text_has_every_genre_and_both_accuracies():
     assert lines["blues"][1:] == ["1", "1.000", "1.000", "1.000", "1.000"]
     assert lines["pop"][1:4] == ["2", "1.000", "0.500"]
     assert "accuracy, whole tracks    0.750" in text
-    assert "accuracy, single windows  0.714" in text
+    assert "accuracy, single windows  0.714  (one-vs-rest 0.810)" in text
+    assert "genres without tracks" not in text
     assert "skipped" not in text
+
+
+def test_genres_without_tracks_are_said_to_be_in_no_mean():
+    made = EvaluationReport.from_predictions(
+        replace(predictions(), references=np.array([0, 1, 1, 1])),
+        GENRES,
+        checkpoint="runs-demo",
+        data={"name": "folder", "location": "music"},
+        side="test",
+    )
+    assert "left out of the macro means: 1 genres without tracks" in made.to_text()
 
 
 def test_synthetic_data_are_called_so():
@@ -118,6 +133,48 @@ def test_the_picture_is_a_png_of_some_size_for_any_number_of_genres(tmp_path, la
     picture = imread(path)
     assert min(picture.shape[:2]) > 400
     assert picture[..., :3].std() > 0.01
+
+
+NAMES = ["blues\nand\r\nrhythm", "a genre with a name of many words, as some catalogues have them " * 2, "$\\frac$"]
+
+
+def test_names_with_line_breaks_and_of_any_length_leave_the_table_whole():
+    made = EvaluationReport.from_predictions(
+        replace(predictions(), track_ids=["a\nb", "c", "d", "e"]),
+        NAMES,
+        checkpoint="runs-demo",
+        data={"name": "folder", "location": "mu\nsic"},
+        side="test",
+        skipped=[{"track_id": "x\ny", "reason": "is\nbroken"}],
+        notes=["one\ntwo"],
+    )
+    lines = made.to_text().splitlines()
+    assert lines[0] == "folder (mu sic), side: test, 4 tracks in 7 windows"
+    table = lines[2:7]
+    assert len({len(line) for line in table}) == 1
+    assert [line.split("  ")[0] for line in table[1:4]] == [" ".join(name.split()) for name in NAMES]
+    assert lines[-2:] == ["skipped: x y: is broken", "note: one two"]
+
+
+@pytest.mark.parametrize("draw", ["matrix", "experts", "average precision"])
+def test_the_picture_of_long_names_is_cut_nowhere(tmp_path, draw):
+    from matplotlib.image import imread
+
+    sizes = {}
+    for names in (["x", "y", "z"], NAMES):
+        path, title = tmp_path / "picture.png", " ".join(names)
+        if draw == "average precision":
+            rows = [{"genre": name, "tracks": 3, "average_precision": 0.9} for name in names]
+            plot_average_precision(rows, 9, path, title=title)
+        else:
+            plot = plot_confusion_matrix if draw == "matrix" else plot_expert_usage
+            plot(np.eye(3, dtype=int) * 5, names, path, title=title)
+        picture = imread(path)[..., :3]
+        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+        assert all((edge > 0.99).all() for edge in edges)
+        coloured = picture.max(axis=-1) - picture.min(axis=-1) > 0.3
+        sizes[names[0]] = int(coloured.any(axis=0).sum()), int(coloured.any(axis=1).sum())
+    assert sizes[NAMES[0]] == pytest.approx(sizes["x"], abs=2)  # the labels take no room from what is drawn
 
 
 def test_the_picture_shows_where_the_tracks_are(tmp_path):

@@ -1,7 +1,9 @@
 """recipes/search_ast.py on one worker: from the space to the best config and its final fit, refused or gone on with."""
 
 import json
+import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import optuna
@@ -13,9 +15,11 @@ from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
 from hfmgc.training import prefix_reuse
+from hfmgc.training.search import results as results_module
 from hfmgc.training.search import study as study_module
 from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search import worker as worker_module
+from hfmgc.training.search.arguments import SearchArguments
 from hfmgc.training.search.slots import origin
 from recipes import SEARCH_AST, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
 
@@ -180,6 +184,58 @@ def test_a_folder_with_a_run_is_refused(features, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("{}")
     assert "holds a run" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "of another study"])
+def test_results_whose_study_is_lost_are_not_overwritten(finished, features, tmp_path, damage):
+    folder = tmp_path / "out"
+    shutil.copytree(finished[0], folder)
+    before = {name: (folder / name).read_bytes() for name in ("trials.csv", "best.yaml", "search.json")}
+    (folder / "study.db").write_bytes(b"")
+    if damage == "deleted":
+        (folder / "study.db").unlink()
+    elif damage == "of another study":
+        optuna.create_study(study_name="other", storage=f"sqlite:///{folder / 'study.db'}")
+    for _ in range(2):  # the first must leave no study that the second would go on with
+        line = refusal(search_here(tmp_path, search_settings(features, folder)))
+        assert f"output_dir {folder} holds the results of study 'search', whose trials are not in" in line
+        assert "choose another output_dir" in line
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(("stage", "content"), [("save_results", b""), ("show_results", b"no database" * 500)])
+def test_a_storage_that_is_lost_after_the_trials_is_one_line(
+    finished, features, tmp_path, monkeypatch, stage, content
+):
+    shutil.copytree(finished[0], tmp_path / "out")
+    usual = getattr(results_module, stage)
+
+    def after_the_loss(*arguments):
+        (tmp_path / "out" / "study.db").write_bytes(content)
+        return usual(*arguments)
+
+    monkeypatch.setattr(results_module, stage, after_the_loss)
+    result = search_here(tmp_path, search_settings(features, tmp_path / "out"))
+    assert "cannot be reached" in refusal(result)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_heartbeat_without_its_storage_says_nothing_and_other_threads_do(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda ended: seen.append(type(ended.exc_value)))
+
+    def fail(error):
+        raise error
+
+    arguments = SearchArguments(space={"learning_rate": {"low": 0.1, "high": 1.0}})
+    before = threading.excepthook
+    with study_module.reaching_storage(arguments, tmp_path):
+        for error in (StorageInternalError("gone"), KeyError("Record does not exist."), ValueError("else")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+    assert seen == [ValueError]
+    assert threading.excepthook is before
 
 
 def test_a_study_whose_maker_was_killed_before_saying_what_it_is_of_is_taken_over(features, tmp_path, monkeypatch):

@@ -140,6 +140,15 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_field_and_file(read, text
         read(text)
 
 
+def test_a_number_beyond_all_bounds_and_a_key_given_twice_are_refused_on_the_command_line(read):
+    with pytest.raises(ConfigError, match="'rate' takes finite numbers, not inf"):
+        read("", "--rate", "1e400")
+    with pytest.raises(
+        ConfigError, match=r"command line: field 'options': not valid YAML in line 1 .'a' is already set"
+    ):
+        read("", "--options", "{a: 1, a: 2}")
+
+
 def test_an_unknown_field_is_refused_with_the_nearest_one(read):
     with pytest.raises(ConfigError, match=r"unknown field 'rat' \(did you mean 'rate'\?\)"):
         read("rat: 1")
@@ -160,6 +169,9 @@ def test_what_a_group_refuses_is_said_with_the_file(read):
         ("- a\n- b", "a config is a mapping"),
         ("a: [1", "not valid YAML in line"),
         ("just words", "a config is a mapping"),
+        ("rate: 1\ncount: 2\nrate: 3", r"not valid YAML in line 3 \('rate' is already set in line 1\)"),
+        ("rate: 1\nentries: {a: 1,\n  a: 2}", r"not valid YAML in line 3 \('a' is already set in line 2\)"),
+        ("[" * 5000, r"not valid YAML \(nested too deeply\)"),
         ("", "a config is a mapping"),
     ],
 )
@@ -239,6 +251,11 @@ def test_scalars_are_read_as_people_mean_them(tmp_path):
         ({"output_dir": ""}, "output_dir is not set"),
         ({"learning_rat": 1e-3}, "did you mean 'learning_rate'"),
         ({"eval_strategy": "sometimes"}, "sometimes"),
+        ({"logging_steps": -5}, "logging_steps must be above 0, not -5"),
+        ({"save_steps": 0}, "save_steps must be above 0"),
+        ({"dataloader_drop_last": True}, "dataloader_drop_last must stay false"),
+        ({"learning_rate": float("inf")}, "'learning_rate' takes finite numbers, not inf"),
+        ({"model": {"backbone_config": {"layer_norm_eps": float("nan")}}}, "'model' takes finite numbers"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(tmp_path, values, said):

@@ -52,6 +52,19 @@ def test_a_csv_gives_its_rows(music, encoding, end):
     assert str(music) not in str(source.describe())
 
 
+def test_ids_of_absolute_paths_are_relative_to_the_list_or_to_what_all_share(music, tmp_path):
+    def ids(*paths):
+        text = "path,label\n" + "".join(f"{path},pop\n" for path in paths)
+        return list(open_source(write(music, "tracks.csv", text)).tracks()["track_id"])
+
+    other = tmp_path / "other"
+    assert ids(music / "a.wav", music / "演歌" / "naïve ü.wav", "./b.wav") == ["a.wav", "演歌/naïve ü.wav", "./b.wav"]
+    assert ids(other / "x" / "1.wav", other / "y" / "1.wav", music / "a.wav") == ["x/1.wav", "y/1.wav", "a.wav"]
+    assert ids(other / "x" / "1.wav") == ["1.wav"]
+    with pytest.raises(DataError, match=r"track id 'a\.wav' occurs more than once"):
+        ids(other / "a.wav", music / "a.wav")
+
+
 @pytest.mark.parametrize("name", ["tracks.jsonl", "tracks.json"])
 def test_json_gives_the_same_with_several_labels(music, name):
     rows = [

@@ -1,4 +1,4 @@
-"""The cache of datasets: what is computed once knows the code that computed it, and damage in it is said.
+"""The cache of datasets: results know the code that computed them, and errors name the folder and the way out.
 
 `datasets` fingerprints a function of a module by its name. So each cached computation carries a version of its own code
 and those of the libraries that decide its values; after a change of either, it is computed again.
@@ -8,6 +8,7 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,7 +16,7 @@ import multiprocess
 import pyarrow
 import torch
 
-from ..errors import DataError
+from ..errors import DataError, saving_to
 
 
 # Rows in memory before they go to disk; a track of 30 s takes 2 MB, one of an hour 230 MB.
@@ -98,18 +99,27 @@ def cached_map(
 
 @contextmanager
 def reading_cache() -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file in the cache of datasets into one DataError with the way out.
+    """Turn errors of the cache of datasets into one line: DataError for a damaged file, SaveError if it cannot be written.
 
     Serves as a decorator too.
     """
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
         # pyarrow names no file; its OSErrors are of no subclass and have no number, unlike those of a full disk or the Hub.
         if not isinstance(error, pyarrow.ArrowException) and (type(error) is not OSError or error.errno is not None):
-            raise
+            if error.filename and not _same_branch(Path(error.filename), cache):
+                raise
+            with saving_to(cache, "or set HF_HOME or HF_DATASETS_CACHE to another folder"):
+                raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
-            f"a file in the cache of datasets is damaged ({reason}): delete {datasets.config.HF_DATASETS_CACHE} and run "
-            "the command again; what it held is computed again"
+            f"a file in the cache of datasets is damaged ({reason}): delete {cache} and run the command again; what it held "
+            "is computed again"
         ) from error
+
+
+def _same_branch(path: Path, folder: Path) -> bool:
+    """Return whether a path lies in a folder, or is one of its parents (which could not be created)."""
+    return path.is_relative_to(folder) or folder.is_relative_to(path)

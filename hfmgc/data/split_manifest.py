@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SplitError
+from ..settings_values import load_json
 
 
 SIDES = ("train", "validation", "test")
@@ -85,7 +86,7 @@ class SplitManifest:
     def load(cls, path: Path) -> "SplitManifest":
         """Read a manifest, refusing one whose ids were changed since it was written."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = load_json(Path(path).read_text(encoding="utf-8"))
             digest = content.pop("digest")
             content.pop("counts", None)
             manifest = cls(**content)

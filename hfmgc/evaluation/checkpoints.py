@@ -1,15 +1,21 @@
-"""Loading a saved checkpoint of ours, with errors that say what is wrong with it."""
+"""Loading a saved checkpoint of ours, with errors that say what is wrong with it.
 
-import json
+A checkpoint is data: neither code that comes with it nor a pickle, which can run code as well, is ever loaded.
+"""
+
 from pathlib import Path
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
-from ..settings_values import refuse_long_path
+from ..settings_values import load_json, refuse_long_path
+
+
+# For everything that loads weights of a checkpoint.
+AS_DATA = {"trust_remote_code": False, "use_safetensors": True}
 
 
 def load_checkpoint(
@@ -30,10 +36,8 @@ def load_checkpoint(
     refuse_long_path("checkpoint", name_or_path)
     folder = Path(name_or_path)
     if folder.is_dir():
-        for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
-            if not (folder / file).is_file() and not (
-                file.endswith("safetensors") and any(folder.glob("*.safetensors"))
-            ):
+        for file in ("config.json", "preprocessor_config.json"):
+            if not (folder / file).is_file():
                 raise CheckpointError(
                     f"checkpoint {name_or_path!r} has no {file}: give the folder of a finished run "
                     "(not one of its checkpoint-* or adapter folders)"
@@ -44,13 +48,16 @@ def load_checkpoint(
             f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(ARCHITECTURES)}"
         )
     try:
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision)
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+        require_safetensors("checkpoint", name_or_path, revision)
         model, report = AutoModelForAudioClassification.from_pretrained(
-            name_or_path, config=config, revision=revision, output_loading_info=True
+            name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
         )
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {loading_problem(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -59,10 +66,34 @@ def load_checkpoint(
     return model.eval(), extractor
 
 
+def require_safetensors(what: str, name_or_path: str, revision: str | None = None) -> None:
+    """Raise a CheckpointError, in which a checkpoint is called `what`, unless its weights are in the safetensors format.
+
+    Of those on the Hub transformers would otherwise ask a service for a conversion.
+    """
+    for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME):
+        if cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False):
+            return
+    raise CheckpointError(
+        f"{what} {name_or_path!r} has no {SAFE_WEIGHTS_NAME}: give the folder of a finished run; pickles "
+        "(pytorch_model.bin, .pt) are refused because loading one can run code: convert it with transformers' save_pretrained"
+    )
+
+
+def loading_problem(error: Exception) -> str:
+    """Return in one line why a checkpoint could not be loaded, and the way out."""
+    if "trust_remote_code" in str(error):
+        return (
+            "it needs code of its own, which hfmgc never runs: use a checkpoint of an architecture that `hfmgc list` "
+            "names, or load it with transformers and trust_remote_code=True once you have read its code"
+        )
+    return first_line(error)
+
+
 def _model_type(name_or_path: str, revision: str | None) -> str:
     try:
         path = cached_file(name_or_path, "config.json", revision=revision)
-        return str(json.loads(Path(path).read_text(encoding="utf-8")).get("model_type"))
+        return str(load_json(Path(path).read_text(encoding="utf-8")).get("model_type"))
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {name_or_path!r}: no such folder, and not to be had from the Hub ({first_line(error)})"

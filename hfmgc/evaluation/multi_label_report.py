@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..text import one_line
 from .multi_label_metrics import THRESHOLD, left_out, map_interval, multi_label_metrics, multi_label_table
 from .predictions import MultiLabelPredictions
 
@@ -33,11 +34,12 @@ def multi_label_figures(predictions: MultiLabelPredictions, genres: Sequence[str
 def multi_label_lines(report: "EvaluationReport") -> list[str]:
     """Return the table and the figures to read."""
     metrics = report.metrics
+    left = max(24, 2 + max(len(one_line(row["genre"])) for row in report.per_genre))
     names = ("average_precision", "roc_auc", "precision", "recall", "f1")
     lines = [
-        f"{'genre':<24}{'tracks':>8}{'average precision':>19}{'roc-auc':>9}{'precision':>11}{'recall':>9}{'f1':>9}",
+        f"{'genre':<{left}}{'tracks':>8}{'average precision':>19}{'roc-auc':>9}{'precision':>11}{'recall':>9}{'f1':>9}",
         *(
-            f"{row['genre']:<24}{row['tracks']:>8}"
+            f"{one_line(row['genre']):<{left}}{row['tracks']:>8}"
             + "".join(f"{_shown(row[name]):>{width}}" for name, width in zip(names, (19, 9, 11, 9, 9), strict=True))
             for row in report.per_genre
         ),

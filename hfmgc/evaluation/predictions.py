@@ -45,13 +45,14 @@ class TrackPredictions:
         return np.exp(self.log_probabilities)
 
     @property
-    def window_accuracy(self) -> float:
-        """Share of all windows whose own answer is the genre of their track."""
-        right = [
-            logits.argmax(axis=-1) == reference
-            for logits, reference in zip(self.window_logits, self.references, strict=True)
-        ]
-        return float(np.concatenate(right).mean())
+    def window_predictions(self) -> np.ndarray:
+        """Answers for the windows of all tracks [windows]."""
+        return np.concatenate([logits.argmax(axis=-1) for logits in self.window_logits])
+
+    @property
+    def window_references(self) -> np.ndarray:
+        """The genre index of each window's track [windows]."""
+        return np.repeat(self.references, [len(logits) for logits in self.window_logits])
 
     @property
     def num_windows(self) -> int:

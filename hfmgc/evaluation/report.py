@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import __version__
 from ..data.targets import MULTI_LABEL
+from ..text import one_line
 from .metrics import (
     accuracy_interval,
     confusion,
@@ -92,16 +93,16 @@ class EvaluationReport:
         """Return the report as a table to read."""
         synthetic = ", synthetic" if self.data.get("synthetic") else ""
         lines = [
-            f"{self.data['name']} ({self.data['location']}{synthetic}), side: {self.side}, "
+            f"{self.data['name']} ({one_line(self.data['location'])}{synthetic}), side: {self.side}, "
             f"{self.tracks} tracks in {self.windows} windows",
             "",
             *(multi_label_lines(self) if self.multi_label else _single_label_lines(self)),
             *self._expert_lines(),
         ]
-        lines += [f"skipped: {row['track_id']}: {row['reason']}" for row in self.skipped[:20]]
+        lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in self.skipped[:20]]
         if len(self.skipped) > 20:
             lines.append(f"skipped: {len(self.skipped) - 20} more, all listed in the JSON report")
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [one_line(f"note: {note}") for note in self.notes]
         return "\n".join(lines)
 
     def _expert_lines(self) -> list[str]:
@@ -144,13 +145,15 @@ class EvaluationReport:
 def _single_label_figures(predictions: TrackPredictions, genres: list[str]) -> dict[str, Any]:
     """Return the fields of the report that are computed from the predictions."""
     answers, references = predictions.predictions, predictions.references
+    of_windows = genre_metrics(predictions.window_predictions, predictions.window_references, len(genres))
     interval = accuracy_interval(answers, references)
     return {
         "metrics": {
             **genre_metrics(answers, references, len(genres)),
             "accuracy_interval": [interval.low, interval.high],
             "interval_method": interval.method,
-            "window_accuracy": predictions.window_accuracy,
+            "window_accuracy": of_windows["accuracy"],
+            "window_ovr_accuracy": of_windows["ovr_accuracy"],
         },
         "per_genre": per_genre_table(answers, references, genres),
         "confusion_matrix": confusion(answers, references, len(genres)),
@@ -172,16 +175,20 @@ def _single_label_lines(report: EvaluationReport) -> list[str]:
     """Return the table and the figures to read."""
     metrics = report.metrics
     low, high = metrics["accuracy_interval"]
+    absent = sum(row["tracks"] == 0 for row in report.per_genre)
+    names = [one_line(row["genre"]) for row in report.per_genre]
+    width = max(16, 2 + max(map(len, names)))
     return [
-        f"{'genre':<16}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
+        f"{'genre':<{width}}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
         *(
-            f"{row['genre']:<16}{row['tracks']:>8}{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}"
+            f"{name:<{width}}{row['tracks']:>8}{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}"
             f"{row['ovr_accuracy']:>13.3f}"
-            for row in report.per_genre
+            for name, row in zip(names, report.per_genre, strict=True)
         ),
-        f"{'macro mean':<16}{report.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"
+        f"{'macro mean':<{width}}{report.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"
         f"{metrics['macro_f1']:>9.3f}{metrics['ovr_accuracy']:>13.3f}",
         "",
         f"accuracy, whole tracks    {metrics['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})",
-        f"accuracy, single windows  {metrics['window_accuracy']:.3f}",
+        f"accuracy, single windows  {metrics['window_accuracy']:.3f}  (one-vs-rest {metrics['window_ovr_accuracy']:.3f})",
+        *([f"left out of the macro means: {absent} genres without tracks"] if absent else []),
     ]

@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..data.targets import MULTI_LABEL
 from ..errors import HfmgcError, SaveError
+from ..settings_values import load_json, load_yaml
 
 
 TEMPLATE = "model_card_template.md.j2"
@@ -29,7 +30,8 @@ METRICS = (
     ("macro_precision", "Precision, macro", "precision", "Precision (macro)"),
     ("macro_recall", "Recall, macro", "recall", "Recall (macro)"),
     ("macro_f1", "F1, macro", "f1", "F1 (macro)"),
-    ("ovr_accuracy", "One-vs-rest accuracy, mean of genres", None, None),
+    ("ovr_accuracy", "One-vs-rest accuracy of tracks, mean of genres", None, None),
+    ("window_ovr_accuracy", "One-vs-rest accuracy of single windows, mean of genres", None, None),
 )
 MULTI_LABEL_METRICS = (
     ("macro_map", "Average precision, mean of genres", "average_precision", "Mean average precision (macro)"),
@@ -53,6 +55,12 @@ WINDOWS_IN_WORDS = {
     "all": "at a fixed hop over all of its length",
     "random": "at random places (the same each time for the same track)",
 }
+
+
+# What Markdown, HTML and formulas begin with; an underscore within a word is none of it.
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^[-+#](?=\s|#|$)|(?<=^\d)[.)](?=\s)|^[-=]+$"
+)
 
 
 class CardError(HfmgcError):
@@ -228,7 +236,7 @@ def _read(folder: Path, name: str, remedy: str | None = None) -> dict[str, Any]:
         raise CardError(f"{path}: missing, and the model card is written from it: {remedy}")
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+        content = load_yaml(text) if path.suffix == ".yaml" else load_json(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CardError(f"{path}: cannot be read ({' '.join(str(error).split())}): write it again") from error
     if not isinstance(content, dict):
@@ -261,12 +269,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _cell(value: Any) -> str:
-    """Return `value` such that it cannot break a table: names of genres and tracks come from file names."""
+def _line(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return " ".join(text.split()).replace("|", "\\|")
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return " ".join(text.split())
+
+
+def _cell(value: Any) -> str:
+    """Return `value` as text without markup, in a table too: names of genres and tracks come from file names."""
+    return _MARKUP.sub(r"\\\g<0>", _line(value))
+
+
+def _code(value: Any) -> str:
+    """Return `value` as what stands between backticks, in a table too."""
+    return _line(value).replace("`", "'").replace("|", "\\|")
 
 
 def _template() -> jinja2.Template:
@@ -276,4 +293,5 @@ def _template() -> jinja2.Template:
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
     environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
     environment.filters["cell"] = _cell
+    environment.filters["code"] = _code
     return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))

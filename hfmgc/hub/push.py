@@ -148,14 +148,24 @@ def _push(
         )
     if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
         api.create_branch(hub_model_id, branch=revision, exist_ok=True)
-    # Not `upload_folder`: where hf_xet is installed it splits a folder, and one whose commit fails, into several commits.
-    commit = api.create_commit(
-        hub_model_id,
-        [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files],
-        commit_message=commit_message or "Publish the run with hfmgc",
-        revision=revision,
-    )
-    return commit.commit_url
+
+    def commit() -> str:
+        # Not `upload_folder`: where hf_xet is installed it splits a folder, and one whose commit fails, into several commits.
+        made = api.create_commit(
+            hub_model_id,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files],
+            commit_message=commit_message or "Publish the run with hfmgc",
+            revision=revision,
+        )
+        return made.commit_url
+
+    try:
+        return commit()
+    except Exception as error:
+        if not _answer_was_lost(error):
+            raise
+        # The commit may have been made. The client compares the files first, and returns the commit that has them.
+        return commit()
 
 
 def _check_name(hub_model_id: str) -> None:
@@ -172,11 +182,28 @@ def _is_offline() -> bool:
     return is_offline_mode() or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def _cause(error: BaseException, hub_model_id: str) -> str:
-    """Return in one line why the push failed, from the innermost of the chained exceptions that says something."""
+def _chain(error: BaseException) -> list[BaseException]:
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
+    return chain
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    # Of the HTTP library only the names are known here: which library it is depends on the version of huggingface_hub.
+    return any(kind.__name__ in ("TransportError", "ConnectionError") for kind in type(error).__mro__)
+
+
+def _answer_was_lost(error: BaseException) -> bool:
+    """Return whether the Hub may have done what it was asked: the connection broke, or its gateway did not wait."""
+    chain = _chain(error)
+    statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
+    return any(status in (502, 504) for status in statuses) or any(map(_is_of_connection, chain))
+
+
+def _cause(error: BaseException, hub_model_id: str) -> str:
+    """Return in one line why the push failed, from the innermost of the chained exceptions that says something."""
+    chain = _chain(error)
     response = next((link.response for link in chain if getattr(link, "response", None) is not None), None)
     if response is not None:
         status = response.status_code
@@ -184,9 +211,8 @@ def _cause(error: BaseException, hub_model_id: str) -> str:
             namespace = hub_model_id.split("/")[0]
             return CAUSES_BY_STATUS[status].format(namespace=namespace, detail=_one_line(error))
         return f"the Hub answers with {status}{' (it is out of order)' if status >= 500 else ''}"
-    # Of the HTTP library only the names are known here: which library it is depends on the version of huggingface_hub.
     for link in chain:
-        if any(kind.__name__ in ("TransportError", "ConnectionError") for kind in type(link).__mro__):
+        if _is_of_connection(link):
             return f"the connection to the Hub failed ({_one_line(link)})"
     return _one_line(error)
 

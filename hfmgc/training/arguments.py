@@ -287,6 +287,11 @@ class RunArguments(TrainingArguments):
         for name in ("learning_rate", "weight_decay", "dataloader_num_workers", "warmup_steps"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name in ("logging_steps", "eval_steps", "save_steps"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.dataloader_drop_last:  # of the Trainer's evaluation as well
+            raise ValueError("dataloader_drop_last must stay false: it would leave out tracks of the validation side")
         if not 0 <= self.weight_averaging < 1:
             raise ValueError(f"weight_averaging must lie in [0, 1), not {self.weight_averaging}")
         if self.decay_from_epoch is not None and not (self.decay_from_epoch >= 0 and self.epoch_decay >= 0):

@@ -24,6 +24,7 @@ from transformers.utils import logging
 from ..data.collation import TrackCollator
 from ..data.targets import check_targets, genres_of, is_multi_label
 from ..errors import CheckpointError, ConfigError, DataError, first_line
+from ..evaluation.checkpoints import AS_DATA, loading_problem, require_safetensors
 from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -163,20 +164,24 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     try:
-        found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision)
+        found = AutoConfig.from_pretrained(
+            name, revision=arguments.pretrained_backbone_revision, trust_remote_code=False
+        )
     except OSError as error:
         raise CheckpointError(
-            f"pretrained_backbone {name!r} is not to be had ({first_line(error)}): check the name, the network and "
+            f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "
             "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
         ) from error
     except Exception as error:  # whatever stands in a config.json of somebody else's
         raise CheckpointError(
-            f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
+            f"pretrained_backbone {name!r}: its config cannot be read ({loading_problem(error)})"
         ) from error
     if found.model_type != expected:
         raise CheckpointError(
             f"pretrained_backbone {name!r} is of architecture {found.model_type!r}, {expected!r} is needed"
         )
+    if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
+        require_safetensors("pretrained_backbone", name)
     return found
 
 
@@ -307,6 +312,11 @@ def _from_pretrained_backbone(
     name = arguments.pretrained_backbone
     pretrained_backbone_config(arguments, config)
     try:
-        return model_class.from_pretrained_backbone(name, config, revision=arguments.pretrained_backbone_revision)
+        require_safetensors("pretrained_backbone", name, arguments.pretrained_backbone_revision)
+        return model_class.from_pretrained_backbone(
+            name, config, revision=arguments.pretrained_backbone_revision, **AS_DATA
+        )
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {first_line(error)}") from error
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {loading_problem(error)}") from error

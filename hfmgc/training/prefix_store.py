@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..errors import ConfigError, HfmgcError, saving_to
+from ..settings_values import load_json
 from .run_folder import nearest_existing
 
 
@@ -210,7 +211,7 @@ def _filled(
 def _is_of(folder: Path, content: StoreContent) -> bool:
     """Return whether a folder says that it holds this content."""
     try:
-        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")) == asdict(content)
+        return load_json((folder / DESCRIPTION).read_text(encoding="utf-8")) == asdict(content)
     except (OSError, ValueError):  # missing, or damaged in any way
         return False
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
+from ..data.caching import reading_cache
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
 from ..data.identity import identify_tracks
@@ -65,6 +66,7 @@ def check_data_arguments(arguments: DataArguments, model: ModelArguments, extrac
         raise ConfigError(str(error)) from error
 
 
+@reading_cache()
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
     """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
     num_proc = arguments.preprocessing_num_proc

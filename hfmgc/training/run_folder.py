@@ -1,26 +1,29 @@
 """The folder of a run: begun, resumed, finished, and never half-trusted."""
 
+import contextlib
 import importlib.metadata
-import json
+import math
 import os
 import platform
 import re
 import shlex
 import shutil
 import sys
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
-from ..errors import ConfigError, saving_to
-from ..settings_values import refuse_long_path
+from ..errors import ConfigError, first_line, saving_to
+from ..settings_values import load_json, load_yaml, refuse_long_path
 from .arguments import RunArguments
 
 
@@ -54,13 +57,16 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
     anew = wanted in (None, False, "false")
     checkpoint = None
     if wanted in (True, "true", "last"):
-        checkpoint = last_complete_checkpoint(folder)
+        checkpoint = _last_sound_checkpoint(folder)
         if checkpoint is None:
             logger.warning(f"{folder} has no complete checkpoint yet: beginning anew")
     elif not anew:
         checkpoint = Path(wanted)
         if not _is_complete(checkpoint):
             raise ConfigError(f"resume_from_checkpoint {wanted}: no complete checkpoint there ({_TRAINER_STATE})")
+        damage = _damage(checkpoint)
+        if damage:
+            raise ConfigError(f"resume_from_checkpoint {damage}: resume from an earlier one, or from last")
     with run.main_process_first(local=False, desc="taking the run folder"):
         # The first process decides for all; the others would look while it removes.
         if run.should_save:
@@ -140,17 +146,54 @@ def _make_room(folder: Path, overwrite: bool) -> None:
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end; one cut off by a kill is passed over."""
+    return next(iter(_complete_checkpoints(folder)), None)
+
+
+def _complete_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints that were written to their ends, the newest first."""
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     complete = [
         path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal() and _is_complete(path)
     ]
-    return max(complete, key=lambda path: int(path.name.removeprefix(prefix)), default=None)
+    return sorted(complete, key=lambda path: int(path.name.removeprefix(prefix)), reverse=True)
+
+
+def _last_sound_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint without a damaged file; a warning names those that are passed over."""
+    for checkpoint in _complete_checkpoints(folder):
+        damage = _damage(checkpoint)
+        if damage is None:
+            return checkpoint
+        logger.warning(f"{damage}: using the checkpoint before it")
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """Return which file of a checkpoint is damaged, and how; None if all can be read.
+
+    Of weights only the header and the size are checked, of what torch saved (zip files) all bytes by their checksums.
+    """
+    for path in sorted(checkpoint.rglob("*")):
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt"):
+                    pass
+            elif path.suffix in (".pt", ".pth", ".bin"):
+                with zipfile.ZipFile(path) as file:
+                    broken = file.testzip()
+                if broken:
+                    return f"{path} is damaged (checksum of {broken})"
+            elif path.suffix == ".json":
+                load_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+            return f"{path} is damaged ({first_line(error)})"
+    return None
 
 
 def _is_complete(checkpoint: Path) -> bool:
     """Return whether the file that the Trainer writes last is there and whole."""
     try:
-        json.loads((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
+        load_json((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
@@ -234,7 +277,7 @@ class RunRecord:
 def _recorded(folder: Path, name: str) -> Any:
     """Return what the `run.yaml` of an earlier start of the run says of `name`, or None."""
     try:
-        return yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
+        return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
 
@@ -275,8 +318,15 @@ def _shorten(value: Any) -> Any:
         return [_shorten(item) for item in value]
     if not isinstance(value, str):
         return value
-    name, equals, path = value.rpartition("=")  # --data=/home/me/music
-    return f"{name}{equals}{Path(path).name}" if Path(path).is_absolute() else value
+    name, equals, text = value.rpartition("=")  # --data=/home/me/music
+    if text.startswith(("{", "[")):  # --data_options '{audio: /home/me/music}'
+        with contextlib.suppress(yaml.YAMLError):
+            inner = load_yaml(text)
+            if _shorten(inner) != inner:
+                text = yaml.safe_dump(
+                    _shorten(inner), default_flow_style=True, allow_unicode=True, width=math.inf
+                ).strip()
+    return f"{name}{equals}{Path(text).name if Path(text).is_absolute() else text}"
 
 
 def _plain(value: Any) -> Any:

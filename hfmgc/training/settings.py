@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError, nearest
-from ..settings_values import coerce, kinds_of, load_yaml
+from ..settings_values import coerce, kinds_of, load_yaml, yaml_problem
 
 
 BASE = "base"
@@ -98,8 +98,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise ConfigError(f"{path}: not valid YAML{line} ({getattr(error, 'problem', error)})") from error
+        raise ConfigError(f"{path}: {yaml_problem(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigError(f"{path}: a config is a mapping of field names to values")
     return content
@@ -163,7 +162,9 @@ def _read_value(name: str, text: str, groups: Sequence[type]) -> Any:
         return None if text == "null" and type(None) in kinds else text
     try:
         return load_yaml(text) if text else text
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        if dict in kinds:
+            raise ConfigError(f"command line: field {name!r}: {yaml_problem(error)}") from error
         return text
 
 

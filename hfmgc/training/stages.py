@@ -21,6 +21,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
+from ..stopping import catch_signals, exit_code, release_signals
 from ..text import escape_output
 from .adapters import without_peft_warnings
 from .arguments import ModelArguments, RunArguments
@@ -33,12 +34,14 @@ logger = logging.get_logger(__name__)
 
 
 def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint last goes on") -> None:
-    """Run a recipe's main function; errors that a user can act on become one line and exit code 1, Ctrl-C one and 130.
+    """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
 
-    The group of processes is left here and once: trainings that follow each other share it, because one that is made anew may
-    meet what the old one left in the launcher's store, and wait for ever.
+    Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The group of processes is left here and once:
+    trainings that follow each other share it, because a new one may meet what the old one left in the launcher's store, and
+    wait for ever.
     """
     escape_output()
+    catch_signals()
     try:
         main()
         if torch.distributed.is_initialized():
@@ -46,10 +49,11 @@ def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint
     except HfmgcError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(f"stopped; {way_on}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(exit_code(stopped)) from None
     finally:
+        release_signals()
         leave_runs()
 
 
@@ -175,6 +179,8 @@ def save(
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         extractor.save_pretrained(folder)
+        for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
+            weights.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read them
         data.manifest.save(folder / "split.json")
         report.save(folder)
         model_record = {

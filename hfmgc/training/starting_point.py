@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -54,6 +55,8 @@ def checkpoint_config(arguments: ModelArguments, labels: dict[str, Any]) -> PreT
     changed = check_fields(type(config), arguments.model, "model")
     fields = config.to_dict()
     fields.pop("class_weights", None)  # they were of other training data
+    if Path(arguments.model_name_or_path).is_dir():
+        fields.pop("_name_or_path", None)  # PEFT would publish the folder with the adapter
     for name, value in changed.items():
         nested = isinstance(value, dict) and isinstance(fields.get(name), dict)
         fields[name] = {**fields[name], **value} if nested else value

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
+from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
 
 from ...errors import DataError, HfmgcError, saving_to
 
@@ -16,7 +16,7 @@ def download(what: str, repository: str, file: str, revision: str | None) -> tup
         DataError: If it cannot be fetched.
     """
     try:
-        with saving_to("the cache of the Hub"):
+        with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
             path = Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
     except Exception as error:
         raise _failure(what, repository, error) from error
@@ -28,7 +28,7 @@ def download(what: str, repository: str, file: str, revision: str | None) -> tup
 def download_tree(what: str, repository: str, files: Sequence[str], revision: str | None) -> Path:
     """Return a folder with these files of a dataset's repository."""
     try:
-        with saving_to("the cache of the Hub"):
+        with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
             return Path(
                 snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files))
             )

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
+from ...settings_values import load_json
 from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, file_table, refuse_other_than_text, side_of
@@ -24,7 +24,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A row for each track: path and label or genres, and where known artist, split and track_id.
 
-    Paths are relative to the list. A track's id is its path as it is written there, unless there is a column for it.
+    Paths are relative to the list. Unless there is a column for it, a track's id is its path as it is written there; of an
+    absolute path, which would be published with the split, it is the part below the list's folder, or for files elsewhere
+    below the deepest folder that holds all of them.
 
     Attributes:
         file: A CSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
@@ -106,6 +108,7 @@ class Manifest(TrackSource):
                     split=side_of(_text(row, self.split_column), f"{self.location}, {line}"),
                 )
             )
+        _shorten_ids(rows, root)
         if empty:
             raise DataError(
                 f"{self.location}: {len(empty)} row{'s have an' if len(empty) > 1 else ' has an'} empty path or label, "
@@ -143,6 +146,17 @@ class Manifest(TrackSource):
         return list(dict.fromkeys(labels))
 
 
+def _shorten_ids(rows: list[dict[str, Any]], root: Path) -> None:
+    """Replace ids that are absolute paths: by the part below `root`, or below the deepest folder of those elsewhere."""
+    absolute = {index: Path(os.path.normpath(row["track_id"])) for index, row in enumerate(rows)}
+    absolute = {index: path for index, path in absolute.items() if path.is_absolute()}
+    elsewhere = [path.parent for path in absolute.values() if not path.is_relative_to(root)]
+    shared = Path(os.path.commonpath(elsewhere)) if elsewhere else root
+    for index, path in absolute.items():
+        below = root if path.is_relative_to(root) else shared
+        rows[index]["track_id"] = path.relative_to(below).as_posix()
+
+
 def _parts(row: dict[str, Any], column: str, separator: str) -> list[str]:
     """Return what a list holds, or the parts of a text."""
     value = row.get(column)
@@ -176,7 +190,7 @@ def read_rows(path: Path, *, line_field: str = "") -> list[tuple[str, dict[str, 
             lines = enumerate(text.split("\n"), 1)
             rows = [(f"line {number}", {line_field: line.strip()}) for number, line in lines if line.strip()]
         elif path.suffix.lower() == ".json" and text.lstrip().startswith("["):
-            rows = [(f"item {number}", row) for number, row in enumerate(json.loads(text), 1)]
+            rows = [(f"item {number}", row) for number, row in enumerate(load_json(text), 1)]
         else:
             lines = enumerate(text.split("\n"), 1)
             rows = [(f"line {number}", _parse(line, number)) for number, line in lines if line.strip()]
@@ -194,7 +208,7 @@ def read_rows(path: Path, *, line_field: str = "") -> list[tuple[str, dict[str, 
 
 def _parse(line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        return load_json(line)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
 

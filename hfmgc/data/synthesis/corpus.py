@@ -7,6 +7,7 @@ a model knows real music.
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -129,7 +130,9 @@ def _render_all(jobs: list[tuple[str, str, int, float, int]], num_proc: int) -> 
         show(map(_render, jobs))
         return
     # Spawned, not forked: the caller may hold threads (PyTorch's, a progress bar's), which a fork would leave locked.
-    with ProcessPoolExecutor(min(num_proc, len(jobs)), mp_context=get_context("spawn")) as executor:
+    # Ctrl-C reaches them as well, and is this process's to handle.
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(min(num_proc, len(jobs)), get_context("spawn"), **ignore) as executor:
         show(executor.map(_render, jobs, chunksize=max(len(jobs) // (8 * num_proc), 1)))
 
 

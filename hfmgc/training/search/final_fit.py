@@ -13,6 +13,7 @@ from scipy import stats
 
 from ...errors import ConfigError, saving_to
 from ...evaluation.report import EvaluationReport
+from ...settings_values import load_json, load_yaml
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
@@ -110,7 +111,7 @@ def _begun_with(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return _comparable(yaml.safe_load(path.read_text(encoding="utf-8"))["settings"])
+        return _comparable(load_yaml(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read: remove {folder}, then start the same command again") from error
 
@@ -118,7 +119,7 @@ def _begun_with(folder: Path) -> dict[str, Any] | None:
 def _result(folder: Path) -> dict[str, Any] | None:
     """Return the result of the run in a folder, or None where it cannot be read."""
     try:
-        result = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        result = load_json((folder / "results.json").read_text(encoding="utf-8"))
         return result if "metrics" in result else None
     except (OSError, ValueError, TypeError):
         return None

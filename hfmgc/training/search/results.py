@@ -23,17 +23,15 @@ from optuna.visualization import matplotlib as plots
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import first_line, saving_to
+from ...text import one_line
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
 from .slots import REASON, SURPLUS, WORKER, Slots, origin, outcome
 from .space import Parameter
-from .study import IDENTITY, shown_url
+from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
 from .trial import SEED
 from .worker import best_settings, shown
-
-
-BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 
 
 def save_results(
@@ -99,7 +97,7 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
     """Write the table of all trials as they are now, if that can be done: a search that is stopped leaves it, too."""
     run = recipe.groups()[2]
     if run.should_save:
-        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
+        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
@@ -115,7 +113,7 @@ def show_results(study: Study, slots: Slots, folder: Path, *, most: int = 10) ->
     names = list(best_first[0].params)
     rows = [["trial", metric, "seconds", *names]]
     for trial in best_first[:most]:
-        drawn = [shown(trial.params[name]) for name in names]
+        drawn = [one_line(shown(trial.params[name])) for name in names]
         rows.append([str(trial.number), f"{trial.value:.4f}", f"{trial.duration.total_seconds():.1f}", *drawn])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{slots.wanted} trials: {counts}")

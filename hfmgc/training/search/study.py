@@ -1,30 +1,35 @@
 """The study that all workers of a search share: opened, compared with what is wanted now, drawn from."""
 
 import json
+import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._rdb.models import NOT_FOUND_MSG
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import ConfigError, first_line
+from ...errors import ConfigError, HfmgcError, first_line
+from ...settings_values import load_json
 from .arguments import SearchArguments
 from .slots import STOPPED, slot_number
 
 
 DATABASE = "study.db"
+BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 IDENTITY = "hfmgc"
 # Seconds that a worker waits for another one's write to a SQLite file.
 _SQLITE_PATIENCE = 60
@@ -82,11 +87,33 @@ def make_pruner(arguments: SearchArguments) -> BasePruner:
 
 
 def check_storage(arguments: SearchArguments, folder: Path) -> None:
-    """Raise a ConfigError if the storage cannot be reached: it shows before the data are prepared."""
+    """Check the storage before the data are prepared.
+
+    Raises:
+        ConfigError: If it cannot be reached, or lacks the study whose results are in the folder: they would be overwritten.
+    """
     url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
-    _reached(url, lambda: _open_storage(url, arguments)).remove_session()
+    storage = _reached(url, lambda: _open_storage(url, arguments))
+    studies = _reached(url, lambda: optuna.get_all_study_summaries(storage))
+    storage.remove_session()
+    name = _study_of_results(folder, arguments.study_name)
+    if name is not None and not any(study.study_name == name and study.n_trials for study in studies):
+        raise ConfigError(
+            f"output_dir {folder} holds the results of study {name!r}, whose trials are not in {shown_url(url)}: restore "
+            f"the database, choose another output_dir, or remove {TABLE} and {RECORD} there"
+        )
+
+
+def _study_of_results(folder: Path, default: str) -> str | None:
+    """Return the name of the study whose results a folder holds; None without results."""
+    if (folder / RECORD).is_file():
+        try:
+            return str(load_json((folder / RECORD).read_text(encoding="utf-8"))["study"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return default
+    return default if (folder / TABLE).is_file() else None
 
 
 def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, Any], direction: str) -> Study:
@@ -192,6 +219,39 @@ def _reached(url: str, attempt: Any) -> Any:
                 continue
             raise unreachable(url, error) from error
     raise AssertionError
+
+
+@contextmanager
+def reaching_storage(arguments: SearchArguments, folder: Path) -> Iterator[None]:
+    """Turn what Optuna and its heartbeat thread raise once the storage is lost into one ConfigError."""
+    before = threading.excepthook
+
+    def quiet(thread: threading.ExceptHookArgs) -> None:
+        if _storage_error(thread.exc_value) is None:  # the next use of the storage tells it
+            before(thread)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    except HfmgcError:
+        raise
+    except Exception as error:  # where Optuna cannot write how a trial ended, it raises what it likes
+        lost = _storage_error(error)
+        if lost is None:
+            raise
+        raise unreachable(storage_url(arguments, folder), lost) from error
+    finally:
+        threading.excepthook = before
+
+
+def _storage_error(error: BaseException | None) -> BaseException | None:
+    """Return the error of the storage that an exception is or was raised after, or None."""
+    while error is not None:
+        missing = isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)  # the database was replaced
+        if missing or isinstance(error, (StorageInternalError, SQLAlchemyError)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def unreachable(url: str, error: Exception) -> ConfigError:

@@ -10,7 +10,6 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from ...data.targets import is_multi_label
 from ...errors import ConfigError, saving_to
@@ -20,7 +19,7 @@ from ..run_folder import checked_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
 from .slots import FAILED, REASON, SURPLUS, Slots, outcome
 from .space import Parameter, fields_of
-from .study import again, open_study, storage_url, unreachable
+from .study import again, open_study
 from .trial import CAUGHT, STOPPING, Objective, SharedData, is_minimized, searched_metric
 
 
@@ -101,7 +100,7 @@ def search(
     """Train trials until all that are wanted are finished, by this worker or by others.
 
     Raises:
-        ConfigError: If the storage is lost, trials fail one after the other, or this is one of several processes of a run.
+        ConfigError: If trials fail one after the other, or this is one of several processes of a run.
         KeyboardInterrupt, SaveError: If it is stopped, or nothing can be written; its trial is queued again before.
     """
     run = recipe.groups()[2]
@@ -118,7 +117,6 @@ def search(
         study=study,
         takes_best=run.load_best_model_at_end,
     )
-    url = storage_url(arguments, Path(run.output_dir))
     waited = False
     # Each trial collects its garbage. Libraries and data stay: to look through them each time takes longer than a small trial.
     gc.collect()
@@ -126,26 +124,19 @@ def search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            try:
-                while not (slots := _look(study, arguments)).done:
-                    if slots.can_begin:
-                        waited = False
-                        _one_trial(study, objective)
-                        _tell(study, objective, arguments)
-                        continue
-                    if not waited:
-                        print(f"waiting for {len(slots.running)} trials of other workers", flush=True)
-                        waited = True
-                    time.sleep(min(_LONGEST_PAUSE, arguments.heartbeat_interval / 2))
-            except STOPPING:
-                _queue_again(study, objective, arguments)
-                raise
-        # AssertionError is Optuna's, where it cannot write how a trial ended.
-        except (StorageInternalError, SQLAlchemyError, AssertionError) as error:
-            lost = _storage_error(error)
-            if lost is None:
-                raise
-            raise unreachable(url, lost) from error
+            while not (slots := _look(study, arguments)).done:
+                if slots.can_begin:
+                    waited = False
+                    _one_trial(study, objective)
+                    _tell(study, objective, arguments)
+                    continue
+                if not waited:
+                    print(f"waiting for {len(slots.running)} trials of other workers", flush=True)
+                    waited = True
+                time.sleep(min(_LONGEST_PAUSE, arguments.heartbeat_interval / 2))
+        except STOPPING:
+            _queue_again(study, objective, arguments)
+            raise
     return slots
 
 
@@ -175,13 +166,6 @@ def _one_trial(study: Study, objective: Objective) -> None:
             "another worker",
             flush=True,
         )
-
-
-def _storage_error(error: BaseException | None) -> BaseException | None:
-    """Return the error of the storage that an exception is or was raised after, or None."""
-    while error is not None and not isinstance(error, (StorageInternalError, SQLAlchemyError)):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _queue_again(study: Study, objective: Objective, arguments: SearchArguments) -> None:

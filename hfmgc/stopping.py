@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM end a command in one line, during its imports and with workers as well."""
+
+import os
+import signal
+import sys
+from typing import Any
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BEFORE: dict[int, Any] = {}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever handles Ctrl-C handles it as well."""
+
+
+def catch_signals(*, importing: bool = False) -> None:
+    """Raise KeyboardInterrupt at SIGINT and Terminated at SIGTERM in this process alone.
+
+    A terminal sends Ctrl-C to forked workers too: they leave it to this process, which ends them.
+
+    Args:
+        importing: Exit instead, because no command is there yet to handle the exception.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        if os.getpid() == owner:
+            if importing:
+                print("interrupted", file=sys.stderr)
+                raise SystemExit(128 + number)
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in _SIGNALS:
+        before = signal.signal(number, stop)
+        _BEFORE.setdefault(number, before)
+
+
+def release_signals() -> None:
+    """Restore the handlers that were there before `catch_signals`."""
+    while _BEFORE:
+        signal.signal(*_BEFORE.popitem())
+
+
+def exit_code(stopped: KeyboardInterrupt) -> int:
+    """Return 130 for Ctrl-C and 143 for SIGTERM, as a shell does."""
+    return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
