@@ -13,6 +13,7 @@ from conftest import needs_real_data
 import hfmgc.cli
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.extraction import extract_corpus
 from hfmgc.data.fingerprints import stored_fingerprint
 from hfmgc.data.identity import TrackIdentity, find_known, identify_tracks, track_identity
 from hfmgc.data.leaks import find_leaks
@@ -21,6 +22,7 @@ from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from recipes import finetune_here, tiny_settings, write_config
 
@@ -190,6 +192,9 @@ def test_a_split_record_of_an_older_version_loads_and_says_what_it_cannot_tell(b
     for side in ("test", "unseen"):
         assert hfmgc.cli.main(["evaluate", str(run), "--data", str(music), "--side", side]) == 1
         assert "does not say what it was trained on" in capsys.readouterr().err
+    other = {**content, "fingerprint_version": content["fingerprint_version"] + 1}
+    (run / "split.json").write_text(json.dumps(other))
+    assert "training tracks cannot be recognised" in evaluate_checkpoint(str(run), str(music)).notes[0]
     first = next(iter(content["identities"]))
     content["identities"][first] = {"digest": "0", "sound": "4:not base64"}
     (run / "split.json").write_text(json.dumps(content))
@@ -259,6 +264,17 @@ def test_stored_features_with_the_identity_of_their_sound_are_known_by_it():
     assert {name: [item.track_id for item in items] for name, items in found.items()} == {"b": ["sound of b"]}
     leaks = find_leaks(table, {"train": ["a"], "test": ["b"]}, sampling_rate=SAMPLING_RATE)
     assert [(leak.ids, leak.detail) for leak in leaks] == [(("a", "b"), "the same features")]
+
+
+def test_extracted_features_carry_the_identity_of_their_sound(music, tmp_path):
+    extract_corpus(open_source(str(music)), HfmgcASTFeatureExtractor(max_length=64), tmp_path / "features")
+    stored, audio = (decode_corpus(open_source(str(data)), 16000).tracks for data in (tmp_path / "features", music))
+    assert "waveform" not in stored.column_names
+    of_stored, of_audio = identify_tracks(stored, 16000), identify_tracks(audio, 16000)
+    assert of_stored.keys() == of_audio.keys()
+    for track_id, identity in of_stored.items():
+        assert identity.digest == of_audio[track_id].digest
+        np.testing.assert_array_equal(identity.sound, of_audio[track_id].sound)
 
 
 @needs_real_data

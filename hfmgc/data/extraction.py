@@ -22,6 +22,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import load_audio
 from .caching import code_identity, reading_cache
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
+from .identity import track_identity
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY
 
@@ -32,6 +33,9 @@ _SCHEMA = {
     "genres": pa.list_(pa.string()),
     "artist": pa.string(),
     "split": pa.string(),
+    # Of the sound, by which a track is known again when there are only its features; see `track_identity`.
+    "digest": pa.string(),
+    "fingerprint": pa.list_(pa.uint32()),
 }
 DTYPES = ("float32", "float16")
 
@@ -190,7 +194,8 @@ def _write_shard(
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue
-            table = _table(track, _features(waveform, extractor, dtype, track["track_id"]))
+            identity = track_identity(waveform, extractor.sampling_rate)
+            table = _table({**track, **identity}, _features(waveform, extractor, dtype, track["track_id"]))
             with saving_to(folder):
                 writer = writer or _writer(temporary, table.schema)
                 writer.write_table(table)

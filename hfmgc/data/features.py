@@ -16,8 +16,8 @@ from .sources.contract import TrackSource
 
 Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
-# What a track is made of: one of the two.
-CONTENT_COLUMNS = ("waveform", "features")
+# What a track is made of, one of the two, and what it is recognised by.
+CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
 
 
 def extract_windows(

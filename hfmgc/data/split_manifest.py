@@ -33,6 +33,8 @@ class SplitManifest:
     # Of each track by its id (`identity.TrackIdentity.to_json`): how it is recognised under any name. Older versions
     # wrote none.
     identities: dict[str, dict[str, str]] = field(default_factory=dict)
+    # The version of the fingerprints (`caching.COMPUTATIONS`): those of another one cannot be compared.
+    fingerprint_version: int | None = None
 
     @property
     def digest(self) -> str:
@@ -75,6 +77,7 @@ class SplitManifest:
             "digest": self.digest,
             "counts": self.counts(),
             "sides": self.sides,
+            "fingerprint_version": self.fingerprint_version,
             "identities": self.identities,
         }
 

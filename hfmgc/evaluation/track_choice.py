@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..data.caching import COMPUTATIONS
 from ..data.corpus import Corpus
 from ..data.identity import KnownTrack, TrackIdentity, find_known, identify_tracks
 from ..data.split_manifest import SIDES, SplitManifest
@@ -38,13 +39,14 @@ def choose_tracks(
         SplitError: If the record of the split is damaged.
     """
     available = list(corpus.tracks["track_id"])
-    if manifest is None or not manifest.identities:
+    comparable = manifest is not None and manifest.fingerprint_version == COMPUTATIONS["fingerprints"].version
+    if not comparable or not manifest.identities:
         if side not in ("auto", "all"):
             raise ConfigError(
-                f"--side {side}: the checkpoint does not say what it was trained on (split.json is missing, or an older "
-                "version wrote it): use --side all"
+                f"--side {side}: the checkpoint does not say what it was trained on (split.json is missing, or another "
+                "version of hfmgc wrote it): use --side all"
             )
-        note = "training tracks cannot be recognised: the checkpoint's split.json is from an older version of hfmgc"
+        note = "training tracks cannot be recognised: the checkpoint's split.json is from another version of hfmgc"
         return "all", available, [note] if manifest else []
     found = _recognised(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from ..data.caching import reading_cache
+from ..data.caching import COMPUTATIONS, reading_cache
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
 from ..data.identity import identify_tracks
@@ -160,4 +160,9 @@ def make_split(arguments: DataArguments, corpus: Corpus, extractor: WindowedFeat
     recorded = {
         track_id: identities[track_id].to_json() for members in manifest.sides.values() for track_id in members
     }
-    return replace(manifest, leaks=leaks_report(leaks), identities=recorded)
+    return replace(
+        manifest,
+        leaks=leaks_report(leaks),
+        identities=recorded,
+        fingerprint_version=COMPUTATIONS["fingerprints"].version,
+    )

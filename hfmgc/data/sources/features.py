@@ -26,7 +26,9 @@ EXTRACTION = "extraction.json"
 # Pages are held against their checksums where they have any, as those of `hfmgc extract`.
 CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 # What decides the values of extracted features.
-EXTRACTED_BY = ("decoding", "features")
+EXTRACTED_BY = ("decoding", "features", "fingerprints")
+# By which `hfmgc extract` lets a track be recognised.
+IDENTITY_COLUMNS = ("digest", "fingerprint")
 # What genres and ids are called in the tables that are in use.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
@@ -81,6 +83,7 @@ class FeatureSet(TrackSource):
         identifier, genre = self._named(ID_COLUMNS, "track id"), self._named(GENRE_COLUMNS, "genre")
         values = self.column or self._feature_column()
         described, kept = [], {}
+        identified = all(set(IDENTITY_COLUMNS) <= set(part.table.column_names) for part in self._parts())
         for part in self._parts():
             part.check_columns(identifier, genre, values)
             names = part.class_names(genre)
@@ -102,7 +105,7 @@ class FeatureSet(TrackSource):
                 )
             if depth_of(part.table.features[values]) not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
-            table = part.table.select_columns([values])
+            table = part.table.select_columns([values, *(IDENTITY_COLUMNS if identified else ())])
             kept[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in described], self.location)
         features = datasets.concatenate_datasets(made_alike(kept))
