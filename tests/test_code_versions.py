@@ -1,13 +1,16 @@
 """Cached computations know their code: changed values need a new version, and a new version is computed again."""
 
+import ast
 import importlib.metadata
 import json
+from pathlib import Path
 
 import datasets
 import pytest
 from conftest import write_music
 from golden_values import GOLDEN, RESULTS, differs
 
+import hfmgc
 from hfmgc.data import caching
 from hfmgc.data.caching import COMPUTATIONS, Computation, cached_map, code_identity
 from hfmgc.data.corpus import decode_corpus
@@ -42,6 +45,22 @@ def test_golden_values_notice_a_change_of_one_per_cent_and_of_a_shape():
     assert not differs(result * 1.001, golden)
     assert differs(result * 1.03, golden)
     assert differs(result[:-1], golden)
+
+
+def test_nothing_is_cached_without_the_identity_of_its_code():
+    """`datasets.Dataset.map` is called by `cached_map`, and where nothing is cached: by extraction."""
+    package = Path(hfmgc.__file__).parent
+    for path in package.rglob("*.py"):
+        for call in (
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ):
+            if (
+                isinstance(call.func, ast.Attribute)
+                and call.func.attr == "map"
+                and any(keyword.arg in ("desc", "remove_columns", "fn_kwargs") for keyword in call.keywords)
+            ):
+                uncached = any(keyword.arg == "load_from_cache_file" for keyword in call.keywords)
+                assert uncached or path.name == "caching.py", f"{path.relative_to(package)}, line {call.lineno}"
 
 
 CALLS = []
