@@ -47,6 +47,10 @@ class CheckpointError(HfmgcError):
     """A checkpoint that is missing, incomplete, or of another architecture."""
 
 
+class UnreachableError(CheckpointError):
+    """A checkpoint that may exist, and could not be fetched from the Hub."""
+
+
 class SaveError(HfmgcError):
     """A result that could not be written."""
 

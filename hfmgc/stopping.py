@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM end a command in one line, during its imports and with workers as well."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 
@@ -34,9 +36,11 @@ def catch_signals(*, importing: bool = False) -> None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
+    if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None:
+        return  # only the main thread can, and a spawned worker that imports a recipe leaves it to its parent
     for number in _SIGNALS:
         before = signal.signal(number, stop)
-        _BEFORE.setdefault(number, before)
+        _BEFORE.setdefault(number, before if before is not None else signal.SIG_DFL)
 
 
 def release_signals() -> None:

@@ -237,7 +237,7 @@ def test_data_that_changed_since_the_run_began(tmp_path):
 
 
 def test_deeply_nested_json_is_damaged_and_no_traceback(tmp_path, tiny_checkpoint, capsys):
-    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.2)
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=1)
     nested = "[" * 200_000 + "]" * 200_000
     for name in ("tracks.json", "tracks.jsonl"):
         (tmp_path / name).write_text(nested)

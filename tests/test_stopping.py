@@ -20,7 +20,7 @@ def stopped(*arguments, **options):
     os.killpg(os.getpgrp(), signal.SIGINT)  # as a terminal does: to the workers too
     time.sleep(60)
 
-check.load_audio = corpus.load_audio = stopped
+check.decode_audio = corpus.decode_audio = stopped
 from hfmgc.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -30,11 +30,10 @@ def test_windows_of_stored_levels_are_those_of_the_audio_to_a_level(normalizatio
     np.testing.assert_array_equal(extractor.as_features(features.T, bins_first=True), features)
 
 
-@pytest.mark.parametrize("scale", ["log", "none"])
-def test_levels_of_other_scales_lie_between_0_and_1(scale):
-    stored = np.array([[0, 51], [255, 102]], dtype=np.uint8)
-    features = make(num_bins=2, scale=scale).as_features(stored)
-    np.testing.assert_allclose(features, [[0, 1], [0.2, 0.4]], atol=1e-6)
+@pytest.mark.parametrize("fields", [{"scale": "log"}, {"scale": "none"}, {"top_db": None}])
+def test_levels_that_say_nothing_of_their_range_are_refused(fields):
+    with pytest.raises(ValueError, match="need scale 'db' and a top_db"):
+        make(num_bins=2, **fields).as_features(np.array([[0, 51], [255, 102]], dtype=np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -386,5 +386,5 @@ def test_a_report_has_windows_and_experts_from_a_plain_trainer_too(tmp_path, val
 def test_ratios_and_seed_are_announced_of_drawn_splits_alone(policy, ratios, said, tmp_path, capsys):
     sides = {"train": ["a"], "validation": ["b"], "test": ["c"]}
     manifest = SplitManifest("features", None, policy, ratios, 3 if ratios else 0, sides)
-    announce(arguments(tmp_path), mock.Mock(manifest=manifest))
+    announce(arguments(tmp_path), mock.Mock(**{"manifest": manifest, "corpus.notes.return_value": []}))
     assert said in capsys.readouterr().out

@@ -21,7 +21,7 @@ def _somebody_says_yes(monkeypatch):
 
 @pytest.fixture
 def music(tmp_path) -> Path:
-    return write_music(tmp_path / "music", ("blues", "metal", "pop"), tracks=3, seconds=0.5)
+    return write_music(tmp_path / "music", ("blues", "metal", "pop"), tracks=3, seconds=1)
 
 
 def marked(folder: Path, file: str, **fields) -> Path:

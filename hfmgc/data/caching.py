@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import multiprocess
 import pyarrow
+import soundfile
 import torch
 
 from ..errors import DataError, saving_to
@@ -34,11 +35,12 @@ class Computation:
 # A version goes up with the values: tests/test_code_versions.py compares them with golden ones.
 COMPUTATIONS = {
     "tables": Computation(1),
-    "decoding": Computation(2, ("numpy", "soundfile", "soxr")),
+    "decoding": Computation(2, ("libsndfile", "numpy", "soundfile", "soxr")),
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
     "handmade features": Computation(1, ("librosa", "numpy", "scipy")),
     "fingerprints": Computation(1, ("librosa", "numpy")),
-    "augmentation": Computation(1, ("audiomentations", "numpy", "scipy")),
+    "augmentation": Computation(1, ("audiomentations", "numpy", "python-stretch", "scipy")),
+    "checks": Computation(1),
     "frozen prefix": Computation(1, ("peft", "torch", "transformers")),
 }
 
@@ -49,8 +51,13 @@ def code_identity(*computations: str) -> dict[str, str]:
     libraries = sorted({library for computation in chosen for library in computation.libraries})
     return {
         **{f"hfmgc {name}": str(COMPUTATIONS[name].version) for name in computations},
-        **{library: importlib.metadata.version(library) for library in libraries},
+        **{library: _version(library) for library in libraries},
     }
+
+
+def _version(library: str) -> str:
+    # soundfile may use a libsndfile of the system.
+    return soundfile.__libsndfile_version__ if library == "libsndfile" else importlib.metadata.version(library)
 
 
 @dataclass(frozen=True)

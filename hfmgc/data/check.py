@@ -147,7 +147,7 @@ def _audio_report(
     checked = cached_map(
         tracks,
         _check_track,
-        ("decoding", "fingerprints"),
+        ("checks", "decoding", "fingerprints"),
         features=CHECKED_FEATURES,
         remove_columns=[name for name in tracks.column_names if name not in CHECKED_FEATURES],
         num_proc=num_proc,

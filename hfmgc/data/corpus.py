@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import AudioError, DataError
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
-from .names import one_spelling
+from .names import one_spelling, spelling_note
 from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
@@ -81,6 +81,7 @@ class Corpus:
         """Return what a reader of results must be told about these tracks."""
         exclusions = self.exclusions()
         notes = [exclusions_text(exclusions)] if exclusions else []
+        notes += filter(None, [spelling_note(self.source.genres())])
         if self.truncated:
             named = [f"{track_id} ({missing})" for track_id, missing in [*self.truncated.items()][:NAMED_TRACKS]]
             if len(self.truncated) > NAMED_TRACKS:

@@ -16,7 +16,7 @@ from .sources.contract import TrackSource
 
 Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
-# What a track is made of, one of the two, and what it is recognised by.
+# The content of a track, waveform or features, and the columns that identify it.
 CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
 
 
@@ -196,15 +196,17 @@ def training_window(
 
 
 def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, place: float) -> np.ndarray:
-    """Return as much of a track [samples] as the fastest tempo can use up: augmenting all of it would be thrown away.
+    """Return the part of a track [samples] that the fastest tempo needs for one window, so that no more is augmented.
 
-    A segment of n samples that starts at `place` of the `len(waveform) - n` places it has, and a window that starts at
-    the same `place` of what a tempo r makes of it, start together at `place` of the `len(waveform) - r * window` samples
-    where the window may start: uniformly, whatever the tempo.
+    The segment starts at `place` of its possible starts, and the window at the same `place` of the starts that the
+    augmented segment has. With a tempo r, the window then starts at `place` of the `len(waveform) - r * window` samples
+    where it can start in the track: uniformly, whatever the tempo.
     """
     if extractor.frame_span(0, 1) is None:
         return waveform
-    needed = source_samples_needed(extractor.window_samples)
+    # Its outer frames hear a little more than the window.
+    first, stop, _ = extractor.frame_span(extractor.cut_frames, extractor.cut_frames)
+    needed = source_samples_needed(max(stop - first, extractor.window_samples))
     start = round(place * max(0, len(waveform) - needed))
     return waveform[start : start + needed]
 

@@ -16,6 +16,8 @@ from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, st
 
 # The record of a split keeps every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
 SOUND_STEP = 4
+# What lies beyond these is no record of ours: 64 frames of 32 ms, and a day of music.
+LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000
 # Words that it keeps of a track's features at most: the length of their frames is not known.
 FEATURE_WORDS = 200
 
@@ -210,6 +212,8 @@ def _decoded(text: str) -> tuple[np.ndarray, int]:
     """Return the words at their places, 0 between them, and their step."""
     step, _, content = text.partition(":")
     words = np.frombuffer(base64.b64decode(content, validate=True), "<u4")
+    if not 1 <= int(step) <= LARGEST_STEP or len(words) > LARGEST_WORDS:
+        raise ValueError(f"step {step} of {len(words)} words")
     placed = np.zeros(max(0, (len(words) - 1) * int(step) + 1), np.uint32)
     placed[:: int(step)] = words
     return placed, int(step)

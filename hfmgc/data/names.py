@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 def comparable(name: str) -> str:
     """Return a name without differences of case, blanks and Unicode form (NFKC)."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).casefold().split())  # folding can undo the form
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
-from .names import comparable, distinct, spelling_note
+from .names import comparable, distinct
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 from .targets import genres_of
@@ -66,12 +66,13 @@ def split_corpus(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
     request = SplitRequest(tracks, source, parse_ratios(ratios), seed, fold)
-    incomplete = _incomplete(request, *PUBLISHED_LISTS[policy](request)) if policy in PUBLISHED_LISTS else None
+    name, lists = PUBLISHED_LISTS[policy](request) if policy in PUBLISHED_LISTS else ("", {})
+    incomplete = _incomplete(request, name, lists) if lists else None
     _check_genres(tracks, source)
     sides = POLICIES[policy](request)
     drawn = policy in DRAWN_POLICIES
-    # An official split may have no test side, and ratios too; the report then says which side it judges.
-    wanted = SIDES if policy in PUBLISHED_LISTS or (drawn and request.ratios[2]) else SIDES[:2]
+    # A published split may have no test side, and ratios too; the report then says which side it judges.
+    wanted = SIDES if lists.get("test") or (drawn and request.ratios[2]) else SIDES[:2]
     for side in wanted:
         if not sides[side]:
             raise SplitError(
@@ -82,7 +83,7 @@ def split_corpus(
                     else f"none of its listed tracks is in {source.card.name} ({source.location})"
                 )
             )
-    notes = source.split_note(policy), _several_genres_note(policy, tracks), spelling_note(source.genres())
+    notes = source.split_note(policy), _several_genres_note(policy, tracks)
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
@@ -146,14 +147,19 @@ def _grouped(request: SplitRequest) -> dict[str, list[str]]:
 
 
 def _official(request: SplitRequest) -> dict[str, list[str]]:
-    tracks = request.tracks
+    return _listed(request, _official_lists(request)[1])
+
+
+def _official_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
+    """Return the sides of all tracks that the source lists, usable or not."""
+    tracks = request.source.tracks()
     sides: dict[str, list[str]] = {side: [] for side in SIDES}
     for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
         if side in sides:
             sides[side].append(track_id)
     if not any(sides.values()):
         raise SplitError(f"{request.source.card.name} ({request.source.location}) has no official split")
-    return {side: sorted(members) for side, members in sides.items()}
+    return "the official split", sides
 
 
 def _fault_filtered_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
@@ -196,12 +202,12 @@ def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -
     if not available & set().union(*lists.values()):
         raise SplitError(
             f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
-            f"{lists['train'][0]!r}, the tracks' like {min(available)!r}"
+            f"{next(track_id for ids in lists.values() for track_id in ids)!r}, the tracks' like {min(available)!r}"
         )
     counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
     if not counts:
         return None
-    reasons = {track_id: request.source.known_problem(track_id) for ids in missing.values() for track_id in ids}
+    reasons = {track_id: request.source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
     known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
     return f"incomplete: {', '.join(counts)} tracks of {name}{f' ({known})' if known else ''}"
 
@@ -221,6 +227,7 @@ POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
 DRAWN_POLICIES = ("stratified", "grouped")
 # The policies whose sides somebody has published: the name of the lists and the lists themselves.
 PUBLISHED_LISTS: dict[str, Callable[[SplitRequest], tuple[str, dict[str, list[str]]]]] = {
+    "official": _official_lists,
     "fault_filtered": _fault_filtered_lists,
     "artist_folds": _fold_lists,
 }

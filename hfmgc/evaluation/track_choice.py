@@ -46,8 +46,8 @@ def choose_tracks(
                 f"--side {side}: the checkpoint does not say what it was trained on (split.json is missing, or another "
                 "version of hfmgc wrote it): use --side all"
             )
-        note = "training tracks cannot be recognised: the checkpoint's split.json is from another version of hfmgc"
-        return "all", available, [note] if manifest else []
+        reason = "is from another version of hfmgc" if manifest else "is missing"
+        return "all", available, [f"training tracks cannot be recognised: the checkpoint's split.json {reason}"]
     found = _recognised(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
     on_side = [track_id for track_id in available if track_id in found and found[track_id][0] == chosen]

@@ -219,19 +219,23 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         """Return the stored spectrogram of a track as `track_features` gives it, float32 [frames, feature_bins].
 
         Args:
-            stored: Floats, taken as they are: what `track_features` gave. Or levels 0..255 (uint8) of a spectrogram that
-                was mapped to [0, 1]: of `scale="db"` they become the dB below the loudest down to `top_db` (80 if there
-                is none), of others 0..1 (ours). Whatever was quieter, in windows as in the track, is lost.
+            stored: Floats, taken as they are: what `track_features` gave. Or levels 0..255 (uint8) of a spectrogram in dB
+                that was mapped to [0, 1]: they become the dB below the loudest down to `top_db` (ours). Whatever was
+                quieter, in windows as in the track, is lost.
             bins_first: Whether it is [bins, frames], as librosa and stored levels lay them, or [frames, bins], as ours.
                 By default the first for levels, the second for floats.
 
         Raises:
-            ValueError: If it has not `feature_bins` bins, or no frames, or values that are not finite.
+            ValueError: If it has not `feature_bins` bins, or no frames, or values that are not finite; of levels, if the
+                front end has no dB or no `top_db`.
         """
         features, levels = stored_features(stored, self.feature_bins, bins_first)
-        if levels and self.scale == "db":
-            span = np.float32(self.top_db or 80.0)
-            return features * span - span
+        if levels:
+            if self.scale != "db" or self.top_db is None:
+                raise ValueError(
+                    "stored levels 0..255 need scale 'db' and a top_db, the range that they were mapped from"
+                )
+            features = (features - np.float32(1)) * np.float32(self.top_db)
         return features
 
     def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "SpectrogramFeatureExtractor":

@@ -43,6 +43,13 @@ def check_rates(**rates: Any) -> None:
             raise ValueError(f"{name} must lie in [0, 1), not {rate}")
 
 
+def check_flags(**flags: Any) -> None:
+    """Raise a ValueError unless each field is True or False: a text would count as True."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be true or false, not {flag!r}")
+
+
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
     """Raise a ValueError unless a field is one of the known names."""
     if value not in known:

@@ -6,6 +6,12 @@ from .config_checks import check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
+_BACKBONE_SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "frequency_stride",
+    "time_stride", "max_length", "num_mel_bins",
+)  # fmt: skip
+
+
 class HfmgcASTConfig(WindowedConfig):
     r"""Config of [`HfmgcASTForAudioClassification`].
 
@@ -59,6 +65,7 @@ class HfmgcASTConfig(WindowedConfig):
         """Raise a ValueError that names the field from which no model can be built."""
         super().validate()
         backbone = self.backbone_config
+        check_sizes(**{f"backbone_config.{name}": getattr(backbone, name) for name in _BACKBONE_SIZES})
         if backbone.hidden_size % backbone.num_attention_heads:
             raise ValueError(
                 f"backbone_config.hidden_size {backbone.hidden_size} is not divisible by num_attention_heads "

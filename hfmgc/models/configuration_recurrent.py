@@ -1,6 +1,6 @@
 """Config of the recurrent baselines: LSTM, GRU, and both ways of each."""
 
-from .config_checks import check_choice, check_rates, check_sizes
+from .config_checks import check_choice, check_flags, check_rates, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -68,6 +68,7 @@ class RecurrentConfig(WindowedConfig):
         """Raise a ValueError that names the field from which no model can be built."""
         super().validate()
         check_sizes(num_bins=self.num_bins, num_layers=self.num_layers, hidden_size=self.hidden_size)
+        check_flags(bidirectional=self.bidirectional, input_normalization=self.input_normalization)
         check_choice("cell", self.cell, CELLS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_rates(dropout=self.dropout)

@@ -1,6 +1,6 @@
 """Config of TS-Resformer, its ablations and its baselines."""
 
-from .config_checks import check_choice, check_rates, check_size_lists, check_sizes
+from .config_checks import check_choice, check_flags, check_rates, check_size_lists, check_sizes
 from .configuration_windowed import WindowedConfig
 
 
@@ -12,6 +12,7 @@ _SIZES = (
     "num_bins", "num_filters", "filter_height", "filter_width", "attention_channels", "squeeze_reduction", "sequence_pool",
     "num_attention_heads", "feed_forward_size", "recurrent_hidden_size",
 )  # fmt: skip
+_FLAGS = ("residual_branch", "time_frequency_attention", "squeeze_excitation")
 
 
 class TSResformerConfig(WindowedConfig):
@@ -139,6 +140,7 @@ class TSResformerConfig(WindowedConfig):
         check_sizes(**{name: getattr(self, name) for name in _SIZES})
         check_sizes(0, num_encoder_layers=self.num_encoder_layers)
         check_rates(encoder_dropout=self.encoder_dropout)
+        check_flags(**{name: getattr(self, name) for name in _FLAGS})
         if len(self.initial_pool) != 2:
             raise ValueError(f"initial_pool must be [bins, frames], not {self.initial_pool}")
         self._check_branches()

@@ -42,7 +42,7 @@ class TrackClassifierOutput(ModelOutput):
         routing: Which of its experts each window went to [tracks, windows], -1 where there is no window; None for
             architectures without experts.
         hidden_states: With `output_hidden_states`, what the first layer or block reads and what each of them returns, in
-            the order of the computation [existing windows, ...].
+            the order of the computation [existing windows, ...]; in an exported or compiled graph of all windows.
         attentions: With `output_attentions`, the weights of each attention layer [existing windows, heads, tokens,
             tokens]; only `attn_implementation="eager"` has them.
     """

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from ..data.collation import TrackCollator
 from ..data.targets import check_targets, genres_of, is_multi_label
-from ..errors import CheckpointError, ConfigError, DataError, first_line
+from ..errors import CheckpointError, ConfigError, DataError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, loading_problem, require_safetensors
 from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
@@ -168,7 +168,7 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
             name, revision=arguments.pretrained_backbone_revision, trust_remote_code=False
         )
     except OSError as error:
-        raise CheckpointError(
+        raise UnreachableError(
             f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "
             "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
         ) from error

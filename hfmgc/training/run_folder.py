@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
     if wanted in (True, "true", "last"):
         checkpoint = _last_sound_checkpoint(folder)
         if checkpoint is None:
-            logger.warning(f"{folder} has no complete checkpoint yet: beginning anew")
+            logger.warning(f"{folder} has no complete checkpoint yet: starting from the beginning")
     elif not anew:
         checkpoint = Path(wanted)
         if not _is_complete(checkpoint):
@@ -159,12 +160,21 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def _last_sound_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint without a damaged file; a warning names those that are passed over."""
+    """Return the newest complete checkpoint without a damaged file; a warning names those that are passed over.
+
+    Raises:
+        ConfigError: If all of them are damaged: starting again would discard what can perhaps be repaired.
+    """
+    damage = None
     for checkpoint in _complete_checkpoints(folder):
         damage = _damage(checkpoint)
         if damage is None:
             return checkpoint
         logger.warning(f"{damage}: using the checkpoint before it")
+    if damage is not None:
+        raise ConfigError(
+            f"{damage}, and no checkpoint in {folder} is whole: restore one, or restart with --overwrite"
+        )
     return None
 
 
@@ -185,7 +195,8 @@ def _damage(checkpoint: Path) -> str | None:
                     return f"{path} is damaged (checksum of {broken})"
             elif path.suffix == ".json":
                 load_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        # zipfile reads what a flipped bit makes of a header: another method of compression, a password.
+        except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, SafetensorError) as error:
             return f"{path} is damaged ({first_line(error)})"
     return None
 

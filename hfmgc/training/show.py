@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.names import distinct
 from ..data.sources import open_source
-from ..errors import CheckpointError, HfmgcError
+from ..errors import HfmgcError, UnreachableError
 from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from .assembly import (
     adapt_model,
@@ -94,9 +94,7 @@ def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:
         return None
     try:
         config.backbone_config = pretrained_backbone_config(arguments, config)
-    except CheckpointError as error:
-        if "is not to be had" not in str(error):
-            raise
+    except UnreachableError:
         expected = config.sub_configs["backbone_config"].model_type
         return f"{arguments.pretrained_backbone} cannot be reached: counted with the default sizes of {expected}"
     return None

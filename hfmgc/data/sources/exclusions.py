@@ -25,8 +25,8 @@ def read_exclusions(path: str | Path) -> dict[str, str]:
     """
     excluded = {}
     for place, row in read_rows(Path(path), line_field="track_id"):
-        track_id = str(row.get("track_id") or "").strip()
-        if not track_id:
+        track_id = "" if row.get("track_id") is None else str(row["track_id"])
+        if not track_id.strip():
             raise DataError(f"{Path(path).name}, {place}: no track_id: fill it, or delete the row")
         excluded[track_id] = str(row.get("reason") or "").strip() or "no reason given"
     return excluded

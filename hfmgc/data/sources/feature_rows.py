@@ -65,7 +65,7 @@ def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> l
     found = cached_map(
         looked_at,
         _look_at,
-        ("tables",),
+        ("checks",),
         features=datasets.Features({"problem": datasets.Value("string"), "size": datasets.Value("string")}),
         remove_columns=["features"],
         num_proc=num_proc,

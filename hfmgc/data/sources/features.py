@@ -83,7 +83,7 @@ class FeatureSet(TrackSource):
         identifier, genre = self._named(ID_COLUMNS, "track id"), self._named(GENRE_COLUMNS, "genre")
         values = self.column or self._feature_column()
         described, kept = [], {}
-        identified = all(set(IDENTITY_COLUMNS) <= set(part.table.column_names) for part in self._parts())
+        identified = self._description() is not None
         for part in self._parts():
             part.check_columns(identifier, genre, values)
             names = part.class_names(genre)

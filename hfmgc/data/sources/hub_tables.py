@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import datasets
+from huggingface_hub import constants
 
 from ...errors import DataError, HfmgcError, saving_to
 from ..caching import reading_cache
@@ -49,7 +50,7 @@ def load_tables(
         DataError: If it cannot be loaded or has no such column, naming the place and the way out.
     """
     try:
-        with saving_to("the cache of datasets"):
+        with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
             loaded = _load(repository, revision, config)
     except HfmgcError:
         raise

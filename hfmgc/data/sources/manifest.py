@@ -24,9 +24,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A row for each track: path and label or genres, and where known artist, split and track_id.
 
-    Paths are relative to the list. Unless there is a column for it, a track's id is its path as it is written there; of an
-    absolute path, which would be published with the split, it is the part below the list's folder, or for files elsewhere
-    below the deepest folder that holds all of them.
+    Paths are relative to the list. Unless there is a column for it, a track's id is its path as it is written there. Of an
+    absolute path, which would be published with the split, it is the part below the list's folder; for a file elsewhere,
+    its name behind a short digest of its path.
 
     Attributes:
         file: A CSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
@@ -147,14 +147,16 @@ class Manifest(TrackSource):
 
 
 def _shorten_ids(rows: list[dict[str, Any]], root: Path) -> None:
-    """Replace ids that are absolute paths: by the part below `root`, or below the deepest folder of those elsewhere."""
-    absolute = {index: Path(os.path.normpath(row["track_id"])) for index, row in enumerate(rows)}
-    absolute = {index: path for index, path in absolute.items() if path.is_absolute()}
-    elsewhere = [path.parent for path in absolute.values() if not path.is_relative_to(root)]
-    shared = Path(os.path.commonpath(elsewhere)) if elsewhere else root
-    for index, path in absolute.items():
-        below = root if path.is_relative_to(root) else shared
-        rows[index]["track_id"] = path.relative_to(below).as_posix()
+    """Replace ids that are absolute paths by the part below `root`, or by the file's name behind a digest of its path.
+
+    So an id does not depend on what else is listed.
+    """
+    for row in rows:
+        path = Path(os.path.normpath(row["track_id"]))
+        if path.is_relative_to(root):
+            row["track_id"] = path.relative_to(root).as_posix()
+        elif path.is_absolute():
+            row["track_id"] = f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}/{path.name}"
 
 
 def _parts(row: dict[str, Any], column: str, separator: str) -> list[str]:

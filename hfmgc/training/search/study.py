@@ -113,7 +113,9 @@ def _study_of_results(folder: Path, default: str) -> str | None:
             return str(load_json((folder / RECORD).read_text(encoding="utf-8"))["study"])
         except (OSError, ValueError, KeyError, TypeError):
             return default
-    return default if (folder / TABLE).is_file() else None
+    table = folder / TABLE
+    # The table of a search that was stopped before its first trial has its header alone.
+    return default if table.is_file() and len(table.read_text(encoding="utf-8").splitlines()) > 1 else None
 
 
 def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, Any], direction: str) -> Study:
@@ -250,7 +252,7 @@ def _storage_error(error: BaseException | None) -> BaseException | None:
         missing = isinstance(error, KeyError) and error.args == (NOT_FOUND_MSG,)  # the database was replaced
         if missing or isinstance(error, (StorageInternalError, SQLAlchemyError)):
             return error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 
