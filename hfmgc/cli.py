@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         release_signals()
     try:
-        # Escapes of an encoding that lacks a character are no JSON: there JSON has its own.
+        # Backslash escapes are invalid JSON, so where output is not UTF-8 JSON uses its own escapes.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         document = as_json and json.dumps(result, indent=2, ensure_ascii=ascii_only, allow_nan=False)
         print(document or text, flush=True)
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
     evaluate.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     evaluate.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
-    evaluate.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
+    evaluate.add_argument("--shortest_seconds", type=_seconds, default=1.0, help="audio that is shorter is skipped")
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
@@ -81,13 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
     show.set_defaults(verb=_show)
 
-    check = verbs.add_parser(
-        "check", help="decode everything, and say what is broken, silent, too short or there twice"
-    )
+    check = verbs.add_parser("check", help="decode everything, and report broken, silent, short and duplicate tracks")
     check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
     check.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     check.add_argument("--num_proc", type=_positive, default=1, help="processes that decode")
-    check.add_argument("--shortest_seconds", type=float, default=1.0, help="what is shorter is reported as too short")
+    check.add_argument(
+        "--shortest_seconds", type=_seconds, default=1.0, help="what is shorter is reported as too short"
+    )
     check.add_argument(
         "--write_exclusions", metavar="FILE", help="write what is better left out as a CSV for --exclude"
     )
@@ -98,10 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         "extract", help="extract the features of a dataset once, in shards, to train from later"
     )
     extract.add_argument("data", help="a folder of genres, a manifest, or a dataset's name")
-    extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction goes on there")
+    extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction resumes there")
     extract.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
     extract.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
-    extract.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
+    extract.add_argument("--shortest_seconds", type=_seconds, default=1.0, help="audio that is shorter is skipped")
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     predict.add_argument("files", nargs="+", help="audio files")
     predict.add_argument("--top_k", type=_positive, default=5, help="how many genres to print for each file")
-    predict.add_argument("--shortest_seconds", type=float, default=1.0, help="a file that is shorter is unusable")
+    predict.add_argument("--shortest_seconds", type=_seconds, default=1.0, help="a file that is shorter is unusable")
     predict.add_argument("--json", action="store_true", help="print one JSON document")
     predict.set_defaults(verb=_predict)
 
@@ -231,6 +231,16 @@ def _push(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     url = push_run(arguments.folder, arguments.hub_model_id, private=arguments.private, revision=arguments.revision)
     return {"url": url}, f"pushed to {url}"
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text!r}")
+    return seconds
 
 
 def _mapping(text: str) -> dict[str, Any]:

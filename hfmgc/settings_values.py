@@ -2,8 +2,8 @@
 
 import errno
 import json
-import math
 import re
+import sys
 import types
 import typing
 from pathlib import Path
@@ -114,7 +114,7 @@ def _is_finite(value: Any) -> bool:
     """Return whether all numbers in a value are finite: 1e400 is read as infinity."""
     if isinstance(value, (dict, list)):
         return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
 
 
 def _coerce_items(name: str, values: list[Any], hint: Any, where: str) -> list[Any]:

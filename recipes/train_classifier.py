@@ -3,7 +3,7 @@
     accelerate launch recipes/train_classifier.py CONFIG.yaml [--field value ...]
 
 `hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a saved checkpoint
-of ours. Spectrograms kept from before serve as well as audio:
+of ours. Stored spectrograms serve as well as audio:
 
     accelerate launch recipes/train_classifier.py recipes/configs/gtzan_logmel/lgnet_4.yaml --data FEATURES
 

@@ -65,7 +65,7 @@ def check(capsys, data: Path | str, *options: str) -> dict:
 
 
 def found(report: dict) -> dict[str, tuple[str, bool]]:
-    """Return track id -> (kind, whether it is better excluded)."""
+    """Return track id -> (kind, whether its exclusion is recommended)."""
     assert len({finding["track_id"] for finding in report["findings"]}) == len(report["findings"])
     return {finding["track_id"]: (finding["kind"], finding["exclude"]) for finding in report["findings"]}
 
@@ -108,7 +108,7 @@ def test_the_text_names_every_finding_and_what_becomes_of_the_track(spoiled, cap
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("folder (music): 13 tracks, 6 usable")
     assert "unusable (skipped by every run):" in lines
-    assert "duplicate (better excluded: --write_exclusions FILE lists them):" in lines
+    assert "duplicate (exclusion recommended: --write_exclusions FILE lists them):" in lines
     assert "clipped (usable):" in lines
     assert any(line.split() == ["rock", "no", "tracks"] for line in lines)
     assert "  pop/copy.wav: the same samples as blues/a.wav" in lines
@@ -251,10 +251,12 @@ def test_features_with_nan_or_frames_of_different_length_are_unusable(tmp_path, 
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
-def test_a_shortest_length_that_is_none_is_refused(tmp_path, capsys, seconds):
-    music = write_music(tmp_path / "music", ("blues",), tracks=1, seconds=2)
-    assert hfmgc.cli.main(["check", str(music), "--shortest_seconds", seconds]) == 1
-    assert "error: shortest_seconds must be a number of seconds from 0 on" in capsys.readouterr().err
+def test_a_shortest_length_that_is_none_is_refused(capsys, seconds):
+    for verb in ("check MUSIC", "extract MUSIC OUT", "evaluate RUN --data MUSIC", "predict RUN song.mp3"):
+        with pytest.raises(SystemExit) as ended:
+            hfmgc.cli.main([*verb.split(), f"--shortest_seconds={seconds}"])
+        assert ended.value.code == 2
+        assert "argument --shortest_seconds: expected a number of seconds from 0 on" in capsys.readouterr().err
 
 
 @needs_real_data

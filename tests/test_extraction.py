@@ -133,7 +133,7 @@ def test_only_a_shard_that_is_missing_is_written_again(music, tmp_path, capsys, 
 
 def test_a_finished_extraction_decodes_nothing_again(music, tmp_path, capsys, monkeypatch):
     first = extract(capsys, music, tmp_path / "out", *DECIMATED)
-    monkeypatch.setattr(extraction, "load_audio", None)
+    monkeypatch.setattr(extraction, "decode_audio", None)
     assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
 
 
@@ -141,13 +141,13 @@ KILLED = """
 import os, sys
 import hfmgc.cli
 from hfmgc.data import caching, extraction
-load, calls = extraction.load_audio, []
+load, calls = extraction.decode_audio, []
 def load_and_die(*arguments, **options):
     calls.append(arguments)
     if len(calls) == 8:
         os._exit(9)
     return load(*arguments, **options)
-extraction.load_audio = load_and_die
+extraction.decode_audio = load_and_die
 hfmgc.cli.main(sys.argv[1:])
 """
 
@@ -374,6 +374,15 @@ def test_all_genres_of_a_track_are_kept(tmp_path, capsys):
     tracks = open_source(str(tmp_path / "out")).tracks()
     assert dict(zip(tracks["track_id"], tracks["genres"], strict=True)) == given
     assert list(tracks["genre"]) == ["blues", "pop"]
+
+
+def test_truncated_files_are_named_when_their_features_are_used(music, tmp_path, capsys):
+    path = music / "pop" / "pop.000.wav"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    extract(capsys, music, tmp_path / "out", *DECIMATED)
+    corpus = decode_corpus(open_source(str(tmp_path / "out")), RATE)
+    assert list(corpus.truncated) == ["pop/pop.000.wav"]
+    assert "1 tracks are truncated" in corpus.notes()[0]
 
 
 def test_depths_and_names_of_all_kinds_are_extracted(tmp_path, capsys):

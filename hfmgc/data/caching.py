@@ -1,4 +1,4 @@
-"""The cache of datasets: results know the code that computed them, and errors name the folder and the way out.
+"""The cache of datasets: results are keyed by the version of the code that computed them; errors name the way out.
 
 `datasets` fingerprints a function of a module by its name. So each cached computation carries a version of its own code
 and those of the libraries that decide its values; after a change of either, it is computed again.
@@ -60,6 +60,12 @@ def _version(library: str) -> str:
     return soundfile.__libsndfile_version__ if library == "libsndfile" else importlib.metadata.version(library)
 
 
+def use_one_thread_in_workers() -> None:
+    """Limit torch to one thread in a worker of `map`: there is a process for each core."""
+    if multiprocess.parent_process() is not None:
+        torch.set_num_threads(1)
+
+
 @dataclass(frozen=True)
 class _Versioned:
     """A function for `map` that is fingerprinted together with the identity of its code."""
@@ -68,8 +74,7 @@ class _Versioned:
     identity: dict[str, str]
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict:
-        if multiprocess.parent_process() is not None:
-            torch.set_num_threads(1)  # a process for each core: threads of their own would stand in each other's way
+        use_one_thread_in_workers()
         return self.function(*args, **kwargs)
 
 

@@ -5,7 +5,6 @@ A report changes nothing. A run leaves out duplicates and short tracks where it 
 `CheckReport.exclusions` makes.
 """
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..errors import AudioError, ConfigError
+from ..errors import AudioError
 from .audio import SHORTEST_SECONDS, decode_audio
 from .caching import cached_map, reading_cache
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
+from .identity import content_digest
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
@@ -45,7 +45,7 @@ CHECKED_FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was noticed. `exclude`: the track is better left out."""
+    """One thing that was noticed. `exclude`: excluding the track is recommended."""
 
     track_id: str
     kind: str
@@ -71,7 +71,7 @@ class CheckReport:
         return {**vars(self), "findings": [vars(finding) for finding in self.findings]}
 
     def exclusions(self) -> list[tuple[str, str]]:
-        """Return track id and reason of what is better left out, beside the unusable, which loading skips anyway."""
+        """Return track id and reason of the recommended exclusions; unusable tracks are skipped without a list."""
         return [
             (finding.track_id, f"{finding.kind}: {finding.detail}")
             for finding in self.findings
@@ -92,7 +92,7 @@ class CheckReport:
         ]
         for kind in kinds:
             found = [finding for finding in self.findings if finding.kind == kind]
-            exclude = "better excluded: --write_exclusions FILE lists them" if found[0].exclude else "usable"
+            exclude = "exclusion recommended: --write_exclusions FILE lists them" if found[0].exclude else "usable"
             lines.append(f"{kind} ({'skipped by every run' if kind == 'unusable' else exclude}):")
             if kind == "unexpected rate":  # a corpus of mixed rates has a line for each rate, not for each track
                 lines += _by_detail(found)
@@ -129,12 +129,7 @@ def check_source(
 
     Of tracks that are the same recording the first (by id) is usable, the others are duplicates. Clipped tracks and those
     of an unusual rate are usable.
-
-    Raises:
-        ConfigError: If `shortest_seconds` is no length: negative, infinite or NaN.
     """
-    if not 0 <= shortest_seconds < float("inf"):
-        raise ConfigError(f"shortest_seconds must be a number of seconds from 0 on, not {shortest_seconds}")
     tracks = source.tracks()
     if "features" in tracks.column_names:
         return _feature_report(source, tracks, num_proc)
@@ -221,7 +216,7 @@ def _check_track(track: dict[str, Any]) -> dict[str, Any]:
         # Resampling overshoots where the original is cut off, so the peaks still show it.
         full_scale = np.abs(waveform) >= 0.999
         row["clipped"] = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
-        row["digest"] = hashlib.sha256(waveform.tobytes()).hexdigest()
+        row["digest"] = content_digest(waveform)
         row["fingerprint"] = fingerprint(waveform, CHECK_RATE)
     except AudioError as error:
         row["problem"] = error.reason
@@ -266,7 +261,7 @@ def _feature_report(source: TrackSource, tracks: datasets.Dataset, num_proc: int
             continue
         values = np.asarray(row["features"])
         ids.append(track_id)
-        digests.append(hashlib.sha256(values.tobytes()).hexdigest())
+        digests.append(content_digest(values))
         fingerprints.append(stored_fingerprint(values))
     findings += _duplicates(
         ids,

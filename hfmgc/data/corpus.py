@@ -47,7 +47,7 @@ class Corpus:
     """Decoded tracks of a source.
 
     `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`,
-    memory-mapped) or, where features were kept from before, features as they were stored. `truncated`: track id -> how
+    memory-mapped) or features, as they were stored. `truncated`: track id -> how
     much of a usable track its file lacks.
     """
 
@@ -144,7 +144,7 @@ def decode_corpus(
     if not kept:
         usable = tracks
     elif "features" in tracks.column_names:
-        usable, broken = _sound_features(tracks, num_proc)
+        usable, broken, truncated = _sound_features(tracks, num_proc)
         skipped += broken
     else:
         usable, broken, truncated = _decode(tracks, sampling_rate, shortest_seconds, num_proc)
@@ -190,19 +190,26 @@ def _decode(
         desc=f"decoding at {sampling_rate} Hz",
     )
     usable, broken = _divide(decoded, list(decoded["problem"]))
-    truncated = {
-        track_id: missing
-        for track_id, missing in zip(usable["track_id"], usable["truncation"], strict=True)
-        if missing
-    }
+    truncated = _truncated(usable)
     usable = usable.remove_columns(["problem", "truncation"])
     return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken, truncated
 
 
-def _sound_features(tracks: datasets.Dataset, num_proc: int | None) -> tuple[datasets.Dataset, list[SkippedTrack]]:
-    """Return the tracks whose features can be used, and the others."""
+def _sound_features(
+    tracks: datasets.Dataset, num_proc: int | None
+) -> tuple[datasets.Dataset, list[SkippedTrack], dict[str, str]]:
+    """Return the tracks whose features can be used, the others, and which of the first are truncated."""
     usable, broken = _divide(tracks, feature_problems(tracks, num_proc))
-    return usable.with_format("numpy", columns=["features"], output_all_columns=True), broken
+    truncated = {}
+    if "truncation" in usable.column_names:
+        truncated = _truncated(usable)
+        usable = usable.remove_columns("truncation")
+    return usable.with_format("numpy", columns=["features"], output_all_columns=True), broken, truncated
+
+
+def _truncated(tracks: datasets.Dataset) -> dict[str, str]:
+    pairs = zip(tracks["track_id"], tracks["truncation"], strict=True)
+    return {track_id: missing for track_id, missing in pairs if missing}
 
 
 def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:

@@ -14,13 +14,12 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .audio import load_audio
-from .caching import code_identity, reading_cache
+from .audio import decode_audio
+from .caching import code_identity, reading_cache, use_one_thread_in_workers
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
 from .identity import track_identity
 from .sources.contract import TrackSource
@@ -36,6 +35,7 @@ _SCHEMA = {
     # Of the sound, by which a track is known again when there are only its features; see `track_identity`.
     "digest": pa.string(),
     "fingerprint": pa.list_(pa.uint32()),
+    "truncation": pa.string(),
 }
 DTYPES = ("float32", "float16")
 
@@ -119,7 +119,6 @@ def _write_shards(
             "shard_size": shard_size,
             "known_problems": known_problems,
             "shortest_seconds": shortest_seconds,
-            "alone": num_proc is None or num_proc == 1,
         },
         num_proc=num_proc if num_proc and num_proc > 1 else None,
         load_from_cache_file=False,  # what is done is known by the shards themselves
@@ -164,11 +163,9 @@ def _write_shard(
     shard_size: int,
     known_problems: dict[str, str],
     shortest_seconds: float,
-    alone: bool,
 ) -> dict[str, str]:
     """Write one shard, whole or not at all; return what was skipped in it as JSON."""
-    if not alone:  # a process for each core: threads of their own would stand in each other's way
-        torch.set_num_threads(1)
+    use_one_thread_in_workers()
     shard = row["shard"]
     path = Path(folder) / f"part-{shard:05d}.parquet"
     rows = range(shard * shard_size, min((shard + 1) * shard_size, len(tracks)))
@@ -185,7 +182,7 @@ def _write_shard(
                 if track["track_id"] in known_problems:
                     raise AudioError(track["track_id"], known_problems[track["track_id"]])
                 audio = track["audio"]
-                waveform = load_audio(
+                decoded = decode_audio(
                     audio["bytes"] or audio["path"],
                     extractor.sampling_rate,
                     name=track["track_id"],
@@ -194,8 +191,9 @@ def _write_shard(
             except AudioError as error:
                 skipped.append({"track_id": track["track_id"], "reason": error.reason})
                 continue
-            identity = track_identity(waveform, extractor.sampling_rate)
-            table = _table({**track, **identity}, _features(waveform, extractor, dtype, track["track_id"]))
+            known_by = track_identity(decoded.waveform, extractor.sampling_rate)
+            features = _features(decoded.waveform, extractor, dtype, track["track_id"])
+            table = _table({**track, **known_by, "truncation": decoded.truncation}, features)
             with saving_to(folder):
                 writer = writer or _writer(temporary, table.schema)
                 writer.write_table(table)

@@ -98,7 +98,7 @@ def finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
 
 
 def _count_rows(shard: Path) -> int:
-    """Return how many rows a shard has; every page of them is read and held against its checksum."""
+    """Return how many rows a shard has; every page is read and verified."""
     with pq.ParquetFile(shard, page_checksum_verification=True) as file:
         return sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
 

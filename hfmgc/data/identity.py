@@ -154,7 +154,7 @@ def identify_tracks(
 
 
 def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIdentity]) -> dict[str, list[KnownTrack]]:
-    """Return, for each track that is known, the known tracks that it equals, or else those that it sounds like.
+    """Map each track to the known tracks with equal content, or else with matching fingerprints.
 
     Sound is compared with sound; of a track without sound, or where no sound is known, features with features.
     """

@@ -14,8 +14,9 @@ from ..registry import ARCHITECTURES
 from ..settings_values import load_json, refuse_long_path
 
 
-# For everything that loads weights of a checkpoint.
-AS_DATA = {"trust_remote_code": False, "use_safetensors": True}
+# For everything that loads a config or front end, and for weights.
+NO_REMOTE_CODE = {"trust_remote_code": False}
+AS_DATA = {**NO_REMOTE_CODE, "use_safetensors": True}
 
 
 def load_checkpoint(
@@ -48,8 +49,8 @@ def load_checkpoint(
             f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(ARCHITECTURES)}"
         )
     try:
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
+        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
         require_safetensors("checkpoint", name_or_path, revision)
         model, report = AutoModelForAudioClassification.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
@@ -96,7 +97,7 @@ def _model_type(name_or_path: str, revision: str | None) -> str:
         return str(load_json(Path(path).read_text(encoding="utf-8")).get("model_type"))
     except OSError as error:
         raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and not to be had from the Hub ({first_line(error)})"
+            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({first_line(error)})"
         ) from error
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {name_or_path!r}: config.json is damaged ({error})") from error

@@ -22,7 +22,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         -> filled to a window, if shorter -> `normalize_track` -> cut -> `normalize_window` -> windows
 
     A front end writes `transform`, the two normalisations as it needs them, and the sizes: `count_frames`, `cut_frames`,
-    `window_samples`, `window_shape`; `frame_span` where single frames can be computed without the rest of the track.
+    `window_samples`, `window_shape`; and `frame_span` if frames can be computed independently of the track.
 
     Args:
         feature_size (`int`): Bins of a frame.
@@ -105,7 +105,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} must define transform")
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
-        """Return which samples decide `count` frames from `first` on: start, stop, and the frames to skip before them.
+        """Return the samples needed for `count` frames starting at `first`: start, stop, and the frames to skip before them.
 
         None, the default, where a window depends on the whole track.
         """

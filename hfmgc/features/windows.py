@@ -66,7 +66,7 @@ def window_starts(
 
 
 def start_at(place: float, length: int, window_length: int) -> int:
-    """Return the start of the window at a place in [0, 1) of all starts that a track has: uniform if `place` is."""
+    """Map `place` in [0, 1) to the start of a window; a uniform `place` gives a uniform start."""
     return int(place * (max(0, length - window_length) + 1))
 
 

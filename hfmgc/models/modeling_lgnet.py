@@ -114,7 +114,7 @@ class LGNetForAudioClassification(WindowedPreTrainedModel):
         after = self.config.router_frozen_after_epochs
         freeze = after is not None and epoch >= after
         if freeze == self.router_is_frozen:
-            return  # who froze the router for reasons of their own keeps it frozen
+            return  # a router frozen by the caller stays frozen
         self.classifier.router.requires_grad_(not freeze)
         if freeze:
             # A gradient left from before would be applied once more.

@@ -16,7 +16,7 @@ from .voting import vote
 
 @dataclass
 class WindowOutput(ModelOutput):
-    """What an architecture says of single windows.
+    """Output for single windows.
 
     Args:
         logits: [windows, labels].
@@ -33,7 +33,7 @@ class WindowOutput(ModelOutput):
 
 @dataclass
 class TrackClassifierOutput(ModelOutput):
-    """What a model says of tracks.
+    """Output for tracks.
 
     Args:
         loss: Mean over the batch, when labels were given.

@@ -158,6 +158,8 @@ class DataArguments:
         parse_ratios(self.split_ratios)
         if self.preprocessing_num_proc is not None and self.preprocessing_num_proc < 1:
             raise ValueError(f"preprocessing_num_proc must be at least 1, not {self.preprocessing_num_proc}")
+        if not self.shortest_seconds >= 0:
+            raise ValueError(f"shortest_seconds must be at least 0, not {self.shortest_seconds}")
         if self.windows_per_track < 1:
             raise ValueError(f"windows_per_track must be at least 1, not {self.windows_per_track}")
         if self.augmentation_probability is not None and not 0 <= self.augmentation_probability <= 1:

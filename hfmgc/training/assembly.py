@@ -24,7 +24,7 @@ from transformers.utils import logging
 from ..data.collation import TrackCollator
 from ..data.targets import check_targets, genres_of, is_multi_label
 from ..errors import CheckpointError, ConfigError, DataError, UnreachableError, first_line
-from ..evaluation.checkpoints import AS_DATA, loading_problem, require_safetensors
+from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, loading_problem, require_safetensors
 from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -164,9 +164,7 @@ def pretrained_backbone_config(arguments: ModelArguments, config: PreTrainedConf
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     try:
-        found = AutoConfig.from_pretrained(
-            name, revision=arguments.pretrained_backbone_revision, trust_remote_code=False
-        )
+        found = AutoConfig.from_pretrained(name, revision=arguments.pretrained_backbone_revision, **NO_REMOTE_CODE)
     except OSError as error:
         raise UnreachableError(
             f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "

@@ -49,11 +49,11 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     refuse_folder("prefix_store", store_place(run), data.data)
     changing = {
         "training_windows": data.training_windows != "fixed" and "random windows are others in each epoch: set fixed",
-        "augmentation": data.augmentation == "fresh" and "fresh is drawn anew in each epoch: set offline or none",
-        "time_crop": data.time_crop < 1 and "the crop is drawn anew in each epoch: set 1",
-        "spec_augment": data.spec_augment and "masks are drawn anew in each epoch: leave it out",
-        "spectrogram_effects": data.spectrogram_effects and "effects are drawn anew in each epoch: leave it out",
-        "mixup_alpha": data.mixup_alpha and "windows are mixed anew in each epoch: set 0",
+        "augmentation": data.augmentation == "fresh" and "fresh is drawn again in each epoch: set offline or none",
+        "time_crop": data.time_crop < 1 and "the crop is drawn again in each epoch: set 1",
+        "spec_augment": data.spec_augment and "masks are drawn again in each epoch: leave it out",
+        "spectrogram_effects": data.spectrogram_effects and "effects are drawn again in each epoch: leave it out",
+        "mixup_alpha": data.mixup_alpha and "windows are mixed again in each epoch: set 0",
         "fsdp": run.fsdp and "it divides the layers that are run apart here",
         "deepspeed": deepspeed.is_deepspeed_zero3_enabled() and "ZeRO-3 divides the layers that are run apart here",
         "gradient_checkpointing": run.gradient_checkpointing

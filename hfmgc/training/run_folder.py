@@ -1,4 +1,4 @@
-"""The folder of a run: begun, resumed, finished, and never half-trusted."""
+"""The folder of a run: started, resumed and finished; damage in it is noticed."""
 
 import contextlib
 import importlib.metadata
@@ -46,7 +46,7 @@ _PACKAGES = (
 
 
 def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
-    """Make the run's folder ready and take it; return the checkpoint to go on from, or None to begin anew.
+    """Make the run's folder ready and take it; return the checkpoint to resume from, or None to start.
 
     Raises:
         ConfigError: If the folder holds an earlier run and it was not said what to do with it, holds somebody else's
@@ -55,13 +55,13 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
     """
     folder = checked_folder(run, data)
     wanted = run.resume_from_checkpoint
-    anew = wanted in (None, False, "false")
+    fresh = wanted in (None, False, "false")
     checkpoint = None
     if wanted in (True, "true", "last"):
         checkpoint = _last_sound_checkpoint(folder)
         if checkpoint is None:
             logger.warning(f"{folder} has no complete checkpoint yet: starting from the beginning")
-    elif not anew:
+    elif not fresh:
         checkpoint = Path(wanted)
         if not _is_complete(checkpoint):
             raise ConfigError(f"resume_from_checkpoint {wanted}: no complete checkpoint there ({_TRAINER_STATE})")
@@ -72,7 +72,7 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
         # The first process decides for all; the others would look while it removes.
         if run.should_save:
             _take(folder)
-            if anew:
+            if fresh:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
                 record.warn_of_changes(folder)

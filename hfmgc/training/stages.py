@@ -80,7 +80,7 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: Pr
     """
     folder = Path(trainer.args.output_dir)
     began = time.monotonic()
-    if trainer.args.should_save:  # before the training, so that a run that is cut off can be gone on with
+    if trainer.args.should_save:  # before the training, so that a run that is cut off can be resumed
         if checkpoint:
             record.check_exclusions(folder, data.corpus.exclusions())
         _keep_split(folder, data.manifest, resumed=checkpoint is not None)
@@ -119,7 +119,7 @@ def _keep_split(folder: Path, manifest: SplitManifest, *, resumed: bool) -> None
         if before.digest != manifest.digest:
             raise SplitError(
                 f"the split is another than when the run in {folder} began ({before.digest[:19]}, now "
-                f"{manifest.digest[:19]}): restore the data and the split settings, or begin anew with --overwrite"
+                f"{manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
             )
     with saving_to(folder):
         manifest.save(path)
@@ -226,7 +226,7 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
     track = data.corpus.select([track_id])[0]
     if "waveform" not in track:
         load_checkpoint(run.output_dir)
-        print("\nthe checkpoint loads (features were kept from before: there is no audio to ask it about)")
+        print("\nthe checkpoint loads (trained on stored features: there is no audio to try it on)")
         return
     answer = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])

@@ -91,7 +91,7 @@ def checkpoint_model(arguments: ModelArguments, config: PreTrainedConfig, fresh:
     """Return `fresh`, a model of `config`, with the checkpoint's weights; the head stays new where the genres differ."""
     weights = checkpoint_weights(arguments, config, fresh)
     if not any(name.startswith(HEAD) for name in weights):
-        logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head begins anew")
+        logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head starts from random weights")
     fresh.load_state_dict(weights, strict=False)
     return fresh
 

@@ -116,7 +116,7 @@ class TrackSource(ABC):
         return []
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return the fields of the front end that made features kept from before; None for audio, or where unknown."""
+        """Return the fields of the front end that made stored features; None for audio, or where unknown."""
         return None
 
     def split_note(self, policy: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Rows of features kept from before: the parts made alike, and what is wrong with a row."""
+"""Rows of stored features: parts of equal type, and what is wrong with a row."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""Features kept from before: spectrograms with track ids, extracted once elsewhere; training starts from them."""
+"""Stored features: spectrograms with track ids, from which training starts."""
 
 import json
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ EXTRACTION = "extraction.json"
 CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 # What decides the values of extracted features.
 EXTRACTED_BY = ("decoding", "features", "fingerprints")
-# By which `hfmgc extract` lets a track be recognised.
-IDENTITY_COLUMNS = ("digest", "fingerprint")
+# What `hfmgc extract` says of the sound; such columns of other origin are not trusted.
+OWN_COLUMNS = ("digest", "fingerprint", "truncation")
 # What genres and ids are called in the tables that are in use.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
@@ -83,7 +83,7 @@ class FeatureSet(TrackSource):
         identifier, genre = self._named(ID_COLUMNS, "track id"), self._named(GENRE_COLUMNS, "genre")
         values = self.column or self._feature_column()
         described, kept = [], {}
-        identified = self._description() is not None
+        extracted = self._description() is not None
         for part in self._parts():
             part.check_columns(identifier, genre, values)
             names = part.class_names(genre)
@@ -105,7 +105,7 @@ class FeatureSet(TrackSource):
                 )
             if depth_of(part.table.features[values]) not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
-            table = part.table.select_columns([values, *(IDENTITY_COLUMNS if identified else ())])
+            table = part.table.select_columns([values, *(OWN_COLUMNS if extracted else ())])
             kept[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in described], self.location)
         features = datasets.concatenate_datasets(made_alike(kept))
@@ -117,7 +117,7 @@ class FeatureSet(TrackSource):
         return content and content.get("front_end")
 
     def notes(self) -> list[str]:
-        """Say by which other versions the features were made, or that nobody can tell how they were."""
+        """Say by which other versions the features were made, or that it is unknown how."""
         content = self._description()
         if content is None:
             return ["nothing says how these features were made: the front end's fields are taken to be theirs"]
@@ -181,7 +181,7 @@ class FeatureSet(TrackSource):
             return None
         try:
             content = json.loads(description.read_text(encoding="utf-8"))
-            # Values of our own code's other versions would not be those that the same audio has now.
+            # Other versions of our code compute other values from the same audio.
             if any(
                 name.startswith("hfmgc ") for name in _other_versions(content.get("code", {"hfmgc features": "1"}))
             ):
@@ -236,7 +236,7 @@ class _Part:
 
 
 def _other_versions(code: dict[str, str]) -> list[str]:
-    """Return what of the code that extracted features has another version now, with both."""
+    """Return the components whose version differs from the extraction's, with old and new version."""
     now = code_identity(*EXTRACTED_BY)
     return [f"{name} {version} (now {now.get(name)})" for name, version in code.items() if now.get(name) != version]
 

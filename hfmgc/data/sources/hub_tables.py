@@ -15,7 +15,7 @@ def is_local(repository: str) -> bool:
 
 
 def shown_location(repository: str) -> str:
-    """Return the repository's name, or of a local copy the last part: the path above it is nobody's business."""
+    """Return the repository's name, or the last part of a local path: its parents are not published."""
     return Path(repository).resolve().name if is_local(repository) else repository
 
 

@@ -59,7 +59,7 @@ class Manifest(TrackSource):
 
     @property
     def location(self) -> str:
-        """The list's own name: the path above it is nobody's business."""
+        """The list's own name: its parents are not published."""
         return Path(self.file).name
 
     @property
