@@ -10,6 +10,7 @@ from transformers import ASTFeatureExtractor, AutoFeatureExtractor
 
 from hfmgc.features import feature_extraction_ast
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.features.windows import window_starts
 
 
@@ -299,6 +300,21 @@ def test_a_saved_extractor_is_the_same_again(tmp_path):
     assert {name: getattr(loaded, name) for name in fields} == fields
     waveform = tone(9, seconds=2.5)
     np.testing.assert_array_equal(extract(loaded, waveform), extract(HfmgcASTFeatureExtractor(**fields), waveform))
+
+
+def test_overrides_of_a_saved_extractor_count_or_are_refused(tmp_path):
+    HfmgcASTFeatureExtractor(max_length=96).save_pretrained(tmp_path / "ast")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "ast", max_length=64).window_shape == (64, 128)
+    with pytest.raises(ValueError, match="no field 'do_normalise'; did you mean 'do_normalize'"):
+        AutoFeatureExtractor.from_pretrained(tmp_path / "ast", do_normalise=False)
+    with pytest.raises(ValueError, match="max_length must be at least 1"):
+        AutoFeatureExtractor.from_pretrained(tmp_path / "ast", max_length=0)
+    SpectrogramFeatureExtractor(preset="m2d").save_pretrained(tmp_path / "m2d")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", preset="m2d").hop_length == 160
+    with pytest.raises(ValueError, match="preset: a saved front end keeps its fields"):
+        AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", preset="lgnet_mel")
+    with pytest.raises(ValueError, match="no field 'normalisation'"):
+        AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", normalisation="z_score")
 
 
 def test_normalisation_is_that_of_the_fields():

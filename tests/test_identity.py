@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -21,6 +22,7 @@ from hfmgc.data.sources import open_source
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
+from hfmgc.errors import SplitError
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -177,7 +179,8 @@ def test_audio_of_stored_training_spectrograms_is_excluded(by_levels, music, tmp
 
 def test_a_split_record_of_an_older_version_loads_and_says_what_it_cannot_tell(by_audio, music, tmp_path, capsys):
     content = json.loads((by_audio / "split.json").read_text())
-    old = {name: value for name, value in content.items() if name != "identities"}
+    new_fields = ("identities", "identities_digest", "fingerprint_version", "incomplete")
+    old = {name: value for name, value in content.items() if name not in new_fields}
     run = tmp_path / "run"
     run.mkdir()
     for file in by_audio.iterdir():
@@ -197,9 +200,41 @@ def test_a_split_record_of_an_older_version_loads_and_says_what_it_cannot_tell(b
     assert "training tracks cannot be recognised" in evaluate_checkpoint(str(run), str(music)).notes[0]
     first = next(iter(content["identities"]))
     content["identities"][first] = {"digest": "0", "sound": "4:not base64"}
+    del content["identities_digest"]
     (run / "split.json").write_text(json.dumps(content))
     assert hfmgc.cli.main(["evaluate", str(run), "--data", str(music)]) == 1
     assert "split.json: damaged identities of tracks" in capsys.readouterr().err
+
+
+def test_a_copy_on_two_sides_is_said_and_is_not_unseen(music, tmp_path):
+    copies = tmp_path / "copies"
+    shutil.copytree(music, copies)
+    settings = tiny_settings(copies, tmp_path / "run", front_end=FRONT_END, num_train_epochs=1)
+    config = write_config(tmp_path / "run.yaml", settings)
+    assert finetune_here(config).returncode == 0
+    sides = SplitManifest.load(tmp_path / "run" / "split.json").sides
+    waveform, rate = soundfile.read(copies / sides["train"][0], dtype="float32")
+    soundfile.write(copies / sides["test"][0], 0.5 * waveform, rate)
+    result = finetune_here(config, "--overwrite", "--allow_leaks")
+    assert result.returncode == 0, result.stderr[-2000:]
+    report = evaluate_checkpoint(str(tmp_path / "run"), str(copies))
+    assert any("the leak guard was overridden" in note for note in report.notes)
+    unseen = evaluate_checkpoint(str(tmp_path / "run"), str(copies), side="unseen")
+    assert sides["test"][0] not in [row["track_id"] for row in unseen.predictions]
+
+
+def test_a_record_whose_identities_were_changed_is_refused(by_audio, tmp_path):
+    content = json.loads((by_audio / "split.json").read_text())
+    for changed in ({}, dict(list(content["identities"].items())[1:])):
+        (tmp_path / "split.json").write_text(json.dumps({**content, "identities": changed}))
+        with pytest.raises(SplitError, match="do not match the digests"):
+            SplitManifest.load(tmp_path / "split.json")
+
+
+@pytest.mark.parametrize("text", ["4", "-1:AAAA", "0:AAAAAA==", "99999999999:AAAAAA=="])
+def test_a_damaged_fingerprint_is_refused_before_it_is_placed(text):
+    with pytest.raises(ValueError):
+        TrackIdentity.from_json({"digest": "0", "sound": text})
 
 
 def test_a_split_is_repeated_from_a_record_with_identities(by_audio, music, tmp_path):

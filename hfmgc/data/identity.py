@@ -16,7 +16,7 @@ from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, st
 
 # The record of a split keeps every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
 SOUND_STEP = 4
-# What lies beyond these is no record of ours: 64 frames of 32 ms, and a day of music.
+# What lies beyond these is damaged, and would fill the memory.
 LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000
 # Words that it keeps of a track's features at most: the length of their frames is not known.
 FEATURE_WORDS = 200
@@ -154,7 +154,7 @@ def identify_tracks(
 
 
 def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIdentity]) -> dict[str, list[KnownTrack]]:
-    """Map each track to the known tracks with equal content, or else with matching fingerprints.
+    """Map each track to the known tracks with equal content or a matching fingerprint.
 
     Sound is compared with sound; of a track without sound, or where no sound is known, features with features.
     """
@@ -162,11 +162,11 @@ def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIde
     for known_id, identity in known.items():
         by_digest.setdefault(identity.digest, []).append(known_id)
     found = {
-        track_id: [KnownTrack(known_id, True) for known_id in by_digest[identity.digest]]
+        track_id: {known_id: KnownTrack(known_id, True) for known_id in by_digest[identity.digest]}
         for track_id, identity in tracks.items()
         if identity.digest in by_digest
     }
-    compared = set(found)
+    compared: set[str] = set()
     for kind, least_share in (("sound", 0.0), ("features", LEAST_SHARE_OF_FEATURES)):
         theirs = [known_id for known_id in known if getattr(known[known_id], kind).any()]
         ours = [track_id for track_id in tracks if track_id not in compared and getattr(tracks[track_id], kind).any()]
@@ -181,9 +181,10 @@ def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIde
             steps=[getattr(identity, f"{kind}_step") for identity in both],
         )
         for match in matches:
-            track_id = ours[match.second - len(theirs)]
-            found.setdefault(track_id, []).append(KnownTrack(theirs[match.first], False))
-    return found
+            known_id = theirs[match.first]
+            alike = found.setdefault(ours[match.second - len(theirs)], {})
+            alike.setdefault(known_id, KnownTrack(known_id, False))
+    return {track_id: list(matches.values()) for track_id, matches in found.items()}
 
 
 def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:
@@ -210,9 +211,9 @@ def _encoded(words: np.ndarray, step: int) -> str:
 
 def _decoded(text: str) -> tuple[np.ndarray, int]:
     """Return the words at their places, 0 between them, and their step."""
-    step, _, content = text.partition(":")
+    step, colon, content = text.partition(":")
     words = np.frombuffer(base64.b64decode(content, validate=True), "<u4")
-    if not 1 <= int(step) <= LARGEST_STEP or len(words) > LARGEST_WORDS:
+    if not colon or not 1 <= int(step) <= LARGEST_STEP or len(words) > LARGEST_WORDS:
         raise ValueError(f"step {step} of {len(words)} words")
     placed = np.zeros(max(0, (len(words) - 1) * int(step) + 1), np.uint32)
     placed[:: int(step)] = words

@@ -43,6 +43,11 @@ class SplitManifest:
         return "sha256:" + hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
     @property
+    def identities_digest(self) -> str:
+        """Digest of how the tracks are recognised."""
+        return "sha256:" + hashlib.sha256(json.dumps(self.identities, sort_keys=True).encode()).hexdigest()
+
+    @property
     def evaluation_side(self) -> str:
         """The side that results are reported for: test, or validation where the ratios leave no test side."""
         return "test" if self.sides.get("test") else "validation"
@@ -79,6 +84,7 @@ class SplitManifest:
             "sides": self.sides,
             "fingerprint_version": self.fingerprint_version,
             "identities": self.identities,
+            "identities_digest": self.identities_digest,
         }
 
     def save(self, path: Path) -> None:
@@ -92,12 +98,13 @@ class SplitManifest:
             content = load_json(Path(path).read_text(encoding="utf-8"))
             digest = content.pop("digest")
             content.pop("counts", None)
+            identities_digest = content.pop("identities_digest", None)
             manifest = cls(**content)
-            matches = manifest.digest == digest
+            matches = manifest.digest == digest and identities_digest in (None, manifest.identities_digest)
         except FileNotFoundError as error:
             raise SplitError(f"{path}: no such split manifest") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SplitError(f"{path} is not a split manifest of hfmgc ({error})") from error
         if not matches:
-            raise SplitError(f"{path}: the track ids do not match the digest beside them; use the original file")
+            raise SplitError(f"{path}: its tracks do not match the digests beside them; use the original file")
         return manifest

@@ -1,6 +1,6 @@
 """Which tracks a checkpoint is judged by: what it was trained on is recognised by its content, under any name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..data.caching import COMPUTATIONS
 from ..data.corpus import Corpus
@@ -12,6 +12,8 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 
 # How many recognised tracks a note names.
 NAMED = 3
+# The sides by which a checkpoint came about, the lesser use first.
+_SEEN = ("validation", "train")
 
 
 def choose_tracks(
@@ -50,10 +52,9 @@ def choose_tracks(
         return "all", available, [f"training tracks cannot be recognised: the checkpoint's split.json {reason}"]
     found = _recognised(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
-    on_side = [track_id for track_id in available if track_id in found and found[track_id][0] == chosen]
-    there = len({found[track_id][1].track_id for track_id in on_side})
-    listed = len(manifest.sides.get(chosen, []))
-    if side == "auto" and 2 * there < max(listed, 1):
+    on_side = {track_id: known[chosen] for track_id, known in found.items() if chosen in known}
+    there = len({known.track_id for known in on_side.values()})
+    if side == "auto" and 2 * there < max(len(manifest.sides.get(chosen, [])), 1):
         chosen = "unseen"
     if chosen in SIDES:
         if not on_side:
@@ -61,21 +62,23 @@ def choose_tracks(
                 f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split; use "
                 "--side unseen or --side all"
             )
-        return chosen, on_side, _notes_of_side(manifest, side, chosen, on_side, there, found, len(available))
-    seen = [track_id for track_id in available if track_id in found and found[track_id][0] != "test"]
+        notes = _notes_of_side(manifest, side, chosen, on_side, there, len(available) - len(found))
+        return chosen, list(on_side), notes + manifest.notes()
+    seen = {track_id: (used, known[used]) for track_id, known in found.items() for used in _SEEN if used in known}
     if chosen == "all" or not seen:
         warning = "not a measure of how the model does on new music"
-        return "all", available, [f"{_said(seen, found, len(available))}: {warning}"] if seen else []
-    unseen = [track_id for track_id in available if track_id not in set(seen)]
+        notes = [f"{_said(seen, len(available))}: {warning}"] if seen else []
+        return ("unseen" if side == "unseen" else "all"), available, notes
+    unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
-        raise ConfigError(f"{_said(seen, found, len(available))}: --side all judges them all the same")
-    return "unseen", unseen, [f"{_said(seen, found, len(available))}: excluded (--side all includes them)"]
+        raise ConfigError(f"{_said(seen, len(available))}: --side all judges them all the same")
+    return "unseen", unseen, [f"{_said(seen, len(available))}: excluded (--side all includes them)"]
 
 
 def _recognised(
     corpus: Corpus, manifest: SplitManifest, extractor: WindowedFeatureExtractor, num_proc: int | None
-) -> dict[str, tuple[str, KnownTrack]]:
-    """Return, for each track that the split's record knows, its side there and the track that it is."""
+) -> dict[str, dict[str, KnownTrack]]:
+    """Return, for each track that the split's record knows, which track it is on each side where it is, in their order."""
     side_of = {track_id: side for side in reversed(SIDES) for track_id in manifest.sides.get(side, [])}
     try:
         known = {
@@ -90,51 +93,46 @@ def _recognised(
     tracks = identify_tracks(
         corpus.tracks, corpus.sampling_rate, extractor=extractor if needs_features else None, num_proc=num_proc
     )
-    found = {}
-    for track_id, candidates in find_known(tracks, known).items():
-        # Of copies on several sides: the track of that name, then what was trained on.
-        best = min(candidates, key=lambda item: (item.track_id != track_id, SIDES.index(side_of[item.track_id])))
-        found[track_id] = side_of[best.track_id], best
+    matches = find_known(tracks, known)
+    found: dict[str, dict[str, KnownTrack]] = {}
+    for track_id in tracks:
+        # Of several on a side the one of that name, then one of equal content; a copy can be on several sides.
+        for match in sorted(matches.get(track_id, []), key=lambda item: (item.track_id != track_id, not item.equal)):
+            found.setdefault(track_id, {}).setdefault(side_of[match.track_id], match)
     return found
 
 
-def _said(track_ids: Sequence[str], found: Mapping[str, tuple[str, KnownTrack]], total: int) -> str:
+def _said(seen: Mapping[str, tuple[str, KnownTrack]], total: int) -> str:
     """Say how many tracks are known from training, and name some."""
-    matches = {track_id: found[track_id] for track_id in track_ids}
-    trained = sum(side == "train" for side, _ in matches.values())
-    equal = sum(known.equal for _, known in matches.values())
+    trained = sum(side == "train" for side, _ in seen.values())
+    equal = sum(known.equal for _, known in seen.values())
     uses = [
         f"{count} {use}"
-        for count, use in ((trained, "trained on"), (len(matches) - trained, "used to choose the checkpoint"))
+        for count, use in ((trained, "trained on"), (len(seen) - trained, "used to choose the checkpoint"))
         if count
     ]
     kinds = [
         f"{count} {kind}"
-        for count, kind in ((equal, "by equal content"), (len(matches) - equal, "by how they sound"))
+        for count, kind in ((equal, "by equal content"), (len(seen) - equal, "by how they sound"))
         if count
     ]
-    more = ", ..." if len(matches) > NAMED else ""
+    more = ", ..." if len(seen) > NAMED else ""
+    named = _named({track_id: known for track_id, (_, known) in seen.items()})
     return (
-        f"{len(matches)} of the {total} tracks are known from training ({', '.join(uses)}; recognised "
-        f"{', '.join(kinds)}): {_named(matches)}{more}"
+        f"{len(seen)} of the {total} tracks are known from training ({', '.join(uses)}; recognised "
+        f"{', '.join(kinds)}): {named}{more}"
     )
 
 
-def _named(matches: Mapping[str, tuple[str, KnownTrack]]) -> str:
+def _named(matches: Mapping[str, KnownTrack]) -> str:
     return ", ".join(
         track_id if track_id == known.track_id else f"{track_id} is {known.track_id}"
-        for track_id, (_, known) in list(matches.items())[:NAMED]
+        for track_id, known in list(matches.items())[:NAMED]
     )
 
 
 def _notes_of_side(
-    manifest: SplitManifest,
-    asked: str,
-    chosen: str,
-    track_ids: Sequence[str],
-    there: int,
-    found: Mapping[str, tuple[str, KnownTrack]],
-    available: int,
+    manifest: SplitManifest, asked: str, chosen: str, on_side: Mapping[str, KnownTrack], there: int, new: int
 ) -> list[str]:
     notes = [f"the {chosen} side of the checkpoint's own split, {manifest.digest[:19]}"]
     if asked == "auto":
@@ -142,17 +140,14 @@ def _notes_of_side(
             f"these data contain the {chosen} side of the checkpoint's split: only that side is judged (--side unseen: "
             "all tracks that it was not trained on; --side all: all tracks)"
         ]
-    if manifest.incomplete:
-        notes.append(manifest.incomplete)
     missing = len(manifest.sides[chosen]) - there
     if missing:
         notes.append(
             f"{missing} of the {len(manifest.sides[chosen])} tracks of that side are missing or unusable here"
         )
-    renamed = {track_id: found[track_id] for track_id in track_ids if found[track_id][1].track_id != track_id}
+    renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
     if renamed:
         notes.append(f"{len(renamed)} of them have other names here, such as {_named(renamed)}")
-    new = available - len(found)
     if new:
         notes.append(f"{new} tracks that are not in the split are excluded")
     return notes

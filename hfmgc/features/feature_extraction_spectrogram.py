@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .feature_extraction_windowed import WindowedFeatureExtractor
-from .spectrogram_fields import CHOICES, check_fields, check_whole, default_bins, refuse_unknown, with_preset
+from .feature_extraction_windowed import WindowedFeatureExtractor, refuse_misspelt
+from .spectrogram_fields import CHOICES, check_fields, check_whole, default_bins, with_preset
 from .spectrogram_operations import (
     DB_FLOOR,
     decimate,
@@ -121,7 +121,7 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         fields = {name: value for name, value in locals().items() if name in _FIELDS}
         for derived in ("feature_size", "feature_bins"):
             kwargs.pop(derived, None)
-        refuse_unknown(kwargs, _FIELDS | _FIELDS_OF_BASE)
+        refuse_misspelt(kwargs, _FIELDS | _FIELDS_OF_BASE)
         if window_seconds is not None and window_frames is not None:
             raise ValueError("give window_seconds or window_frames, not both")
         for name, value in fields.items():
@@ -140,6 +140,13 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
     def from_preset(cls, name: str, **overrides: Any) -> "SpectrogramFeatureExtractor":
         """Return the front end of a paper, with some fields changed; the same as `preset=name`."""
         return cls(preset=name, **overrides)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As the base; a preset cannot be an override, because every saved field would override it."""
+        if kwargs.get("preset", feature_extractor_dict.get("preset")) != feature_extractor_dict.get("preset"):
+            raise ValueError(f"preset: a saved front end keeps its fields; use {cls.__name__}(preset=...) for another")
+        return super().from_dict(feature_extractor_dict, **kwargs)
 
     @property
     def window_samples(self) -> int:

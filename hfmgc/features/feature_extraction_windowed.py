@@ -1,7 +1,10 @@
 """The interface that all feature extractors share: whole tracks in, stacks of windows out."""
 
+import difflib
 import math
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
@@ -199,6 +202,16 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
     def _window(self, normalized: np.ndarray, start: int) -> np.ndarray:
         return self.normalize_window(normalized[start : start + self.cut_frames])
 
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Return the extractor of a saved dict with the overrides of `from_pretrained`.
+
+        Raises:
+            ValueError: If an override looks like a misspelt field, which transformers would ignore.
+        """
+        refuse_misspelt(kwargs, feature_extractor_dict)
+        return super().from_dict(feature_extractor_dict, **kwargs)
+
     def __call__(
         self,
         raw_speech: np.ndarray | list,
@@ -264,6 +277,14 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
             "input_values": np.pad(values, (missing, (0, 0), (0, 0)), constant_values=self.padding_value),
             "window_mask": np.pad(mask, missing),
         }
+
+
+def refuse_misspelt(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what looks like a misspelt field; transformers adds fields of its own, which are let through."""
+    for name in set(names) - set(known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        if near:
+            raise ValueError(f"there is no field {name!r}; did you mean {near[0]!r}?")
 
 
 def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:

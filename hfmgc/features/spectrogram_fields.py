@@ -1,8 +1,7 @@
 """Checks of the fields of [`SpectrogramFeatureExtractor`], so that what cannot work is refused by its name."""
 
-import difflib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,14 +37,6 @@ def with_preset(init: Callable) -> Callable:
 def default_bins(representation: str, n_fft: int) -> int:
     """Return librosa's number of bins for a representation."""
     return {"mel": 128, "stft": n_fft // 2 + 1, "cqt": 84, "mfcc": 20}[representation]
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse what looks like a misspelt field; transformers adds fields of its own, which are let through."""
-    for name in set(names) - set(known):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        if near:
-            raise ValueError(f"there is no field {name!r}; did you mean {near[0]!r}?")
 
 
 def check_fields(extractor: Any) -> None:
