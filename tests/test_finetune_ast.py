@@ -40,6 +40,7 @@ RUN_FILES = {
     "results.json",
     "run.yaml",
     "split.json",
+    "training_curve.png",
 }
 
 
@@ -133,6 +134,8 @@ def test_run_prints_table_matrix_and_an_answer(finished):
     _, result = finished
     assert "accuracy, whole tracks" in result.stdout
     assert "confusion_matrix.png" in result.stdout
+    assert "epoch 2 of 2: train loss" in result.stdout
+    assert "{'" not in result.stdout
     assert "pipeline answers for" in result.stdout
 
 

@@ -33,7 +33,7 @@ RUN_FILE = "run.yaml"
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
     "confusion_matrix.json", "confusion_matrix.png", "average_precision.png", "expert_usage.png",
-    "split.json",
+    "training_curve.png", "split.json",
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 _LOCKS: list[FileLock] = []
