@@ -65,6 +65,7 @@ def finished(music, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess
         adapter="dora",
         adapter_min_layer=1,
         augmentation="offline",
+        license="cc-by-4.0",
     )
     result = finetune(write_config(place / "run.yaml", settings))
     assert result.returncode == 0, result.stderr
@@ -143,6 +144,8 @@ def test_card_has_no_path_of_this_machine(finished):
     folder, _ = finished
     card = (folder / "README.md").read_text()
     assert "model-index" in card
+    assert "license: cc-by-4.0" in card
+    assert "](training_curve.png)" in card
     assert str(folder.parent) not in card
     published = [
         path for path in folder.rglob("*") if path.suffix in (".json", ".md") and "checkpoint-" not in str(path)

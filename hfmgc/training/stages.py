@@ -202,7 +202,7 @@ def save(
             "adapter": _adapter_record(arguments),
         }
         record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
-        write_model_card(folder, hub_model_id=run.hub_model_id)
+        write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:
