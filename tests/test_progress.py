@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
+from transformers.utils import logging
 
 from hfmgc.training.progress import epoch_line, print_epochs
 
@@ -21,6 +22,13 @@ class Line(nn.Module):
     def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         values = self.weight * x
         return {"loss": ((values - labels) ** 2).mean(), "logits": values}
+
+
+@pytest.fixture(autouse=True)
+def progress_bars():
+    """Restore the setting of transformers that `print_epochs` changes."""
+    yield
+    logging.enable_progress_bar()
 
 
 def trained(folder, **more) -> Trainer:

@@ -14,10 +14,12 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils import logging
 
 
 def print_epochs(trainer: Trainer) -> None:
     """Make a Trainer print readable lines; its progress bar stays."""
+    logging.disable_progress_bar()  # transformers draws one for each checkpoint that it writes
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_ProgressBar)
