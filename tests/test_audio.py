@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from conftest import tone
 
-from hfmgc.data.audio import AUDIO_SUFFIXES, load_audio
+from hfmgc.data.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES, load_audio
 from hfmgc.errors import AudioError
 
 
@@ -148,6 +148,18 @@ def test_what_is_no_audio_is_refused_with_the_reason_of_the_decoder(tmp_path, co
     assert "\n" not in str(error.value)
     with pytest.raises(AudioError, match="<bytes>"):
         load_audio(content, RATE)
+
+
+@pytest.mark.parametrize("suffix", FOREIGN_AUDIO_SUFFIXES)
+def test_audio_of_other_formats_gets_the_command_that_converts_it(tmp_path, suffix):
+    path = tmp_path / f"my song{suffix.upper()}"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    with pytest.raises(AudioError) as error:
+        load_audio(path, RATE)
+    assert error.value.reason.endswith(f"ffmpeg -i 'my song{suffix.upper()}' 'my song.flac'")
+    with pytest.raises(AudioError) as error:
+        load_audio(path.rename(tmp_path / "song.wav"), RATE)
+    assert "ffmpeg" not in error.value.reason
 
 
 def test_an_empty_a_missing_file_and_a_folder_are_told_apart(tmp_path):

@@ -176,9 +176,18 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_named(tmp_path):
         decode(tmp_path / "empty")
 
 
+def test_a_genre_folder_without_audio_files_is_skipped_with_a_note(music_folder):
+    folder = music_folder({"blues": 4, "pop": 4, "rock": 0}, seconds=0.2)
+    (folder / "rock" / "cover.jpg").write_bytes(b"")
+    corpus = decode(folder)
+    assert corpus.genres == ["blues", "pop"]
+    assert corpus.notes() == ["genre folders without audio files are skipped: rock"]
+    assert split_corpus(corpus.tracks, corpus.source, policy="stratified", ratios="2:1:1").genres == ["blues", "pop"]
+
+
 def test_a_genre_without_tracks_is_named(music_folder):
     folder = music_folder({"blues": 1, "pop": 0}, seconds=0.2)
-    (folder / "pop" / "cover.jpg").write_bytes(b"")
+    (folder / "pop" / "broken.wav").write_bytes(b"")
     corpus = decode(folder)
     with pytest.raises(SplitError, match=r"genre 'pop' of folder .* has 0 usable tracks"):
         split_corpus(corpus.tracks, corpus.source, policy="stratified")

@@ -40,6 +40,7 @@ RUN_FILES = {
     "results.json",
     "run.yaml",
     "split.json",
+    "training_curve.png",
 }
 
 
@@ -64,6 +65,7 @@ def finished(music, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess
         adapter="dora",
         adapter_min_layer=1,
         augmentation="offline",
+        license="cc-by-4.0",
     )
     result = finetune(write_config(place / "run.yaml", settings))
     assert result.returncode == 0, result.stderr
@@ -133,6 +135,8 @@ def test_run_prints_table_matrix_and_an_answer(finished):
     _, result = finished
     assert "accuracy, whole tracks" in result.stdout
     assert "confusion_matrix.png" in result.stdout
+    assert "epoch 2 of 2: train loss" in result.stdout
+    assert "{'" not in result.stdout
     assert "pipeline answers for" in result.stdout
 
 
@@ -140,6 +144,8 @@ def test_card_has_no_path_of_this_machine(finished):
     folder, _ = finished
     card = (folder / "README.md").read_text()
     assert "model-index" in card
+    assert "license: cc-by-4.0" in card
+    assert "](training_curve.png)" in card
     assert str(folder.parent) not in card
     published = [
         path for path in folder.rglob("*") if path.suffix in (".json", ".md") and "checkpoint-" not in str(path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from hfmgc.errors import SaveError
-from hfmgc.hub.card import CardError, write_model_card
+from hfmgc.evaluation.plots import TRAINING_CURVE
+from hfmgc.hub.card import REFERENCES, CardError, references, write_model_card
+from hfmgc.registry import ARCHITECTURES
+from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.run_folder import RunRecord
+from hfmgc.training.settings import settings_from
 
 
 GENRES = ["blues", "hip|hop"]
@@ -371,3 +377,55 @@ def test_a_card_that_cannot_be_written_is_an_error(tmp_path):
     (folder / "README.md").mkdir()
     with pytest.raises(SaveError, match="could not be written"):
         write_model_card(folder)
+
+
+def test_a_genre_without_tracks_has_no_figures(tmp_path):
+    row = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "ovr_accuracy": 0.9}
+    folder = write_run(tmp_path / "out", results={"per_genre": [{"genre": "polka", "tracks": 0, **row}]})
+    assert "| polka | 0 | n/a | n/a | n/a | n/a |" in card_of(folder)
+
+
+def test_only_settings_that_differ_from_their_defaults_are_listed(tmp_path):
+    settings = {"RunArguments": {"learning_rate": 0.1, "seed": 42, "save_total_limit": None, "hub_token": "hf_secret"}}
+    changed = {"RunArguments": ["learning_rate", "save_total_limit", "hub_token"]}
+    card = card_of(write_run(tmp_path / "out", run={"settings": settings, "changed_settings": changed}))
+    assert re.findall(r"\| RunArguments\.(.*) \|", card) == ["learning_rate | 0.1", "save_total_limit | none"]
+    assert "hf_secret" not in card
+
+
+def test_what_a_run_did_not_change_is_not_among_its_changed_settings(tmp_path):
+    values = {"output_dir": str(tmp_path), "learning_rate": 0.1, "adapter": "none", "front_end": {"max_windows": 3}}
+    groups = settings_from({**values, "use_cpu": True}, RECIPE_GROUPS, where="test")
+    assert RunRecord.from_settings(groups, groups[2]).changed == {
+        "ModelArguments": ["front_end"],
+        "DataArguments": [],
+        "RunArguments": ["learning_rate", "use_cpu"],
+    }
+
+
+def test_a_licence_that_nobody_set_is_said_to_be_missing(tmp_path):
+    folder = write_run(tmp_path / "out")
+    assert "| Licence of this checkpoint | not stated" in card_of(folder)
+    assert ModelCard.load(folder / "README.md").data.license is None
+
+
+def test_the_training_curve_is_shown_where_there_is_one(tmp_path):
+    folder = write_run(tmp_path / "out")
+    assert "training_curve.png" not in card_of(folder)
+    (folder / TRAINING_CURVE).write_bytes(b"picture")
+    assert "](training_curve.png)" in card_of(folder)
+
+
+def test_papers_of_architecture_backbone_and_data_are_cited(tmp_path):
+    card = card_of(write_run(tmp_path / "out"))
+    assert re.findall(r"^@\w+\{(\w+),$", card, re.MULTILINE) == ["gong2021ast", "astreport2024", "tzanetakis2002"]
+    assert "keywords" not in card
+    unknown = write_run(tmp_path / "unknown", config={"model_type": "other"}, results={"data": {"name": "folder"}})
+    assert "bibtex" not in card_of(unknown)
+    assert references("MIT/ast-finetuned-audioset-10-10-0.4593").count("@") == 1
+
+
+def test_every_reference_is_of_an_architecture_a_dataset_or_a_backbone():
+    text = files("hfmgc.hub").joinpath(REFERENCES).read_text(encoding="utf-8")
+    keywords = {word for found in re.findall(r"keywords = \{(.*)\}", text) for word in found.split(", ")}
+    assert keywords - {"gtzan", "fma", "MIT/ast-finetuned-audioset-10-10-0.4593"} == keywords & set(ARCHITECTURES)

@@ -112,7 +112,7 @@ def test_the_text_says_what_is_left_out_and_a_single_track_is_no_crash():
     text = report().to_text()
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert lines["rock"] == ["2", "0.833", "0.750", "0.667", "1.000", "0.800"]
-    assert lines["noise"] == ["0", "-", "-", "0.000", "0.000", "0.000"]
+    assert lines["noise"] == ["0", "n/a", "n/a", "n/a", "n/a", "n/a"]
     assert "average precision, mean of genres  0.917  (95 % interval" in text
     assert "left out of the means: 1 genres without tracks; of roc-auc 1" in text
     single = report(REFERENCES[:1], PROBABILITIES[:1])

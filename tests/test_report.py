@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import PredictionOutput
 
-from hfmgc.evaluation.plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
+from hfmgc.evaluation.plots import (
+    plot_average_precision,
+    plot_confusion_matrix,
+    plot_expert_usage,
+    plot_training_curve,
+)
 from hfmgc.evaluation.predictions import TrackPredictions, predict_tracks
 from hfmgc.evaluation.report import EvaluationReport
 
@@ -89,7 +94,10 @@ def test_genres_without_tracks_are_said_to_be_in_no_mean():
         data={"name": "folder", "location": "music"},
         side="test",
     )
-    assert "left out of the macro means: 1 genres without tracks" in made.to_text()
+    text = made.to_text()
+    assert "left out of the macro means: 1 genres without tracks" in text
+    (pop,) = [line.split() for line in text.splitlines() if line.startswith("pop")]
+    assert pop == ["pop", "0", "n/a", "n/a", "n/a", "n/a"]
 
 
 def test_synthetic_data_are_called_so():
@@ -175,6 +183,55 @@ def test_the_picture_of_long_names_is_cut_nowhere(tmp_path, draw):
         coloured = picture.max(axis=-1) - picture.min(axis=-1) > 0.3
         sizes[names[0]] = int(coloured.any(axis=0).sum()), int(coloured.any(axis=1).sum())
     assert sizes[NAMES[0]] == pytest.approx(sizes["x"], abs=2)  # the labels take no room from what is drawn
+
+
+def test_every_picture_names_the_model_and_the_data(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "hfmgc.evaluation.report.plot_confusion_matrix", lambda *args, title, **more: titles.append(title)
+    )
+    monkeypatch.setattr("hfmgc.evaluation.report.plot_expert_usage", lambda *args, title, **more: titles.append(title))
+    replace(report(model_type="hfmgc-lgnet"), expert_usage=[[1], [2], [3]]).save(tmp_path)
+    assert [title.startswith("runs-demo (hfmgc-lgnet) on folder, test: ") for title in titles] == [True, True]
+
+
+def test_rows_without_tracks_are_marked_and_the_colours_explained(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("hfmgc.evaluation.plots._save", lambda figure, path: figures.append(figure))
+    plot_confusion_matrix([[3, 1], [0, 0]], ["x", "y"], tmp_path / "matrix.png", title="t")
+    (matrix,) = figures[0].axes
+    (bar,) = matrix.child_axes
+    assert bar.get_ylabel() == "share of the true genre's tracks"
+    assert [(text.get_text(), text.get_position()[1]) for text in matrix.texts] == [
+        ("3", 0),
+        ("1", 0),
+        ("no tracks", 1),
+    ]
+
+
+def test_the_training_curve_shows_losses_measure_and_the_best_checkpoint(tmp_path, monkeypatch):
+    figures = []
+    history = [
+        {"epoch": 0.5, "loss": 2.0},
+        {"epoch": 1.0, "loss": 1.5},
+        {"epoch": 1.0, "eval_loss": 1.4, "eval_accuracy": 0.5},
+        {"epoch": 2.0, "eval_loss": 1.6, "eval_accuracy": 0.25},
+        {"epoch": 2.0, "train_loss": 1.2},
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("hfmgc.evaluation.plots._save", lambda figure, path: figures.append(figure))
+        plot_training_curve(history, tmp_path / "c.png", measure="accuracy", best=0.5, title="m on d")
+    losses, measure = figures[0].axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for axes in (losses, measure) for line in axes.lines}
+    assert drawn == {
+        "train loss": [[0.5, 2.0], [1.0, 1.5]],
+        "validation loss": [[1.0, 1.4], [2.0, 1.6]],
+        "validation accuracy": [[1.0, 0.5], [2.0, 0.25]],
+        "best checkpoint": [[1.0, 0.5]],
+    }
+    assert losses.get_title() + measure.get_title() == "m on d"
+    plot_training_curve([], tmp_path / "empty.png", measure="loss", best=None, title="m on d")
+    assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_picture_shows_where_the_tracks_are(tmp_path):

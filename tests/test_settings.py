@@ -13,7 +13,7 @@ import yaml
 from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from hfmgc.training.assembly import build_config, build_feature_extractor, build_model
-from hfmgc.training.settings import read_settings
+from hfmgc.training.settings import describe_fields, read_settings
 from hfmgc.training.show import show_recipe
 
 
@@ -210,6 +210,29 @@ def test_help_lists_every_field_of_a_recipe(capsys):
     for group in RECIPE_GROUPS:
         for item in dataclasses.fields(group):
             assert f"--{item.name}" in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("adapter", ("dora", "lora", "none")),
+        ("augmentation", ("fresh", "offline", "none")),
+        ("eval_strategy", ("no", "steps", "epoch")),
+        ("lr_scheduler_type", ("linear", "cosine")),
+        ("metric_for_best_model", ("auto", "accuracy", "macro_map")),
+        ("model_type", ("hfmgc-ast", "hfmgc-lgnet")),
+        ("split_policy", ("stratified", "artist_folds")),
+    ],
+)
+def test_help_lists_the_choices_of_a_field(field, choices):
+    (line,) = [line for line in describe_fields(RECIPE_GROUPS).splitlines() if line.startswith(f"  --{field} ")]
+    assert all(choice in line for choice in choices)
+
+
+@pytest.mark.parametrize("field", ["adapter", "augmentation", "eval_strategy", "fit_statistics"])
+def test_other_values_than_the_choices_are_refused(tmp_path, field):
+    with pytest.raises(ConfigError, match=f"{field} must be .* or .*, not 'other'"):
+        recipe(tmp_path, **{field: "other"})
 
 
 def test_groups_share_no_field():

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +17,10 @@ from ..errors import AudioError
 
 # What libsndfile decodes in all of its current builds.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
-# Audio that libsndfile does not decode: listed all the same, so that it is reported and not silently passed over.
-FOREIGN_AUDIO_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
+# Audio that libsndfile does not decode: still listed, so that it is reported with a hint and not silently ignored.
+FOREIGN_AUDIO_SUFFIXES = (
+    ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".mka", ".mpc", ".tta", ".webm", ".wma", ".wv",
+)  # fmt: skip
 
 # What is shorter is skipped by default.
 SHORTEST_SECONDS = 1.0
@@ -116,7 +119,7 @@ def decode_audio(
                 declared_frames = _declared_frames(file, len(samples), handle)
     except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
-        raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')})") from error
+        raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')}){_conversion_hint(name)}") from error
     if len(samples) == 0:
         raise AudioError(name, "no samples")
     if rate < LOWEST_RATE:
@@ -145,6 +148,14 @@ def decode_audio(
         seconds=seconds,
         declared_seconds=max(seconds, declared_frames / rate),
     )
+
+
+def _conversion_hint(name: str) -> str:
+    """Return how to convert a file of a format that libsndfile does not decode; "" for any other."""
+    file = Path(name)
+    if file.suffix.lower() not in FOREIGN_AUDIO_SUFFIXES:
+        return ""
+    return f": convert it, for example with: ffmpeg -i {shlex.quote(file.name)} {shlex.quote(f'{file.stem}.flac')}"
 
 
 def _declared_frames(file: soundfile.SoundFile, decoded: int, content: BinaryIO) -> float:

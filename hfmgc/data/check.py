@@ -190,7 +190,7 @@ def _audio_report(
         tracks=len(table),
         usable=len(usable),
         genres={genre: counts[genre] for genre in [*known, *sorted(set(counts) - set(known))] if counts[genre]},
-        empty_genres=[genre for genre in known if not counts[genre]],
+        empty_genres=[genre for genre in known if not counts[genre]] + source.empty_genres(),
         total_seconds=sum(row["seconds"] for row in usable),
         rates={str(rate): count for rate, count in rates.most_common()},
         findings=findings,

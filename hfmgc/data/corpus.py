@@ -82,6 +82,8 @@ class Corpus:
         exclusions = self.exclusions()
         notes = [exclusions_text(exclusions)] if exclusions else []
         notes += filter(None, [spelling_note(self.source.genres())])
+        if empty := self.source.empty_genres():
+            notes.append(f"genre folders without audio files are skipped: {', '.join(empty)}")
         if self.truncated:
             named = [f"{track_id} ({missing})" for track_id, missing in [*self.truncated.items()][:NAMED_TRACKS]]
             if len(self.truncated) > NAMED_TRACKS:

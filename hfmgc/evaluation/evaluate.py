@@ -93,6 +93,7 @@ def evaluate_checkpoint(
         side=side,
         skipped=corpus.skipped_report(),
         notes=corpus.notes() + notes,
+        model_type=model.config.model_type,
     )
 
 

@@ -40,7 +40,10 @@ def multi_label_lines(report: "EvaluationReport") -> list[str]:
         f"{'genre':<{left}}{'tracks':>8}{'average precision':>19}{'roc-auc':>9}{'precision':>11}{'recall':>9}{'f1':>9}",
         *(
             f"{one_line(row['genre']):<{left}}{row['tracks']:>8}"
-            + "".join(f"{_shown(row[name]):>{width}}" for name, width in zip(names, (19, 9, 11, 9, 9), strict=True))
+            + "".join(
+                f"{_shown(row[name] if row['tracks'] else None):>{width}}"
+                for name, width in zip(names, (19, 9, 11, 9, 9), strict=True)
+            )
             for row in report.per_genre
         ),
         "",
@@ -77,4 +80,4 @@ def _row(
 
 
 def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "n/a" if value is None else f"{value:.3f}"

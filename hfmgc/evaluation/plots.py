@@ -6,21 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ..text import one_line
 
 
+TRAINING_CURVE = "training_curve.png"
+# Below the axes, where it covers nothing.
+_LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
+
+
 def plot_confusion_matrix(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
     """Draw counts [true][predicted], coloured by the share of the true genre's tracks, and save them as PNG."""
-    _plot_counts(counts, genres, genres, path, title=title, of_columns="predicted genre")
+    _plot_counts(counts, genres, genres, path, title=title, of_columns="predicted genre", of_cells="tracks")
 
 
 def plot_expert_usage(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
     """Draw the windows of each genre that went to each expert [genre][expert], coloured by share, and save them as PNG."""
     experts = [str(index) for index in range(len(counts[0]))]
-    _plot_counts(counts, genres, experts, path, title=title, of_columns="expert")
+    _plot_counts(counts, genres, experts, path, title=title, of_columns="expert", of_cells="windows")
 
 
 def _plot_counts(
@@ -31,23 +39,31 @@ def _plot_counts(
     *,
     title: str,
     of_columns: str,
+    of_cells: str,
 ) -> None:
     matrix = np.asarray(counts)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
     # Without pyplot: no global state, and no display is looked for.
     figure = Figure(figsize=(width, height * 0.92))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # As high as the matrix, whose height follows from its width.
+    bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
+    figure.colorbar(image, cax=bar, label=f"share of the true genre's {of_cells}")
     axes.set_xticks(np.arange(len(columns)), map(one_line, columns), rotation=45, ha="right", parse_math=False)
     axes.set_yticks(np.arange(len(genres)), map(one_line, genres), parse_math=False)
     axes.set_xlabel(of_columns)
     axes.set_ylabel("true genre")
-    axes.set_title(textwrap.fill(title, 70), fontsize="medium", parse_math=False)
+    _set_title(axes, title)
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+    for row in np.flatnonzero(totals == 0):
+        axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="silver", hatch="///", linewidth=0)
+        axes.text((len(columns) - 1) / 2, row, f"no {of_cells}", ha="center", va="center", color="dimgray")
     _save(figure, path)
 
 
@@ -68,12 +84,55 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
     shares = [row["tracks"] / max(tracks, 1) for row in rows]
     axes.scatter(shares, places, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
     axes.set_yticks(places, [one_line(f"{row['genre']} ({row['tracks']})") for row in rows], parse_math=False)
+    for place in [place for place, row in enumerate(rows) if row["average_precision"] is None]:
+        axes.text(0.01, place, "n/a", va="center", fontsize="small", color="dimgray")
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("average precision")
-    axes.legend(loc="lower right", fontsize="small")
-    axes.set_title(textwrap.fill(title, 70), fontsize="medium", parse_math=False)
+    axes.legend(**_LEGEND)
+    _set_title(axes, title)
     _save(figure, path)
+
+
+def plot_training_curve(
+    history: Sequence[Mapping[str, Any]], path: Path, *, measure: str, best: float | None, title: str
+) -> None:
+    """Draw losses and the validation measure by epoch, and save them as PNG.
+
+    Args:
+        history: The Trainer's `log_history`.
+        path: Of the PNG.
+        measure: What chose the checkpoint, without `eval_`.
+        best: Its best value, which is marked; None: nothing is marked.
+        title: Above it.
+    """
+    figure = Figure(figsize=(7, 4.5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("loss")
+    lines = [*_plot_logged(axes, history, "loss", "train loss", color="tab:blue")]
+    lines += _plot_logged(axes, history, "eval_loss", "validation loss", color="tab:orange", marker=".")
+    if measure != "loss":
+        axes = axes.twinx()
+        axes.set_ylabel(measure)
+        lines += _plot_logged(axes, history, f"eval_{measure}", f"validation {measure}", color="tab:green", marker=".")
+    chosen = [row["epoch"] for row in history if best is not None and row.get(f"eval_{measure}") == best]
+    if chosen:
+        lines += axes.plot(chosen[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
+    axes.legend(handles=lines, **_LEGEND)
+    _set_title(axes, title)
+    _save(figure, path)
+
+
+def _plot_logged(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, **style: Any) -> list[Line2D]:
+    points = [(row["epoch"], row[key]) for row in history if key in row]
+    return axes.plot(*zip(*points, strict=True), label=label, **style) if points else []
+
+
+def _set_title(axes: Axes, title: str) -> None:
+    axes.set_title(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
 
 
 def _save(figure: Figure, path: Path) -> None:

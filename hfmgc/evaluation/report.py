@@ -46,6 +46,7 @@ class EvaluationReport:
     notes: list[str] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     problem_type: str | None = None
+    model_type: str | None = None
 
     @classmethod
     def from_predictions(
@@ -85,6 +86,12 @@ class EvaluationReport:
         """Name of the picture that `save` writes."""
         return "average_precision.png" if self.multi_label else "confusion_matrix.png"
 
+    @property
+    def heading(self) -> str:
+        """Model and data, as every picture names them."""
+        architecture = f" ({self.model_type})" if self.model_type else ""
+        return f"{self.checkpoint}{architecture} on {self.data['name']}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return {"hfmgc_version": __version__, **{key: value for key, value in vars(self).items() if value is not None}}
@@ -118,7 +125,7 @@ class EvaluationReport:
         results.write_text(
             json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
-        written, where = [results, picture], f"{self.data['name']}, {self.side}"
+        written, where = [results, picture], f"{self.heading}, {self.side}"
         if self.multi_label:
             title = f"{where}: mean average precision {self.metrics['macro_map'] or 0:.3f} of {self.tracks} tracks"
             plot_average_precision(self.per_genre, self.tracks, picture, title=title)
@@ -181,8 +188,12 @@ def _single_label_lines(report: EvaluationReport) -> list[str]:
     return [
         f"{'genre':<{width}}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
         *(
-            f"{name:<{width}}{row['tracks']:>8}{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}"
-            f"{row['ovr_accuracy']:>13.3f}"
+            f"{name:<{width}}{row['tracks']:>8}"
+            + (
+                f"{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}{row['ovr_accuracy']:>13.3f}"
+                if row["tracks"]
+                else f"{'n/a':>11}{'n/a':>9}{'n/a':>9}{'n/a':>13}"
+            )
             for name, row in zip(names, report.per_genre, strict=True)
         ),
         f"{'macro mean':<{width}}{report.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"

@@ -20,8 +20,10 @@ from ..settings_values import load_json, load_yaml
 
 
 TEMPLATE = "model_card_template.md.j2"
+REFERENCES = "references.bib"
 CARD_NAME = "README.md"
 PICTURES = ("confusion_matrix.png", "average_precision.png")
+TRAINING_CURVE = "training_curve.png"
 
 # (key in results.json, name in the table, metric of the model-index, name there)
 METRICS = (
@@ -77,6 +79,7 @@ class RunFiles:
     split: dict[str, Any]
     run: dict[str, Any]
     picture: str | None
+    has_training_curve: bool
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
@@ -92,6 +95,7 @@ class RunFiles:
             split=_read(folder, "split.json"),
             run=_read(folder, "run.yaml"),
             picture=next((name for name in PICTURES if (folder / name).is_file()), None),
+            has_training_curve=(folder / TRAINING_CURVE).is_file(),
         )
 
     @property
@@ -103,6 +107,23 @@ class RunFiles:
     def model(self) -> dict[str, Any]:
         """What `run.yaml` says about the network."""
         return self.run.get("model", {})
+
+    @property
+    def model_type(self) -> str | None:
+        """The architecture."""
+        return self.model.get("model_type") or self.config.get("model_type")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, or all where `run.yaml` does not say which do."""
+        settings = self.run.get("settings", {})
+        changed = self.run.get("changed_settings", settings)
+        return {
+            f"{group}.{name}": settings.get(group, {}).get(name, "none")
+            for group, names in changed.items()
+            for name in names
+            if not name.endswith("token")
+        }
 
     @property
     def genres(self) -> list[str]:
@@ -146,7 +167,7 @@ def write_model_card(
 
     Args:
         folder: The run's folder: `config.json` and `results.json`, and where present `preprocessor_config.json`,
-            `split.json`, `run.yaml` and the picture of the report. A section without its facts is left out.
+            `split.json`, `run.yaml` and the pictures. A section without its facts is left out.
         hub_model_id: The name (`user/name`) that the card's code loads; the folder's name if not given.
         licence: The checkpoint's licence, one of the Hub's identifiers (`apache-2.0`, `cc-by-nc-4.0`, ...).
         backbone_licence: The licence of the weights that training started from.
@@ -183,6 +204,7 @@ def write_model_card(
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         backbone_licence=backbone_licence or run.model.get("backbone_licence"),
         run=run,
+        references=references(run.model_type, run.data.get("name"), backbone),
         metrics=run.metrics,
         labels_of_metrics={key: label for key, label, _, _ in run.metrics},
         data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
@@ -196,6 +218,17 @@ def write_model_card(
     except OSError as error:
         raise SaveError(f"{path}: the model card could not be written ({error.strerror}): make room for it") from error
     return path
+
+
+def references(*names: str | None) -> str:
+    """Return the BibTeX entries whose `keywords` name an architecture, a dataset or a backbone of `names`."""
+    entries = files(__package__).joinpath(REFERENCES).read_text(encoding="utf-8").strip().split("\n\n")
+    chosen = []
+    for entry in entries:
+        keywords = re.search(r"\n  keywords = \{(.*)\},", entry)
+        if set(keywords[1].split(", ")) & set(names):
+            chosen.append(entry.replace(keywords[0], ""))
+    return "\n\n".join(chosen)
 
 
 def _evaluation_results(run: RunFiles) -> list[EvalResult]:

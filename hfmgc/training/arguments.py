@@ -2,13 +2,13 @@
 
 import math
 import typing
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
-from ..data.splits import parse_ratios
+from ..data.splits import POLICIES, parse_ratios
 from ..errors import ConfigError, nearest
 from ..registry import ARCHITECTURES
 from ..settings_values import coerce
@@ -21,14 +21,29 @@ BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_
 # With several genres a track.
 MULTI_LABEL_BEST_METRICS = ("macro_map", "micro_map", "macro_roc_auc", "macro_f1", "micro_f1", "exact_match", "loss")
 
-PREFIX_DTYPES = ("float32", "bfloat16")
+
+def changed_fields(group: Any) -> list[str]:
+    """Return the names of a group's fields that differ from their defaults."""
+    return [
+        one.name
+        for one in fields(group)
+        if getattr(group, one.name) != (one.default if one.default_factory is MISSING else one.default_factory())
+    ]
+
+
+def _check_choices(group: Any) -> None:
+    """Refuse a value that is not among the `choices` of its field, which `--help` lists; of inherited fields none."""
+    for one in fields(group):
+        choices, value = one.metadata.get("choices"), getattr(group, one.name)
+        if choices and one.name in type(group).__annotations__ and value not in choices:
+            raise ValueError(f"{one.name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
 
 
 @dataclass
 class ModelArguments:
     """What is trained."""
 
-    model_type: str = field(default="hfmgc-ast", metadata={"help": "Architecture, as `hfmgc list` names it."})
+    model_type: str = field(default="hfmgc-ast", metadata={"help": f"Architecture: {', '.join(ARCHITECTURES)}."})
     model_name_or_path: str | None = field(
         default=None,
         metadata={
@@ -48,7 +63,9 @@ class ModelArguments:
     )
     pretrained_backbone_revision: str | None = field(default=None, metadata={"help": "Its commit on the Hub."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone (and the adapter, if any)."})
-    adapter: str = field(default="none", metadata={"help": "dora, lora or none. An adapter freezes the backbone."})
+    adapter: str = field(
+        default="none", metadata={"choices": ("dora", "lora", "none"), "help": "An adapter freezes the backbone."}
+    )
     adapter_targets: list[str] = field(
         default_factory=lambda: ["fc2"],
         metadata={"help": f"Linear layers of an encoder layer by role: {', '.join(ADAPTER_ROLES)}."},
@@ -59,14 +76,13 @@ class ModelArguments:
     adapter_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank matrices."})
 
     def __post_init__(self):
+        _check_choices(self)
         if self.model_type not in ARCHITECTURES:
             raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
         if self.model_name_or_path is not None and self.pretrained_backbone is not None:
             raise ValueError(
                 "model_name_or_path and pretrained_backbone exclude each other: a model has one beginning"
             )
-        if self.adapter not in ("dora", "lora", "none"):
-            raise ValueError(f"adapter must be dora, lora or none, not {self.adapter!r}")
         if not self.adapter_targets:
             raise ValueError(f"adapter_targets is empty: choose among {', '.join(ADAPTER_ROLES)}")
         for role in map(str, self.adapter_targets):
@@ -99,7 +115,10 @@ class DataArguments:
         },
     )
     shortest_seconds: float = field(default=SHORTEST_SECONDS, metadata={"help": "Audio that is shorter is skipped."})
-    split_policy: str = field(default="stratified", metadata={"help": "How tracks are divided."})
+    split_policy: str = field(
+        default="stratified",
+        metadata={"help": f"How tracks are divided: {', '.join(POLICIES)}; each dataset has some of them."},
+    )
     split_ratios: str = field(default="8:1:1", metadata={"help": "train:validation:test, in quotes in YAML."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the split, apart from the training's."})
     split_fold: int = field(default=1, metadata={"help": "Which published fold, for artist_folds."})
@@ -112,11 +131,17 @@ class DataArguments:
     )
     fit_statistics: str = field(
         default="none",
-        metadata={"help": "overall or per_bin: the front end's mean and deviation, from the training side alone."},
+        metadata={
+            "choices": ("none", "overall", "per_bin"),
+            "help": "Compute the front end's mean and deviation from the training side: over all values, or for each bin.",
+        },
     )
     augmentation: str = field(
         default="fresh",
-        metadata={"help": "fresh (drawn anew for each example), offline (x7 once, as the AST report) or none."},
+        metadata={
+            "choices": ("fresh", "offline", "none"),
+            "help": "fresh: drawn for each example; offline: six variants of each track, once (AST report).",
+        },
     )
     augmentation_probability: float | None = field(
         default=None, metadata={"help": "Share of augmented examples under fresh; none: 6 of 7, as in the report."}
@@ -124,8 +149,9 @@ class DataArguments:
     training_windows: str = field(
         default="random",
         metadata={
-            "help": "random (drawn anew in each epoch), or fixed (the front end's own windows of each track, extracted "
-            "once: the slices of the papers)."
+            "choices": ("random", "fixed"),
+            "help": "random: drawn in each epoch; fixed: the front end's own windows of each track, extracted once (the "
+            "slices of the papers).",
         },
     )
     windows_per_track: int = field(default=1, metadata={"help": "Random windows of each training track in an epoch."})
@@ -150,11 +176,15 @@ class DataArguments:
     )
     class_weights: str = field(
         default="none",
-        metadata={"help": "balanced: each genre counts alike in the loss, however many training tracks it has."},
+        metadata={
+            "choices": ("none", "balanced"),
+            "help": "balanced: each genre has the same weight in the loss, however many training tracks it has.",
+        },
     )
     preprocessing_num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and extract."})
 
     def __post_init__(self):
+        _check_choices(self)
         parse_ratios(self.split_ratios)
         if self.preprocessing_num_proc is not None and self.preprocessing_num_proc < 1:
             raise ValueError(f"preprocessing_num_proc must be at least 1, not {self.preprocessing_num_proc}")
@@ -164,12 +194,6 @@ class DataArguments:
             raise ValueError(f"windows_per_track must be at least 1, not {self.windows_per_track}")
         if self.augmentation_probability is not None and not 0 <= self.augmentation_probability <= 1:
             raise ValueError(f"augmentation_probability must lie in [0, 1], not {self.augmentation_probability}")
-        if self.fit_statistics not in ("none", "overall", "per_bin"):
-            raise ValueError(f"fit_statistics must be none, overall or per_bin, not {self.fit_statistics!r}")
-        if self.augmentation not in ("fresh", "offline", "none"):
-            raise ValueError(f"augmentation must be fresh, offline or none, not {self.augmentation!r}")
-        if self.training_windows not in ("random", "fixed"):
-            raise ValueError(f"training_windows must be random or fixed, not {self.training_windows!r}")
         if self.training_windows == "fixed" and self.windows_per_track != 1:
             raise ValueError("windows_per_track is for random training_windows; fixed ones are as many as there are")
         if self.training_windows == "fixed" and self.augmentation == "fresh":
@@ -180,8 +204,6 @@ class DataArguments:
             raise ValueError(f"time_crop must lie in (0, 1], not {self.time_crop}")
         if not 0 <= self.mixup_alpha < math.inf:
             raise ValueError(f"mixup_alpha must be at least 0, not {self.mixup_alpha}")
-        if self.class_weights not in ("none", "balanced"):
-            raise ValueError(f"class_weights must be none or balanced, not {self.class_weights!r}")
         self.masks, self.effects  # noqa: B018 (refuses what is wrong with them)
 
     @property
@@ -212,6 +234,13 @@ class RunArguments(TrainingArguments):
 
     output_dir: str = field(default="", metadata={"help": "Folder of the run."})
     overwrite: bool = field(default=False, metadata={"help": "Replace an earlier run in output_dir."})
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the checkpoint for its model card, as the Hub names it (apache-2.0, cc-by-nc-4.0, ...); "
+            "none: the card says that none is stated."
+        },
+    )
     resume_from_checkpoint: str | bool | None = field(
         default=None,
         metadata={"help": "true or last: go on from the last checkpoint of output_dir; or a checkpoint's folder."},
@@ -250,19 +279,27 @@ class RunArguments(TrainingArguments):
         metadata={"help": "Folder where that is kept, for all runs together; none: hfmgc/frozen_prefix in HF_HOME."},
     )
     prefix_dtype: str = field(
-        default="float32", metadata={"help": "float32 (exact), or bfloat16 (half the size, rounded to 8 bits)."}
+        default="float32",
+        metadata={"choices": ("float32", "bfloat16"), "help": "bfloat16: half the size, rounded to 8 bits."},
     )
     prefix_store_gigabytes: float = field(
         default=20.0, metadata={"help": "Most that prefix_store may hold, earlier runs' included."}
     )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When the validation side is evaluated."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved."})
+    eval_strategy: str = field(
+        default="epoch",
+        metadata={"choices": ("no", "steps", "epoch"), "help": "When the validation side is evaluated."},
+    )
+    save_strategy: str = field(
+        default="epoch",
+        metadata={"choices": ("no", "steps", "epoch", "best"), "help": "When a checkpoint is saved."},
+    )
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether the best checkpoint is the result."})
     metric_for_best_model: str | None = field(
         default="auto",
         metadata={
-            "help": "What best means; auto: accuracy, or macro_map for models that name several genres a track."
+            "help": "What chooses the best checkpoint; auto: accuracy, with several genres a track macro_map. One genre: "
+            f"{', '.join(BEST_METRICS)}. Several: {', '.join(MULTI_LABEL_BEST_METRICS)}."
         },
     )
     restore_callback_states_from_checkpoint: bool = field(
@@ -276,6 +313,8 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("output_dir is not set: name the folder of the run")
+        self.changed = changed_fields(self)  # before TrainingArguments resolves defaults
+        _check_choices(self)
         self._check_fields()
         super().__post_init__()
         # Pinning memory for an accelerator that is not there only warns, once for each epoch.
@@ -302,8 +341,6 @@ class RunArguments(TrainingArguments):
             )
         if self.decay_from_epoch is not None and self.warmup_steps:
             raise ValueError("decay_from_epoch begins with the full learning rate: leave out warmup_steps")
-        if self.prefix_dtype not in PREFIX_DTYPES:
-            raise ValueError(f"prefix_dtype must be {' or '.join(PREFIX_DTYPES)}, not {self.prefix_dtype!r}")
         if not self.prefix_store_gigabytes > 0:
             raise ValueError(f"prefix_store_gigabytes must be above 0, not {self.prefix_store_gigabytes}")
         if self.weight_averaging and (self.fsdp or self.deepspeed):

@@ -25,7 +25,7 @@ from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line, saving_to
 from ..settings_values import load_json, load_yaml, refuse_long_path
-from .arguments import RunArguments
+from .arguments import RunArguments, changed_fields
 
 
 logger = logging.get_logger(__name__)
@@ -34,9 +34,11 @@ RUN_FILE = "run.yaml"
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
     "confusion_matrix.json", "confusion_matrix.png", "average_precision.png", "expert_usage.png",
-    "split.json",
+    "training_curve.png", "split.json",
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
+# How a run is started, which says nothing about its result.
+_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
 _LOCKS: list[FileLock] = []
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
@@ -221,9 +223,10 @@ def _remove_run(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What `run.yaml` holds: every setting as resolved, seeds, versions."""
+    """What `run.yaml` holds: every setting as resolved, which of them differ from their defaults, seeds, versions."""
 
     settings: dict[str, dict[str, Any]]
+    changed: dict[str, list[str]]
     seed: int
     command: str
     resumed: bool
@@ -238,7 +241,15 @@ class RunRecord:
                 field.name: _shorten(_plain(values[field.name])) for field in fields(group) if field.name in values
             }
         resumed = run.resume_from_checkpoint not in (None, False, "false")
-        return cls(settings=settings, seed=run.seed, command=_command(), resumed=resumed)
+        changed = {
+            type(group).__name__: [
+                name
+                for name in (group.changed if isinstance(group, RunArguments) else changed_fields(group))
+                if name not in _START
+            ]
+            for group in groups
+        }
+        return cls(settings=settings, changed=changed, seed=run.seed, command=_command(), resumed=resumed)
 
     def check_exclusions(self, folder: Path, exclusions: dict[str, Any] | None) -> None:
         """Refuse to resume the run in `folder` where it began with other tracks excluded.
@@ -260,11 +271,10 @@ class RunRecord:
         earlier = _recorded(folder, "settings")
         if earlier is None:
             return
-        ignored = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
         for group, values in self.settings.items():
             for name, value in values.items():
                 before = (earlier.get(group) or {}).get(name)
-                if name not in ignored and before != value:
+                if name not in _START and before != value:
                     logger.warning(f"resuming with another {name}: {value} (the run began with {before})")
 
     def save(self, folder: Path, **more: Any) -> None:
@@ -276,6 +286,7 @@ class RunRecord:
             "seed": self.seed,
             **_shorten(_plain(more)),
             "versions": versions(),
+            "changed_settings": self.changed,
             "settings": self.settings,
         }
         folder.mkdir(parents=True, exist_ok=True)

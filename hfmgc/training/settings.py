@@ -8,6 +8,7 @@ merged entry by entry.
 """
 
 import dataclasses
+import enum
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,16 +124,29 @@ def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str)
 
 
 def describe_fields(groups: Sequence[type], *, prefix: str = "") -> str:
-    """Return all fields with their defaults and help; those of a section have its name and a dot before theirs."""
+    """Return all fields with their choices, defaults and help; those of a section have its name and a dot before theirs."""
     lines = [__doc__.strip(), ""] if not prefix else []
     for group in groups:
         lines.append(f"{group.__name__}:")
+        hints = typing.get_type_hints(group)
         for field in dataclasses.fields(group):
             default = "" if field.default is dataclasses.MISSING else f" (default: {field.default})"
             text = " ".join(str(field.metadata.get("help", "")).split())
-            lines.append(f"  --{prefix}{field.name}{default}  {text}")
+            choices = field.metadata.get("choices") or _members(hints[field.name])
+            one_of = f" {{{','.join(choices)}}}" if choices else ""
+            lines.append(f"  --{prefix}{field.name}{one_of}{default}  {text}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _members(hint: Any) -> list[str]:
+    """Return the values of the enumeration that a type hint allows, if it does."""
+    return [
+        member.value
+        for kind in kinds_of(hint)
+        if isinstance(kind, type) and issubclass(kind, enum.Enum)
+        for member in kind
+    ]
 
 
 def _read_overrides(arguments: list[str]) -> list[tuple[str, str]]:

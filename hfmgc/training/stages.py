@@ -15,6 +15,7 @@ from transformers.utils import logging
 from ..data.split_manifest import SplitManifest
 from ..errors import CheckpointError, HfmgcError, SplitError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import predict_tracks
 from ..evaluation.report import EvaluationReport
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -27,6 +28,7 @@ from .adapters import without_peft_warnings
 from .arguments import ModelArguments, RunArguments
 from .assembly import build_model, count_parameters
 from .preparation import PreparedData
+from .progress import print_epochs
 from .run_folder import RunRecord, leave_runs
 
 
@@ -78,6 +80,7 @@ def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: Pr
         SplitError: If the data changed since the run began, so that training tracks could come to lie on the test side.
         CheckpointError: If the checkpoint is of another model.
     """
+    print_epochs(trainer)
     folder = Path(trainer.args.output_dir)
     began = time.monotonic()
     if trainer.args.should_save:  # before the training, so that a run that is cut off can be resumed
@@ -145,6 +148,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
         validation=None if trainer.state.best_metric is None else {_chosen_by(trainer): trainer.state.best_metric},
         notes=notes,
+        model_type=trainer.model.config.model_type,
     )
 
 
@@ -183,6 +187,13 @@ def save(
             weights.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read them
         data.manifest.save(folder / "split.json")
         report.save(folder)
+        plot_training_curve(
+            trainer.state.log_history,
+            folder / TRAINING_CURVE,
+            measure=_chosen_by(trainer),
+            best=trainer.state.best_metric,
+            title=f"{report.heading}: training",
+        )
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
@@ -191,7 +202,7 @@ def save(
             "adapter": _adapter_record(arguments),
         }
         record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
-        write_model_card(folder, hub_model_id=run.hub_model_id)
+        write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:

@@ -90,6 +90,10 @@ class TrackSource(ABC):
     def genres(self) -> list[str]:
         """Return the genres in the order of the labels."""
 
+    def empty_genres(self) -> list[str]:
+        """Return genres that the data name without having a track of them; they are skipped."""
+        return []
+
     @abstractmethod
     def tracks(self) -> datasets.Dataset:
         """Return all tracks as a table of `TRACK_FEATURES`, in an order that does not change.

@@ -21,7 +21,8 @@ _CIRCLE = "a link that leads back to a folder above it"
 class Folder(TrackSource):
     """`folder/<genre>/**/<track>`; a track's id is its path below the folder.
 
-    Subfolders and files whose names begin with a dot are left out, and so are files that are no audio by their suffix.
+    Skipped are subfolders and files whose names begin with a dot, files without an audio suffix, and subfolders that hold
+    no audio file.
     """
 
     card = DatasetCard(
@@ -38,8 +39,12 @@ class Folder(TrackSource):
         return Path(self.folder).resolve().name
 
     def genres(self) -> list[str]:
-        """Return the names of the subfolders, sorted."""
-        return [genre for path in self._subfolders() if (genre := self._genre_of(path))]
+        """Return the names of the subfolders that hold audio files, sorted."""
+        return [genre for path in self._subfolders() if (genre := self._genre_of(path)) and self._has_files(path)]
+
+    def empty_genres(self) -> list[str]:
+        """Return the names of the subfolders that hold none, sorted."""
+        return [genre for path in self._subfolders() if (genre := self._genre_of(path)) and not self._has_files(path)]
 
     def tracks(self) -> datasets.Dataset:
         """Return the files of all genres, sorted by genre and path; files of linked folders are among them."""
@@ -52,7 +57,7 @@ class Folder(TrackSource):
         found += [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
         if not found:
             raise DataError(
-                f"data {self.folder!r}: its {len(self.genres())} subfolders hold no audio files "
+                f"data {self.folder!r}: its {len(self._subfolders())} subfolders hold no audio files "
                 f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into one of its own"
             )
         rows, self.unreadable = [], {}
@@ -67,6 +72,9 @@ class Folder(TrackSource):
         """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
         circle = subfolder.resolve() == Path(self.folder).resolve()
         return "" if circle or as_text(subfolder.name) != subfolder.name else subfolder.name
+
+    def _has_files(self, subfolder: Path) -> bool:
+        return next(_files(subfolder, {Path(self.folder).resolve()}), None) is not None
 
     def _subfolders(self) -> list[Path]:
         root = Path(self.folder)

@@ -1,0 +1,94 @@
+"""What a training prints: one line for each evaluation, in place of the Trainer's dictionaries."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+
+def print_epochs(trainer: Trainer) -> None:
+    """Make a Trainer print readable lines; its progress bar stays."""
+    logging.disable_progress_bar()  # transformers draws one for each checkpoint that it writes
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(_ProgressBar)
+    trainer.add_callback(EpochLines)
+
+
+class _ProgressBar(ProgressCallback):
+    def on_log(self, *arguments: Any, **keywords: Any) -> None:
+        """Print nothing: `EpochLines` does."""
+
+
+class EpochLines(TrainerCallback):
+    """Prints train loss, validation loss and the measure that chooses the checkpoint, once for each evaluation."""
+
+    def __init__(self):
+        self.train_loss: float | None = None
+        self.began = time.monotonic()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.began = time.monotonic()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """Log at the end of each epoch too, so that each line has a train loss."""
+        control.should_log = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs,
+    ) -> None:
+        """Keep the latest train loss, which is the mean since the log before it."""
+        if "loss" in (logs or {}):
+            self.train_loss = logs["loss"]
+            if args.eval_strategy == "no":
+                self._print(args, state, {})
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs,
+    ) -> None:
+        """Print the line."""
+        self._print(args, state, metrics or {})
+
+    def _print(self, args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]) -> None:
+        seconds, self.began = time.monotonic() - self.began, time.monotonic()
+        if state.is_world_process_zero:
+            tqdm.write(f"{epoch_line(args, state, self.train_loss, metrics)}, {seconds:.0f} s")
+        self.train_loss = None
+
+
+def epoch_line(
+    args: TrainingArguments, state: TrainerState, train_loss: float | None, metrics: Mapping[str, float]
+) -> str:
+    """Return one line about the epoch that ended; `metrics` are those of the validation side, as `eval_NAME`."""
+    chosen = (args.metric_for_best_model or "loss").removeprefix("eval_")
+    figures = [f"train loss {train_loss:.4f}"] if train_loss is not None else []
+    for name in dict.fromkeys(("loss", chosen)):
+        if (value := metrics.get(f"eval_{name}")) is not None:
+            better = state.best_metric is None or (
+                value > state.best_metric if args.greater_is_better else value < state.best_metric
+            )
+            # The Trainer compares after this callback, so the best so far is that of the evaluations before.
+            figures.append(f"validation {name} {value:.4f}{' (best so far)' if name == chosen and better else ''}")
+    total = f"{state.num_train_epochs:g}"
+    return f"epoch {round(state.epoch or 0, 2):>{len(total)}g} of {total}: {', '.join(figures)}"
