@@ -11,7 +11,15 @@ from ..evaluation.checkpoints import load_checkpoint
 
 
 class TrackClassifier:
-    """The plain `pipeline("audio-classification")` of a checkpoint, with decoding that needs no FFmpeg."""
+    """The plain `pipeline("audio-classification")` of a checkpoint, with decoding that needs no FFmpeg.
+
+    Example:
+
+    >>> import hfmgc
+    >>> classifier = hfmgc.TrackClassifier("runs/mine")
+    >>> sorted(genre["label"] for genre in classifier.classify_file("song.wav"))
+    ['blues', 'metal', 'pop']
+    """
 
     def __init__(self, checkpoint: str | os.PathLike):
         model, extractor = load_checkpoint(str(checkpoint))
