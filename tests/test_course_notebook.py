@@ -18,5 +18,4 @@ def test_the_course_notebook_runs(tmp_path, monkeypatch):
     saved = json.loads(Path("course/test.json").read_text())
     assert saved["test_accuracy"] == names["result"]["test_accuracy"]
     assert saved["split"] == names["manifest"].digest
-    losses = [entry["loss"] for entry in names["trainer"].state.log_history if "loss" in entry]
-    assert losses[-1] < losses[0]
+    assert saved["test_accuracy"] > 0.2, "twice what guessing reaches among ten genres"
