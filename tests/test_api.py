@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import tone, write_music
+from kept_features import write_sides
 
 import hfmgc
 from hfmgc.data.sources.gtzan_lists import fault_filtered
@@ -135,6 +136,15 @@ def test_tracks_with_several_genres_keep_them_all(tmp_path):
     collate = hfmgc.TrackCollator({name: index for index, name in enumerate(label.names)}, multi_label=True)
     track = next(track for track in music["train"] if len(track["genres"]) == 2)
     assert collate([{**track, "input_values": np.zeros((2, 4, 8))}])["labels"].tolist() == [[1.0, 1.0]]
+
+
+def test_stored_features_come_as_they_are_with_or_without_a_rate(tmp_path):
+    write_sides(tmp_path / "features")
+    for rate in (None, 22050):
+        stored = hfmgc.load_dataset(tmp_path / "features", "official", rate)
+        assert stored.num_rows == {"train": 6, "validation": 2, "test": 3}
+        assert np.asarray(stored["test"][0]["features"]).shape == (128, 40)
+        assert stored["test"].features["genre"].names == ["blues", "pop"]
 
 
 def test_an_unknown_option_or_policy_is_refused_by_name(music_folder):
