@@ -1,12 +1,38 @@
 """hfmgc: music genre classification in the Hugging Face ecosystem.
 
-`import hfmgc` makes transformers' Auto classes and `pipeline("audio-classification")` know the architectures of the
-toolkit, and costs no more than that: torch and the rest are imported when they are used.
+`import hfmgc` makes transformers' Auto classes and pipelines know the architectures of the toolkit, and costs no more
+than that: the names below are imported when they are first used, and torch and the rest with them.
 """
 
-from .registry import register_architectures
+from typing import Any
+
+from .registry import load_class, register_architectures
 
 
 __version__ = "0.1.0.dev0"
+
+_PUBLIC = {
+    "HfmgcASTFeatureExtractor": "hfmgc.features.feature_extraction_ast",
+    "SpectrogramFeatureExtractor": "hfmgc.features.feature_extraction_spectrogram",
+    "SplitManifest": "hfmgc.data.split_manifest",
+    "TrackClassifier": "hfmgc.inference.predict",
+    "TrackCollator": "hfmgc.data.collation",
+    "augment": "hfmgc.data.augmentation.report",
+    "genre_metrics": "hfmgc.evaluation.metrics",
+    "load_audio": "hfmgc.data.audio",
+    "load_dataset": "hfmgc.api",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hfmgc' has no attribute {name!r}")
+    return load_class(f"{_PUBLIC[name]}:{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
 
 register_architectures()

@@ -11,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 
@@ -116,6 +117,9 @@ _TABLES = {
     "transformers.models.auto.feature_extraction_auto": ("FEATURE_EXTRACTOR_MAPPING_NAMES", "feature_extractor"),
 }
 
+# Imported as soon as transformers' pipelines are: this module registers one with them.
+_PIPELINES, _OUR_PIPELINE = "transformers.pipelines", "hfmgc.inference.pipeline"
+
 
 def register_architectures() -> None:
     """Make transformers' Auto classes and pipelines know the architectures; repeating it changes nothing."""
@@ -136,6 +140,12 @@ def _register_classes() -> None:
     # One that belongs to no single config is found by its name in the table, which is asked at every call.
     table = importlib.import_module("transformers.models.auto.feature_extraction_auto")
     table.FEATURE_EXTRACTOR_MAPPING_NAMES.update(_names("feature_extractor", shared_only=True))
+    if _PIPELINES in sys.modules:
+        importlib.import_module(_OUR_PIPELINE)
+
+
+def _add_names(table: str, role: str, module: ModuleType) -> None:
+    getattr(module, table).update(_names(role))
 
 
 def _names(role: str, *, shared_only: bool = False) -> dict[str, str]:
@@ -147,7 +157,7 @@ def _names(role: str, *, shared_only: bool = False) -> dict[str, str]:
 
 
 class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Adds our names to transformers' tables when these are imported.
+    """Adds our names to transformers' tables, and our pipeline to theirs, when these are imported.
 
     An entry `hfmgc-ast` of the tables means the module `transformers.models.hfmgc_ast`; this finder also answers for
     that module, with the classes of the architecture.
@@ -158,28 +168,29 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             name: [item.config, item.model, item.feature_extractor] for name, item in ARCHITECTURES.items()
         } | {name: [address] for name, address in FEATURE_EXTRACTORS.items()}
         self.modules = {f"transformers.models.{name.replace('-', '_')}": name for name in self.addresses}
-        self.pending_tables = dict(_TABLES)
+        self.pending = {name: partial(_add_names, *entry) for name, entry in _TABLES.items()}
+        self.pending[_PIPELINES] = lambda module: importlib.import_module(_OUR_PIPELINE)
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name in self.modules:
             return importlib.machinery.ModuleSpec(name, self)
-        if name not in self.pending_tables:
+        if name not in self.pending:
             return None
-        table, role = self.pending_tables.pop(name)
+        act = self.pending.pop(name)
         spec = importlib.util.find_spec(name)  # from the other finders: this one does not answer for the name now
-        self.pending_tables[name] = table, role  # finding is not importing: somebody may only have looked
+        self.pending[name] = act  # finding is not importing: somebody may only have looked
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
-        def execute_and_add(module: ModuleType) -> None:
+        def execute_and_act(module: ModuleType) -> None:
             execute(module)
-            self.pending_tables.pop(name, None)
-            getattr(module, table).update(_names(role))
+            self.pending.pop(name, None)
+            act(module)
 
-        spec.loader.exec_module = execute_and_add
+        spec.loader.exec_module = execute_and_act
         return spec
 
     def exec_module(self, module: ModuleType) -> None:

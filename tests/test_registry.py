@@ -15,6 +15,7 @@ import numpy
 waveform = numpy.sin(numpy.arange(16000, dtype=numpy.float32) / 20)
 answers = pipeline("audio-classification", model=sys.argv[1])(waveform, top_k=None)
 assert sorted(answer["label"] for answer in answers) == ["blues", "metal", "pop"], answers
+assert pipeline("music-genre-classification", model=sys.argv[1])(waveform, top_k=None) == answers
 """
 
 
@@ -50,7 +51,7 @@ assert not heavy, heavy
     ],
     ids=["hfmgc first", "transformers first", "pipelines module", "lazy module first, registered twice"],
 )
-def test_the_plain_pipeline_knows_a_checkpoint_in_any_order_of_imports(imports, tiny_checkpoint):
+def test_both_pipelines_know_a_checkpoint_in_any_order_of_imports(imports, tiny_checkpoint):
     silently(imports + USE, tiny_checkpoint())
 
 

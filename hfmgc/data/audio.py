@@ -75,7 +75,14 @@ def open_nameless(path: str | os.PathLike) -> BinaryIO:
 def load_audio(
     source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
 ) -> np.ndarray:
-    """Return the waveform of `decode_audio`, float32 [samples]."""
+    """Return the waveform of a file, float32 [samples], mono, at `sampling_rate`; see `decode_audio`.
+
+    Example:
+
+    >>> import hfmgc
+    >>> hfmgc.load_audio("song.wav", sampling_rate=16000).shape
+    (32000,)
+    """
     return decode_audio(source, sampling_rate, name=name, shortest_seconds=shortest_seconds).waveform
 
 

@@ -20,6 +20,17 @@ class TrackCollator:
     Args:
         label2id: The index of each genre.
         multi_label: Whether tracks have several genres; one with none of them has only zeros as targets.
+
+    Example:
+
+    >>> import hfmgc, numpy
+    >>> collate = hfmgc.TrackCollator({"blues": 0, "rock": 1})
+    >>> tracks = [
+    ...     {"input_values": numpy.zeros((2, 64, 128)), "genre": "rock"},  # 2 windows of 64 frames and 128 bins
+    ...     {"input_values": numpy.zeros((3, 64, 128)), "genre": "blues"},
+    ... ]
+    >>> {name: tuple(tensor.shape) for name, tensor in collate(tracks).items()}
+    {'input_values': (2, 3, 64, 128), 'window_mask': (2, 3), 'labels': (2,)}
     """
 
     label2id: Mapping[str, int]
@@ -45,7 +56,7 @@ class TrackCollator:
         return {"input_values": batch, "window_mask": mask, "labels": labels}
 
     def _indices(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-        return torch.tensor([self.label2id[example["genre"]] for example in examples])
+        return torch.tensor([self._index(example["genre"]) for example in examples])
 
     def _targets(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         targets = torch.zeros(len(examples), len(self.label2id))
@@ -55,5 +66,9 @@ class TrackCollator:
                     "the data have no genres (a list for each track), and the model names several of them: give the "
                     "tracks a column genres, or train without problem_type multi_label_classification"
                 )
-            targets[row, [self.label2id[genre] for genre in example["genres"]]] = 1
+            targets[row, [self._index(genre) for genre in example["genres"]]] = 1
         return targets
+
+    def _index(self, genre: str | int) -> int:
+        """Return the index of a genre; in a `ClassLabel` column it is one already."""
+        return self.label2id[genre] if isinstance(genre, str) else int(genre)

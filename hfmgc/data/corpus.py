@@ -141,7 +141,7 @@ def decode_corpus(
         else:
             kept.append(row)
     if len(kept) < len(tracks):
-        tracks = tracks.select(kept)
+        tracks = _select(tracks, kept)
     truncated: dict[str, str] = {}
     if not kept:
         usable = tracks
@@ -218,7 +218,18 @@ def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dat
     """Return the tracks without a problem, and the others."""
     pairs = zip(tracks["track_id"], problems, strict=True)
     broken = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
-    return tracks.select([row for row, problem in enumerate(problems) if not problem]), broken
+    return _select(tracks, [row for row, problem in enumerate(problems) if not problem]), broken
+
+
+def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
+    """Return rows as slices of the table, without the index of `select`: columns can then be added without a copy."""
+    if not rows:
+        return tracks.select([])
+    starts = [row for before, row in zip([-2, *rows], rows, strict=False) if row != before + 1]
+    ends = [before + 1 for before, row in zip(rows, [*rows[1:], -1], strict=True) if row != before + 1]
+    return datasets.concatenate_datasets(
+        [tracks.select(range(start, end)) for start, end in zip(starts, ends, strict=True)]
+    )
 
 
 def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:

@@ -16,7 +16,17 @@ SIDES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """A split as it was made: enough to repeat it exactly, and to tell whether two results share it."""
+    """A split as it was made: enough to repeat it exactly, and to tell whether two results share it.
+
+    Example:
+
+    >>> import hfmgc
+    >>> music = hfmgc.load_dataset("music", split_ratios="1:1:1", save_manifest="split.json")
+    >>> manifest = hfmgc.SplitManifest.load("split.json")
+    >>> manifest.policy, manifest.counts()
+    ('stratified', {'train': 3, 'validation': 3, 'test': 3})
+    >>> repeated = hfmgc.load_dataset("music", split_manifest="split.json")
+    """
 
     dataset: str
     revision: str | None

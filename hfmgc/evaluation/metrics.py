@@ -54,7 +54,19 @@ class GenreMetrics(evaluate.Metric):
 
 
 def genre_metrics(predictions: Sequence[int], references: Sequence[int], num_labels: int) -> dict[str, float]:
-    """Compute `GenreMetrics` in memory."""
+    """Compute `GenreMetrics`, an `evaluate.Metric` that needs no network, in memory.
+
+    Args:
+        predictions: Genre indices [tracks].
+        references: True genre indices [tracks].
+        num_labels: How many genres the model knows.
+
+    Example:
+
+    >>> import hfmgc
+    >>> hfmgc.genre_metrics(predictions=[0, 1, 1], references=[0, 1, 2], num_labels=3)["macro_recall"]
+    0.6666666666666666
+    """
     metric = GenreMetrics(keep_in_memory=True)
     return metric.compute(predictions=predictions, references=references, num_labels=num_labels)
 

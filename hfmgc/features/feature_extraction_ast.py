@@ -29,6 +29,14 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         mean (`float`, *optional*): Mean of the log-mel values; AudioSet's by default.
         std (`float`, *optional*): Their standard deviation; AudioSet's by default.
         kwargs: See [`WindowedFeatureExtractor`].
+
+    Example:
+
+    >>> import hfmgc
+    >>> extractor = hfmgc.HfmgcASTFeatureExtractor(max_length=64)
+    >>> waveform = hfmgc.load_audio("song.wav", extractor.sampling_rate)
+    >>> tuple(extractor(waveform, sampling_rate=16000, return_tensors="pt")["input_values"].shape)
+    (1, 4, 64, 128)
     """
 
     feature_fields = (*WindowedFeatureExtractor.feature_fields, "num_mel_bins")

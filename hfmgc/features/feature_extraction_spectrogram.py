@@ -71,6 +71,14 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     Raises:
         ValueError: For an unknown preset (naming the nearest) or an impossible field (naming it).
+
+    Example:
+
+    >>> import hfmgc
+    >>> extractor = hfmgc.SpectrogramFeatureExtractor(representation="mel", num_bins=64, window_seconds=1.0)
+    >>> waveform = hfmgc.load_audio("song.wav", extractor.sampling_rate)
+    >>> tuple(extractor(waveform, sampling_rate=22050, return_tensors="pt")["input_values"].shape)
+    (1, 2, 44, 64)
     """
 
     # Stands before the base's property: here the length is a field, and is saved as one.

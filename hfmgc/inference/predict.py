@@ -4,20 +4,25 @@ import os
 from typing import Any
 
 import numpy as np
-from transformers import AudioClassificationPipeline, pipeline
 
-from ..data.audio import load_audio
 from ..evaluation.checkpoints import load_checkpoint
+from .pipeline import TASK, MusicGenreClassificationPipeline
 
 
 class TrackClassifier:
-    """The plain `pipeline("audio-classification")` of a checkpoint, with decoding that needs no FFmpeg."""
+    """`pipeline("music-genre-classification")` of a checkpoint that is checked first: complete, and without code to trust.
+
+    Example:
+
+    >>> import hfmgc
+    >>> classifier = hfmgc.TrackClassifier("runs/mine")
+    >>> sorted(genre["label"] for genre in classifier.classify_file("song.wav"))
+    ['blues', 'metal', 'pop']
+    """
 
     def __init__(self, checkpoint: str | os.PathLike):
         model, extractor = load_checkpoint(str(checkpoint))
-        self.pipeline: AudioClassificationPipeline = pipeline(
-            "audio-classification", model=model, feature_extractor=extractor
-        )
+        self.pipeline = MusicGenreClassificationPipeline(model=model, feature_extractor=extractor, task=TASK)
 
     @property
     def sampling_rate(self) -> int:
@@ -32,5 +37,4 @@ class TrackClassifier:
         self, path: str | os.PathLike, top_k: int | None = None, *, shortest_seconds: float = 0.0
     ) -> list[dict[str, Any]]:
         """Return labels and scores for a file, the likeliest first; AudioError if it is unusable or too short."""
-        waveform = load_audio(path, self.sampling_rate, shortest_seconds=shortest_seconds)
-        return self.classify(waveform, top_k=top_k)
+        return self.pipeline(os.fspath(path), top_k=top_k, shortest_seconds=shortest_seconds)

@@ -1,21 +1,18 @@
 """From the recipe's settings to the data that a run trains and is judged on."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import datasets
 import numpy as np
 
-from ..data.caching import COMPUTATIONS, reading_cache
+from ..data.caching import reading_cache
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
-from ..data.identity import identify_tracks
-from ..data.leaks import check_split, leaks_report
+from ..data.guarded_split import make_split
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
-from ..data.splits import split_corpus
 from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -76,7 +73,17 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         corpus = decode_corpus(
             source, extractor.sampling_rate, num_proc=num_proc, shortest_seconds=arguments.shortest_seconds
         )
-        manifest = make_split(arguments, corpus, extractor)
+        manifest = make_split(
+            corpus,
+            policy=arguments.split_policy,
+            ratios=arguments.split_ratios,
+            seed=arguments.split_seed,
+            fold=arguments.split_fold,
+            manifest=arguments.split_manifest,
+            allow_leaks=arguments.allow_leaks,
+            extractor=extractor,
+            num_proc=num_proc,
+        )
         sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
         if arguments.fit_statistics != "none":
             _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
@@ -133,36 +140,3 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset
         raise ConfigError("fit_statistics: the stored slices are normalised already")
     tracks = (track["waveform"] if column == "waveform" else track_features(track, extractor) for track in train)
     extractor.fit_statistics(tracks, per_bin=per_bin)
-
-
-def make_split(arguments: DataArguments, corpus: Corpus, extractor: WindowedFeatureExtractor) -> SplitManifest:
-    """Split the usable tracks of a corpus by the recipe's policy, and have the leak guard look at the result."""
-    manifest = split_corpus(
-        corpus.tracks,
-        corpus.source,
-        policy=arguments.split_policy,
-        ratios=arguments.split_ratios,
-        seed=arguments.split_seed,
-        fold=arguments.split_fold,
-        manifest=Path(arguments.split_manifest) if arguments.split_manifest else None,
-    )
-    identities = identify_tracks(  # of all tracks, so that other splits of them find it in the cache
-        corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=arguments.preprocessing_num_proc
-    )
-    leaks = check_split(
-        corpus.tracks,
-        manifest.sides,
-        sampling_rate=corpus.sampling_rate,
-        allow=arguments.allow_leaks,
-        waived=lambda artist: corpus.source.artist_waiver(manifest.policy, artist),
-        identities=identities,
-    )
-    recorded = {
-        track_id: identities[track_id].to_json() for members in manifest.sides.values() for track_id in members
-    }
-    return replace(
-        manifest,
-        leaks=leaks_report(leaks),
-        identities=recorded,
-        fingerprint_version=COMPUTATIONS["fingerprints"].version,
-    )

@@ -68,6 +68,13 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     Raises:
         ConfigError: no such variant.
         AudioError: the waveform is empty, not one-dimensional, or not finite.
+
+    Example:
+
+    >>> import hfmgc, numpy
+    >>> waveform = hfmgc.load_audio("song.wav", sampling_rate=16000)
+    >>> hfmgc.augment(waveform, 16000, "echo", numpy.random.default_rng(0)).shape
+    (32000,)
     """
     _check_variant(variant)
     samples = np.ascontiguousarray(waveform, dtype=np.float32)

@@ -1,0 +1,145 @@
+"""`hfmgc.load_dataset`: any dataset of the toolkit, split by a policy that is checked and recorded."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers.utils import logging
+
+from .data.audio import SHORTEST_SECONDS
+from .data.corpus import Corpus, decode_corpus
+from .data.guarded_split import make_split
+from .data.sources import open_source
+from .data.sources.contract import TrackSource
+from .data.split_manifest import SplitManifest
+from .data.targets import genres_of
+from .errors import saving_to
+
+
+logger = logging.get_logger(__name__)
+
+# The rate at which tracks are checked and fingerprinted where their audio is to stay undecoded, in Hz.
+CHECK_RATE = 16000
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike,
+    split_policy: str = "stratified",
+    sampling_rate: int | None = None,
+    *,
+    split_ratios: str = "8:1:1",
+    split_seed: int = 0,
+    split_fold: int = 1,
+    split_manifest: str | os.PathLike | None = None,
+    save_manifest: str | os.PathLike | None = None,
+    allow_leaks: bool = False,
+    exclude: str | os.PathLike | None = None,
+    shortest_seconds: float = SHORTEST_SECONDS,
+    num_proc: int | None = None,
+    **options: Any,
+) -> datasets.DatasetDict:
+    """Load a dataset as the recipes do: unusable files skipped, whole tracks split, the split checked for leaks.
+
+    Columns: `track_id`, `artist` ("" where unknown), `genre` (`ClassLabel`), `genres` (a list of it: all genres of the
+    track), and one of
+
+    - `waveform`: float32 [samples], mono, at `sampling_rate`;
+    - `audio` without a `sampling_rate`: `Audio(decode=False)`, a path or the bytes of a file;
+    - `features`, of stored features: as they were stored, whatever the `sampling_rate`.
+
+    Decoded tracks and fingerprints are cached by `datasets`. Undecoded audio is decoded as well (at 16 kHz) for the
+    checks. Skipped tracks and what must be said beside results are logged as warnings.
+
+    Args:
+        name_or_path: `gtzan`, `fma`, `hub`, `synthetic`, a manifest, stored features, or a folder with one subfolder for
+            each genre.
+        split_policy: `stratified`, `grouped`, `official`, `fault_filtered` or `artist_folds`, where the dataset has it.
+        sampling_rate: Rate of the waveforms in Hz.
+        split_ratios: train:validation:test, for `stratified` and `grouped`.
+        split_seed: For the same two.
+        split_fold: Which fold is the test side under `artist_folds`, from 1.
+        split_manifest: A saved manifest (a run's `split.json`) to repeat exactly, instead of a policy.
+        save_manifest: Where to save the manifest of this split; `SplitManifest.load` reads it.
+        allow_leaks: Accept, and record, that artists or recordings are on two sides.
+        exclude: A list of tracks to leave out.
+        shortest_seconds: Audio that is shorter is skipped.
+        num_proc: Processes that decode and fingerprint.
+        options: Options of the dataset, as a recipe's `data_options`: `folder=...`, `subset=...`.
+
+    Returns:
+        The sides that have tracks: `train`, `validation` and, for most policies, `test`.
+
+    Raises:
+        DataError: If the data cannot be found or no track can be used.
+        SplitError: If the split cannot be made, or leaks; the message names the tracks.
+        ConfigError: If a policy or an option does not exist.
+
+    Example:
+
+    >>> import hfmgc
+    >>> music = hfmgc.load_dataset("synthetic", sampling_rate=16000, tracks_per_genre=3, seconds=2, split_ratios="1:1:1")
+    >>> music.num_rows
+    {'train': 10, 'validation': 10, 'test': 10}
+    >>> track = music["train"][0]
+    >>> track["waveform"].shape, music["train"].features["genre"].int2str(track["genre"])
+    ((32000,), 'blues')
+    """
+    source = open_source(os.fspath(name_or_path), options, exclude=exclude)
+    corpus = decode_corpus(source, sampling_rate or CHECK_RATE, num_proc=num_proc, shortest_seconds=shortest_seconds)
+    manifest = make_split(
+        corpus,
+        policy=split_policy,
+        ratios=split_ratios,
+        seed=split_seed,
+        fold=split_fold,
+        manifest=split_manifest,
+        allow_leaks=allow_leaks,
+        num_proc=num_proc,
+    )
+    _warn(corpus, manifest)
+    if save_manifest is not None:
+        with saving_to(Path(save_manifest)):
+            manifest.save(Path(save_manifest))
+    tracks = _with_class_labels(corpus.tracks, corpus.genres)
+    if sampling_rate is None and "waveform" in tracks.column_names:
+        tracks = _undecoded(tracks, source)
+    row_of = {track_id: row for row, track_id in enumerate(tracks["track_id"])}
+    return datasets.DatasetDict(
+        {
+            side: tracks.select([row_of[track_id] for track_id in track_ids])
+            for side, track_ids in manifest.sides.items()
+            if track_ids
+        }
+    )
+
+
+def _warn(corpus: Corpus, manifest: SplitManifest) -> None:
+    """Log what was skipped and what must be said beside results on this split."""
+    notes = [*corpus.source.notes(), *corpus.notes(), *manifest.notes()]
+    for note in [corpus.summary(), *notes] if corpus.skipped else notes:
+        logger.warning(note)
+
+
+def _with_class_labels(tracks: datasets.Dataset, genres: list[str]) -> datasets.Dataset:
+    """Return the tracks with indices of `genres` for the names of their genres; waveforms are not copied."""
+    label = datasets.ClassLabel(names=genres)
+    columns = {
+        "genre": label.str2int(tracks["genre"]),
+        "genres": [label.str2int(names) for names in genres_of(tracks)],
+    }
+    features = {"genre": label, "genres": datasets.List(label)}
+    shown = tracks.format
+    labelled = tracks.remove_columns([name for name in (*columns, "split") if name in tracks.column_names])
+    for name, column in columns.items():
+        labelled = labelled.add_column(name, column, feature=features[name])
+    return labelled.with_format(**shown)
+
+
+def _undecoded(tracks: datasets.Dataset, source: TrackSource) -> datasets.Dataset:
+    """Return the tracks with `audio` as path or bytes in place of their waveforms."""
+    listed = source.tracks()
+    row_of = {track_id: row for row, track_id in enumerate(listed["track_id"])}
+    audio = listed.select_columns("audio").select([row_of[track_id] for track_id in tracks["track_id"]])
+    audio = audio.cast_column("audio", datasets.Audio(decode=False))
+    return datasets.concatenate_datasets([tracks.with_format(None).remove_columns("waveform"), audio], axis=1)

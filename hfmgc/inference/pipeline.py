@@ -1,0 +1,88 @@
+"""`pipeline("music-genre-classification")`: the plain audio pipeline for any recording, without FFmpeg or torchaudio.
+
+`import hfmgc` has this module imported together with transformers' pipelines (see `hfmgc.registry`).
+"""
+
+import os
+import urllib.request
+from typing import Any
+
+import numpy as np
+import soxr
+from transformers import AudioClassificationPipeline, AutoModelForAudioClassification
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..data.audio import load_audio
+from ..errors import AudioError, first_line
+
+
+TASK = "music-genre-classification"
+# How long a server may stay silent, in seconds.
+URL_TIMEOUT = 60
+
+
+class MusicGenreClassificationPipeline(AudioClassificationPipeline):
+    """`AudioClassificationPipeline` that decodes and resamples as training does; everything else is the plain one's.
+
+    Inputs, one or a list (with `batch_size`): a path; the bytes of a file; a URL (http, https, file); a dict of `array` or
+    `raw` [samples] and their `sampling_rate`, or of `path` or `bytes` as `datasets.Audio(decode=False)` gives it; a
+    waveform [samples] at the model's rate.
+
+    Args:
+        shortest_seconds: Of the call: files that are shorter are refused.
+        args, kwargs: As the plain pipeline.
+
+    Raises:
+        AudioError: If audio cannot be fetched or used.
+
+    Example:
+
+    >>> import hfmgc
+    >>> from transformers import pipeline
+    >>> classifier = pipeline("music-genre-classification", model="runs/mine")
+    >>> best, *others = classifier("song.wav")
+    >>> sorted(best)
+    ['label', 'score']
+    """
+
+    def _sanitize_parameters(self, shortest_seconds: float | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
+        _, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        preprocess = {} if shortest_seconds is None else {"shortest_seconds": shortest_seconds}
+        return preprocess, forward, postprocess
+
+    def preprocess(self, inputs: Any, shortest_seconds: float = 0.0) -> dict[str, Any]:
+        """Return what the model takes for one recording."""
+        return super().preprocess(self._waveform(inputs, shortest_seconds))
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model and feature extractor, without this class: the plain pipeline takes them too, with no code to trust."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.feature_extractor.save_pretrained(save_directory, **kwargs)
+
+    def _waveform(self, inputs: Any, shortest_seconds: float) -> Any:
+        rate, name = self.feature_extractor.sampling_rate, None
+        if isinstance(inputs, dict) and "sampling_rate" in inputs:
+            samples = np.asarray(inputs["raw"] if "raw" in inputs else inputs["array"])
+            if samples.ndim == 1 and inputs["sampling_rate"] != rate:
+                return soxr.resample(samples.astype(np.float32), inputs["sampling_rate"], rate)
+            return samples
+        if isinstance(inputs, dict):
+            inputs, name = inputs.get("bytes") or inputs.get("path"), inputs.get("path")
+        if isinstance(inputs, str) and inputs.startswith(("http://", "https://", "file://")):
+            inputs, name = _fetch(inputs), inputs
+        if inputs is None or isinstance(inputs, (str, os.PathLike, bytes, bytearray, memoryview)):
+            return load_audio(inputs, rate, name=name, shortest_seconds=shortest_seconds)
+        return inputs
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=URL_TIMEOUT) as answer:
+            return answer.read()
+    except (OSError, ValueError) as error:
+        raise AudioError(url, f"cannot be fetched ({first_line(error)})") from error
+
+
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=MusicGenreClassificationPipeline, pt_model=AutoModelForAudioClassification, type="audio"
+)
