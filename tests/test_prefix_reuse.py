@@ -128,7 +128,7 @@ def test_damaged_store_of_a_run_is_made_good(reused, place):
         content[1000:1200] = bytes(200)
         states.write_bytes(content)
     repaired = run(place, "repaired", reuse_frozen_prefix=True)
-    assert repaired.stdout.count("of them are there and whole") == 2
+    assert repaired.stdout.count("of them are stored already") == 2
     assert_same_weights(reused[0], place / "repaired", rtol=0, atol=0)
 
 

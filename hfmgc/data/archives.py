@@ -1,4 +1,4 @@
-"""Archives into folders: safely, completely or not at all, and resumed after an interruption."""
+"""Archives into folders: completely or not at all, and never outside of the folder."""
 
 import gzip
 import hashlib
@@ -9,18 +9,18 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import datasets
-from huggingface_hub.utils import WeakFileLock
 
 from ..errors import DataError, saving_to
+from ..files import hold, write_text
 
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
-# Written into a folder before it gets its name: what it was unpacked from, and what has to be in it.
+# Written into a folder before it gets its name: the archive that it came from, and how much it has to hold.
 MARKER = ".hfmgc-unpacked.json"
 _CHUNK = 1 << 20
 # Audio hardly shrinks and tables a few times: what unpacks to more than both of these is a bomb.
@@ -28,14 +28,16 @@ MOST_TIMES = 20
 MOST_BYTES = 1 << 30
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
 
+Wanted = Callable[[PurePosixPath], bool]
+
 
 def is_archive(path: str | os.PathLike) -> bool:
-    """Tell by its name whether a file is an archive that `unpack` reads."""
+    """Return whether a file is, by its name, an archive that `unpack` reads."""
     return str(path).lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def verify_checksum(path: Path, expected: str) -> None:
-    """Compare a file with `sha1:...` or `sha256:...`; a beginning of eight digits or more will do.
+    """Compare a file with `sha1:...` or `sha256:...`; the first eight digits or more will do.
 
     Raises:
         DataError: If they differ, naming both, or if `expected` is written in another way.
@@ -52,13 +54,10 @@ def verify_checksum(path: Path, expected: str) -> None:
         )
 
 
-Wanted = Callable[[PurePosixPath], bool]
-
-
 def unpacked(
     archive: str | os.PathLike, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
 ) -> Path:
-    """Return the folder in the cache of datasets that an archive is unpacked into, unpacking it where needed.
+    """Return the folder in the cache of datasets that holds an archive's files, unpacking it where needed.
 
     The folder belongs to this path, size and time of change: a replaced archive is unpacked again.
 
@@ -66,7 +65,7 @@ def unpacked(
         archive: A `.tar.gz`, `.tgz` or `.zip`.
         checksum: As for `unpack`.
         wanted: As for `unpack`.
-        selection: A name of what is wanted: another selection has another folder.
+        selection: A name for what is wanted: each selection has a folder of its own.
 
     Raises:
         DataError: As `unpack` does.
@@ -79,15 +78,15 @@ def unpacked(
 
 
 def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | None = None) -> Path:
-    """Unpack `archive` into `folder`, unless it lies there completely.
+    """Unpack `archive` into `folder`, unless it is complete there.
 
-    Members are written into a sibling `<folder>.partial`, each under its name only when it is whole; the sibling gets
-    the folder's name only when all are there. So an interrupted unpacking is never taken for a whole one, and the next
-    call goes on with it. Several processes may call this at once.
+    Members are written to `<folder>.partial`, which is renamed at the end. After an interruption the next call resumes:
+    members that have their full size there are not written again. Only files are unpacked; links and devices are
+    skipped. Several processes may call this at once.
 
     Args:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
-        folder: Where its members shall lie.
+        folder: The folder for its members.
         checksum: `sha1:...` or `sha256:...` of the archive, verified before anything is unpacked.
         wanted: Tells by its path whether a member is unpacked; all are by default.
 
@@ -95,37 +94,37 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | 
         `folder`.
 
     Raises:
-        DataError: If the archive is missing, damaged or of another checksum, or if a member is a link or a device, or
-            would lie outside of the folder, or if it unpacks to more than 20 times its size (and 1 GiB). Nothing of it is
-            kept then.
+        DataError: If the archive is missing, damaged, has another checksum or no files, is a tar with a path that leads outside
+            of the folder, or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept then.
         SaveError: If the disk is full.
     """
     archive = _existing(Path(archive))
     if not is_archive(archive):
-        raise DataError(
-            f"{archive.name} is no archive that can be unpacked: it must end in {', '.join(ARCHIVE_SUFFIXES)}"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder.with_name(folder.name + ".lock")), saving_to(folder):
-        if _is_complete(folder):
-            if checksum and _marker(folder).get("checksum") != checksum:  # unpacked without it, or it is another one
+        raise DataError(f"{archive.name} cannot be unpacked: its name must end in {', '.join(ARCHIVE_SUFFIXES)}")
+    with hold(folder.with_name(f"{folder.name}.lock")), saving_to(folder):
+        marker = _marker(folder)
+        if marker and _contents(folder) == (marker.get("files"), marker.get("bytes")):
+            if checksum and marker.get("checksum") != checksum:  # unpacked without it, or with another one
                 verify_checksum(archive, checksum)
-                _write_marker(folder, {**_marker(folder), "checksum": checksum})
+                write_text(folder / MARKER, json.dumps({**marker, "checksum": checksum}) + "\n")
             return folder
         if folder.exists() and not (folder / MARKER).exists():
-            raise DataError(f"{folder} exists and was not unpacked by hfmgc: it is left alone; name another folder")
+            raise DataError(f"{folder} exists and was not unpacked by hfmgc: name another folder")
         if checksum:
             verify_checksum(archive, checksum)
-        partial = folder.with_name(folder.name + ".partial")
+        partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir(exist_ok=True)
         try:
-            sizes = _write_members(archive, partial, wanted)
+            _extract(archive, partial, wanted or (lambda name: True))
+            files, size = _contents(partial)
+            if not files and wanted is None:
+                raise DataError(f"{archive.name} has no files in it")
         except DataError:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial)
             raise
-        size = sum(sizes.values())
-        _write_marker(partial, {"archive": archive.name, "files": len(sizes), "bytes": size, "checksum": checksum})
-        # What has the folder's name and is not complete was damaged since.
-        shutil.rmtree(folder, ignore_errors=True)
+        marker = {"archive": archive.name, "files": files, "bytes": size, "checksum": checksum}
+        write_text(partial / MARKER, json.dumps(marker) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)  # no longer complete
         partial.rename(folder)
     return folder
 
@@ -137,134 +136,88 @@ def _existing(archive: Path) -> Path:
 
 
 def _marker(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / MARKER).read_text(encoding="utf-8"))
-
-
-def _write_marker(folder: Path, marker: dict[str, Any]) -> None:
-    temporary = folder / f"{MARKER}.part"
-    temporary.write_text(json.dumps(marker) + "\n", encoding="utf-8")
-    temporary.replace(folder / MARKER)
-
-
-def _is_complete(folder: Path) -> bool:
-    """Tell whether the files are there that the marker counts: caches are cleaned by hand and by other programs."""
+    """Return what a folder's marker says; nothing where it is missing or damaged."""
     try:
-        marker = _marker(folder)
-        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
-        return (len(sizes), sum(sizes)) == (marker["files"], marker["bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return dict(json.loads((folder / MARKER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
-def _write_members(archive: Path, partial: Path, wanted: Wanted | None) -> dict[PurePosixPath, int]:
-    """Write all wanted members that are not yet there; return the size of each."""
-    partial.mkdir(exist_ok=True)
-    sizes: dict[PurePosixPath, int] = {}
-    members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-    budget = _Budget(archive)
+def _contents(folder: Path) -> tuple[int, int]:
+    """Return how many files a folder holds, and their bytes: caches are cleaned by hand and by other programs."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+    return len(sizes), sum(sizes)
+
+
+def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
+    """Write the wanted files of an archive that are not in the folder yet."""
+    extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
     try:
-        for name, size, content in members(archive, wanted or (lambda name: True)):
-            budget.spend(size)
-            target = partial / name
-            # A later member of the same name replaces the earlier one, so only those of an earlier call are passed over.
-            if name in sizes or not (target.is_file() and target.stat().st_size == size):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _write_whole(content, target, size)
-            sizes[name] = size
+        extract(archive, folder, wanted)
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive.name}: {error}; nothing of it is unpacked: take the authors' archive") from error
     except _DAMAGE as error:
         raise DataError(f"{archive.name} is truncated or damaged ({error}): fetch it again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(f"{archive.name} has a member that is both a file and a folder: it is damaged") from error
     except RuntimeError as error:  # how zipfile says that a member is encrypted
         raise DataError(f"{archive.name} cannot be unpacked ({error})") from error
-    if not sizes and wanted is None:
-        raise DataError(f"{archive.name} has no files in it")
-    return sizes
 
 
-def _write_whole(content: BinaryIO, target: Path, size: int) -> None:
-    beginning = target.with_name(target.name + ".part")
-    with beginning.open("wb") as file:
-        shutil.copyfileobj(content, file, _CHUNK)
-        written = file.tell()
-    if written != size:
-        raise EOFError(f"{target.name} has {written} of {size} bytes")
-    beginning.replace(target)
-
-
-class _Budget:
-    """How many bytes an archive may unpack to."""
-
-    def __init__(self, archive: Path):
-        self._archive = archive.name
-        self._left = self._most = max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
-
-    def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise DataError(
-                f"{self._archive} unpacks to more than {self._most / 1e9:.1f} GB, far more than music does: fetch it again, "
-                "or unpack it yourself and name the folder"
-            )
-
-
-class _Bounded:
-    """The content of a compressed file, as far as a budget reaches: headers of a tar can be bombs too."""
-
-    def __init__(self, stream: BinaryIO, budget: _Budget):
-        self._stream, self._budget = stream, budget
-
-    def read(self, size: int) -> bytes:
-        content = self._stream.read(size)
-        self._budget.spend(len(content))
-        return content
-
-
-def _tar_members(archive: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
     with gzip.open(archive) as file:
-        stream = _Bounded(file, _Budget(archive))
+        stream = _Bounded(file, archive)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
-                name = _safe_name(member.name, archive.name)
-                if member.isreg() and wanted(name):
-                    yield name, member.size, tar.extractfile(member)
-                elif not (member.isreg() or member.isdir()):
-                    kind = "a link" if member.issym() or member.islnk() else "a device or a pipe"
-                    raise _unsafe(archive.name, member.name, kind)
-        # tarfile takes a cut between two members for the end: only gzip's own end tells.
+                # A sparse file may be far larger than the stream that is bounded.
+                is_file = member.isreg() and not member.issparse()
+                if is_file and wanted(PurePosixPath(member.name)) and not _is_there(folder, member.name, member.size):
+                    tar.extract(member, folder, filter="data")
+        # tarfile takes a cut between two members for the end: only gzip notices it.
         while stream.read(_CHUNK):
             pass
 
 
-def _zip_members(archive: Path, wanted: Wanted) -> Iterator[tuple[PurePosixPath, int, BinaryIO]]:
+def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
+    left = _most(archive)
     with zipfile.ZipFile(archive) as file:
-        # The directory lies at the end: all names are looked at before anything is written.
-        members = [(_safe_name(member.filename, archive.name), member) for member in file.infolist()]
-        for _, member in members:
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _unsafe(
-                    archive.name, member.filename, "a link" if kind == stat.S_IFLNK else "a device or a pipe"
-                )
-        for name, member in members:
-            if not member.is_dir() and wanted(name):
-                with file.open(member) as content:
-                    yield name, member.file_size, content
+        for member in file.infolist():
+            name = PurePosixPath(member.filename)
+            if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16) or not wanted(name):
+                continue
+            left -= member.file_size
+            if left < 0:
+                raise _too_large(archive)
+            if not _is_there(folder, member.filename, member.file_size):
+                file.extract(member, folder)  # leaves out what would lead outside: a root, a drive, ..
 
 
-def _safe_name(name: str, archive: str) -> PurePosixPath:
-    """Return the path of a member below the folder, or refuse it."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or name[1:2] == ":":
-        raise _unsafe(archive, name, "an absolute path")
-    if ".." in path.parts:
-        raise _unsafe(archive, name, "a path with ..")
-    if "\0" in name or path.name == MARKER:
-        raise _unsafe(archive, name, "a name that is not allowed")
-    return path
+def _is_there(folder: Path, name: str, size: int) -> bool:
+    path = folder / name
+    return path.is_file() and path.stat().st_size == size
 
 
-def _unsafe(archive: str, member: str, kind: str) -> DataError:
+class _Bounded:
+    """The content of a compressed file up to the most that it may unpack to, headers included."""
+
+    def __init__(self, stream: BinaryIO, archive: Path):
+        self._stream, self._archive, self._left = stream, archive, _most(archive)
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_large(self._archive)
+        return content
+
+
+def _most(archive: Path) -> int:
+    """Return how many bytes an archive may unpack to."""
+    return max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
+
+
+def _too_large(archive: Path) -> DataError:
     return DataError(
-        f"{archive}: member {member!r} is {kind}, so nothing of it is unpacked: take the authors' archive"
+        f"{archive.name} unpacks to more than {_most(archive) / 1e9:.1f} GB, far more than music does: fetch it again, "
+        "or unpack it yourself and name the folder"
     )

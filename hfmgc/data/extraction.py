@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..files import temporary_path, write_text
 from .audio import decode_audio
 from .caching import code_identity, reading_cache, use_one_thread_in_workers
-from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path, temporary_path, write_text
+from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path
 from .identity import track_identity
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY

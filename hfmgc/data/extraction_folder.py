@@ -1,7 +1,7 @@
-"""The folder that `hfmgc extract` writes: whose it is, who writes to it, and which of its shards can be trusted.
+"""The folder that `hfmgc extract` writes: which extraction it belongs to, and which of its shards are complete.
 
-Two guards keep processes apart. A lock is held by the process that extracts and goes with it, however it ends. Workers
-may outlive a killed parent: what one of them is writing bears its process id, and is left alone while that process lives.
+The extracting process holds a lock, which ends with it. Its workers may outlive it when it is killed: the file that a
+worker writes has the worker's process id in its name, and is left alone while that process lives.
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, DataError, saving_to
+from ..files import hold, write_text
 from .sources.features import EXTRACTION
 
 
@@ -27,27 +27,19 @@ IDENTITY = ("tracks_digest", "excluded_digest", "front_end", "code", "dtype", "s
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make a folder for an extraction and hold it against other processes.
+    """Create a folder for an extraction and hold it against other processes.
 
     Raises:
         ConfigError: If it holds something else, or another process extracts to it.
         SaveError: If it cannot be written to.
     """
-    lock = FileLock(folder / LOCK_FILE)
     with saving_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / DESCRIPTION).is_file() and any(path.name != LOCK_FILE for path in folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty, and no extraction: choose another folder")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ConfigError(
-                f"{folder}: another hfmgc extract writes to it: wait until it has ended, or choose another folder"
-            ) from error
-    try:
+        others = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
+    if others and not (folder / DESCRIPTION).is_file():
+        raise ConfigError(f"{folder} is not empty, and not an extraction: choose another folder")
+    in_use = f"{folder}: another hfmgc extract writes to it: wait until it has ended, or choose another folder"
+    with hold(folder / LOCK_FILE, in_use=in_use):
         yield
-    finally:
-        lock.release()
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:
@@ -101,18 +93,6 @@ def _count_rows(shard: Path) -> int:
     """Return how many rows a shard has; every page is read and verified."""
     with pq.ParquetFile(shard, page_checksum_verification=True) as file:
         return sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
-
-
-def temporary_path(shard: Path) -> Path:
-    """Return where this process writes a shard until it is whole."""
-    return shard.with_suffix(f".{os.getpid()}.tmp")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _changed(path: Path, description: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SplitError
+from ..files import write_text
 from ..settings_values import load_json
 
 
@@ -99,7 +100,7 @@ class SplitManifest:
 
     def save(self, path: Path) -> None:
         """Write the manifest as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(Path(path), json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "SplitManifest":

@@ -70,34 +70,38 @@ def push_run(
     folder = Path(folder)
     _check_name(hub_model_id)
     files = files_to_push(folder)
-    later = f"push later with: {push_command(folder, hub_model_id, private=private, revision=revision)}"
+    later = push_command(folder, hub_model_id, private=private, revision=revision)
+
+    def refusal(reason: str) -> HubError:
+        return HubError(f"{hub_model_id}: not pushed, {reason}; push later with: {later}")
+
     if _is_offline():
-        raise HubError(f"{hub_model_id}: not pushed, HF_HUB_OFFLINE is set: unset it; {later}")
-    # One handler for all of it: below the client there are an HTTP library, an uploader in Rust and the file system,
-    # which share no base class, and a finished training must not end in one of their tracebacks.
+        raise refusal("HF_HUB_OFFLINE is set: unset it")
+    # One handler for everything: the client, its HTTP library, its uploader in Rust and the file system share no base
+    # class, and a finished training must not end in one of their tracebacks.
     try:
         token = (token or get_token() or "").strip()
         if not token:
-            raise HubError(
-                f"{hub_model_id}: not pushed, there is no token: run `hf auth login` or set HF_TOKEN; {later}"
-            )
+            raise refusal("there is no token: run `hf auth login` or set HF_TOKEN")
         # The HTTP library would quote a header that it cannot send, and so show the token.
         if not (token.isascii() and token.isprintable() and " " not in token):
-            raise HubError(
-                f"{hub_model_id}: not pushed, the token is damaged: copy it again without line breaks; {later}"
-            )
+            raise refusal("the token is damaged: copy it again without line breaks")
         # `run.yaml` records the command and the settings; a token given there must not be published with them.
-        for name in files:
-            if (folder / name).suffix in TEXT_SUFFIXES and token.encode() in (folder / name).read_bytes():
-                raise HubError(
-                    f"{hub_model_id}: not pushed, {folder / name} contains the access token: remove it; {later}"
-                )
+        for path in (folder / name for name in files):
+            if path.suffix in TEXT_SUFFIXES and token.encode() in path.read_bytes():
+                raise refusal(f"{path} contains the access token: remove it")
         api = HfApi(endpoint=endpoint, token=token)
-        return _push(api, folder, files, hub_model_id, private, revision, commit_message)
+        api.create_repo(hub_model_id, private=private, exist_ok=True)
+        # `private` does not change an existing repository.
+        if private and not api.model_info(hub_model_id).private:
+            raise refusal("the repository exists and is public: make it private, or drop private")
+        if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
+            api.create_branch(hub_model_id, branch=revision, exist_ok=True)
+        return _commit(api, folder, files, hub_model_id, revision, commit_message or "Publish the run with hfmgc")
     except HubError:
         raise
     except Exception as error:
-        raise HubError(f"{hub_model_id}: not pushed, {_cause(error, hub_model_id)}; {later}") from error
+        raise refusal(_cause(error, hub_model_id)) from error
 
 
 def push_command(folder: Path, hub_model_id: str, *, private: bool | None = None, revision: str | None = None) -> str:
@@ -130,42 +134,20 @@ def files_to_push(folder: Path) -> list[str]:
     return list(filter_repo_objects(names, ignore_patterns=list(IGNORED_PATTERNS)))
 
 
-def _push(
-    api: HfApi,
-    folder: Path,
-    files: list[str],
-    hub_model_id: str,
-    private: bool | None,
-    revision: str | None,
-    commit_message: str | None,
-) -> str:
-    api.create_repo(hub_model_id, private=private, exist_ok=True)
-    # An existing repository keeps its visibility whatever `private` says: that must not publish what was meant to be
-    # private.
-    if private and not api.model_info(hub_model_id).private:
-        raise HubError(
-            f"{hub_model_id}: not pushed, the repository exists and is public: make it private, or drop private"
-        )
-    if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
-        api.create_branch(hub_model_id, branch=revision, exist_ok=True)
+def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revision: str | None, message: str) -> str:
+    """Make one commit of all files and return its address."""
 
     def commit() -> str:
-        # Not `upload_folder`: where hf_xet is installed it splits a folder, and one whose commit fails, into several commits.
-        made = api.create_commit(
-            hub_model_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files],
-            commit_message=commit_message or "Publish the run with hfmgc",
-            revision=revision,
-        )
-        return made.commit_url
+        # Not `upload_folder`: with hf_xet it splits a large folder, or one whose commit fails, into several commits.
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
+        return api.create_commit(hub_model_id, operations, commit_message=message, revision=revision).commit_url
 
     try:
         return commit()
     except Exception as error:
         if not _answer_was_lost(error):
             raise
-        # The commit may have been made. The client compares the files first, and returns the commit that has them.
-        return commit()
+        return commit()  # the client compares the files first: a commit that was made is returned, not repeated
 
 
 def _check_name(hub_model_id: str) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
-from ..errors import ConfigError, first_line, saving_to
+from ..errors import ConfigError, first_line
+from ..files import hold, write_text
 from ..settings_values import load_json, load_yaml, refuse_long_path
 from .arguments import RunArguments, changed_fields
 
@@ -39,7 +39,7 @@ RUN_FILES = (
 LOCK_FILE = ".hfmgc.lock"
 # How a run is started, which says nothing about its result.
 _START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
-_LOCKS: list[FileLock] = []
+_HELD = contextlib.ExitStack()  # the folders of this process's runs
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
@@ -114,21 +114,14 @@ def nearest_existing(path: Path) -> Path:
 
 
 def _take(folder: Path) -> None:
-    """Make the folder, and hold it until this process ends."""
-    with saving_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ConfigError(f"output_dir {folder} is in use by another run: choose another folder") from error
-    _LOCKS.append(lock)  # the lock goes with the object
+    """Create the folder, and hold it until `leave_runs` is called or this process ends."""
+    in_use = f"output_dir {folder} is in use by another run: choose another folder"
+    _HELD.enter_context(hold(folder / LOCK_FILE, in_use=in_use))
 
 
 def leave_runs() -> None:
-    """Give back the folders that this process holds."""
-    while _LOCKS:
-        _LOCKS.pop().release()
+    """Release the folders that this process holds."""
+    _HELD.close()
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
@@ -279,7 +272,6 @@ class RunRecord:
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
-        path = folder / RUN_FILE
         content = {
             "command": self.command if not self.resumed else _recorded(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
@@ -290,10 +282,7 @@ class RunRecord:
             "settings": self.settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_text(folder / RUN_FILE, yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True))
 
 
 def _recorded(folder: Path, name: str) -> Any:

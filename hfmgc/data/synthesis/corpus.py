@@ -4,14 +4,8 @@ Source: ours. The audio is synthetic: it lets the whole toolkit run without a do
 a model knows real music.
 """
 
-import os
-import secrets
-import shutil
-import signal
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
@@ -20,11 +14,13 @@ from tqdm.auto import tqdm
 from hfmgc.data.synthesis.composer import check_request, compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 from hfmgc.data.synthesis.styles import GENRES
-from hfmgc.errors import ConfigError, SaveError
+from hfmgc.errors import ConfigError, saving_to
+from hfmgc.files import hold, whole, write_text
 
 
 # Raised by every change that makes the same seed sound different: whoever caches a corpus puts it into the key.
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
+LOCK_FILE = ".hfmgc.lock"
 _README = """\
 This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis), with no recording in it.
 It has the genre names and the file format of GTZAN but none of its music; figures measured on it tell nothing about
@@ -40,32 +36,22 @@ format: FLAC, 16 bits, {sampling_rate} Hz, mono
 
 
 def write_corpus(
-    folder: Path,
-    *,
-    tracks_per_genre: int,
-    seconds: float,
-    seed: int,
-    num_proc: int = 1,
-    genres: Sequence[str] = GENRES,
+    folder: Path, *, tracks_per_genre: int, seconds: float, seed: int, genres: Sequence[str] = GENRES
 ) -> Path:
     """Render the synthetic corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
 
     Source: ours. Files are 16-bit FLAC, mono, at 22,050 Hz; `seconds` is the length of each. A `README.txt` says that
-    the audio is synthetic, and from which seed. Everything is rendered in a temporary folder beside the final one and
-    renamed at the end, so that a folder which exists is complete and any number of writers may run at once; tracks that
-    were deleted since are rendered again, and a complete folder costs nothing. With `num_proc` above 1, fresh processes
-    render (a script needs its `if __name__ == "__main__":` then).
+    the audio is synthetic, and from which seed. Each track is written whole or not at all, and only missing tracks are
+    rendered, so an interrupted call is resumed by the next one. One process renders; others wait for it.
 
     Raises:
-        ConfigError: fewer than 1 track or process, no or unknown genres, `seconds` below 1 or not finite, or the folder
-            holds something else (such as a corpus of another seed or `CORPUS_VERSION`).
-        SaveError: a file could not be written, or a rendering process died.
+        ConfigError: If there is fewer than 1 track, no genre or an unknown one, `seconds` is below 1 or not finite, or the
+            folder holds something else (such as a corpus of another seed or `CORPUS_VERSION`).
+        SaveError: If a file could not be written.
     """
-    folder, genres = Path(folder), tuple(dict.fromkeys([genres] if isinstance(genres, str) else genres))
-    if tracks_per_genre < 1 or num_proc < 1 or not genres:
-        raise ConfigError(
-            f"tracks_per_genre={tracks_per_genre}, num_proc={num_proc}, {len(genres)} genres: each must be at least 1"
-        )
+    folder = Path(folder)
+    if tracks_per_genre < 1 or not genres:
+        raise ConfigError(f"tracks_per_genre={tracks_per_genre}, {len(genres)} genres: each must be at least 1")
     for genre in genres:
         check_request(genre, seconds)
     readme = _README.format(
@@ -76,23 +62,19 @@ def write_corpus(
         seconds=float(seconds),
         sampling_rate=SAMPLING_RATE,
     )
+    _check_folder(folder, readme)
     tracks = [(genre, index) for genre in genres for index in range(tracks_per_genre)]
-    missing = _missing(folder, readme, tracks)
-    if not missing:
-        return folder
-    scratch = folder.parent / f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}"
-    try:
-        for genre in dict.fromkeys(genre for genre, _ in missing):
-            (scratch / genre).mkdir(parents=True)
-        _render_all([(str(scratch), genre, index, float(seconds), seed) for genre, index in missing], num_proc)
-        (scratch / "README.txt").write_text(readme, encoding="utf-8")
-        _publish(scratch, folder, readme, missing)
-    except BrokenProcessPool as error:
-        raise SaveError(f"{folder}: a process that rendered the synthetic corpus died; try num_proc=1") from error
-    except (OSError, soundfile.SoundFileError) as error:
-        raise SaveError(f"{folder}: the synthetic corpus could not be written: {error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    if _missing(folder, tracks):
+        with hold(folder / LOCK_FILE), saving_to(folder):
+            write_text(folder / "README.txt", readme)
+            for genre, index in tqdm(_missing(folder, tracks), desc="rendering the synthetic corpus", unit="track"):
+                content = io.BytesIO()
+                waveform = compose_track(genre, index, seconds=float(seconds), seed=seed)
+                soundfile.write(content, waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
+                path = track_path(folder, genre, index)
+                path.parent.mkdir(exist_ok=True)
+                with whole(path) as temporary:
+                    temporary.write_bytes(content.getvalue())
     return folder
 
 
@@ -101,52 +83,15 @@ def track_path(folder: Path, genre: str, index: int) -> Path:
     return Path(folder) / genre / f"{genre}.{index:05d}.flac"
 
 
-def _missing(folder: Path, readme: str, tracks: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return the tracks that `folder` lacks; raise `ConfigError` if it belongs to something else."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; choose another folder for the synthetic corpus")
-    if not folder.exists() or not any(folder.iterdir()):
-        return tracks
-    found = folder / "README.txt"
-    if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != readme:
-        raise ConfigError(
-            f"{folder}: holds other files than this synthetic corpus; remove it or choose another folder"
-        )
+def _missing(folder: Path, tracks: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return [track for track in tracks if not track_path(folder, *track).is_file()]
 
 
-def _render(job: tuple[str, str, int, float, int]) -> None:
-    folder, genre, index, seconds, seed = job
-    waveform = compose_track(genre, index, seconds=seconds, seed=seed)
-    soundfile.write(track_path(Path(folder), genre, index), waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
-
-
-def _render_all(jobs: list[tuple[str, str, int, float, int]], num_proc: int) -> None:
-    def show(done: Iterable[None]) -> None:
-        for _ in tqdm(done, total=len(jobs), desc="rendering the synthetic corpus", unit="track"):
-            pass
-
-    if num_proc == 1 or len(jobs) == 1:
-        show(map(_render, jobs))
-        return
-    # Spawned, not forked: the caller may hold threads (PyTorch's, a progress bar's), which a fork would leave locked.
-    # Ctrl-C reaches them as well, and is this process's to handle.
-    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    with ProcessPoolExecutor(min(num_proc, len(jobs)), get_context("spawn"), **ignore) as executor:
-        show(executor.map(_render, jobs, chunksize=max(len(jobs) // (8 * num_proc), 1)))
-
-
-def _publish(scratch: Path, folder: Path, readme: str, rendered: list[tuple[str, int]]) -> None:
-    """Give the rendered folder its name; where it exists by now, add only what it lacks."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        scratch.rename(folder)
-        return
-    except OSError:
-        # Another writer was first (its tracks are the same bits), or tracks had been deleted from a finished folder.
-        if not folder.is_dir():
-            raise
-    for genre, index in _missing(folder, readme, rendered):
-        target = track_path(folder, genre, index)
-        target.parent.mkdir(exist_ok=True)
-        track_path(scratch, genre, index).replace(target)
+def _check_folder(folder: Path, readme: str) -> None:
+    """Raise `ConfigError` if a folder holds something else than this corpus."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; choose another folder for the synthetic corpus")
+    if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+        found = folder / "README.txt"
+        if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != readme:
+            raise ConfigError(f"{folder}: is not empty, and not this synthetic corpus; choose another folder")
