@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
 from hfmgc.training import prefix_reuse
+from hfmgc.training.search import queue as queue_module
 from hfmgc.training.search import results as results_module
 from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search.study import SearchStorage
@@ -248,6 +249,18 @@ def test_ctrl_c_while_the_storage_is_lost_ends_in_one_line(features, tmp_path, m
     result = search_here(tmp_path, search_settings(features, tmp_path / "out"))
     assert "cannot be reached" in refusal(result)
     assert "Traceback" not in result.stderr
+
+
+def test_a_search_stopped_before_its_first_trial_leaves_no_results_and_resumes(features, tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(queue_module.TrialQueue, "add_next", stopped)
+        assert search_here(tmp_path, settings).returncode == 130
+    assert not (tmp_path / "out" / "trials.csv").exists()
+    assert search_here(tmp_path, settings).returncode == 0
 
 
 @pytest.mark.parametrize("retries", [0, 3])

@@ -80,8 +80,8 @@ def save_results(
 def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]) -> None:
     """Write the table of trials when a search is stopped, if storage and folder still allow it."""
     run = recipe.groups()[2]
-    if run.should_save:
-        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
+    with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
+        if run.should_save and study.get_trials(deepcopy=False):  # an empty table would count as results
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
