@@ -3,7 +3,7 @@
     python benchmarks/search_ast.py [--quick]
 
 The AST report's space (DoRA from layer 10 or 11 of 12) on an AST of reduced width, from random weights, on random features that
-lie ready on disk. One side is `recipes/search_ast.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
+lie ready on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
 so that all trials train to their end; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
 and the same seed, without reuse. Both are whole commands, as a user would start them, with their start, evaluation and files;
 the search keeps no checkpoints, and its last act (plots, table) is counted. Dropout is 0 in the backbone, so both must find the
@@ -124,7 +124,7 @@ def search(place: Path, base: dict[str, Any], space: dict[str, Any], trials: int
         "prefix_store": str(place / "store"),
         "search": {"trials": trials, "pruner": "none", "space": space},
     }
-    seconds = run("search_ast.py", settings, place)
+    seconds = run("search.py", settings, place)
     return seconds, optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}")
 
 

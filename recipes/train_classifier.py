@@ -38,7 +38,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
 
 def train_and_judge(groups: tuple[ModelArguments, DataArguments, RunArguments]) -> EvaluationReport:
-    """Run all stages with these settings (recipes/search_ast.py does too); return the result."""
+    """Run all stages with these settings (recipes/search.py does too); return the result."""
     # Settings
     model_arguments, data_arguments, run = groups
     push_wanted, run.push_to_hub = run.push_to_hub, False  # at the end and in one commit, not by the Trainer

@@ -20,7 +20,7 @@ from hfmgc.cli import main as hfmgc_main
 ROOT = Path(__file__).resolve().parents[1]
 FINETUNE_AST = ROOT / "recipes" / "finetune_ast.py"
 TRAIN_CLASSIFIER = ROOT / "recipes" / "train_classifier.py"
-SEARCH_AST = ROOT / "recipes" / "search_ast.py"
+SEARCH = ROOT / "recipes" / "search.py"
 
 
 FRONT_END = {

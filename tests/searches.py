@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 
-from recipes import SEARCH_AST, classifier_settings, run_here, write_config
+from recipes import SEARCH, classifier_settings, run_here, write_config
 
 
 SPACE = {
@@ -33,7 +33,7 @@ def search_settings(data: Path, output_dir: Path, *, space: dict | None = None, 
 
 
 def search_here(tmp_path: Path, settings: dict, *overrides: str | Path) -> subprocess.CompletedProcess:
-    return run_here(SEARCH_AST, write_config(tmp_path / "search.yaml", settings), *overrides)
+    return run_here(SEARCH, write_config(tmp_path / "search.yaml", settings), *overrides)
 
 
 def refusal(result: subprocess.CompletedProcess) -> str:

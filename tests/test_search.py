@@ -1,27 +1,23 @@
-"""recipes/search_ast.py on one worker: from the space to the best config and its final fit, refused or gone on with."""
+"""recipes/search.py with one worker: from the space to the best config and its final fit, refused or resumed."""
 
 import json
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
 from conftest import write_music
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
 from hfmgc.training import prefix_reuse
+from hfmgc.training.search import queue as queue_module
 from hfmgc.training.search import results as results_module
-from hfmgc.training.search import study as study_module
 from hfmgc.training.search import trial as trial_module
-from hfmgc.training.search import worker as worker_module
-from hfmgc.training.search.arguments import SearchArguments
-from hfmgc.training.search.slots import origin
-from recipes import SEARCH_AST, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
+from hfmgc.training.search.study import SearchStorage
+from recipes import SEARCH, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +95,7 @@ def test_a_plain_run_passes_over_the_section(features, tmp_path):
     assert (tmp_path / "out" / "results.json").exists()
 
 
-def test_a_search_that_goes_on_draws_what_an_undisturbed_one_does(finished, features, tmp_path):
+def test_a_resumed_search_draws_what_an_undisturbed_one_does(finished, features, tmp_path):
     whole, _ = finished
     settings = search_settings(features, tmp_path / "out")
     assert search_here(tmp_path, settings, "--search.trials", "4").returncode == 0
@@ -125,19 +121,18 @@ def test_a_search_that_goes_on_draws_what_an_undisturbed_one_does(finished, feat
     [
         ({"search": {"study_name": "search"}, "space": {**SPACE, "weight_decay": {"low": 0.0, "high": 0.3}}}, "high"),
         ({"space": {name: SPACE[name] for name in list(SPACE)[:3]}}, "space > model.expert_hidden_size"),
-        ({"num_train_epochs": 4}, "recipe > num_train_epochs: 3 there, 4 here"),
+        ({"num_train_epochs": 4}, "recipe > num_train_epochs: 3"),
         ({"split_seed": 1}, "data > split"),
-        ({"search": {"trial_seeds": "own"}}, 'trial seeds: "same" there, "own" here'),
-        ({"search": {"pruner": "none"}}, 'pruner > name: "median" there, "none" here'),
-        ({"search": {"sampler_seed": 9}}, "sampler > seed: 0 there, 9 here"),
-        ({"search": {"grace_period": 9}}, "heartbeat > grace_period: 3 there, 9 here"),
+        ({"search": {"trial_seeds": "own"}}, 'trial seeds: "same"'),
+        ({"search": {"pruner": "none"}}, 'pruner > name: "median"'),
+        ({"search": {"sampler_seed": 9}}, "sampler > seed: 0"),
+        ({"search": {"grace_period": 9}}, "heartbeat > grace_period: 3"),
     ],
 )
 def test_a_study_of_another_search_is_refused_with_what_differs(finished, features, tmp_path, change, message):
     folder, _ = finished
     before = len(load(folder).trials)
     line = refusal(search_here(tmp_path, search_settings(features, folder, **change)))
-    assert "is of another search" in line
     assert message in line
     assert "search.study_name" in line
     assert len(load(folder).trials) == before
@@ -170,7 +165,7 @@ def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(featu
 
 def test_a_storage_within_one_process_is_refused(features, tmp_path):
     settings = search_settings(features, tmp_path / "out", search={"storage": "sqlite://"})
-    assert "lies in the memory of one process" in refusal(search_here(tmp_path, settings))
+    assert "search.storage sqlite://" in refusal(search_here(tmp_path, settings))
 
 
 def test_a_database_of_something_else_is_refused(features, tmp_path):
@@ -198,8 +193,7 @@ def test_results_whose_study_is_lost_are_not_overwritten(finished, features, tmp
         optuna.create_study(study_name="other", storage=f"sqlite:///{folder / 'study.db'}")
     for _ in range(2):  # the first must leave no study that the second would go on with
         line = refusal(search_here(tmp_path, search_settings(features, folder)))
-        assert f"output_dir {folder} holds the results of study 'search', whose trials are not in" in line
-        assert "choose another output_dir" in line
+        assert f"output_dir {folder} holds the results of study 'search'" in line
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
@@ -220,26 +214,22 @@ def test_a_storage_that_is_lost_after_the_trials_is_one_line(
     assert "Traceback" not in result.stderr
 
 
-def test_a_heartbeat_without_its_storage_says_nothing_and_other_threads_do(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(threading, "excepthook", lambda ended: seen.append(type(ended.exc_value)))
-
-    def fail(error):
-        raise error
-
-    arguments = SearchArguments(space={"learning_rate": {"low": 0.1, "high": 1.0}})
-    before = threading.excepthook
-    with study_module.reaching_storage(arguments, tmp_path):
-        for error in (StorageInternalError("gone"), KeyError("Record does not exist."), ValueError("else")):
-            thread = threading.Thread(target=fail, args=(error,))
-            thread.start()
-            thread.join()
-    assert seen == [ValueError]
-    assert threading.excepthook is before
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "replaced"])
+def test_a_heartbeat_without_its_storage_raises_nothing(tmp_path, damage):
+    database = tmp_path / "study.db"
+    storage = SearchStorage(f"sqlite:///{database}", heartbeat_interval=1)
+    trial = optuna.create_study(storage=storage).ask()
+    storage.record_heartbeat(trial.number + 1)
+    storage.remove_session()
+    database.unlink()
+    if damage == "emptied":
+        database.touch()
+    elif damage == "replaced":
+        optuna.create_study(storage=f"sqlite:///{database}")
+    storage.record_heartbeat(trial.number + 1)
 
 
-def test_a_study_whose_maker_was_killed_before_saying_what_it_is_of_is_taken_over(features, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_module, "_PAUSE", 0)
+def test_a_study_whose_creator_was_killed_before_recording_its_identity_is_used(features, tmp_path):
     (tmp_path / "out").mkdir()
     optuna.create_study(
         study_name="search", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}", direction="maximize"
@@ -250,25 +240,34 @@ def test_a_study_whose_maker_was_killed_before_saying_what_it_is_of_is_taken_ove
     assert load(tmp_path / "out").user_attrs["hfmgc"]["trial seeds"] == "same"
 
 
-def test_a_search_stopped_by_hand_while_its_storage_is_lost_ends_in_one_line(features, tmp_path, monkeypatch):
+def test_ctrl_c_while_the_storage_is_lost_ends_in_one_line(features, tmp_path, monkeypatch):
+    def stopped(*arguments):
+        (tmp_path / "out" / "study.db").write_bytes(b"no database" * 500)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial_module, "build_model", stopped)
+    result = search_here(tmp_path, search_settings(features, tmp_path / "out"))
+    assert "cannot be reached" in refusal(result)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_search_stopped_before_its_first_trial_leaves_no_results_and_resumes(features, tmp_path, monkeypatch):
     def stopped(*arguments):
         raise KeyboardInterrupt
 
-    def lost(*arguments):
-        raise StorageInternalError("the server is gone")
-
-    monkeypatch.setattr(trial_module, "build_model", stopped)
-    monkeypatch.setattr(worker_module, "_queue_again", lost)
-    assert "cannot be reached (the server is gone)" in refusal(
-        search_here(tmp_path, search_settings(features, tmp_path / "out"))
-    )
+    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(queue_module.TrialQueue, "add_next", stopped)
+        assert search_here(tmp_path, settings).returncode == 130
+    assert not (tmp_path / "out" / "trials.csv").exists()
+    assert search_here(tmp_path, settings).returncode == 0
 
 
 @pytest.mark.parametrize("retries", [0, 3])
 def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
     finished, features, tmp_path, monkeypatch, retries
 ):
-    """However often it is stopped: that is none of the killed workers' attempts."""
+    """However often it is stopped: Ctrl-C is not counted as a retry."""
     whole, _ = finished
     settings = search_settings(features, tmp_path / "out", search={"retries": retries})
     build, stops = trial_module.build_model, []
@@ -283,11 +282,11 @@ def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
     for _ in range(5):
         result = search_here(tmp_path, settings)
         assert result.returncode == 130
-        assert result.stderr.strip().splitlines()[-1] == "stopped; the same command goes on"
-        assert [row["outcome"] for row in table(tmp_path / "out")][-2:] == ["interrupted", "waiting"]
+        assert result.stderr.strip().splitlines()[-1].startswith("stopped; ")
+        assert [row["outcome"] for row in table(tmp_path / "out")][-1] == "interrupted"
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr
-    ended = sorted((one for one in load(tmp_path / "out").trials if one.state.name != "FAIL"), key=origin)
+    ended = [one for one in load(tmp_path / "out").trials if one.state.name != "FAIL"]
     assert [(one.params, one.value) for one in ended] == [(one.params, one.value) for one in load(whole).trials]
 
 
@@ -380,7 +379,7 @@ def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path, monkeyp
 def test_the_best_config_is_trained_with_each_seed_and_judged_together(finished, features, tmp_path):
     folder, _ = finished
     config = write_config(tmp_path / "search.yaml", search_settings(features, folder))
-    result = run_here(SEARCH_AST, config, "--search.final_fit")
+    result = run_here(SEARCH, config, "--search.final_fit")
     assert result.returncode == 0, result.stderr
     final = json.loads((folder / "final.json").read_text())
     runs = [json.loads((folder / "final" / f"seed_{seed}" / "results.json").read_text()) for seed in (0, 1)]
@@ -398,15 +397,22 @@ def test_the_best_config_is_trained_with_each_seed_and_judged_together(finished,
         assert (folder / "final" / f"seed_{seed}" / "model.safetensors").exists()
     assert "interval over seeds" in result.stdout
 
-    again = run_here(SEARCH_AST, config, "--search.final_fit")
+    again = run_here(SEARCH, config, "--search.final_fit")
     assert again.stdout.count("finished earlier") == 2
     assert json.loads((folder / "final.json").read_text()) == final
+
+
+def test_the_former_name_of_the_command_works_and_names_the_new_one():
+    result = run_here(SEARCH.with_name("search_ast.py"), "--help")
+    assert result.returncode == 0
+    assert "--search.trials" in result.stdout
+    assert "search.py" in result.stderr
 
 
 def test_without_optuna_the_command_says_how_to_get_it(tmp_path):
     code = "import runpy, sys; sys.modules['optuna'] = None; sys.argv[1:] = []; runpy.run_path(sys.argv[0])"
     result = python(
-        "-c", f"import sys; sys.argv[0] = {str(SEARCH_AST)!r}; sys.path.insert(0, {str(SEARCH_AST.parent)!r}); {code}"
+        "-c", f"import sys; sys.argv[0] = {str(SEARCH)!r}; sys.path.insert(0, {str(SEARCH.parent)!r}); {code}"
     )
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1] == 'error: a search needs Optuna: pip install -e ".[search]"'

@@ -1,4 +1,4 @@
-"""The parts of a search that need no training: its section, its space, which trials count, the figures of the final fit."""
+"""The parts of a search that need no training: its section, its space, its queue, the statistics of the final fit."""
 
 import json
 import sys
@@ -13,11 +13,12 @@ from optuna.trial import TrialState, create_trial
 from hfmgc.errors import ConfigError
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.run_folder import RunRecord
-from hfmgc.training.search.arguments import BaseRecipe, read_search
+from hfmgc.training.search.arguments import BaseRecipe, SearchArguments, read_search
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
-from hfmgc.training.search.slots import FAILED, OUTCOME, SURPLUS, WORKER, Slots, is_surplus
+from hfmgc.training.search.queue import DUPLICATE, FAILED, INDEX, OUTCOME, STOPPED, WORKER, TrialQueue
 from hfmgc.training.search.space import fields_of, read_space
-from hfmgc.training.search.study import SamplerOfTrial, again, shown_url
+from hfmgc.training.search.study import shown_url
+from hfmgc.training.search.trial import trial_sampler
 from hfmgc.training.settings import read_settings
 from recipes import ROOT, tiny_settings, write_config
 
@@ -80,7 +81,7 @@ def test_help_lists_recipe_and_section(capsys):
         ({"final_seeds": [0, 0]}, {}, "each must differ"),
         ({"final_seeds": ["x"]}, {}, r"final_seeds\[0\]' takes int"),
         ({}, {"overwrite": True}, "leave out overwrite"),
-        ({}, {"eval_strategy": "no"}, "goes by the validation side"),
+        ({}, {"eval_strategy": "no"}, "eval_strategy"),
     ],
 )
 def test_a_section_that_cannot_be_is_refused(tmp_path, section, more, message):
@@ -108,9 +109,9 @@ def test_other_recipes_pass_over_the_section_whatever_it_holds(tmp_path):
         ("learning_rte", {"low": 0.1, "high": 1}, r"learning_rte.*unknown field.*did you mean 'learning_rate'"),
         ("model.head", {"choices": [1]}, "has no field 'head'"),
         ("learning_rate.x", {"choices": [1]}, "learning_rate"),
-        ("learning_rate", 0.1, "is a mapping"),
+        ("learning_rate", 0.1, "mapping"),
         ("learning_rate", {"low": 0.1}, "high is missing"),
-        ("learning_rate", {"low": "a", "high": 1}, "low is a number"),
+        ("learning_rate", {"low": "a", "high": 1}, "low .*number"),
         ("learning_rate", {"low": 1.0, "high": 0.1}, "is above high"),
         ("learning_rate", {"low": 0.0, "high": 0.1, "log": True}, "log"),
         ("learning_rate", {"low": 0.1, "high": 1.0, "log": True, "step": 0.1}, "step"),
@@ -150,10 +151,10 @@ def test_a_space_that_cannot_be_searched_is_refused_by_name(tmp_path, path, give
 
 def test_fields_that_would_change_nothing_are_refused(tmp_path):
     parts = {"model.head_hidden_size": {"choices": [8]}, "model": {"choices": [{"head_hidden_size": 16}]}}
-    with pytest.raises(ConfigError, match=r"model\.head_hidden_size is a part of model: search one of them"):
+    with pytest.raises(ConfigError, match=r"model\.head_hidden_size is part of model"):
         read_space(parts, tiny_recipe(tmp_path))
     recipe = BaseRecipe(tiny_settings(tmp_path / "music", tmp_path / "out"), "here")
-    with pytest.raises(ConfigError, match=r"search\.space\.adapter_rank: the recipe has no adapter"):
+    with pytest.raises(ConfigError, match=r"search\.space\.adapter_rank: .*no adapter"):
         read_space({"adapter_rank": {"choices": [1, 2]}}, recipe)
 
 
@@ -181,7 +182,7 @@ def test_what_is_drawn_becomes_fields_of_the_recipe(tmp_path):
         "model.head_hidden_size": {"choices": [8, 16]},
     }
     parameters = read_space(space, recipe)
-    study = optuna.create_study(sampler=SamplerOfTrial(0, 10))
+    study = optuna.create_study(sampler=sampler(0, 0))
     seen = set()
     for _ in range(12):
         trial = study.ask()
@@ -199,17 +200,20 @@ def test_what_is_drawn_becomes_fields_of_the_recipe(tmp_path):
     assert "adapter_rank" not in recipe.values, "the recipe itself stays as it was"
 
 
-def draws(seed: int, numbers: int) -> list[float]:
-    study = optuna.create_study(sampler=SamplerOfTrial(seed, 10))
-    return [study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"] for _ in range(numbers)]
+def sampler(seed: int, index: int) -> optuna.samplers.TPESampler:
+    return trial_sampler(SearchArguments(space={"x": {}}, sampler_seed=seed), index)
 
 
-def test_a_draw_follows_from_seed_and_number_alone():
-    assert draws(0, 4) == draws(0, 4)
-    assert len({*draws(0, 4), *draws(1, 4)}) == 8
+def draw(seed: int, index: int) -> float:
+    return optuna.create_study(sampler=sampler(seed, index)).ask().suggest_float("x", 0, 1)
 
 
-# Which trials count
+def test_a_draw_follows_from_seed_and_index():
+    assert draw(1, 2) == draw(1, 2)
+    assert len({draw(seed, index) for seed in (0, 1) for index in range(4)}) == 8
+
+
+# The queue
 
 
 @pytest.fixture
@@ -217,68 +221,81 @@ def study():
     return optuna.create_study()
 
 
-def add(study, state, *, of=None, minutes_ago=0, **noted):
-    """Add a trial; `of`: it is another attempt at that one."""
-    history = {} if of is None else {"failed_trial": of, "retry_history": [of]}
-    trial = create_trial(
-        state=state, value=0.5 if state == TrialState.COMPLETE else None, user_attrs=noted, system_attrs=history
-    )
+def add(study, state, index=None, *, minutes_ago=0, **noted):
+    """Add an attempt at the trial with an index."""
+    noted = noted if index is None else {**noted, INDEX: index}
+    trial = create_trial(state=state, value=0.5 if state == TrialState.COMPLETE else None, user_attrs=noted)
     moment = datetime.now() - timedelta(minutes=minutes_ago)
     trial.datetime_start = None if state == TrialState.WAITING else moment
     trial.datetime_complete = moment if state.is_finished() else None
     study.add_trial(trial)
 
 
-def test_a_slot_is_finished_by_any_attempt_of_its_own_end(study):
-    add(study, TrialState.COMPLETE)
-    add(study, TrialState.FAIL)  # its worker was killed
-    add(study, TrialState.FAIL, **{OUTCOME: FAILED})
-    add(study, TrialState.FAIL, **{OUTCOME: SURPLUS})
-    slots = Slots.of(study, wanted=3, retries=3)
-    assert (slots.finished, slots.done, slots.can_begin) == (2, False, False)
-    add(study, TrialState.WAITING, of=1)
-    assert Slots.of(study, 3, 3).can_begin
-    add(study, TrialState.PRUNED, of=1)
-    slots = Slots.of(study, 3, 3)
-    assert slots.done
-    assert slots.counts() == {"complete": 1, "pruned": 1, "failed": 1}
+def queue(study, wanted, retries=3):
+    return TrialQueue(study, wanted, retries, grace_period=60)
 
 
-def test_a_slot_whose_workers_are_killed_again_and_again_is_given_up(study):
+def test_the_lowest_trial_without_a_result_is_queued_next_and_ends_with_any_attempt(study):
+    add(study, TrialState.COMPLETE, 0)
+    add(study, TrialState.FAIL, 1)  # its worker was killed
+    add(study, TrialState.FAIL, 2, **{OUTCOME: FAILED})
+    add(study, TrialState.FAIL, 1, **{OUTCOME: DUPLICATE})
+    assert (queue(study, 3).progress().ended, queue(study, 3).progress().next_index) == (2, 1)
+    assert queue(study, 3).add_next()
+    assert (study.trials[-1].state, study.trials[-1].user_attrs) == (TrialState.WAITING, {INDEX: 1})
+    assert queue(study, 3).add_next(), "a waiting trial comes first"
+    assert len(study.trials) == 5
+    study.tell(study.ask(), state=TrialState.PRUNED)
+    progress = queue(study, 3).progress()
+    assert progress.ended == 3
+    assert progress.counts() == {"complete": 1, "pruned": 1, "failed": 1}
+    assert not queue(study, 3).add_next()
+    assert queue(study, 4).progress().next_index == 3
+
+
+def test_a_repeated_trial_has_the_parameters_of_all_its_attempts(study):
+    assert queue(study, 1).add_next()
+    first = study.ask()
+    drawn = first.suggest_float("x", 0, 1)
+    study.tell(first, state=TrialState.FAIL)
+    for _ in range(2):  # the second attempt was killed before it drew anything
+        assert queue(study, 1).add_next()
+        repeated = study.ask()
+        study.tell(repeated, state=TrialState.FAIL)
+    assert queue(study, 1).add_next()
+    assert study.ask().suggest_float("x", 0, 1) == drawn
+
+
+def test_a_trial_whose_workers_are_killed_again_and_again_is_given_up(study):
     for attempt in range(3):
-        add(study, TrialState.FAIL, of=None if attempt == 0 else 0)
-        assert Slots.of(study, 1, retries=2).done == (attempt == 2)
-    assert Slots.of(study, 1, retries=2).counts() == {"interrupted": 1}
+        add(study, TrialState.FAIL, 0, **{STOPPED: True})  # Ctrl-C is not counted
+        add(study, TrialState.FAIL, 0)
+        assert queue(study, 1, retries=2).progress().ended == (attempt == 2)
+    assert queue(study, 1, retries=2).progress().counts() == {"interrupted": 1}
+    assert not queue(study, 1, retries=2).add_next()
 
 
-def test_a_slot_that_nobody_queued_again_is_found_after_a_while(study):
-    add(study, TrialState.FAIL, minutes_ago=5)
-    add(study, TrialState.FAIL)
-    slots = Slots.of(study, 2, 3)
-    assert [trial.number for trial in slots.lost(60)] == [0]
-    again(3)(study, study.get_trials()[0])
-    assert not Slots.of(study, 2, 3).lost(60)
+def test_a_trial_without_a_heartbeat_fails_after_a_while(study):
+    add(study, TrialState.RUNNING, 0, minutes_ago=5)
+    add(study, TrialState.RUNNING, 1, minutes_ago=5, **{WORKER: "here:1"})  # has one
+    add(study, TrialState.RUNNING, 2)
+    queue(study, 3).fail_killed()
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "RUNNING"]
 
 
-def test_a_trial_without_a_sign_of_life_is_found_after_a_while(study):
-    add(study, TrialState.RUNNING, minutes_ago=5)
-    add(study, TrialState.RUNNING, minutes_ago=5, **{WORKER: "here:1"})
-    add(study, TrialState.RUNNING)
-    assert [trial.number for trial in Slots.of(study, 3, 3).unborn(60)] == [0]
+def test_trials_that_are_not_wanted_are_duplicates(study):
+    for index in (0, 1, None, 2):
+        add(study, TrialState.RUNNING, index)
+    assert [queue(study, 2).is_duplicate(trial) for trial in study.trials] == [False, False, True, True]
 
 
-def test_of_trials_begun_at_once_beyond_what_is_wanted_the_later_are_surplus(study):
-    for _ in range(4):
-        add(study, TrialState.RUNNING)
-    assert [is_surplus(study, number, wanted=2) for number in range(4)] == [False, False, True, True]
-
-
-def test_of_two_attempts_at_one_trial_the_later_is_surplus_while_the_first_lives(study):
-    add(study, TrialState.FAIL)
-    add(study, TrialState.RUNNING, of=0)
-    add(study, TrialState.RUNNING, of=0)
-    assert not is_surplus(study, 1, wanted=1)
-    assert is_surplus(study, 2, wanted=1)
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE])
+def test_of_two_attempts_at_a_trial_the_later_is_a_duplicate(study, state):
+    add(study, TrialState.FAIL, 0)
+    add(study, state, 0)
+    add(study, TrialState.RUNNING, 0)
+    assert not queue(study, 1).is_duplicate(study.trials[1])
+    assert queue(study, 1).is_duplicate(study.trials[2])
 
 
 @pytest.mark.parametrize(
@@ -300,12 +317,12 @@ def test_the_recorded_command_has_neither_password_nor_place_of_the_storage(tmp_
         ("sqlite:////home/me/study.db", "sqlite:///study.db"),
     ):
         for words in (["--search.storage", url], [f"--search.storage={url}"]):
-            monkeypatch.setattr(sys, "argv", ["recipes/search_ast.py", *words])
+            monkeypatch.setattr(sys, "argv", ["recipes/search.py", *words])
             command = RunRecord.from_settings(groups, groups[2]).command
             assert command.replace("'", "").endswith(shown), command
-            assert command.startswith("python recipes/search_ast.py ")
+            assert command.startswith("python recipes/search.py ")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert RunRecord.from_settings(groups, groups[2]).command.startswith("accelerate launch recipes/search_ast.py ")
+    assert RunRecord.from_settings(groups, groups[2]).command.startswith("accelerate launch recipes/search.py ")
 
 
 # Figures of the final fit

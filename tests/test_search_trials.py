@@ -1,4 +1,4 @@
-"""Trials that come to a bad end leave the search as it is: diverged, without memory, failed, hopeless, given away."""
+"""Trials that end badly do not end the search: diverged, out of memory, failed, pruned, taken by another worker."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from searches import load, refusal, search_here, search_settings, table
 
 from hfmgc.training.search import trial as trial_module
-from hfmgc.training.search.slots import origin
+from hfmgc.training.search.queue import INDEX
 from recipes import write_features
 
 
@@ -18,7 +18,7 @@ def features(tmp_path_factory) -> Path:
     return write_features(tmp_path_factory.mktemp("data") / "features.parquet")
 
 
-def test_a_trial_that_diverges_is_pruned_and_the_search_goes_on(features, tmp_path):
+def test_a_trial_that_diverges_is_pruned_and_the_search_continues(features, tmp_path):
     space = {"learning_rate": {"choices": [0.02, 1e30]}, "weight_decay": {"low": 0.0, "high": 0.1}}
     result = search_here(tmp_path, search_settings(features, tmp_path / "out", space=space))
     assert result.returncode == 0, result.stderr
@@ -63,7 +63,7 @@ def test_a_trial_without_memory_or_with_another_error_does_not_stop_the_search(
     assert len(ends) == 6
 
 
-def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_then_goes_on(features, tmp_path, monkeypatch):
+def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_resumes(features, tmp_path, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("the weights are elsewhere")
 
@@ -90,10 +90,10 @@ def test_a_storage_that_is_lost_during_a_trial_is_one_line(features, tmp_path, m
     assert "cannot be reached" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
 
 
-def test_where_no_trial_comes_to_its_end_the_table_says_why(features, tmp_path):
+def test_without_a_complete_trial_the_table_says_why(features, tmp_path):
     space = {"learning_rate": {"low": 1e30, "high": 1e31, "log": True}}
     line = refusal(search_here(tmp_path, search_settings(features, tmp_path / "out", space=space)))
-    assert "no trial came to its end" in line
+    assert "trials.csv" in line
     assert {row["outcome"] for row in table(tmp_path / "out")} == {"diverged"}
     assert not (tmp_path / "out" / "best.yaml").exists()
 
@@ -112,8 +112,8 @@ def test_hopeless_trials_are_pruned(features, tmp_path):
     assert {trial.state for trial in load(tmp_path / "whole").trials} == {TrialState.COMPLETE}
 
 
-def test_a_trial_that_was_given_away_meanwhile_is_dropped_and_found_again(features, tmp_path, monkeypatch):
-    """As after a laptop's sleep: other workers took this one for dead, and the trial for theirs."""
+def test_a_trial_that_another_worker_failed_meanwhile_is_dropped_and_repeated(features, tmp_path, monkeypatch):
+    """As after a laptop's sleep, when other workers took this one for killed."""
     build, taken = trial_module.build_model, []
 
     def build_while_others_look(*arguments):
@@ -125,8 +125,8 @@ def test_a_trial_that_was_given_away_meanwhile_is_dropped_and_found_again(featur
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 2})
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr
-    assert "trial 0: no sign of life" in result.stdout
+    assert "search.grace_period" in result.stdout
     trials = load(tmp_path / "out").trials
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    (again,) = [trial for trial in trials[1:] if origin(trial) == 0]
+    (again,) = [trial for trial in trials[1:] if trial.user_attrs[INDEX] == 0]
     assert again.params == trials[0].params

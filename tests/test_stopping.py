@@ -8,7 +8,7 @@ import pytest
 from conftest import write_music
 
 from hfmgc.stopping import Terminated, catch_signals, exit_code, release_signals
-from recipes import FINETUNE_AST, SEARCH_AST, TRAIN_CLASSIFIER, tiny_settings, write_config
+from recipes import FINETUNE_AST, SEARCH, TRAIN_CLASSIFIER, tiny_settings, write_config
 
 
 # Both send the signal from within the command, so that it comes at the same place however fast the machine is.
@@ -68,7 +68,7 @@ def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     [
         (TRAIN_CLASSIFIER, "torch", signal.SIGINT),
         (FINETUNE_AST, "transformers", signal.SIGTERM),
-        (SEARCH_AST, "optuna", signal.SIGINT),
+        (SEARCH, "optuna", signal.SIGINT),
     ],
 )
 def test_a_recipe_stopped_during_its_imports_is_one_line(script, module, number):

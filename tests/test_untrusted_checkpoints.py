@@ -46,7 +46,7 @@ def results(folder: Path, music: Path, tmp_path: Path) -> list:
         hfmgc_here("evaluate", folder, "--data", music),
         run_here(FINETUNE_AST, write_config(tmp_path / "run.yaml", settings)),
         run_here(
-            FINETUNE_AST.with_name("search_ast.py"),
+            FINETUNE_AST.with_name("search.py"),
             write_config(tmp_path / "search.yaml", {**settings, "search": search}),
         ),
     ]

@@ -21,7 +21,7 @@ from ..settings_values import coerce, kinds_of, load_yaml, yaml_problem
 
 
 BASE = "base"
-# Sections of a config that one recipe alone reads (recipes/search_ast.py); the others pass over them.
+# Sections of a config that one recipe alone reads (recipes/search.py); the others pass over them.
 SEARCH = "search"
 
 

@@ -35,7 +35,7 @@ from .run_folder import RunRecord, leave_runs
 logger = logging.get_logger(__name__)
 
 
-def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint last goes on") -> None:
+def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last goes on") -> None:
     """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
 
     Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The group of processes is left here and once:
@@ -52,7 +52,7 @@ def run_recipe(main: Callable[[], None], way_on: str = "--resume_from_checkpoint
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt as stopped:
-        print(f"stopped; {way_on}", file=sys.stderr)
+        print(f"stopped; {resume_hint}", file=sys.stderr)
         raise SystemExit(exit_code(stopped)) from None
     finally:
         release_signals()

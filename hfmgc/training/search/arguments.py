@@ -22,38 +22,42 @@ class SearchArguments:
         default_factory=dict,
         metadata={
             "help": "Field (model.head_hidden_size for an entry of a mapping) -> {low, high} with log, int or step, or "
-            "{choices: [...]}; times: FIELD multiplies what is drawn by another field."
+            "{choices: [...]}; times: FIELD multiplies the drawn value by another field."
         },
     )
-    trials: int = field(default=35, metadata={"help": "Trials in all, of all workers together, pruned ones included."})
+    trials: int = field(default=35, metadata={"help": "Trials of all workers together, pruned ones included."})
     study_name: str = field(default="search", metadata={"help": "Name of the study within its storage."})
     storage: str | None = field(
         default=None,
         metadata={
-            "help": "Database that the workers share, as a URL (sqlite, postgresql, mysql); none: study.db in output_dir."
+            "help": "URL of the database that the workers share (sqlite, postgresql, mysql); none: study.db in output_dir."
         },
     )
-    sampler_seed: int = field(default=0, metadata={"help": "With a trial's place it decides what is drawn."})
-    startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE begins."})
+    sampler_seed: int = field(default=0, metadata={"help": "Decides, with a trial's index, what the trial draws."})
+    startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE starts."})
     pruner: str = field(default="median", metadata={"help": "median or none."})
-    pruner_startup_trials: int = field(default=5, metadata={"help": "Whole trials before the first may be pruned."})
+    pruner_startup_trials: int = field(default=5, metadata={"help": "Complete trials before the first may be pruned."})
     pruner_warmup: int = field(default=3, metadata={"help": "Evaluations of a trial before it may be pruned."})
     trial_seeds: str = field(
         default="same",
-        metadata={"help": "same: each trial trains with the recipe's seed; own: with the seed plus its number."},
+        metadata={
+            "help": "same: each trial trains with the recipe's seed; own: with that seed plus the trial's index."
+        },
     )
-    heartbeat_interval: int = field(default=60, metadata={"help": "Seconds between two signs of life of a trial."})
+    heartbeat_interval: int = field(default=60, metadata={"help": "Seconds between two heartbeats of a trial."})
     grace_period: int | None = field(
         default=None,
-        metadata={"help": "Seconds without one until a trial counts as killed; none: three times the interval."},
+        metadata={
+            "help": "Seconds without a heartbeat until a worker counts as killed; none: three times the interval."
+        },
     )
-    retries: int = field(default=3, metadata={"help": "How often a trial is begun again whose worker was killed."})
+    retries: int = field(default=3, metadata={"help": "How often a trial is retried after its worker was killed."})
     final_fit: bool = field(default=False, metadata={"help": "Train the best config with each of final_seeds."})
     final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the final fit."})
 
     def __post_init__(self):
         if not self.space:
-            raise ValueError("space is empty: say which fields to search, see recipes/configs/ast_search.yaml")
+            raise ValueError("space is empty: name the fields to search, see recipes/configs/ast_search.yaml")
         at_least = {"trials": 1, "startup_trials": 0, "pruner_startup_trials": 0, "pruner_warmup": 0}
         at_least |= {"heartbeat_interval": 1, "retries": 0, "sampler_seed": 0}
         for name, least in at_least.items():
@@ -66,7 +70,7 @@ class SearchArguments:
         if self.grace_period <= self.heartbeat_interval:
             raise ValueError(
                 f"grace_period {self.grace_period} must be longer than heartbeat_interval {self.heartbeat_interval}, or "
-                "living trials would count as killed"
+                "running workers would count as killed"
             )
         if self.pruner not in ("median", "none"):
             raise ValueError(f"pruner must be median or none, not {self.pruner!r}")
@@ -74,12 +78,12 @@ class SearchArguments:
             raise ValueError(f"trial_seeds must be same or own, not {self.trial_seeds!r}")
         seeds = self.final_seeds
         if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
-            raise ValueError(f"final_seeds is a list of whole numbers from 0, not {seeds!r}")
+            raise ValueError(f"final_seeds must be a list of whole numbers from 0, not {seeds!r}")
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"final_seeds {seeds}: each must differ, or their spread would say nothing")
+            raise ValueError(f"final_seeds {seeds}: each must differ")
 
 
-# What a trial has no use for: it keeps a number, no checkpoint.
+# A trial keeps its metrics and no checkpoint.
 OF_TRIALS = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
@@ -88,19 +92,19 @@ OF_TRIALS = {
     "push_to_hub": False,
     "report_to": "none",
     "disable_tqdm": True,
-    "logging_nan_inf_filter": False,  # or a loss that is not a number would be logged as the last good one
+    "logging_nan_inf_filter": False,  # which logs a loss that is not finite as the last finite one
 }
 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """The recipe that is searched: its fields as given, and where they come from (for errors)."""
+    """The recipe that is searched: its fields, and the name of their source for error messages."""
 
     values: dict[str, Any]
     where: str
 
     def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
-        """Return the recipe's settings with these fields (by their paths) in place of its own.
+        """Return the recipe's settings with these values (path -> value) in place of its own.
 
         Raises:
             ConfigError: If a field does not exist, or a value does not fit.
@@ -108,28 +112,28 @@ class BaseRecipe:
         return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
 
     def of_trial(self, chosen: Mapping[str, Any]) -> Groups:
-        """As `groups`, for a training that keeps nothing but its figures."""
+        """As `groups`, for a training that keeps only its metrics."""
         return self.groups({**chosen, **OF_TRIALS})
 
     def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields with others in their place, named by their paths."""
+        """Return the recipe's fields with these values (path -> value) in place of its own."""
         values = copy.deepcopy(self.values)
         for path, value in chosen.items():
             *parents, last = path.split(".")
-            place = values
+            mapping = values
             for parent in parents:
-                place = place.setdefault(parent, {})
-                if not isinstance(place, dict):
-                    raise ConfigError(f"{self.where}: {parent} is no mapping, so there is no {path}")
-            place[last] = copy.deepcopy(value)
+                mapping = mapping.setdefault(parent, {})
+                if not isinstance(mapping, dict):
+                    raise ConfigError(f"{self.where}: {parent} is not a mapping, so it has no {path}")
+            mapping[last] = copy.deepcopy(value)
         return values
 
 
 def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, SearchArguments]:
-    """Return the recipe that a config holds, and how it is to be searched.
+    """Return the recipe in a config, and how to search it.
 
     Args:
-        argv: Arguments of the command line: the config, and fields (`--search.trials 10` for those of the section).
+        argv: Command line: the config, then fields (`--search.trials 10` for those of the section).
         default_config: The file to read when none is given.
 
     Raises:
@@ -143,15 +147,15 @@ def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, 
     values, where = read_values(argv, RECIPE_GROUPS, default_config)
     section = values.pop(SEARCH, None)
     if not isinstance(section, dict):
-        raise ConfigError(f"{where}: no section {SEARCH!r}: see recipes/configs/ast_search.yaml for what it holds")
+        raise ConfigError(f"{where}: no section {SEARCH!r}: see recipes/configs/ast_search.yaml for an example")
     (arguments,) = settings_from(section, [SearchArguments], where=f"{where}: {SEARCH}")
     recipe = BaseRecipe(values, where)
     run = recipe.groups()[2]
     if run.overwrite or run.resume_from_checkpoint not in (None, False, "false"):
         raise ConfigError(
-            f"{where}: a search goes on by itself when it is started again: leave out overwrite and "
-            "resume_from_checkpoint, and name another output_dir or search.study_name to begin anew"
+            f"{where}: a search resumes by itself: leave out overwrite and resume_from_checkpoint; for a new search name "
+            "another output_dir or search.study_name"
         )
     if str(getattr(run.eval_strategy, "value", run.eval_strategy)) == "no":
-        raise ConfigError(f"{where}: eval_strategy no: a search goes by the validation side")
+        raise ConfigError(f"{where}: eval_strategy no: a search needs validation metrics")
     return recipe, arguments

@@ -1,4 +1,4 @@
-"""The best config, trained with several seeds: what to expect of it, and how far a single run may be from that."""
+"""The final fit: the best config trained with several seeds, with mean and interval of each metric."""
 
 import json
 import math
@@ -17,11 +17,12 @@ from ...settings_values import load_json, load_yaml
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
+from .results import write_whole
 
 
 FOLDER, RESULT, LOCK = "final", "final.json", ".final.lock"
 LEVEL = 0.95
-# How a run is begun says nothing of what it is.
+# Settings that may differ between a finished run and one that is wanted.
 _IGNORED = ("resume_from_checkpoint", "overwrite", "output_dir", "push_to_hub")
 
 
@@ -31,22 +32,22 @@ def final_fit(
     seeds: Sequence[int],
     fit: Callable[[Groups], EvaluationReport],
 ) -> dict[str, Any] | None:
-    """Train the recipe with the chosen fields once for each seed; return the mean of each figure and its interval.
+    """Train the recipe with the chosen fields once for each seed; return mean and interval of each metric.
 
-    Each is an ordinary run with a folder of its own, `final/seed_N`; those that are finished are not repeated, one that was cut
-    off is gone on with, and those of other settings are replaced.
+    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, an unfinished one is resumed,
+    and runs with other settings are replaced.
 
     Args:
-        recipe: What was searched.
-        chosen: Path -> value of the best trial.
+        recipe: The recipe that was searched.
+        chosen: Path -> value of the best trial's fields.
         seeds: Of the training; the split has its own.
         fit: Runs all stages of the recipe.
 
     Returns:
-        What `final.json` holds, or None if another worker is at it, or this is not the first of several processes.
+        The content of `final.json`; None if another worker makes the final fit, or this is not the first of several processes.
 
     Raises:
-        ConfigError: If another worker is at it and this is one of several processes, or a run's record cannot be read.
+        ConfigError: If another worker makes it and this is one of several processes, or a run's record cannot be read.
         SaveError: If `final.json` cannot be written.
     """
     folder = Path(recipe.groups()[2].output_dir)
@@ -57,9 +58,9 @@ def final_fit(
             with saving_to(folder):
                 lock.acquire(blocking=False)
         except Timeout as error:
-            if recipe.groups()[2].world_size > 1:  # the processes beside this one would wait for it for ever
-                raise ConfigError(f"{folder}: the final fit is being made by another worker") from error
-            print("the final fit is being made by another worker")
+            if recipe.groups()[2].world_size > 1:  # the other processes would wait for it forever
+                raise ConfigError(f"{folder}: another worker is making the final fit") from error
+            print("another worker is making the final fit")
             return None
     try:
         for seed in seeds:
@@ -68,10 +69,7 @@ def final_fit(
             return None
         result = _summary([folder / FOLDER / f"seed_{seed}" for seed in seeds], seeds)
         with saving_to(folder, "then start the same command again"):
-            path = folder / RESULT
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
+            write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
         return result
     finally:
         lock.release()
@@ -80,21 +78,21 @@ def final_fit(
 def _fit_seed(
     recipe: BaseRecipe, chosen: dict[str, Any], folder: Path, fit: Callable[[Groups], EvaluationReport]
 ) -> None:
-    """Run one seed, unless that was done before with the same settings."""
+    """Train with one seed, unless a finished run has the same settings."""
     chosen = {**chosen, "output_dir": str(folder)}
     groups = recipe.groups(chosen)
-    adopt_checkpoint(groups[0], groups[2])  # as a run does before it is recorded
-    begun = _begun_with(folder)
-    groups[2].distributed_state.wait_for_everyone()  # all have looked before the first one writes
-    if begun is None:
+    adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
+    earlier = _recorded_settings(folder)
+    groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
+    if earlier is None:
         print(f"\nfinal fit, {folder.name}", flush=True)
-    elif begun != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
-        print(f"\nfinal fit, {folder.name}: anew, because its earlier run had other settings", flush=True)
+    elif earlier != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
+        print(f"\nfinal fit, {folder.name}: restarted, because the earlier run had other settings", flush=True)
         groups = recipe.groups({**chosen, "overwrite": True})
     elif not (folder / "README.md").exists():  # the last file of a run
         groups = recipe.groups({**chosen, "resume_from_checkpoint": "last"})
     elif _result(folder) is None:
-        print(f"\nfinal fit, {folder.name}: anew, because its results.json is missing or damaged", flush=True)
+        print(f"\nfinal fit, {folder.name}: restarted, because results.json is missing or damaged", flush=True)
         groups = recipe.groups({**chosen, "overwrite": True})
     else:
         print(f"\nfinal fit, {folder.name}: finished earlier", flush=True)
@@ -105,8 +103,8 @@ def _fit_seed(
         leave_runs()
 
 
-def _begun_with(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, or None where there is none."""
+def _recorded_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, or None without a run."""
     path = folder / RUN_FILE
     if not path.is_file():
         return None
@@ -117,7 +115,7 @@ def _begun_with(folder: Path) -> dict[str, Any] | None:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of the run in a folder, or None where it cannot be read."""
+    """Return the result of the run in a folder, or None if it cannot be read."""
     try:
         result = load_json((folder / "results.json").read_text(encoding="utf-8"))
         return result if "metrics" in result else None
@@ -144,8 +142,8 @@ def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
         "tracks": reports[0]["tracks"],
         "split": reports[0]["split"],
         "notes": reports[0]["notes"],
-        "interval_method": f"{LEVEL:.0%} t-interval of the mean over {len(seeds)} seeds, within 0 and 1: it holds the spread of the "
-        "training alone, not that of the tracks, which each run's own interval holds",
+        "interval_method": f"{LEVEL:.0%} t-interval of the mean over {len(seeds)} seeds, within 0 and 1: it covers "
+        "the variation of the training; each run's own interval covers that of the tracks",
         "metrics": {
             name: mean_and_interval([report["metrics"][name] for report in reports])
             for name in figures
@@ -163,7 +161,7 @@ def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, standard deviation and 95 % t-interval of the mean, within [0, 1]; of one value there is no spread."""
+    """Return mean, standard deviation and 95 % t-interval of the mean within [0, 1]; the last two are None for one value."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "standard_deviation": None, "interval": None}
@@ -173,7 +171,7 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
 
 
 def show_final_fit(result: Mapping[str, Any], folder: Path) -> None:
-    """Print the runs, and what they come to."""
+    """Print the runs, their mean and its interval."""
     interval = next((name for name in result["runs"][0]["metrics"] if name.endswith("_interval")), None)
     main = interval.removesuffix("_interval") if interval else next(iter(result["metrics"]))
     print(f"\nfinal fit, {main} on the {result['side']} side ({result['tracks']} tracks)")

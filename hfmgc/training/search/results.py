@@ -1,11 +1,10 @@
-"""What a finished search leaves in its folder."""
+"""The files that a finished search writes to its folder."""
 
 import contextlib
-import csv
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import yaml
 from matplotlib.ticker import NullFormatter
 from optuna import importance
@@ -22,187 +22,168 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import first_line, saving_to
-from ...text import one_line
+from ...errors import ConfigError, first_line, saving_to
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
-from .slots import REASON, SURPLUS, WORKER, Slots, origin, outcome
-from .space import Parameter
+from .queue import DUPLICATE, INDEX, REASON, WORKER, Progress, outcome
+from .space import Parameter, fields_of
 from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
 from .trial import SEED
-from .worker import best_settings, shown
 
 
 def save_results(
     study: Study,
-    slots: Slots,
+    progress: Progress,
     recipe: BaseRecipe,
     arguments: SearchArguments,
     parameters: tuple[Parameter, ...],
     data: PreparedData,
 ) -> dict[str, Any]:
-    """Write the table of all trials, the best config, the plots and the record; return the best config's fields.
+    """Write the table of trials, the best config, the plots and the record; return the best trial's fields (path -> value).
 
-    Each file appears whole or not at all, so workers that end together may all write them.
+    Each file is replaced as a whole, so workers that end together may all write them.
 
     Raises:
-        ConfigError: If no trial came to its end (the table is there nonetheless).
+        ConfigError: If no trial is complete (the table is written nevertheless).
         SaveError: If the folder cannot be written to.
     """
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
     if not groups[2].should_save:  # another process of the same run does
-        return best_settings(study, recipe, parameters)[1]
+        return _best(study, recipe, parameters)[1]
     with saving_to(folder, "then start the same command again"):
-        folder.mkdir(parents=True, exist_ok=True)
         _write_table(folder / TABLE, study, parameters)
-        trial, chosen = best_settings(study, recipe, parameters)
-        _write(folder / BEST, _best_text(trial, chosen, recipe, study, slots))
-        importances, missing = _draw(study, folder)
+        trial, chosen = _best(study, recipe, parameters)
+        write_whole(folder / BEST, _best_text(trial, chosen, recipe, study))
+        importances, missing = _plot(study, folder)
         record = RunRecord.from_settings(groups, groups[2])
-        _write(
-            folder / RECORD,
-            json.dumps(
-                {
-                    "command": record.command,
-                    "study": study.study_name,
-                    "storage": shown_url(arguments.storage) if arguments.storage else "study.db",
-                    **{name: value for name, value in study.user_attrs[IDENTITY].items() if name != "recipe"},
-                    "direction": study.direction.name.lower(),
-                    "trials": {"wanted": slots.wanted, **slots.counts()},
-                    "best": {"trial": trial.number, "value": trial.value, "settings": chosen},
-                    "importances": importances,
-                    "plots_left_out": missing,
-                    "source": data.corpus.summary(),
-                    "notes": data.manifest.notes(),
-                    "versions": versions(),
-                    "settings": record.settings,
-                },
-                indent=2,
-                default=str,
-            )
-            + "\n",
-        )
+        content = {
+            "command": record.command,
+            "study": study.study_name,
+            "storage": shown_url(arguments.storage) if arguments.storage else "study.db",
+            **{name: value for name, value in study.user_attrs[IDENTITY].items() if name != "recipe"},
+            "direction": study.direction.name.lower(),
+            "trials": {"wanted": progress.wanted, **progress.counts()},
+            "best": {"trial": trial.number, "value": trial.value, "settings": chosen},
+            "importances": importances,
+            "missing_plots": missing,
+            "source": data.corpus.summary(),
+            "notes": data.manifest.notes(),
+            "versions": versions(),
+            "settings": record.settings,
+        }
+        write_whole(folder / RECORD, json.dumps(content, indent=2, default=str) + "\n")
     return chosen
 
 
-def best_config(recipe: BaseRecipe, chosen: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return the recipe's fields with the best values and the trial's seed; its run folder is `best` within the search's."""
-    values = recipe.with_fields(chosen)
-    return {**values, "seed": seed, "output_dir": str(Path(values["output_dir"]) / "best")}
-
-
 def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]) -> None:
-    """Write the table of all trials as they are now, if that can be done: a search that is stopped leaves it, too."""
+    """Write the table of trials when a search is stopped, if storage and folder still allow it."""
     run = recipe.groups()[2]
-    if run.should_save:
-        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
+    with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
+        if run.should_save and study.get_trials(deepcopy=False):  # an empty table would count as results
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
-def show_results(study: Study, slots: Slots, folder: Path, *, most: int = 10) -> None:
-    """Print what became of the trials, the best of them first."""
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(slots.counts().items()))
-    best_first = sorted(
-        study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)),
-        key=lambda trial: trial.value,
-        reverse=study.direction.name == "MAXIMIZE",
-    )
+def show_results(study: Study, progress: Progress, folder: Path, *, most: int = 10) -> None:
+    """Print how the trials ended, and the best of them."""
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(progress.counts().items()))
+    complete = study.trials_dataframe(("number", "value", "duration", "params", "state")).query("state == 'COMPLETE'")
+    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
+    best = best.assign(duration=best["duration"].dt.total_seconds()).drop(columns="state")
+    best.columns = best.columns.str.removeprefix("params_")
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
-    names = list(best_first[0].params)
-    rows = [["trial", metric, "seconds", *names]]
-    for trial in best_first[:most]:
-        drawn = [one_line(shown(trial.params[name])) for name in names]
-        rows.append([str(trial.number), f"{trial.value:.4f}", f"{trial.duration.total_seconds():.1f}", *drawn])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(f"\n{slots.wanted} trials: {counts}")
-    for row in rows:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    best = best.rename(columns={"number": "trial", "value": metric, "duration": "seconds"})
+    print(f"\n{progress.wanted} trials: {counts}")
+    print(best.convert_dtypes().to_string(index=False, float_format="{:.4g}".format))
     print(f"search folder: {folder} ({BEST}, {TABLE}, {RECORD}, plots)")
 
 
+def _best(study: Study, recipe: BaseRecipe, parameters: tuple[Parameter, ...]) -> tuple[FrozenTrial, dict[str, Any]]:
+    """Return the best trial, and path -> value of the fields that it trained with."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ConfigError(
+            f"no trial is complete, so there is no best one: see {TABLE} for the reasons, and search a smaller space or "
+            "more trials"
+        )
+    trial = study.best_trial
+    return trial, fields_of(parameters, trial.params, recipe)
+
+
 def _write_table(path: Path, study: Study, parameters: Sequence[Parameter]) -> None:
+    """Write one row for each attempt at a trial."""
     names = [parameter.name for parameter in parameters]
-    head = ["trial", "outcome", "value", "evaluations", "seconds", "seed", "attempt_of", "worker", "reason", *names]
-    with _whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        for trial in study.get_trials(deepcopy=False):
-            if outcome(trial) == SURPLUS:
-                continue
-            seconds = round(trial.duration.total_seconds(), 1) if trial.duration else None
-            noted = [trial.user_attrs.get(name) for name in (WORKER, REASON)]
-            writer.writerow(
-                [
-                    *(trial.number, outcome(trial), trial.value, len(trial.intermediate_values), seconds),
-                    *(trial.user_attrs.get(SEED), origin(trial) if origin(trial) != trial.number else None, *noted),
-                    *(trial.params.get(name) for name in names),
-                ]
-            )
+    table = study.trials_dataframe(("number", "value", "duration", "params", "user_attrs"))
+    table.columns = table.columns.str.removeprefix("params_").str.removeprefix("user_attrs_")
+    table = table.reindex(columns=["number", "value", "duration", SEED, INDEX, WORKER, REASON, *names])
+    trials = study.get_trials(deepcopy=False)
+    table["outcome"] = [outcome(trial) for trial in trials]
+    table["evaluations"] = [len(trial.intermediate_values) for trial in trials]
+    table["seconds"] = pd.to_timedelta(table["duration"]).dt.total_seconds().round(1)
+    table = table[table["outcome"] != DUPLICATE]
+    first = table.groupby(INDEX)["number"].transform("min")
+    table = table.assign(trial=table["number"], attempt_of=first.where(first != table["number"]))
+    columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON, *names]
+    with _replacing(path) as temporary:
+        table[columns].convert_dtypes(convert_floating=False).to_csv(temporary, index=False)
 
 
-def _best_text(trial: FrozenTrial, chosen: Mapping[str, Any], recipe: BaseRecipe, study: Study, slots: Slots) -> str:
+def _best_text(trial: FrozenTrial, chosen: Mapping[str, Any], recipe: BaseRecipe, study: Study) -> str:
+    """Return the recipe with the best trial's fields and seed, as YAML; its run folder is `best` in the search's."""
+    values = recipe.with_fields(chosen)
+    config = {**values, "seed": trial.user_attrs[SEED], "output_dir": str(Path(values["output_dir"]) / "best")}
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
-    head = (
-        f"# The best of {slots.wanted} trials of study {study.study_name!r}: trial {trial.number}, validation {metric} "
-        f"{trial.value:.4f}.\n# Found by the search: {', '.join(chosen)}.\n\n"
-    )
-    return head + yaml.safe_dump(
-        best_config(recipe, chosen, trial.user_attrs[SEED]), sort_keys=False, allow_unicode=True
+    return (
+        f"# The best trial of study {study.study_name!r}: trial {trial.number}, validation {metric} {trial.value:.4f}.\n"
+        f"# Found by the search: {', '.join(chosen)}.\n\n"
+        + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     )
 
 
-def _draw(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str, str]]:
-    """Draw history, slices and importances; return the importances, and for plots that cannot be made the reason."""
-    missing: dict[str, str] = {}
-    importances = None
+def _plot(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str, str]]:
+    """Plot history, slices and importances; return the importances, and plot -> reason for those that cannot be made."""
+    metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
+    drawers = {"history.png": plots.plot_optimization_history, "slice.png": plots.plot_slice}
+    importances, missing = None, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.simplefilter("ignore", UserWarning)  # of matplotlib, about the space between axes
+        warnings.simplefilter("ignore", UserWarning)  # matplotlib's, about the space between axes
         try:
             importances = {name: float(value) for name, value in importance.get_param_importances(study).items()}
-        except (ValueError, RuntimeError) as error:  # one whole trial alone, or all of them alike
-            missing["importances.png"] = first_line(error)
-        drawers: dict[str, Callable[..., Any]] = {
-            "history.png": plots.plot_optimization_history,
-            "slice.png": plots.plot_slice,
-        }
-        if importances is not None:
             drawers["importances.png"] = plots.plot_param_importances
-        metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
+        except (ValueError, RuntimeError) as error:  # a single complete trial, or equal values
+            missing["importances.png"] = first_line(error)
+            (folder / "importances.png").unlink(missing_ok=True)  # of an earlier, shorter search
+            print(f"importances.png was not drawn: {missing['importances.png']}")
         for name, draw in drawers.items():
-            _picture(folder / name, partial(draw, study, target_name=metric))
-    for name, reason in missing.items():
-        (folder / name).unlink(missing_ok=True)  # of an earlier, shorter search
-        print(f"{name} cannot be drawn: {reason}")
+            _save_plot(folder / name, partial(draw, study, target_name=metric))
     return importances, missing
 
 
-def _picture(path: Path, draw: Callable[[], Any]) -> None:
-    before = matplotlib.get_backend()
-    plt.switch_backend("agg")  # no display is looked for
+def _save_plot(path: Path, draw: Callable[[], Any]) -> None:
+    backend = matplotlib.get_backend()
+    plt.switch_backend("agg")  # needs no display
     try:
-        with matplotlib.rc_context():  # Optuna sets a style for all that is drawn later
+        with matplotlib.rc_context():  # Optuna changes the global style
             axes = np.ravel(draw())
-            for one in axes:
-                one.xaxis.set_minor_formatter(NullFormatter())  # those of a logarithmic axis lie upon each other
-            figure = axes[0].figure
-            with _whole(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+            for axis in axes:
+                axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap
+            with _replacing(path) as temporary:
+                axes[0].figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
     finally:
         plt.close("all")
-        plt.switch_backend(before)
+        plt.switch_backend(backend)
 
 
-def _write(path: Path, text: str) -> None:
-    with _whole(path) as temporary:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears as a whole or not at all."""
+    with _replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Any:
-    """Give a name of this process's own to write to, which takes the place of `path` at the end."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file of this process, which then replaces `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

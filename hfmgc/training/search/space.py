@@ -1,4 +1,4 @@
-"""The space of a search: which fields of a recipe vary, and between what."""
+"""The space of a search: the fields of a recipe that vary, and their ranges."""
 
 import json
 import math
@@ -16,10 +16,10 @@ from ..starting_point import adopt_checkpoint
 from .arguments import OF_TRIALS, BaseRecipe
 
 
-# The largest whole number below which a float holds each one.
+# Up to here a float represents each whole number exactly.
 _LARGEST = 2**53
 _RANGE_KEYS = {"low", "high", "log", "int", "step", "times"}
-# They decide what the trials are compared by, or where they live.
+# Trials with different values of these could not be compared, or would not share their data.
 _FIXED = (
     "data", "data_options", "split_policy", "split_ratios", "split_seed", "split_fold", "split_manifest", "allow_leaks",
     "fit_statistics", "model_type", "model_name_or_path", "output_dir", "seed", "data_seed", "metric_for_best_model",
@@ -34,10 +34,10 @@ class Parameter:
 
     Args:
         path: The field, with dots for an entry of a mapping.
-        distribution: What is drawn.
-        choices: Drawn category -> value, for fields with choices.
-        times: Field by whose value a drawn number is multiplied.
-        given: As the config has it, for comparison with an earlier study.
+        distribution: What Optuna draws from.
+        choices: Drawn text -> value, for choices that are lists or mappings.
+        times: Field by whose value the drawn number is multiplied.
+        given: The parameter's entry in the config.
     """
 
     path: str
@@ -48,11 +48,11 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """Its name in the study: the field, or the ratio that is drawn in its place."""
+        """Its name in the study: the field, or with `times` the ratio that is drawn."""
         return self.path if self.times is None else f"{self.path} / {self.times}"
 
     def draw(self, trial: Trial) -> Any:
-        """Return what a trial draws (the same however often it is asked)."""
+        """Return the value that a trial draws."""
         kind = self.distribution
         if isinstance(kind, CategoricalDistribution):
             return trial.suggest_categorical(self.name, kind.choices)
@@ -61,13 +61,13 @@ class Parameter:
         return trial.suggest_float(self.name, kind.low, kind.high, step=kind.step, log=kind.log)
 
     def limits(self) -> list[Any]:
-        """Return the drawn values that stand for all: both ends of a range, every choice."""
+        """Return the values to check: both ends of a range, every choice."""
         kind = self.distribution
         return list(kind.choices) if isinstance(kind, CategoricalDistribution) else [kind.low, kind.high]
 
 
 def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter, ...]:
-    """Return the parameters of a space, each of whose limits fits the recipe.
+    """Return the parameters of a space, checked against the recipe.
 
     Raises:
         ConfigError: Naming the field.
@@ -80,7 +80,7 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
 
 
 def fields_of(parameters: Sequence[Parameter], drawn: Mapping[str, Any], recipe: BaseRecipe) -> dict[str, Any]:
-    """Return path -> value of the recipe's fields for what a trial drew (name -> drawn value)."""
+    """Return path -> value of the recipe's fields for a trial's parameters (name -> drawn value)."""
     values = {
         parameter.path: parameter.choices.get(drawn[parameter.name], drawn[parameter.name]) for parameter in parameters
     }
@@ -98,7 +98,7 @@ def _factor(parameter: Parameter, values: Mapping[str, Any], recipe: BaseRecipe)
     if isinstance(factor, bool) or not isinstance(factor, (int, float)):
         raise ConfigError(
             f"{recipe.where}: search.space.{parameter.path}: times {parameter.times}: the config must give it, or the "
-            "space, as a number"
+            "space must, as a number"
         )
     return factor
 
@@ -106,12 +106,9 @@ def _factor(parameter: Parameter, values: Mapping[str, Any], recipe: BaseRecipe)
 def _parameter(path: str, given: Any, where: str) -> Parameter:
     where = f"{where}.{path}"
     if path.split(".")[0] in (*_FIXED, *OF_TRIALS):
-        raise ConfigError(
-            f"{where}: this field must be the same for all trials (they could not be compared else, or a trial does not "
-            "ask for it)"
-        )
+        raise ConfigError(f"{where}: this field must be the same for all trials")
     if not isinstance(given, Mapping) or not given:
-        raise ConfigError(f"{where} is a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
+        raise ConfigError(f"{where} must be a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
     if "choices" in given:
         _refuse_unknown(given, {"choices"}, where)
         return _choices(path, given, where)
@@ -119,18 +116,18 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     for key in ("low", "high", "step"):
         value = given.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{where}.{key} is a number, not {value!r}")
-        _refuse_boundless(value, f"{where}.{key}")
+            raise ConfigError(f"{where}.{key} must be a number, not {value!r}")
+        _refuse_inexact(value, f"{where}.{key}")
         if key == "step" and value <= 0:
             raise ConfigError(f"{where}.step must be above 0, not {value}")
         if key != "step" and key not in given:
             raise ConfigError(f"{where}: {key} is missing")
     for key in ("log", "int"):
         if not isinstance(given.get(key, False), bool):
-            raise ConfigError(f"{where}.{key} is true or false, not {given[key]!r}")
+            raise ConfigError(f"{where}.{key} must be true or false, not {given[key]!r}")
     times = given.get("times")
     if times is not None and (not isinstance(times, str) or times == path):
-        raise ConfigError(f"{where}.times is the name of another field, not {times!r}")
+        raise ConfigError(f"{where}.times must be the name of another field, not {times!r}")
     try:
         if given["low"] > given["high"]:
             raise ValueError(f"low {given['low']} is above high {given['high']}")
@@ -147,11 +144,11 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     return Parameter(path, distribution, {}, times, dict(given))
 
 
-def _refuse_boundless(value: Any, where: str) -> None:
+def _refuse_inexact(value: Any, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} must be finite, not {value}")
     if isinstance(value, int) and abs(value) > _LARGEST:
-        raise ConfigError(f"{where} must lie within ±2^53, where a float still holds each whole number")
+        raise ConfigError(f"{where} must lie within ±2^53, where a float represents each whole number exactly")
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -163,10 +160,10 @@ def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> No
 def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
     values = given["choices"]
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"{where}.choices is a list of values, not {values!r}")
+        raise ConfigError(f"{where}.choices must be a list of values, not {values!r}")
     for value in values:
-        _refuse_boundless(value, f"{where}.choices")
-    # A study keeps scalars alone as categories; lists and mappings go by their text.
+        _refuse_inexact(value, f"{where}.choices")
+    # Optuna stores only scalars as categories: lists and mappings are stored as text.
     names = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
     if any(name in names[:index] for index, name in enumerate(names)):  # 1, 1.0 and true are one category
         raise ConfigError(f"{where}.choices {values}: each must differ")
@@ -175,24 +172,24 @@ def _choices(path: str, given: Mapping[str, Any], where: str) -> Parameter:
 
 
 def _check_paths(paths: Sequence[str], recipe: BaseRecipe, where: str) -> None:
-    """Refuse fields that another one of the space holds, and those that change nothing."""
+    """Refuse fields within another field of the space, and fields without effect."""
     without_adapter = "adapter" not in paths and recipe.groups()[0].adapter == "none"
     for path in paths:
         for other in paths:
             if other.startswith(f"{path}."):
-                raise ConfigError(f"{where}: {other} is a part of {path}: search one of them")
+                raise ConfigError(f"{where}: {other} is part of {path}: search only one of them")
         if without_adapter and path.startswith("adapter_"):
-            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so it changes nothing")
+            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so the field has no effect")
 
 
 def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
-    """Refuse limits that the recipe or its model would refuse, one parameter at a time with the others at their lowest."""
-    lowest = {parameter.name: parameter.limits()[0] for parameter in parameters}
+    """Refuse limits that the recipe or its model refuses; one parameter varies at a time, the others have their first limit."""
+    first = {parameter.name: parameter.limits()[0] for parameter in parameters}
     checked: list[Any] = []
     for parameter in parameters:
         for limit in parameter.limits():
             try:
-                fields = fields_of(parameters, {**lowest, parameter.name: limit}, recipe)
+                fields = fields_of(parameters, {**first, parameter.name: limit}, recipe)
                 model, data, run = recipe.of_trial(fields)
                 adopt_checkpoint(model, run)
                 check_reuse(data, run)

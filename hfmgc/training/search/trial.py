@@ -1,6 +1,5 @@
-"""One trial: an ordinary training of one device that keeps its figures and nothing else."""
+"""One trial: an ordinary training on one device that keeps its metrics and no files."""
 
-import gc
 import math
 import os
 import platform
@@ -8,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import release_memory
+from accelerate.utils.memory import should_reduce_batch_size
 from optuna import Trial, TrialPruned
 from optuna.exceptions import OptunaError
-from optuna.study import Study
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from optuna.samplers import TPESampler
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
@@ -23,58 +25,60 @@ from ..prefix_store import PrefixStore, StoreFullError
 from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, SearchArguments
-from .slots import DIVERGED, FAILED, OUT_OF_MEMORY, OUTCOME, REASON, STOPPED, SURPLUS, WORKER, is_surplus, origin
+from .queue import DIVERGED, DUPLICATE, FAILED, INDEX, OUT_OF_MEMORY, OUTCOME, REASON, STOPPED, WORKER, TrialQueue
 from .space import Parameter, fields_of
 
 
 logger = logging.get_logger(__name__)
 
 SEED = "seed"
-# They are no trial's fault: the search stops, and the trial is left in the queue.
+# Not the trial's fault: the search stops, and the trial is repeated later.
 STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
-# What libraries say when memory runs out, beside the exceptions that are made for it.
-_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "killed by signal: Killed")
 
 
 class Diverged(Exception):
-    """A loss or a figure of the validation side that is no number any more."""
+    """A loss or validation metric that is not finite."""
 
 
-class SurplusTrial(Exception):
-    """A trial that another worker was faster with; it is not trained."""
+class TrialFailed(Exception):
+    """A trial that failed, or was not needed; its user attributes say which."""
 
 
 @dataclass
 class SharedData:
-    """The data of all trials of a worker, prepared once as long as they want the same."""
+    """The data of a worker's trials, prepared again only when a trial needs other data.
+
+    Args:
+        seed: The recipe's, from which windows and augmentations are drawn in every trial.
+        stores: Open stores of the frozen layers' output; each is checked when the first trial opens it.
+    """
 
     seed: int
-    # Frozen layers' output of the trials so far: each store is checked when the first of them opens it.
     stores: dict[str, PrefixStore] = field(default_factory=dict)
-    _wanted: Any = None
+    _settings: Any = None
     _prepared: PreparedData | None = None
 
     def prepared_for(self, model: ModelArguments, data: DataArguments, run: RunArguments) -> PreparedData:
-        """Return the data as these settings want them, with windows and augmentations drawn from the recipe's seed."""
+        """Return the data for these settings."""
         extractor = build_feature_extractor(model)
         check_data_arguments(data, model, extractor)
         check_reuse(data, run)
-        # What mixup and class weights make of the data is made in the training.
-        wanted = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
-        if wanted != self._wanted:
+        # Mixup and class weights are applied during training.
+        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
+        if settings != self._settings:
             seed, run.seed = run.seed, self.seed
             try:
                 self._prepared = prepare_data(data, run, extractor)
             finally:
                 run.seed = seed
-            self._wanted = wanted
-            self.stores.clear()  # of other windows
+            self._settings = settings
+            self.stores.clear()  # they hold other windows
         return self._prepared
 
 
 @dataclass
 class ReportToStudy(TrainerCallback):
-    """Tells the study the figure of each evaluation, and ends the training where the study says so."""
+    """Reports each evaluation to the study, and ends a training that diverged or is pruned."""
 
     trial: Trial
     metric: str
@@ -88,7 +92,7 @@ class ReportToStudy(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs,
     ) -> None:
-        """End a training whose loss is no number."""
+        """End a training whose loss is not finite."""
         self._check("training loss", (logs or {}).get("loss"), state)
 
     def on_evaluate(
@@ -99,7 +103,7 @@ class ReportToStudy(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs,
     ) -> None:
-        """Report, and end a training that diverged or is hopeless."""
+        """Report the metric, and ask the pruner."""
         value = metrics[f"eval_{self.metric}"]
         self._check("validation loss", metrics.get("eval_loss"), state)
         self._check(self.metric, value, state)
@@ -111,7 +115,7 @@ class ReportToStudy(TrainerCallback):
             f"{self.metric} {value:.4f}{loss}",
             flush=True,
         )
-        # A training that is at its end costs nothing more, and counts as a whole one.
+        # After its last step a trial counts as complete.
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise TrialPruned()
 
@@ -123,25 +127,22 @@ class ReportToStudy(TrainerCallback):
 
 @dataclass
 class Objective:
-    """What Optuna calls with each trial; returns the figure that the search goes by."""
+    """The function that Optuna calls with each trial; returns the metric by which trials are compared."""
 
     recipe: BaseRecipe
     arguments: SearchArguments
     parameters: Sequence[Parameter]
     data: SharedData
-    study: Study
-    # Whether a run of the recipe would end with its best checkpoint, or with its last weights.
-    takes_best: bool
-    current: int | None = None
+    queue: TrialQueue
+    trial_number: int | None = None
 
     def __call__(self, trial: Trial) -> float:
-        """Train, and return the figure; all but a lost storage, a full disk or store, and Ctrl-C ends with the trial alone."""
-        self.current = trial.number
+        """Train. Ctrl-C, a lost storage, a full disk or a full store stop the search; other errors end only the trial."""
+        self.trial_number = trial.number
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
-        if is_surplus(self.study, trial.number, self.arguments.trials):
-            trial.set_user_attr(OUTCOME, SURPLUS)
-            raise SurplusTrial
-        ended = None
+        if self.queue.is_duplicate(trial):
+            trial.set_user_attr(OUTCOME, DUPLICATE)
+            raise TrialFailed
         try:
             return self._train(trial)
         except (TrialPruned, OptunaError):
@@ -150,42 +151,40 @@ class Objective:
             trial.set_user_attr(STOPPED, True)
             raise
         except Exception as error:
-            ended = _ended_by(error)
-            if ended == FAILED:
+            how, reason = _outcome_of(error), first_line(error)[:300]
+            if how == FAILED:
                 logger.warning(f"trial {trial.number} failed", exc_info=error)
-            reason = first_line(error)[:300]
         finally:
-            _free_memory()
-        trial.set_user_attr(OUTCOME, ended)
+            release_memory()
+        trial.set_user_attr(OUTCOME, how)
         trial.set_user_attr(REASON, reason)
-        if ended == FAILED:
-            raise _EndedTrial(reason)
-        raise TrialPruned(reason)  # TPE keeps away from what was pruned; what failed it does not look at
+        if how == FAILED:
+            raise TrialFailed(reason)
+        raise TrialPruned(reason)  # TPE learns from pruned trials, and ignores failed ones
 
     def _train(self, trial: Trial) -> float:
+        index = trial.user_attrs[INDEX]
+        trial.study.sampler = trial_sampler(self.arguments, index)
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
         model_arguments, data_arguments, run = self.recipe.of_trial(fields_of(self.parameters, drawn, self.recipe))
         if self.arguments.trial_seeds == "own":
-            # Of the first attempt, so that a trial that is begun again is the same.
-            run.seed += origin(self.study.get_trials(deepcopy=False)[trial.number])
+            run.seed += index
         trial.set_user_attr(SEED, run.seed)
         adopt_checkpoint(model_arguments, run)
         data = self.data.prepared_for(model_arguments, data_arguments, run)
         if data_arguments.class_weights == "balanced":
             model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
         model = adapt_model(build_model(model_arguments, data.corpus.genres, run), model_arguments)
-        with reused_prefix(model, data, run, opened=self.data.stores) as learnt:
+        with reused_prefix(model, data, run, opened=self.data.stores) as reused:
             trainer = build_trainer(
                 model,
                 run,
                 data.corpus.genres,
-                train=learnt.train,
-                validation=learnt.validation,
+                train=reused.train,
+                validation=reused.validation,
                 mixup_alpha=data_arguments.mixup_alpha,
             )
-            for callback in list(trainer.callback_handler.callbacks):
-                if type(callback).__name__ == "PrinterCallback":
-                    trainer.remove_callback(callback)
+            trainer.remove_callback(PrinterCallback)
             report = ReportToStudy(trial, (run.metric_for_best_model or "loss").removeprefix("eval_"))
             trainer.add_callback(report)
             try:
@@ -194,38 +193,36 @@ class Objective:
                 trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
-        best = min if is_minimized(report.metric) else max
-        return best(report.values) if self.takes_best else report.values[-1]
+        # As the recipe's own run would end: with its best checkpoint, or with its last weights.
+        if not self.recipe.groups()[2].load_best_model_at_end:
+            return report.values[-1]
+        return min(report.values) if is_minimized(report.metric) else max(report.values)
 
 
-class _EndedTrial(Exception):
-    """A trial that failed for a reason that is noted with it."""
+def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
+    """Return TPE with the random numbers of one trial.
 
-
-CAUGHT = (SurplusTrial, _EndedTrial)
+    They follow from the sampler's seed and the trial's index: workers that start at once draw different trials, and a
+    search that was stopped draws what an undisturbed one does.
+    """
+    seed = np.random.SeedSequence([arguments.sampler_seed, index]).generate_state(1)[0]
+    return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
 
 
 def searched_metric(run: RunArguments, *, multi_label: bool) -> str:
-    """Return the figure of the validation side that a search goes by: what best means in the recipe."""
+    """Return the validation metric that a search optimises: the one by which the recipe chooses its best checkpoint."""
     return (best_metric(run, multi_label=multi_label) or "loss").removeprefix("eval_")
 
 
 def is_minimized(metric: str) -> bool:
-    """Return whether less of it is better."""
+    """Return whether lower values of a metric are better."""
     return metric == "loss"
 
 
-def _ended_by(error: Exception) -> str:
+def _outcome_of(error: Exception) -> str:
     if isinstance(error, Diverged):
         return DIVERGED
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
-    )
-    return OUT_OF_MEMORY if memory else FAILED
-
-
-def _free_memory() -> None:
-    """Give back what a trial held, so that the tenth needs no more than the first."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    # Where PyTorch has no exception of its own (CPU, MPS), Accelerate knows the error.
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error):
+        return OUT_OF_MEMORY
+    return FAILED

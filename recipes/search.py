@@ -1,0 +1,79 @@
+"""Search the hyper-parameters of a recipe with Optuna, on one or many workers, and train the best config with several seeds.
+
+    python recipes/search.py [CONFIG.yaml] [--field value ...] [--search.trials 35 ...]
+
+Without arguments: the AST report's search (recipes/configs/ast_search.yaml). Any config of recipes/train_classifier.py with a
+section `search` can be searched, whatever its architecture. Commands started with the same output_dir (or search.storage)
+share the trials; the same command resumes a stopped search. The final fit, afterwards:
+
+    python recipes/search.py CONFIG.yaml --search.final_fit
+
+`--help` lists all fields; recipes/README.md says more.
+"""
+
+import sys
+from pathlib import Path
+
+from train_classifier import train_and_judge  # a run of the final fit is a run like any other
+
+from hfmgc.training import stages
+
+
+try:
+    from hfmgc.training.search.arguments import read_search
+    from hfmgc.training.search.final_fit import final_fit, show_final_fit
+    from hfmgc.training.search.results import save_results, save_table, show_results
+    from hfmgc.training.search.space import read_space
+    from hfmgc.training.search.study import check_storage, reporting_storage_errors, storage_url
+    from hfmgc.training.search.trial import SharedData
+    from hfmgc.training.search.worker import make_search_folder, print_space, search, shared_study
+except ModuleNotFoundError as missing:
+    if missing.name != "optuna":
+        raise
+    raise SystemExit('error: a search needs Optuna: pip install -e ".[search]"') from None
+
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ast_search.yaml"
+
+
+def main(default_config: Path = DEFAULT_CONFIG) -> None:
+    """Run all stages."""
+    # Settings
+    recipe, arguments = read_search(sys.argv[1:], default_config)
+    groups = recipe.groups()
+    folder = make_search_folder(groups)
+    check_storage(arguments, folder)
+
+    # Space
+    parameters = read_space(arguments.space, recipe)
+    print_space(parameters, arguments)
+
+    # Data, once for all trials of this worker
+    shared = SharedData(groups[2].seed)
+    data = shared.prepared_for(*recipe.groups())
+    stages.announce(groups[2], data)
+
+    with reporting_storage_errors(storage_url(arguments, folder)):
+        # Study, shared with the other workers
+        study = shared_study(recipe, arguments, parameters, data)
+
+        # Trials
+        try:
+            progress = search(study, recipe, arguments, parameters, shared)
+        except BaseException:  # Ctrl-C as well
+            save_table(study, recipe, parameters)
+            raise
+
+        # Save: table, best config, plots, record
+        chosen = save_results(study, progress, recipe, arguments, parameters, data)
+        show_results(study, progress, folder)
+
+    # Final fit
+    if arguments.final_fit:
+        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_judge)
+        if result is not None:
+            show_final_fit(result, folder)
+
+
+if __name__ == "__main__":
+    stages.run_recipe(main, resume_hint="the same command resumes")
