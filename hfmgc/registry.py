@@ -19,13 +19,14 @@ class Architecture:
     """Where an architecture's classes are, as `module:Class`, which paper it comes from, and a recipe that trains it."""
 
     config: str
+    base_model: str
     model: str
     feature_extractor: str
     paper: str
     recipe: str
 
     def load(self, role: str) -> type:
-        """Import and return the class of `role`: `config`, `model` or `feature_extractor`."""
+        """Import and return the class of `role`: `config`, `base_model`, `model` or `feature_extractor`."""
         return load_class(getattr(self, role))
 
     def class_name(self, role: str) -> str:
@@ -42,6 +43,7 @@ def load_class(address: str) -> type:
 ARCHITECTURES: dict[str, Architecture] = {
     "hfmgc-ast": Architecture(
         "hfmgc.models.configuration_ast:HfmgcASTConfig",
+        "hfmgc.models.modeling_ast:HfmgcASTModel",
         "hfmgc.models.modeling_ast:HfmgcASTForAudioClassification",
         "hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
@@ -49,6 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-lgnet": Architecture(
         "hfmgc.models.configuration_lgnet:LGNetConfig",
+        "hfmgc.models.modeling_lgnet:LGNetModel",
         "hfmgc.models.modeling_lgnet:LGNetForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
@@ -56,6 +59,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-resnet-bigru": Architecture(
         "hfmgc.models.configuration_resnet_bigru:ResNetBiGRUConfig",
+        "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUModel",
         "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Music Genre Classification with ResNet and Bi-GRU Using Visual Spectrograms (2023), as in the Deformer paper",
@@ -63,6 +67,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-crnn": Architecture(
         "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
+        "hfmgc.models.modeling_crnn:DivideAndConquerCRNNModel",
         "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques and "
@@ -71,6 +76,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-ts-resformer": Architecture(
         "hfmgc.models.configuration_ts_resformer:TSResformerConfig",
+        "hfmgc.models.modeling_ts_resformer:TSResformerModel",
         "hfmgc.models.modeling_ts_resformer:TSResformerForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "TS-Resformer: a model based on multimodal fusion for the classification of music signals (Frontiers in "
@@ -79,6 +85,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-lenet": Architecture(
         "hfmgc.models.configuration_lenet:LeNetConfig",
+        "hfmgc.models.modeling_lenet:LeNetModel",
         "hfmgc.models.modeling_lenet:LeNetForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
@@ -86,6 +93,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-recurrent": Architecture(
         "hfmgc.models.configuration_recurrent:RecurrentConfig",
+        "hfmgc.models.modeling_recurrent:RecurrentModel",
         "hfmgc.models.modeling_recurrent:RecurrentForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Hochreiter and Schmidhuber: Long short-term memory (1997); Cho et al.: Learning phrase representations using RNN "
@@ -94,6 +102,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-fcn": Architecture(
         "hfmgc.models.configuration_fcn:FCNConfig",
+        "hfmgc.models.modeling_fcn:FCNModel",
         "hfmgc.models.modeling_fcn:FCNForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et al.: LSTM "
@@ -109,11 +118,14 @@ FEATURE_EXTRACTORS: dict[str, str] = {
 }
 
 
-# Module of transformers -> its table of class names, and the role of the classes there.
+# Module of transformers -> its tables of class names -> the role of the classes there.
 _TABLES = {
-    "transformers.models.auto.configuration_auto": ("CONFIG_MAPPING_NAMES", "config"),
-    "transformers.models.auto.modeling_auto": ("MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "model"),
-    "transformers.models.auto.feature_extraction_auto": ("FEATURE_EXTRACTOR_MAPPING_NAMES", "feature_extractor"),
+    "transformers.models.auto.configuration_auto": {"CONFIG_MAPPING_NAMES": "config"},
+    "transformers.models.auto.modeling_auto": {
+        "MODEL_MAPPING_NAMES": "base_model",
+        "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES": "model",
+    },
+    "transformers.models.auto.feature_extraction_auto": {"FEATURE_EXTRACTOR_MAPPING_NAMES": "feature_extractor"},
 }
 
 
@@ -126,11 +138,12 @@ def register_architectures() -> None:
 
 
 def _register_classes() -> None:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
     for model_type, architecture in ARCHITECTURES.items():
         config = architecture.load("config")
         AutoConfig.register(model_type, config, exist_ok=True)
+        AutoModel.register(config, architecture.load("base_model"), exist_ok=True)
         AutoModelForAudioClassification.register(config, architecture.load("model"), exist_ok=True)
         AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
     # One that belongs to no single config is found by its name in the table, which is asked at every call.
@@ -155,7 +168,8 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self):
         self.addresses = {
-            name: [item.config, item.model, item.feature_extractor] for name, item in ARCHITECTURES.items()
+            name: [item.config, item.base_model, item.model, item.feature_extractor]
+            for name, item in ARCHITECTURES.items()
         } | {name: [address] for name, address in FEATURE_EXTRACTORS.items()}
         self.modules = {f"transformers.models.{name.replace('-', '_')}": name for name in self.addresses}
         self.pending_tables = dict(_TABLES)
@@ -167,9 +181,9 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return importlib.machinery.ModuleSpec(name, self)
         if name not in self.pending_tables:
             return None
-        table, role = self.pending_tables.pop(name)
+        tables = self.pending_tables.pop(name)
         spec = importlib.util.find_spec(name)  # from the other finders: this one does not answer for the name now
-        self.pending_tables[name] = table, role  # finding is not importing: somebody may only have looked
+        self.pending_tables[name] = tables  # finding is not importing: somebody may only have looked
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
@@ -177,7 +191,8 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def execute_and_add(module: ModuleType) -> None:
             execute(module)
             self.pending_tables.pop(name, None)
-            getattr(module, table).update(_names(role))
+            for table, role in tables.items():
+                getattr(module, table).update(_names(role))
 
         spec.loader.exec_module = execute_and_add
         return spec
