@@ -19,7 +19,7 @@ AS_DATA = {"trust_remote_code": False, "use_safetensors": True}
 
 
 def load_checkpoint(
-    name_or_path: str, revision: str | None = None
+    name_or_path: str, revision: str | None = None, *, auto_class: type = AutoModelForAudioClassification
 ) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
     """Return the model, in evaluation mode, and the feature extractor of a checkpoint.
 
@@ -28,6 +28,7 @@ def load_checkpoint(
     Args:
         name_or_path: A folder, or a repository on the Hub.
         revision: Commit of the repository.
+        auto_class: `AutoModel` for the encoder alone, without the head.
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that is not ours.
@@ -51,7 +52,7 @@ def load_checkpoint(
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
         require_safetensors("checkpoint", name_or_path, revision)
-        model, report = AutoModelForAudioClassification.from_pretrained(
+        model, report = auto_class.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
         )
     except CheckpointError:
