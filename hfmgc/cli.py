@@ -112,6 +112,19 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--json", action="store_true", help="print what was done as one JSON document")
     extract.set_defaults(verb=_extract)
 
+    embed = verbs.add_parser("embed", help="write the embeddings of a dataset's tracks to a parquet file")
+    embed.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
+    embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
+    embed.add_argument("--checkpoint", required=True, help="folder of a finished run, or a repository on the Hub")
+    embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
+    embed.add_argument("--data_options", type=_mapping, default={}, help="options of the dataset, as YAML or JSON")
+    embed.add_argument("--exclude", help="list of tracks to leave out: track_id, reason")
+    embed.add_argument("--shortest_seconds", type=float, default=1.0, help="audio that is shorter is skipped")
+    embed.add_argument("--revision", help="commit of the repository on the Hub")
+    embed.add_argument("--batch_size", type=_positive, default=16, help="windows at a time")
+    embed.add_argument("--json", action="store_true", help="print what was done as one JSON document")
+    embed.set_defaults(verb=_embed)
+
     predict = verbs.add_parser("predict", help="the genres of files, from any checkpoint")
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     predict.add_argument("files", nargs="+", help="audio files")
@@ -199,6 +212,26 @@ def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         num_proc=arguments.num_proc,
     )
     lines = [f"{result['tracks']} tracks extracted to {arguments.output}; train with --data {arguments.output}"]
+    lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in result["skipped"]]
+    return result, "\n".join(lines)
+
+
+def _embed(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .inference.embed import embed_tracks
+
+    result = embed_tracks(
+        arguments.checkpoint,
+        arguments.data,
+        arguments.output,
+        data_options=arguments.data_options,
+        exclude=arguments.exclude,
+        revision=arguments.revision,
+        windows=arguments.windows,
+        batch_size=arguments.batch_size,
+        shortest_seconds=arguments.shortest_seconds,
+    )
+    kind = "windows" if arguments.windows else "tracks"
+    lines = [f"written: {arguments.output}: embeddings of {result['rows']} {kind}, {result['hidden']} values each"]
     lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in result["skipped"]]
     return result, "\n".join(lines)
 

@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -20,13 +21,14 @@ class Architecture:
     """Where an architecture's classes are, as `module:Class`, which paper it comes from, and a recipe that trains it."""
 
     config: str
+    base_model: str
     model: str
     feature_extractor: str
     paper: str
     recipe: str
 
     def load(self, role: str) -> type:
-        """Import and return the class of `role`: `config`, `model` or `feature_extractor`."""
+        """Import and return the class of `role`: `config`, `base_model`, `model` or `feature_extractor`."""
         return load_class(getattr(self, role))
 
     def class_name(self, role: str) -> str:
@@ -43,6 +45,7 @@ def load_class(address: str) -> type:
 ARCHITECTURES: dict[str, Architecture] = {
     "hfmgc-ast": Architecture(
         "hfmgc.models.configuration_ast:HfmgcASTConfig",
+        "hfmgc.models.modeling_ast:HfmgcASTModel",
         "hfmgc.models.modeling_ast:HfmgcASTForAudioClassification",
         "hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
         "Music genre classification using an audio spectrogram transformer (project report, 2024)",
@@ -50,6 +53,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-lgnet": Architecture(
         "hfmgc.models.configuration_lgnet:LGNetConfig",
+        "hfmgc.models.modeling_lgnet:LGNetModel",
         "hfmgc.models.modeling_lgnet:LGNetForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
@@ -57,6 +61,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-resnet-bigru": Architecture(
         "hfmgc.models.configuration_resnet_bigru:ResNetBiGRUConfig",
+        "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUModel",
         "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Music Genre Classification with ResNet and Bi-GRU Using Visual Spectrograms (2023), as in the Deformer paper",
@@ -64,6 +69,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-crnn": Architecture(
         "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
+        "hfmgc.models.modeling_crnn:DivideAndConquerCRNNModel",
         "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques and "
@@ -72,6 +78,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-ts-resformer": Architecture(
         "hfmgc.models.configuration_ts_resformer:TSResformerConfig",
+        "hfmgc.models.modeling_ts_resformer:TSResformerModel",
         "hfmgc.models.modeling_ts_resformer:TSResformerForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "TS-Resformer: a model based on multimodal fusion for the classification of music signals (Frontiers in "
@@ -80,6 +87,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-lenet": Architecture(
         "hfmgc.models.configuration_lenet:LeNetConfig",
+        "hfmgc.models.modeling_lenet:LeNetModel",
         "hfmgc.models.modeling_lenet:LeNetForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
@@ -87,6 +95,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-recurrent": Architecture(
         "hfmgc.models.configuration_recurrent:RecurrentConfig",
+        "hfmgc.models.modeling_recurrent:RecurrentModel",
         "hfmgc.models.modeling_recurrent:RecurrentForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Hochreiter and Schmidhuber: Long short-term memory (1997); Cho et al.: Learning phrase representations using RNN "
@@ -95,6 +104,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "hfmgc-fcn": Architecture(
         "hfmgc.models.configuration_fcn:FCNConfig",
+        "hfmgc.models.modeling_fcn:FCNModel",
         "hfmgc.models.modeling_fcn:FCNForAudioClassification",
         "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
         "Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et al.: LSTM "
@@ -110,11 +120,14 @@ FEATURE_EXTRACTORS: dict[str, str] = {
 }
 
 
-# Module of transformers -> its table of class names, and the role of the classes there.
+# Module of transformers -> its tables of class names -> the role of the classes there.
 _TABLES = {
-    "transformers.models.auto.configuration_auto": ("CONFIG_MAPPING_NAMES", "config"),
-    "transformers.models.auto.modeling_auto": ("MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "model"),
-    "transformers.models.auto.feature_extraction_auto": ("FEATURE_EXTRACTOR_MAPPING_NAMES", "feature_extractor"),
+    "transformers.models.auto.configuration_auto": {"CONFIG_MAPPING_NAMES": "config"},
+    "transformers.models.auto.modeling_auto": {
+        "MODEL_MAPPING_NAMES": "base_model",
+        "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES": "model",
+    },
+    "transformers.models.auto.feature_extraction_auto": {"FEATURE_EXTRACTOR_MAPPING_NAMES": "feature_extractor"},
 }
 
 # Imported as soon as transformers' pipelines are: this module registers one with them.
@@ -130,11 +143,12 @@ def register_architectures() -> None:
 
 
 def _register_classes() -> None:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
     for model_type, architecture in ARCHITECTURES.items():
         config = architecture.load("config")
         AutoConfig.register(model_type, config, exist_ok=True)
+        AutoModel.register(config, architecture.load("base_model"), exist_ok=True)
         AutoModelForAudioClassification.register(config, architecture.load("model"), exist_ok=True)
         AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
     # One that belongs to no single config is found by its name in the table, which is asked at every call.
@@ -144,8 +158,9 @@ def _register_classes() -> None:
         importlib.import_module(_OUR_PIPELINE)
 
 
-def _add_names(table: str, role: str, module: ModuleType) -> None:
-    getattr(module, table).update(_names(role))
+def _add_names(tables: Mapping[str, str], module: ModuleType) -> None:
+    for table, role in tables.items():
+        getattr(module, table).update(_names(role))
 
 
 def _names(role: str, *, shared_only: bool = False) -> dict[str, str]:
@@ -165,10 +180,11 @@ class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self):
         self.addresses = {
-            name: [item.config, item.model, item.feature_extractor] for name, item in ARCHITECTURES.items()
+            name: [item.config, item.base_model, item.model, item.feature_extractor]
+            for name, item in ARCHITECTURES.items()
         } | {name: [address] for name, address in FEATURE_EXTRACTORS.items()}
         self.modules = {f"transformers.models.{name.replace('-', '_')}": name for name in self.addresses}
-        self.pending = {name: partial(_add_names, *entry) for name, entry in _TABLES.items()}
+        self.pending = {name: partial(_add_names, tables) for name, tables in _TABLES.items()}
         self.pending[_PIPELINES] = lambda module: importlib.import_module(_OUR_PIPELINE)
 
     def find_spec(

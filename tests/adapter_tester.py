@@ -43,4 +43,7 @@ class AdapterTester:
             torch.testing.assert_close(merged(values).logits, expected, atol=1e-4, rtol=1e-4)
             merged.save_pretrained(tmp_path / "merged")
             again = type(base).from_pretrained(tmp_path / "merged")
-            assert torch.equal(again(values).logits, merged(values).logits)
+            for name, weight in merged.state_dict().items():
+                assert torch.equal(again.state_dict()[name], weight), name
+            # Not bit for bit: where a weight lies in memory decides how its products are rounded.
+            self.close(again(values).logits, merged(values).logits)

@@ -22,6 +22,7 @@ import pytest
 import torch
 from adapter_tester import AdapterTester
 from conftest import scatter_parameters, tone
+from embedding_tester import EmbeddingTester
 from export_tester import ExportTester
 from library_tester import LibraryTester
 from recording_tester import RecordingTester
@@ -36,11 +37,11 @@ from transformers import (
 )
 
 from hfmgc.features.feature_extraction_windowed import WindowedFeatureExtractor
-from hfmgc.models.modeling_windowed import TrackClassifierOutput, WindowOutput
+from hfmgc.models.modeling_windowed import TrackClassifierOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester(AdapterTester, ExportTester, LibraryTester, RecordingTester):
+class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester):
     """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str
@@ -145,7 +146,7 @@ class ArchitectureTester(AdapterTester, ExportTester, LibraryTester, RecordingTe
         answers = {}
         for voting in ("mean", "majority"):
             model = self.model(voting=voting)
-            model.forward_window = lambda values, **kwargs: WindowOutput(logits=probabilities.log())
+            model.classify_windows = lambda embeddings: (probabilities.log(), None)
             answers[voting] = model(self.values(1, 3)).logits.softmax(dim=-1)[0]
         self.close(answers["mean"], probabilities.mean(dim=0))
         self.close(answers["majority"], torch.tensor([0.55, 0.35, 0.1]))
@@ -278,6 +279,7 @@ class ArchitectureTester(AdapterTester, ExportTester, LibraryTester, RecordingTe
         assert all(module.startswith("transformers_modules.") for module in answers["modules"])
         assert answers["config"]["id2label"] == {"0": "blues", "1": "metal", "2": "pop"}
         self.close(torch.tensor(answers["logits"]), model(values).logits)
+        self.close(torch.tensor(answers["embeddings"]), model.model(values).pooler_output)
         features = self.extractor()(waveform, sampling_rate=self.extractor().sampling_rate, return_tensors="pt")
         self.close(torch.tensor(answers["features"]), features["input_values"])
         expected = model(**features).logits.softmax(dim=-1)[0]

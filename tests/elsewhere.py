@@ -51,16 +51,19 @@ def answer(folder: str, inputs: str) -> dict[str, Any]:
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
     model = transformers.AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    encoder = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
     classify = transformers.pipeline("audio-classification", model=folder, trust_remote_code=True)
     with torch.no_grad():
         logits = model(torch.from_numpy(given["values"])).logits
+        embeddings = encoder(torch.from_numpy(given["values"])).pooler_output
     features = extractor(given["waveform"], sampling_rate=extractor.sampling_rate)["input_values"]
     return {
         "config": config.to_dict(),
         "logits": logits.tolist(),
+        "embeddings": embeddings.tolist(),
         "features": np.asarray(features).tolist(),
         "scores": classify(given["waveform"], top_k=None),
-        "modules": [type(thing).__module__ for thing in (config, extractor, model)],
+        "modules": [type(thing).__module__ for thing in (config, extractor, model, encoder)],
     }
 
 

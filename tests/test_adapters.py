@@ -90,10 +90,10 @@ def test_the_longest_stage_of_a_swin_is_its_encoder():
 
 def test_only_layers_from_the_minimum_on_are_adapted():
     model = ast_classifier()
-    assert adapter_targets(model, ["fc2"], 1) == ["backbone.layers.1.mlp.fc2", "backbone.layers.2.mlp.fc2"]
+    assert adapter_targets(model, ["fc2"], 1) == ["model.backbone.layers.1.mlp.fc2", "model.backbone.layers.2.mlp.fc2"]
     assert adapter_targets(model, ["q", "fc1"], 2) == [
-        "backbone.layers.2.attention.q_proj",
-        "backbone.layers.2.mlp.fc1",
+        "model.backbone.layers.2.attention.q_proj",
+        "model.backbone.layers.2.mlp.fc1",
     ]
 
 
@@ -180,7 +180,7 @@ def test_the_merged_model_answers_as_the_adapted_one(kind, roles):
 
 def test_alpha_is_divided_by_the_rank():
     model = add_adapter(ast_classifier(), kind="lora", roles=["fc2"], min_layer=2, rank=4, alpha=6.0)
-    layer = model.get_submodule("base_model.model.backbone.layers.2.mlp.fc2")
+    layer = model.get_submodule("base_model.model.model.backbone.layers.2.mlp.fc2")
     assert layer.scaling == {"default": 1.5}
 
 

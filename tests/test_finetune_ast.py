@@ -124,11 +124,11 @@ def test_only_head_and_adapter_differ_from_the_backbone_that_it_started_from(fin
     adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
     started_from = load_file(folder.parent / "pretrained" / "model.safetensors")
     assert any("lora_magnitude_vector" in name for name in adapter)
-    first, last = "backbone.layers.0.mlp.fc2.weight", "backbone.layers.2.mlp.fc2.weight"
+    first, last = "model.backbone.layers.0.mlp.fc2.weight", "model.backbone.layers.2.mlp.fc2.weight"
     old = "audio_spectrogram_transformer.encoder.layer.{}.output.dense.weight"
     assert torch.equal(merged[first], started_from[old.format(0)])  # below min_layer: frozen
     assert not torch.equal(merged[last], started_from[old.format(2)])
-    assert torch.equal(merged["pooled_layernorm.weight"], started_from["classifier.layernorm.weight"])
+    assert torch.equal(merged["model.pooled_layernorm.weight"], started_from["classifier.layernorm.weight"])
 
 
 def test_run_prints_table_matrix_and_an_answer(finished):

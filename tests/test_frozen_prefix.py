@@ -116,14 +116,14 @@ def test_states_of_a_head_that_is_trained_alone_are_two_tokens():
 def test_states_of_layers_that_are_trained_whole_begin_before_them():
     model = tiny().requires_grad_(False).train()
     model.classifier.requires_grad_(True)
-    model.backbone.layers[1].requires_grad_(True)
+    model.model.backbone.layers[1].requires_grad_(True)
     assert assert_same_step(model, windows(), labels=LABELS).split == 2
 
 
 def test_a_layer_whose_norm_alone_is_trained_is_cut_before_that_norm():
     for norm, half in (("layernorm_before", 0), ("layernorm_after", 1)):
         model = tiny().requires_grad_(False).train()
-        getattr(model.backbone.layers[1], norm).requires_grad_(True)
+        getattr(model.model.backbone.layers[1], norm).requires_grad_(True)
         assert assert_same_step(model, windows(), labels=LABELS).split == 2 + half
 
 
@@ -250,7 +250,7 @@ def test_fingerprint_follows_the_frozen_weights_and_the_cut_and_nothing_else():
     for changed in ("embeddings.cls_token", "layers.0.mlp.fc2.bias", "layers.1.attention.v_proj.weight"):
         model = adapted(1)
         with torch.no_grad():
-            model.get_base_model().backbone.get_parameter(changed).view(-1)[0].add_(1e-3)
+            model.get_base_model().model.backbone.get_parameter(changed).view(-1)[0].add_(1e-3)
         assert FrozenPrefix(model).fingerprint() != before, changed
 
 

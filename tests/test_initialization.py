@@ -109,9 +109,9 @@ def test_a_recurrence_that_a_checkpoint_lacks_is_initialised_as_a_new_one(tmp_pa
     made = RecurrentForAudioClassification(RecurrentConfig(num_bins=8, hidden_size=6, num_layers=1))
     made.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    kept = {name: value for name, value in weights.items() if name != "layers.0.weight_hh_l0"}
+    kept = {name: value for name, value in weights.items() if name != "model.layers.0.weight_hh_l0"}
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     loaded = RecurrentForAudioClassification.from_pretrained(tmp_path)
-    for gate in loaded.layers[0].weight_hh_l0.detach().split(6):
+    for gate in loaded.model.layers[0].weight_hh_l0.detach().split(6):
         torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
-    assert torch.equal(loaded.layers[0].weight_ih_l0, made.layers[0].weight_ih_l0)
+    assert torch.equal(loaded.model.layers[0].weight_ih_l0, made.model.layers[0].weight_ih_l0)

@@ -114,13 +114,13 @@ def interpolate_along_time(grid: np.ndarray, length: int) -> np.ndarray:
 
 
 def test_stored_positions_are_untouched_at_the_stored_length():
-    embeddings = tiny_model().backbone.embeddings
+    embeddings = tiny_model().model.backbone.embeddings
     assert embeddings.interpolated_positions(12 * 5) is embeddings.position_embeddings
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 6, 9, 23])
 def test_positions_are_interpolated_along_time_alone(length):
-    embeddings = tiny_model().backbone.embeddings
+    embeddings = tiny_model().model.backbone.embeddings
     grid = stored_grid(embeddings)
     assert grid.shape == (12, 5, 32)
     positions = embeddings.interpolated_positions(12 * length)[0].detach().numpy()
@@ -130,7 +130,7 @@ def test_positions_are_interpolated_along_time_alone(length):
 
 
 def test_positions_that_are_constant_in_time_stay_constant():
-    embeddings = tiny_model().backbone.embeddings
+    embeddings = tiny_model().model.backbone.embeddings
     with torch.no_grad():
         grid = embeddings.position_embeddings[0, 2:].view(12, 5, 32)
         grid[:] = grid[:, :1].clone()
@@ -145,7 +145,7 @@ def test_windows_of_any_length_are_classified(frames):
 
 
 def test_positions_are_interpolated_in_bfloat16_too():
-    embeddings = tiny_model().backbone.embeddings
+    embeddings = tiny_model().model.backbone.embeddings
     expected = embeddings.interpolated_positions(12 * 9)
     positions = embeddings.to(torch.bfloat16).interpolated_positions(12 * 9)
     assert positions.dtype == torch.bfloat16
@@ -160,7 +160,7 @@ def classifier_norm(model: HfmgcASTForAudioClassification) -> torch.nn.LayerNorm
     (norm,) = (
         module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.LayerNorm) and not name.startswith("backbone.")
+        if isinstance(module, torch.nn.LayerNorm) and not name.startswith("model.backbone.")
     )
     return norm
 
@@ -270,7 +270,9 @@ def test_a_full_size_checkpoint_comes_in_with_the_reports_adapter(full_size_chec
     folder, weights = full_size_checkpoint
     model = HfmgcASTForAudioClassification.from_pretrained_backbone(str(folder), HfmgcASTConfig(num_labels=10))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    arrived = {f"audio_spectrogram_transformer.{name}": value for name, value in model.backbone.state_dict().items()}
+    arrived = {
+        f"audio_spectrogram_transformer.{name}": value for name, value in model.model.backbone.state_dict().items()
+    }
     arrived |= {f"classifier.layernorm.{name}": value for name, value in classifier_norm(model).state_dict().items()}
     names = {name: old_ast_name(name) if old_ast_name(name) in weights else name for name in arrived}
     assert set(names.values()) == {name for name in weights if "classifier.dense" not in name}

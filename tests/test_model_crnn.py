@@ -67,19 +67,19 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
     def test_the_largest_pools_that_fit_leave_one_frame_and_one_bin(self):
         model = self.model(pools=[[2, 2], [7, 5]])
         hidden = self.values(2).unsqueeze(1)
-        for block in model.blocks:
+        for block in model.model.blocks:
             hidden = block(hidden)
         assert hidden.shape == (2, 32, 1, 1)
 
     def test_what_is_left_of_the_mel_axis_enters_the_gru(self):
         model = self.model(pools=[[2, 2], [2, 1]])
-        assert model.grus[0].input_size == 32 * 5
+        assert model.model.grus[0].input_size == 32 * 5
         assert model(self.values(2)).logits.shape == (2, 3)
 
     def test_each_frame_of_the_gru_holds_all_channels_of_one_time(self):
         model = self.model(pools=[[2, 2], [2, 2]])  # two mels are left
         seen = []
-        model.grus[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        model.model.grus[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         before = self.values(1)
         after = before.clone()
         after[:, -6:] += 1  # reaches only the last of the three frames that the pools leave
@@ -89,7 +89,7 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         assert not changed[0].any() and changed[-1].all()
 
     def test_there_is_no_activation_and_the_norm_follows_the_pool(self):
-        block = self.model().blocks[0]
+        block = self.model().model.blocks[0]
         assert [type(part).__name__ for part in block.children()] == ["Conv2d", "MaxPool2d", "BatchNorm2d", "Dropout"]
         assert (block.norm.eps, block.norm.momentum) == (0.001, 0.01)  # Keras' defaults
         values = self.values(2).unsqueeze(1)
@@ -103,14 +103,14 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         model = DivideAndConquerCRNNForAudioClassification(config)
         # Keras' Glorot counts the kernels of all gates at once.
         for name, fans in (
-            ("blocks.1.convolution.weight", (16 + 64) * 9),
-            ("grus.1.weight_ih_l0", 48 + 3 * 40),
-            ("dense.weight", 40 + 64),
+            ("model.blocks.1.convolution.weight", (16 + 64) * 9),
+            ("model.grus.1.weight_ih_l0", 48 + 3 * 40),
+            ("model.dense.weight", 40 + 64),
         ):
             weight, bound = model.get_parameter(name).detach(), (6 / fans) ** 0.5
             assert 0.97 * bound < float(weight.abs().max()) <= bound, name
             assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.05), name
-        recurrent = model.grus[1].weight_hh_l0.detach()
+        recurrent = model.model.grus[1].weight_hh_l0.detach()
         self.close(recurrent.T @ recurrent, torch.eye(40))
         biases = [parameter for name, parameter in model.named_parameters() if "bias" in name]
         assert biases and not any(bias.any() for bias in biases)
@@ -119,12 +119,16 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         model = self.model(l2=0.01)
         squares = sum(
             model.get_parameter(name).square().sum()
-            for name in ("blocks.0.convolution.weight", "blocks.1.convolution.weight", "dense.weight")
+            for name in (
+                "model.blocks.0.convolution.weight",
+                "model.blocks.1.convolution.weight",
+                "model.dense.weight",
+            )
         )
         self.close(model.penalty(), 0.01 * squares)
         model.penalty().backward()
         held = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-        assert held == {"blocks.0.convolution.weight", "blocks.1.convolution.weight", "dense.weight"}
+        assert held == {"model.blocks.0.convolution.weight", "model.blocks.1.convolution.weight", "model.dense.weight"}
 
     def test_the_penalty_enters_the_loss_only_while_training(self):
         values, labels = self.values(4), torch.tensor([0, 1, 2, 0])
@@ -149,7 +153,7 @@ def test_the_papers_networks_have_the_papers_parameters(network, count, seconds)
     model = DivideAndConquerCRNNForAudioClassification(config).eval()
     assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == count
     assert config.l2 == (0.001 if network == "l2reg" else 0.0)
-    assert model.grus[0].input_size == config.channels[-1]  # one mel is left
+    assert model.model.grus[0].input_size == config.channels[-1]  # one mel is left
     assert model(torch.zeros(1, {30: 1292, 10: 431, 3: 130}[seconds], 128)).logits.shape == (1, 16)
 
 

@@ -72,14 +72,14 @@ def test_only_fcn_lstm_has_an_lstm():
     def kinds(model):
         return {type(module) for module in model.modules()}
 
-    assert nn.LSTM not in kinds(tiny()) and nn.Dropout not in kinds(tiny())
-    assert {nn.LSTM, nn.Dropout} <= kinds(tiny(recurrent_hidden_size=5))
+    assert nn.LSTM not in kinds(tiny().model) and nn.Dropout not in kinds(tiny().model)
+    assert {nn.LSTM, nn.Dropout} <= kinds(tiny(recurrent_hidden_size=5).model)
 
 
 def test_the_classifier_hears_the_mean_of_the_convolutions_beside_the_last_state_of_the_lstm():
     model = tiny(recurrent_hidden_size=5)
-    _, (state, _) = model.recurrence(values(3))
-    pooled = model.blocks(values(3).transpose(1, 2)).mean(dim=2)
+    _, (state, _) = model.model.recurrence(values(3))
+    pooled = model.model.blocks(values(3).transpose(1, 2)).mean(dim=2)
     expected = model.classifier(torch.cat((pooled, state[-1]), dim=1))
     torch.testing.assert_close(model(values(3)).window_logits[:, 0], expected)
 
@@ -109,7 +109,7 @@ def test_a_block_keeps_the_length_as_same_padding_does(kernel_size):
 
 
 def test_the_kernels_run_over_time_and_have_the_papers_lengths():
-    kernels = [block[1].weight.shape for block in FCNForAudioClassification(FCNConfig(num_bins=40)).blocks]
+    kernels = [block[1].weight.shape for block in FCNForAudioClassification(FCNConfig(num_bins=40)).model.blocks]
     assert kernels == [(128, 40, 8), (256, 128, 5), (128, 256, 3)]
 
 

@@ -63,9 +63,9 @@ def test_a_picture_of_32x32_goes_through_lenets_own_layers():
     torch.manual_seed(0)
     model = LeNetForAudioClassification(LeNetConfig(num_bins=32, num_labels=10)).eval()
     values = torch.randn(2, 32, 32)
-    hidden = model.convolutions(values.unsqueeze(1))
+    hidden = model.model.convolutions(values.unsqueeze(1))
     assert hidden.shape == (2, 16, 5, 5)  # nothing is left to average
-    expected = model.classifier(model.dense(hidden.flatten(1)))
+    expected = model.classifier(model.model.dense(hidden.flatten(1)))
     torch.testing.assert_close(model(values).window_logits[:, 0], expected)
 
 

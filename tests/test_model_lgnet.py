@@ -69,7 +69,7 @@ class TestLGNet(ArchitectureTester):
     def test_without_experts_it_is_the_plain_resnet_with_a_linear_classifier(self):
         model, values = self.model(num_experts=0), self.values(3)
         plain = ResNetModel(model.config.backbone_config).eval()
-        plain.load_state_dict(model.backbone.state_dict())
+        plain.load_state_dict(model.model.backbone.state_dict())
         assert type(model.classifier) is torch.nn.Linear
         pooled = plain(values.transpose(1, 2).unsqueeze(1)).pooler_output.flatten(1)
         output = model(values)
@@ -94,8 +94,8 @@ class TestLGNet(ArchitectureTester):
         model = self.model(dropout=0.5)
         seen = []
         model.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        model.train().forward_window(self.values(8))
-        model.eval().forward_window(self.values(8))
+        model.train()(self.values(8))
+        model.eval()(self.values(8))
         zeros = [(hidden == 0).float().mean() for hidden in seen]
         assert zeros[0] - zeros[1] > 0.25
 

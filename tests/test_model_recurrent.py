@@ -74,7 +74,7 @@ def test_parameters_at_the_default_size(fields, count):
 def test_mean_and_last_pool_the_states_of_the_last_layer(cell, bidirectional):
     fields = {"cell": cell, "bidirectional": bidirectional, "input_normalization": False}
     mean, last = tiny(pooling="mean", **fields), tiny(pooling="last", **fields)
-    states, final = mean.layers[1](mean.layers[0](values(3))[0])
+    states, final = mean.model.layers[1](mean.model.layers[0](values(3))[0])
     final = final[0] if cell == "lstm" else final  # [directions, windows, hidden]
     torch.testing.assert_close(mean(values(3)).window_logits[:, 0], mean.classifier(states.mean(dim=1)))
     torch.testing.assert_close(last(values(3)).window_logits[:, 0], last.classifier(final.transpose(0, 1).flatten(1)))
@@ -90,7 +90,7 @@ def test_the_order_of_the_frames_matters(pooling):
 def test_the_batch_norm_takes_each_bins_own_level_and_range_away():
     normalized, plain = tiny().train(), tiny(input_normalization=False).train()
     for model in (normalized, plain):
-        model.dropout.p = 0.0
+        model.dropout.p = model.model.dropout.p = 0.0
     level, scale = torch.linspace(-80, 0, 16), torch.linspace(1, 20, 16)
     torch.testing.assert_close(
         normalized(values(4) * scale + level).logits, normalized(values(4)).logits, atol=1e-3, rtol=1e-3
@@ -102,7 +102,11 @@ def test_the_batch_norm_takes_each_bins_own_level_and_range_away():
 def test_dropout_acts_between_layers_and_before_the_classifier():
     seen = {}
     model = tiny(dropout=0.5, num_layers=2).train()
-    for name, module in (("first", model.layers[0]), ("second", model.layers[1]), ("classifier", model.classifier)):
+    for name, module in (
+        ("first", model.model.layers[0]),
+        ("second", model.model.layers[1]),
+        ("classifier", model.classifier),
+    ):
         module.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
     model(values(8))
     dropped = {name: float((inputs == 0).float().mean()) for name, inputs in seen.items()}

@@ -37,10 +37,10 @@ class TestResNetBiGRU(ArchitectureTester):
     def test_the_gru_reads_the_resnets_steps_in_time_and_the_mean_of_its_states_answers(self):
         model, values = self.model(), self.values(2)
         plain = ResNetModel(model.config.backbone_config).eval()
-        plain.load_state_dict(model.backbone.state_dict())
+        plain.load_state_dict(model.model.backbone.state_dict())
         seen = []
-        model.gru.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output[0])))
-        logits = model.forward_window(values).logits
+        model.model.gru.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output[0])))
+        logits = model(values).window_logits[:, 0]
         grid = plain(values.transpose(1, 2).unsqueeze(1)).last_hidden_state  # [windows, hidden, bins, steps]
         ((sequence, states),) = seen
         assert grid.shape == (2, 16, 3, 6)
@@ -51,19 +51,19 @@ class TestResNetBiGRU(ArchitectureTester):
 
     def test_both_directions_of_the_gru_answer(self):
         model, sequence = self.model(), torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))
-        states, _ = model.gru(sequence)
+        states, _ = model.model.gru(sequence)
         for changed, direction in ((5, slice(6)), (0, slice(6, 12))):
             other = sequence.clone()
             other[:, changed] += 1
-            moved = (model.gru(other)[0] - states)[..., direction].abs().amax(dim=(0, 2)) > 1e-6
+            moved = (model.model.gru(other)[0] - states)[..., direction].abs().amax(dim=(0, 2)) > 1e-6
             # What lies behind the changed step, as this direction reads, is heard; what lies before it is not.
             assert moved.sum() == 1 and moved[changed]
 
     def test_dropout_stands_before_the_classifier(self):
         model, seen = self.model(dropout=0.5), []
         model.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        model.train().forward_window(self.values(8))
-        model.eval().forward_window(self.values(8))
+        model.train()(self.values(8))
+        model.eval()(self.values(8))
         zeros = [(hidden == 0).float().mean() for hidden in seen]
         assert zeros[0] > 0.25 and zeros[1] == 0
 
@@ -71,7 +71,7 @@ class TestResNetBiGRU(ArchitectureTester):
         folder, model = self.saved(tmp_path, num_gru_layers=2)
         values = self.values(2)
         assert torch.equal(type(model).from_pretrained(folder)(values).logits, model(values).logits)
-        assert model.gru.num_layers == 2
+        assert model.model.gru.num_layers == 2
 
     def test_any_number_of_bins_is_heard_where_the_config_names_none(self):
         model = self.model(num_bins=None)
@@ -93,7 +93,7 @@ def test_the_papers_size_has_these_parameters():
 def test_30_seconds_of_387_frames_are_13_steps():
     with torch.device("meta"):
         model = ResNetBiGRUForAudioClassification(ResNetBiGRUConfig(num_labels=10))
-        assert model.backbone(torch.zeros(1, 1, 128, 387)).last_hidden_state.shape == (1, 512, 4, 13)
+        assert model.model.backbone(torch.zeros(1, 1, 128, 387)).last_hidden_state.shape == (1, 512, 4, 13)
 
 
 @pytest.mark.parametrize(

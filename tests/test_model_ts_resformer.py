@@ -100,24 +100,24 @@ def test_every_row_of_the_tables_is_what_it_says_and_learns(row):
     assert torch.isfinite(loss)
     assert not [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
 
-    assert (model.residual is not None) == fields.get("residual_branch", True)
-    if model.residual is not None:
+    assert (model.model.residual is not None) == fields.get("residual_branch", True)
+    if model.model.residual is not None:
         # The paired filters stay in every row; what weighs them does not.
-        assert isinstance(model.residual.filters, PairedFilters)
-        attentions = [module for module in model.residual.modules() if isinstance(module, PooledAttention)]
+        assert isinstance(model.model.residual.filters, PairedFilters)
+        attentions = [module for module in model.model.residual.modules() if isinstance(module, PooledAttention)]
         expected = [(3,), (2,)] if fields.get("time_frequency_attention", True) else []
         expected += [(2, 3), (2, 3)] if fields.get("squeeze_excitation", True) else []
         assert [attention.averaged for attention in attentions] == expected
     kind = fields.get("sequence_branch", "transformer")
     if kind == "none":
-        assert model.sequence is None
+        assert model.model.sequence is None
     elif kind == "transformer":
-        assert isinstance(model.sequence, TransformerBranch)
-        assert len(model.sequence.layers) == fields.get("num_encoder_layers", 2)
+        assert isinstance(model.model.sequence, TransformerBranch)
+        assert len(model.model.sequence.layers) == fields.get("num_encoder_layers", 2)
     else:
-        assert isinstance(model.sequence, RecurrentBranch)
-        assert isinstance(model.sequence.recurrence, torch.nn.LSTM if "lstm" in kind else torch.nn.GRU)
-        assert model.sequence.recurrence.bidirectional == kind.startswith("bi_")
+        assert isinstance(model.model.sequence, RecurrentBranch)
+        assert isinstance(model.model.sequence.recurrence, torch.nn.LSTM if "lstm" in kind else torch.nn.GRU)
+        assert model.model.sequence.recurrence.bidirectional == kind.startswith("bi_")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "TS-Resformer" not in row and "2 layers" not in row])
@@ -187,14 +187,16 @@ def test_serial_gives_the_sequence_branch_the_residual_branchs_map():
     heard = {}
     for arrangement in ("parallel", "serial"):
         model = built(arrangement=arrangement).eval()
-        model.sequence.register_forward_hook(lambda _, inputs, __, key=arrangement: heard.update({key: inputs[0]}))
+        model.model.sequence.register_forward_hook(
+            lambda _, inputs, __, key=arrangement: heard.update({key: inputs[0]})
+        )
         values = noise(2, 64, 16)
         model(values)
         if arrangement == "parallel":
             expected = values.unflatten(1, (16, 4)).amax(dim=2)  # the spectrogram itself, every four frames
             assert model.classifier.in_features == 12 + 16
         else:
-            expected = model.residual(values).mean(dim=2).transpose(1, 2)  # 64 frames / 4 / 2, 12 channels
+            expected = model.model.residual(values).mean(dim=2).transpose(1, 2)  # 64 frames / 4 / 2, 12 channels
             assert expected.shape == (2, 8, 12)
             assert model.classifier.in_features == 12
         torch.testing.assert_close(heard[arrangement], expected)
@@ -253,10 +255,10 @@ def test_layers_that_are_offloaded_to_disk_give_the_same_answers(tmp_path):
     model.save_pretrained(tmp_path / "model")
     offloaded = TSResformerForAudioClassification.from_pretrained(
         tmp_path / "model",
-        device_map={"residual": "cpu", "sequence": "disk", "classifier": "disk"},
+        device_map={"model.residual": "cpu", "model.sequence": "disk", "classifier": "disk"},
         offload_folder=tmp_path / "offloaded",
     )
-    assert offloaded.sequence.layers[0].attention.out_proj.weight.device.type == "meta"
+    assert offloaded.model.sequence.layers[0].attention.out_proj.weight.device.type == "meta"
     with torch.no_grad():
         torch.testing.assert_close(offloaded(values).logits, model(values).logits)
 

@@ -58,7 +58,7 @@ def test_both_pipelines_know_a_checkpoint_in_any_order_of_imports(imports, tiny_
 def test_the_auto_classes_know_all_architectures_by_name_and_by_config():
     silently("""
 import hfmgc
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 from hfmgc.registry import ARCHITECTURES
 import torch
 for model_type, architecture in ARCHITECTURES.items():
@@ -66,7 +66,9 @@ for model_type, architecture in ARCHITECTURES.items():
     assert type(config) is architecture.load("config")
     with torch.device("meta"):
         model = AutoModelForAudioClassification.from_config(config)
+        base_model = AutoModel.from_config(config)
     assert type(model) is architecture.load("model")
+    assert type(base_model) is architecture.load("base_model") is type(model.model)
 from transformers import ASTConfig, ViTConfig
 assert type(AutoConfig.for_model("vit")) is ViTConfig
 """)
@@ -88,7 +90,8 @@ def test_every_architecture_can_be_loaded_and_names_its_paper(model_type):
     architecture = ARCHITECTURES[model_type]
     assert model_type.startswith("hfmgc-")
     assert architecture.load("config").model_type == model_type
-    for role in ("config", "model", "feature_extractor"):
+    for role in ("config", "base_model", "model", "feature_extractor"):
         assert architecture.load(role).__name__ == architecture.class_name(role)
-    assert architecture.load("model").config_class is architecture.load("config")
+    for role in ("base_model", "model"):
+        assert architecture.load(role).config_class is architecture.load("config")
     assert architecture.paper

@@ -74,7 +74,7 @@ def test_the_same_genres_keep_every_weight_and_buffer(lgnet, run):
 def test_other_genres_keep_the_body_and_get_a_new_head(lgnet, run, genres, caplog):
     model = build_model(start_from(lgnet, run), genres, run)
     before = LGNetForAudioClassification.from_pretrained(lgnet).state_dict()
-    assert all(same(before, model.state_dict(), "backbone."))
+    assert all(same(before, model.state_dict(), "model."))
     assert list(model.config.id2label.values()) == genres
     assert model.config.label2id == {genre: index for index, genre in enumerate(genres)}
     assert model.classifier.output.weight.shape[1] == len(genres)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
+from hfmgc.models.modeling_lgnet import LGNetModel
 from hfmgc.training.trainer import AVERAGED_WEIGHTS
 from recipes import (
     FRONT_END,
@@ -258,9 +258,7 @@ def test_a_new_run_goes_on_from_a_finished_one_and_resumes(finished, tmp_path):
     settings |= {"model": {"dropout": 0.2}, "model_name_or_path": str(finished), "load_best_model_at_end": False}
     whole = trained(tmp_path, settings)
     before, after = weights_of(finished), weights_of(whole)
-    frozen = [
-        name for name in before if name.startswith("backbone.") and "running" not in name and "num_b" not in name
-    ]
+    frozen = [name for name in before if name.startswith("model.") and "running" not in name and "num_b" not in name]
     assert frozen
     assert all(torch.equal(before[name], after[name]) for name in frozen)
     config = json.loads((whole / "config.json").read_text())
@@ -323,7 +321,7 @@ def test_a_crop_is_refused_for_a_model_of_fixed_length(tmp_path):
         if frames != 32:
             raise ValueError(f"expected 32 frames, got {frames}")
 
-    with mock.patch.object(LGNetForAudioClassification, "check_window", check_window):
+    with mock.patch.object(LGNetModel, "check_window", check_window):
         line = fails(tmp_path, classifier_settings(tmp_path / "no_data", tmp_path / "out", time_crop=0.5))
     assert "model and time_crop do not fit: expected 32 frames, got 16" in line
 

@@ -20,7 +20,7 @@ AS_DATA = {**NO_REMOTE_CODE, "use_safetensors": True}
 
 
 def load_checkpoint(
-    name_or_path: str, revision: str | None = None
+    name_or_path: str, revision: str | None = None, *, auto_class: type = AutoModelForAudioClassification
 ) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
     """Return the model, in evaluation mode, and the feature extractor of a checkpoint.
 
@@ -29,6 +29,7 @@ def load_checkpoint(
     Args:
         name_or_path: A folder, or a repository on the Hub.
         revision: Commit of the repository.
+        auto_class: `AutoModel` for the encoder alone, without the head.
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that is not ours.
@@ -52,7 +53,7 @@ def load_checkpoint(
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
         require_safetensors("checkpoint", name_or_path, revision)
-        model, report = AutoModelForAudioClassification.from_pretrained(
+        model, report = auto_class.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
         )
     except CheckpointError:

@@ -9,7 +9,13 @@ from transformers import ASTConfig, ASTForAudioClassification, ASTModel
 from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTEmbeddings
 
 from .configuration_ast import HfmgcASTConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
 
 
 class InterpolatedASTEmbeddings(ASTEmbeddings):
@@ -35,13 +41,52 @@ class InterpolatedASTEmbeddings(ASTEmbeddings):
         return torch.cat((special, grid.flatten(2).transpose(1, 2)), dim=1)
 
 
-class HfmgcASTModel(ASTModel):
+class InterpolatedASTModel(ASTModel):
     """transformers' `ASTModel` that accepts windows of any length."""
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
         self.embeddings = InterpolatedASTEmbeddings(config)
         self.post_init()
+
+
+class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
+    """What the model and the classifier have in common."""
+
+    config_class = HfmgcASTConfig
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+
+class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
+    """AST backbone, and the layer norm of its AudioSet classifier."""
+
+    def __init__(self, config: HfmgcASTConfig):
+        super().__init__(config)
+        self.backbone = InterpolatedASTModel(config.backbone_config)
+        self.embedding_size = config.backbone_config.hidden_size
+        self.pooled_layernorm = nn.LayerNorm(self.embedding_size, eps=config.backbone_config.layer_norm_eps)
+        self.post_init()
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
+        output = self.backbone(input_values, **kwargs)
+        return WindowOutput(
+            embeddings=self.pooled_layernorm(output.pooler_output),
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window has the backbone's mel bins and at least one patch of frames."""
+        backbone = self.config.backbone_config
+        if bins != backbone.num_mel_bins:
+            raise ValueError(f"expected {backbone.num_mel_bins} mel bins in the last dimension, got {bins}")
+        if frames < backbone.patch_size:
+            raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
 
 
 class HfmgcASTHead(nn.Module):
@@ -61,43 +106,11 @@ class HfmgcASTHead(nn.Module):
         return self.output(self.hidden_dropout(hidden))
 
 
-class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
-    """AST for genres: backbone, the layer norm of its AudioSet classifier, and the report's head in place of the dense layer."""
-
-    config_class = HfmgcASTConfig
-    base_model_prefix = "backbone"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
+class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, WindowedForAudioClassification):
+    """AST for genres: the report's head in place of the dense layer of the AudioSet classifier."""
 
     def __init__(self, config: HfmgcASTConfig):
-        super().__init__(config)
-        self.backbone = HfmgcASTModel(config.backbone_config)
-        # Not `layernorm`: from_pretrained would take it for the backbone's own, and exchange the two.
-        self.pooled_layernorm = nn.LayerNorm(
-            config.backbone_config.hidden_size, eps=config.backbone_config.layer_norm_eps
-        )
-        self.classifier = HfmgcASTHead(config)
-        self.post_init()
-
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
-        output = self.backbone(input_values, **kwargs)
-        return WindowOutput(
-            logits=self.classifier(self.pooled_layernorm(output.pooler_output)),
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the backbone's mel bins and at least one patch of frames."""
-        backbone = self.config.backbone_config
-        if bins != backbone.num_mel_bins:
-            raise ValueError(f"expected {backbone.num_mel_bins} mel bins in the last dimension, got {bins}")
-        if frames < backbone.patch_size:
-            raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
+        super().__init__(config, HfmgcASTModel(config), HfmgcASTHead(config))
 
     @classmethod
     def from_pretrained_backbone(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
@@ -133,11 +146,10 @@ class HfmgcASTForAudioClassification(WindowedPreTrainedModel):
         backbone_config._name_or_path = ""
         config.backbone_config = backbone_config
         model = cls(config).to(pretrained.dtype)
-        model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
+        model.model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
         if "classifier.layernorm.weight" not in report["missing_keys"]:
-            model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
+            model.model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
         return model
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-HfmgcASTForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+register_auto_classes(AutoModel=HfmgcASTModel, AutoModelForAudioClassification=HfmgcASTForAudioClassification)

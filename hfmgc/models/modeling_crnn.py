@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_crnn import DivideAndConquerCRNNConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
 
 
 class DivideAndConquerCRNNBlock(nn.Module):
@@ -25,10 +31,24 @@ class DivideAndConquerCRNNBlock(nn.Module):
         return self.dropout(self.norm(self.pool(self.convolution(hidden))))
 
 
-class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
-    """Convolution blocks -> GRUs, of which the last state counts -> linear -> dropout -> classifier (Figure 1)."""
+class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
+    """First weights as Keras' defaults [code]: Glorot uniform, orthogonal from step to step, biases zero."""
 
     config_class = DivideAndConquerCRNNConfig
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("weight_hh"):
+                init.orthogonal_(parameter)  # over all gates at once
+            elif parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
+
+
+class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedModel):
+    """Convolution blocks -> GRUs, of which the last state counts -> linear (Figure 1)."""
+
     _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
@@ -43,19 +63,18 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
             nn.GRU(*sizes, batch_first=True) for sizes in pairwise([features, *config.gru_hidden_sizes])
         )
         self.dense = nn.Linear(config.gru_hidden_sizes[-1], config.dense_size)
-        self.dropout = nn.Dropout(config.dense_dropout)
-        self.classifier = nn.Linear(config.dense_size, config.num_labels)
+        self.embedding_size = config.dense_size
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, dense size]."""
         hidden = input_values.unsqueeze(1)
         for block in self.blocks:
             hidden = block(hidden)
         hidden = hidden.transpose(1, 2).flatten(2)
         for gru in self.grus:
             hidden, _ = gru(hidden)
-        return WindowOutput(logits=self.classifier(self.dropout(self.dense(hidden[:, -1]))))
+        return WindowOutput(embeddings=self.dense(hidden[:, -1]))
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window has the config's bins and the pools leave at least one of its frames."""
@@ -67,21 +86,18 @@ class DivideAndConquerCRNNForAudioClassification(WindowedPreTrainedModel):
         if frames < least:
             raise ValueError(f"expected at least {least} frames (of fewer the pools leave none), got {frames}")
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        # Keras' defaults [code]: Glorot uniform, orthogonal from step to step (over all gates at once), biases zero.
-        super()._init_weights(module)
-        for name, parameter in module.named_parameters(recurse=False):
-            if name.startswith("weight_hh"):
-                init.orthogonal_(parameter)
-            elif parameter.ndim > 1:
-                init.xavier_uniform_(parameter)
+
+class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedModel, WindowedForAudioClassification):
+    """The network with dropout and a linear classifier."""
+
+    def __init__(self, config: DivideAndConquerCRNNConfig):
+        super().__init__(config, DivideAndConquerCRNNModel(config), dropout=config.dense_dropout)
 
     def penalty(self) -> Tensor | None:
         """Return `l2` times the sum of squares of the kernels that Keras regularised, or None where `l2` is 0."""
         if not self.config.l2:
             return None
-        kernels = [block.convolution.weight for block in self.blocks] + [self.dense.weight]
+        kernels = [block.convolution.weight for block in self.model.blocks] + [self.model.dense.weight]
         return self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
 
 
@@ -92,5 +108,6 @@ def _left(size: int, pools: list[int]) -> int:
     return size
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-DivideAndConquerCRNNForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+register_auto_classes(
+    AutoModel=DivideAndConquerCRNNModel, AutoModelForAudioClassification=DivideAndConquerCRNNForAudioClassification
+)

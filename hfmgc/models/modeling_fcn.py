@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_fcn import FCNConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 
 
 class FCNBlock(nn.Sequential):
@@ -24,10 +24,10 @@ class FCNBlock(nn.Sequential):
         )
 
 
-class FCNForAudioClassification(WindowedPreTrainedModel):
-    """Convolutions over the frames, bins as channels -> mean over time -> classifier; with an LSTM beside them if asked.
+class FCNModel(WindowedModel):
+    """Convolutions over the frames, bins as channels -> mean over time; with an LSTM beside them if asked.
 
-    The LSTM runs over the frames, and its last state goes through dropout to the classifier beside the mean. Karim et
+    The LSTM runs over the frames, and its last state, after dropout, stands beside the mean. Karim et
     al. shuffle the dimensions, so that their LSTM hears a whole series as one step; that would fix the length of a
     window, and is not done here (ours).
     """
@@ -49,16 +49,16 @@ class FCNForAudioClassification(WindowedPreTrainedModel):
         if config.recurrent_hidden_size:
             self.recurrence = nn.LSTM(config.num_bins, config.recurrent_hidden_size, batch_first=True)
             self.recurrent_dropout = nn.Dropout(config.recurrent_dropout)
-        self.classifier = nn.Linear(config.channels[-1] + config.recurrent_hidden_size, config.num_labels)
+        self.embedding_size = config.channels[-1] + config.recurrent_hidden_size
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, channels + LSTM's size]."""
         pooled = self.blocks(input_values.transpose(1, 2)).mean(dim=-1)
         if self.recurrence is not None:
             states, _ = self.recurrence(input_values)
             pooled = torch.cat((pooled, self.recurrent_dropout(states[:, -1])), dim=-1)
-        return WindowOutput(logits=self.classifier(pooled))
+        return WindowOutput(embeddings=pooled)
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window has the config's bins and at least one frame."""
@@ -68,5 +68,13 @@ class FCNForAudioClassification(WindowedPreTrainedModel):
             raise ValueError(f"expected at least 1 frame, got {frames}")
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-FCNForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+class FCNForAudioClassification(WindowedForAudioClassification):
+    """FCN, or FCN-LSTM, with a linear classifier."""
+
+    config_class = FCNConfig
+
+    def __init__(self, config: FCNConfig):
+        super().__init__(config, FCNModel(config))
+
+
+register_auto_classes(AutoModel=FCNModel, AutoModelForAudioClassification=FCNForAudioClassification)

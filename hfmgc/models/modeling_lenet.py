@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .configuration_lenet import SMALLEST_SIDE, LeNetConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -21,8 +21,8 @@ class LeNetBlock(nn.Sequential):
         )
 
 
-class LeNetForAudioClassification(WindowedPreTrainedModel):
-    """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84 -> classifier.
+class LeNetModel(WindowedModel):
+    """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84.
 
     A spectrogram is far larger than LeNet's pictures of 32x32, so what the convolutions leave is averaged to the 5x5
     that they leave of 32x32 (ours): the dense layers are LeNet's own, whatever the length. Each filter of the second
@@ -38,14 +38,13 @@ class LeNetForAudioClassification(WindowedPreTrainedModel):
         self.convolutions = nn.Sequential(LeNetBlock(1, 6, config), LeNetBlock(6, 16, config))
         self.pool = nn.AdaptiveAvgPool2d(5)
         self.dense = nn.Sequential(nn.Linear(16 * 5 * 5, 120), activation(), nn.Linear(120, 84), activation())
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(84, config.num_labels)
+        self.embedding_size = 84
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, 84]."""
         hidden = self.pool(self.convolutions(input_values.unsqueeze(1)))
-        return WindowOutput(logits=self.classifier(self.dropout(self.dense(hidden.flatten(1)))))
+        return WindowOutput(embeddings=self.dense(hidden.flatten(1)))
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window has the config's bins and enough frames for the convolutions."""
@@ -55,5 +54,13 @@ class LeNetForAudioClassification(WindowedPreTrainedModel):
             raise ValueError(f"expected at least {SMALLEST_SIDE} frames, got {frames}")
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-LeNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+class LeNetForAudioClassification(WindowedForAudioClassification):
+    """LeNet-5 with dropout and its linear classifier."""
+
+    config_class = LeNetConfig
+
+    def __init__(self, config: LeNetConfig):
+        super().__init__(config, LeNetModel(config), dropout=config.dropout)
+
+
+register_auto_classes(AutoModel=LeNetModel, AutoModelForAudioClassification=LeNetForAudioClassification)

@@ -10,7 +10,7 @@ from transformers import ResNetModel
 from transformers import initialization as init
 
 from .configuration_lgnet import LGNetConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 from .resnet_backbone import check_spectrogram, total_stride
 
 
@@ -71,41 +71,49 @@ class LGNetClassifier(nn.Module):
         return scores.sigmoid() if self.gate == "sigmoid" else scores
 
 
-class LGNetForAudioClassification(WindowedPreTrainedModel):
-    """LGNet for genres; without experts the plain ResNet with a linear classifier."""
+class LGNetModel(WindowedModel):
+    """LGNet's front-end network, a ResNet."""
 
     config_class = LGNetConfig
-    base_model_prefix = "backbone"
     _no_split_modules = ("ResNetConvLayer", "ResNetShortCut")
 
     def __init__(self, config: LGNetConfig):
         super().__init__(config)
         self.backbone = ResNetModel(config.backbone_config)
-        self.dropout = nn.Dropout(config.dropout)
-        if config.num_experts:
-            self.classifier = LGNetClassifier(config)
-        else:
-            self.classifier = nn.Linear(config.backbone_config.hidden_sizes[-1], config.num_labels)
-        self.router_is_frozen = False
+        self.embedding_size = config.backbone_config.hidden_sizes[-1]
         self.post_init()
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, the last stage's channels]."""
+        pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
+        output = self.backbone(pictures, return_dict=True, **kwargs)
+        return WindowOutput(embeddings=output.pooler_output.flatten(1), hidden_states=output.hidden_states)
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
+        stride = total_stride(self.config.backbone_config)
+        check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
+
+
+class LGNetForAudioClassification(WindowedForAudioClassification):
+    """LGNet for genres; without experts the plain ResNet with a linear classifier."""
+
+    config_class = LGNetConfig
+
+    def __init__(self, config: LGNetConfig):
+        classifier = LGNetClassifier(config) if config.num_experts else None
+        super().__init__(config, LGNetModel(config), classifier, dropout=config.dropout)
+        self.router_is_frozen = False
 
     @property
     def uses_all_parameters(self) -> bool:
         """Whether every step gives every parameter a gradient: all experts get one, a router that freezes does not."""
         return not self.config.num_experts or self.config.router_frozen_after_epochs is None
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels], experts [windows]."""
-        pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
-        output = self.backbone(pictures, return_dict=True, **kwargs)
-        answer = self.classifier(self.dropout(output.pooler_output.flatten(1)))
-        logits, routing = answer if self.config.num_experts else (answer, None)
-        return WindowOutput(logits=logits, hidden_states=output.hidden_states, routing=routing)
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
-        stride = total_stride(self.config.backbone_config)
-        check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
+    def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings [windows, hidden] to logits [windows, labels] and experts [windows]."""
+        answer = self.classifier(self.dropout(embeddings))
+        return answer if self.config.num_experts else (answer, None)
 
     def begin_epoch(self, epoch: int) -> None:
         """Freeze the router from the config's epoch on; a new training from epoch 0 trains it again."""
@@ -114,7 +122,7 @@ class LGNetForAudioClassification(WindowedPreTrainedModel):
         after = self.config.router_frozen_after_epochs
         freeze = after is not None and epoch >= after
         if freeze == self.router_is_frozen:
-            return  # a router frozen by the caller stays frozen
+            return  # a router that the caller froze stays frozen
         self.classifier.router.requires_grad_(not freeze)
         if freeze:
             # A gradient left from before would be applied once more.
@@ -132,5 +140,4 @@ class LGNetForAudioClassification(WindowedPreTrainedModel):
             super()._init_weights(module)
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-LGNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+register_auto_classes(AutoModel=LGNetModel, AutoModelForAudioClassification=LGNetForAudioClassification)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_recurrent import RecurrentConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 
 
-class RecurrentForAudioClassification(WindowedPreTrainedModel):
-    """Batch norm of the bins -> recurrent layers over the frames -> pooling over time -> dropout -> classifier."""
+class RecurrentModel(WindowedModel):
+    """Batch norm of the bins -> recurrent layers over the frames, dropout between them -> pooling over time."""
 
     config_class = RecurrentConfig
     _can_record_outputs = {"hidden_states": [nn.LSTM, nn.GRU]}  # noqa: RUF012 (transformers reads it)
@@ -17,22 +17,21 @@ class RecurrentForAudioClassification(WindowedPreTrainedModel):
         super().__init__(config)
         self.normalization = nn.BatchNorm1d(config.num_bins) if config.input_normalization else nn.Identity()
         cell = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell]
-        width = config.hidden_size * (1 + config.bidirectional)
+        self.embedding_size = config.hidden_size * (1 + config.bidirectional)
         # One by one, so that the states of each can be returned.
         self.layers = nn.ModuleList(
             cell(size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional)
-            for size in [config.num_bins] + [width] * (config.num_layers - 1)
+            for size in [config.num_bins] + [self.embedding_size] * (config.num_layers - 1)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(width, config.num_labels)
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: spectrograms `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, directions x hidden size]."""
         hidden = self.normalization(input_values.transpose(1, 2)).transpose(1, 2)
         for index, layer in enumerate(self.layers):
             hidden, _ = layer(self.dropout(hidden) if index else hidden)
-        return WindowOutput(logits=self.classifier(self.dropout(self.pool(hidden))))
+        return WindowOutput(embeddings=self.pool(hidden))
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Pool [windows, frames, directions x hidden size] over time to [windows, directions x hidden size]."""
@@ -50,5 +49,13 @@ class RecurrentForAudioClassification(WindowedPreTrainedModel):
             raise ValueError(f"expected at least 1 frame, got {frames}")
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-RecurrentForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+class RecurrentForAudioClassification(WindowedForAudioClassification):
+    """Recurrent layers with dropout and a linear classifier."""
+
+    config_class = RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config, RecurrentModel(config), dropout=config.dropout)
+
+
+register_auto_classes(AutoModel=RecurrentModel, AutoModelForAudioClassification=RecurrentForAudioClassification)

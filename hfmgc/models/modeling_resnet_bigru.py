@@ -4,20 +4,19 @@ from torch import Tensor, nn
 from transformers import ResNetModel
 
 from .configuration_resnet_bigru import ResNetBiGRUConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 from .resnet_backbone import check_spectrogram, total_stride
 
 
-class ResNetBiGRUForAudioClassification(WindowedPreTrainedModel):
-    """ResNet-BiGRU for genres.
+class ResNetBiGRUModel(WindowedModel):
+    """A GRU over the time steps of a ResNet.
 
     The ResNet's average pool takes the mean over frequency only, so that the GRU has a sequence (ours): ResNet-18 makes
-    one step of 32 frames, 13 steps of 387. The answer comes from the mean of the GRU's steps (ours), which hears both
+    one step of 32 frames, 13 steps of 387. The embedding is the mean of the GRU's steps (ours), which reads both
     directions at every point of the window.
     """
 
     config_class = ResNetBiGRUConfig
-    base_model_prefix = "backbone"
     _no_split_modules = ("ResNetConvLayer", "ResNetShortCut")
 
     def __init__(self, config: ResNetBiGRUConfig):
@@ -30,19 +29,17 @@ class ResNetBiGRUForAudioClassification(WindowedPreTrainedModel):
             batch_first=True,
             bidirectional=True,
         )
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(2 * config.gru_hidden_size, config.num_labels)
+        self.embedding_size = 2 * config.gru_hidden_size
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, 2 x GRU's size]."""
         pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
         output = self.backbone(pictures, return_dict=True, **kwargs)
         sequence = output.last_hidden_state.mean(dim=2).transpose(1, 2)  # [windows, steps, hidden]
         states, _ = self.gru(sequence)
-        logits = self.classifier(self.dropout(states.mean(dim=1)))
         hidden_states = None if output.hidden_states is None else (*output.hidden_states, states)
-        return WindowOutput(logits=logits, hidden_states=hidden_states)
+        return WindowOutput(embeddings=states.mean(dim=1), hidden_states=hidden_states)
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
@@ -50,5 +47,13 @@ class ResNetBiGRUForAudioClassification(WindowedPreTrainedModel):
         check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-ResNetBiGRUForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+class ResNetBiGRUForAudioClassification(WindowedForAudioClassification):
+    """ResNet-BiGRU with dropout and a linear classifier."""
+
+    config_class = ResNetBiGRUConfig
+
+    def __init__(self, config: ResNetBiGRUConfig):
+        super().__init__(config, ResNetBiGRUModel(config), dropout=config.dropout)
+
+
+register_auto_classes(AutoModel=ResNetBiGRUModel, AutoModelForAudioClassification=ResNetBiGRUForAudioClassification)

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention, Wav2Vec2EncoderLayer
 
 from .configuration_ts_resformer import TSResformerConfig
-from .modeling_windowed import WindowedPreTrainedModel, WindowOutput
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
 
 
 # Dimensions of a feature map [windows, channels, bins, frames].
@@ -162,8 +168,8 @@ class RecurrentBranch(nn.Module):
         return self.recurrence(frames)[0]
 
 
-class TSResformerForAudioClassification(WindowedPreTrainedModel):
-    """Both branches averaged over what is left of their axes, and a linear classifier (Figure 5)."""
+class TSResformerPreTrainedModel(WindowedPreTrainedModel):
+    """What the model and the classifier have in common."""
 
     config_class = TSResformerConfig
     _no_split_modules = ("SEResBlock", "Wav2Vec2EncoderLayer")
@@ -171,6 +177,16 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers decides by this file's text, where it takes `PooledAttention` for the encoder's attention.
+        return True
+
+
+class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
+    """Both branches averaged over what is left of their axes (Figure 5)."""
+
     # In parallel the blocks of the residual branch come first.
     _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
         "hidden_states": [SEResBlock, Wav2Vec2EncoderLayer, nn.LSTM, nn.GRU],
@@ -187,29 +203,23 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
             self.sequence = TransformerBranch(config)
         else:
             self.sequence = RecurrentBranch(config)
-        classifier_size = 0 if self.sequence is None else self.sequence.output_size
+        self.embedding_size = 0 if self.sequence is None else self.sequence.output_size
         if self.residual is not None and not self.serial:
-            classifier_size += config.block_channels[-1]
-        self.classifier = nn.Linear(classifier_size, config.num_labels)
+            self.embedding_size += config.block_channels[-1]
         self.post_init()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: log-mel `input_values` [windows, frames, bins] -> logits [windows, labels]."""
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, sizes of the branches]."""
         if self.serial:
             frames = self.residual(input_values).mean(dim=_FREQUENCY).transpose(1, 2)
-            return WindowOutput(logits=self.classifier(self.sequence(frames, **kwargs).mean(dim=1)))
+            return WindowOutput(embeddings=self.sequence(frames, **kwargs).mean(dim=1))
         pooled = []
         if self.residual is not None:
             pooled.append(self.residual(input_values).mean(dim=(_FREQUENCY, _TIME)))
         if self.sequence is not None:
             frames = F.max_pool1d(input_values.transpose(1, 2), self.config.sequence_pool).transpose(1, 2)
             pooled.append(self.sequence(frames, **kwargs).mean(dim=1))
-        return WindowOutput(logits=self.classifier(torch.cat(pooled, dim=1)))
-
-    @classmethod
-    def _can_set_attn_implementation(cls) -> bool:
-        # transformers decides by this file's text, where it takes `PooledAttention` for the encoder's attention.
-        return True
+        return WindowOutput(embeddings=torch.cat(pooled, dim=1))
 
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError unless a window has the config's mel bins and enough frames for its pools."""
@@ -222,5 +232,11 @@ class TSResformerForAudioClassification(WindowedPreTrainedModel):
             raise ValueError(f"expected at least {least} frames (one step of the max-pool), got {frames}")
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
-TSResformerForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+class TSResformerForAudioClassification(TSResformerPreTrainedModel, WindowedForAudioClassification):
+    """TS-Resformer with a linear classifier (Figure 5)."""
+
+    def __init__(self, config: TSResformerConfig):
+        super().__init__(config, TSResformerModel(config))
+
+
+register_auto_classes(AutoModel=TSResformerModel, AutoModelForAudioClassification=TSResformerForAudioClassification)

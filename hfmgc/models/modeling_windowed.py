@@ -1,11 +1,17 @@
-"""The interface that all architectures share: one window or a stack of windows in, one answer per track out."""
+"""The interface that all architectures share: one window or a stack of windows in, one answer per track out.
+
+`XModel` maps the windows of a track to embeddings, `XForAudioClassification` puts a head, the vote and the loss on it. Only
+`XModel` knows of stacks and masks.
+"""
 
 from dataclasses import dataclass
+from os import PathLike
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_windowed import WindowedConfig
@@ -19,21 +25,38 @@ class WindowOutput(ModelOutput):
     """Output for single windows.
 
     Args:
-        logits: [windows, labels].
+        embeddings: What the head reads [windows, hidden].
         hidden_states: Of a backbone of transformers, when asked for.
         attentions: Of a backbone of transformers, when asked for.
-        routing: Which of its experts each window went to, where the architecture has experts [windows].
     """
 
-    logits: Tensor | None = None
+    embeddings: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-    routing: Tensor | None = None
+
+
+@dataclass
+class TrackModelOutput(ModelOutput):
+    """Embeddings of tracks.
+
+    Args:
+        window_embeddings: Of each window [tracks, windows, hidden]; zeros where `window_mask` says that there is no window.
+        pooler_output: Mean over the windows that exist [tracks, hidden].
+        hidden_states: With `output_hidden_states`, the input of the first layer or block and the output of each of them, in
+            the order of the computation [existing windows, ...]; in an exported or compiled graph of all windows.
+        attentions: With `output_attentions`, the weights of each attention layer [existing windows, heads, tokens,
+            tokens]; only `attn_implementation="eager"` has them.
+    """
+
+    window_embeddings: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class TrackClassifierOutput(ModelOutput):
-    """Output for tracks.
+    """Predictions for tracks.
 
     Args:
         loss: Mean over the batch, when labels were given.
@@ -41,10 +64,8 @@ class TrackClassifierOutput(ModelOutput):
         window_logits: Before the vote [tracks, windows, labels]; zeros where `window_mask` says that there is no window.
         routing: Which of its experts each window went to [tracks, windows], -1 where there is no window; None for
             architectures without experts.
-        hidden_states: With `output_hidden_states`, what the first layer or block reads and what each of them returns, in
-            the order of the computation [existing windows, ...]; in an exported or compiled graph of all windows.
-        attentions: With `output_attentions`, the weights of each attention layer [existing windows, heads, tokens,
-            tokens]; only `attn_implementation="eager"` has them.
+        hidden_states: As in [`TrackModelOutput`].
+        attentions: As in [`TrackModelOutput`].
     """
 
     loss: Tensor | None = None
@@ -56,59 +77,57 @@ class TrackClassifierOutput(ModelOutput):
 
 
 class WindowedPreTrainedModel(PreTrainedModel):
-    """Base of all classifiers.
-
-    An architecture writes `forward_window`, and `check_window` to name its input's sizes; `_can_record_outputs` names its
-    layers, unless a backbone of transformers returns their hidden states and attentions itself; where its paper asks for it,
-    `penalty` (a term of the training loss) and `begin_epoch` (what changes as training goes on).
-    """
+    """What `XModel` and `XForAudioClassification` have in common."""
 
     config_class = WindowedConfig
+    base_model_prefix = "model"
     main_input_name = "input_values"
     input_modalities = ("audio",)
-    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
-    accepts_loss_kwargs = False
-    # False for architectures that leave parameters out of some steps: DistributedDataParallel must be told.
-    uses_all_parameters = True
+    # Auto class -> `file.Class` of the architecture; set by `register_auto_classes`.
+    auto_map: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: WindowedConfig):
         super().__init__(config)
         # `from_pretrained` sets overrides after the config's own `__init__`.
         config.validate()
 
-    def forward_window(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Classify single windows: `input_values` [windows, frames, bins] -> logits [windows, labels]."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward_window")
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
-
-    def penalty(self) -> Tensor | None:
-        """Return what is added to the loss while training (regularisation of named weights), a scalar, or None."""
-        return None
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Be told before each epoch of training, the first being 0; also the one that a resumed run goes on with."""
-
     def _init_weights(self, module: nn.Module) -> None:
         # Backbones of transformers that stand within a model keep their own way.
         if not initialize(module):
             super()._init_weights(module)
 
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
+        """Save as transformers does; config.json names all classes of the architecture, not only this one."""
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.auto_map}
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class WindowedModel(WindowedPreTrainedModel):
+    """Base of each `XModel`.
+
+    An architecture writes `embed_windows`, sets `embedding_size`, and names its input's sizes in `check_window`;
+    `_can_record_outputs` names its layers, unless a backbone of transformers returns their hidden states and attentions
+    itself.
+    """
+
+    embedding_size: int
+    # A classifier's checkpoint holds its head as well.
+    _keys_to_ignore_on_load_unexpected = (r"^classifier\.",)
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed single windows: `input_values` [windows, frames, bins] -> embeddings [windows, embedding_size]."""
+        raise NotImplementedError(f"{type(self).__name__} must define embed_windows")
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
+
     @capture_outputs
-    def forward(
-        self,
-        input_values: Tensor,
-        window_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs,
-    ) -> TrackClassifierOutput | tuple:
-        """Classify tracks.
+    def forward(self, input_values: Tensor, window_mask: Tensor | None = None, **kwargs) -> TrackModelOutput | tuple:
+        """Embed tracks.
 
         Args:
             input_values: One window per track [tracks, frames, bins] or stacks of them [tracks, windows, frames, bins].
             window_mask: Which windows exist [tracks, windows], where tracks have different numbers of them.
-            labels: Genre indices [tracks] or targets [tracks, labels].
             kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, which the config gives by default; others
                 are passed to the backbone.
 
@@ -119,44 +138,25 @@ class WindowedPreTrainedModel(PreTrainedModel):
         tracks, windows = input_values.shape[:2]
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
-        # In training, batch norm must not hear what pads a stack, so such a batch is never computed whole.
+        # In training, batch norm must not see the padding of a stack, so such a batch is never computed whole.
         as_graph = torch.compiler.is_compiling() and not self.training
         if window_mask is None or as_graph:
             # How many windows exist depends on the data, which an exported or compiled graph cannot: it computes all.
-            output = self.forward_window(input_values.flatten(0, 1), **kwargs)
-            window_logits = output.logits.unflatten(0, (tracks, windows))
-            routing = None if output.routing is None else output.routing.unflatten(0, (tracks, windows))
+            output = self.embed_windows(input_values.flatten(0, 1), **kwargs)
+            embeddings = output.embeddings.unflatten(0, (tracks, windows))
             if window_mask is not None:
-                window_logits = window_logits.masked_fill(~window_mask.unsqueeze(-1), 0)
-                routing = None if routing is None else routing.masked_fill(~window_mask, -1)
+                embeddings = embeddings.masked_fill(~window_mask.unsqueeze(-1), 0)
         else:
-            # Only windows that exist are computed; what pads the stack costs nothing.
-            output = self.forward_window(input_values[window_mask], **kwargs)
-            window_logits = output.logits.new_zeros(tracks, windows, output.logits.shape[-1])
-            window_logits = window_logits.masked_scatter(window_mask.unsqueeze(-1), output.logits)
-            routing = None
-            if output.routing is not None:
-                routing = output.routing.new_full((tracks, windows), -1).masked_scatter(window_mask, output.routing)
-
-        multi_label = self.config.problem_type == "multi_label_classification"
-        logits = vote(window_logits, window_mask, rule=self.config.voting, multi_label=multi_label)
-        loss = None
-        if labels is not None:
-            loss = classification_loss(
-                logits,
-                labels,
-                multi_label=multi_label,
-                label_smoothing=self.config.label_smoothing,
-                class_weights=self.config.class_weights,
-            )
-            penalty = self.penalty() if self.training else None
-            if penalty is not None:
-                loss = loss + penalty
-        return TrackClassifierOutput(
-            loss=loss,
-            logits=logits,
-            window_logits=window_logits,
-            routing=routing,
+            # Only windows that exist are computed; the padding of a stack costs nothing.
+            output = self.embed_windows(input_values[window_mask], **kwargs)
+            embeddings = output.embeddings.new_zeros(tracks, windows, output.embeddings.shape[-1])
+            embeddings = embeddings.masked_scatter(window_mask.unsqueeze(-1), output.embeddings)
+        pooled = embeddings.mean(dim=1)
+        if window_mask is not None:  # the others are zeros
+            pooled = pooled * (windows / window_mask.sum(dim=1, keepdim=True)).to(pooled.dtype)
+        return TrackModelOutput(
+            window_embeddings=embeddings,
+            pooler_output=pooled,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
@@ -184,3 +184,108 @@ class WindowedPreTrainedModel(PreTrainedModel):
             if window_mask.all():
                 return input_values, None
         return input_values, window_mask
+
+
+class WindowedForAudioClassification(WindowedPreTrainedModel):
+    """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
+
+    Where its paper asks for it, an architecture writes `classify_windows` (a head of several parts), `penalty` (a term of
+    the training loss) and `begin_epoch` (what changes as training goes on).
+    """
+
+    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
+    accepts_loss_kwargs = False
+    # False for architectures that leave parameters out of some steps: DistributedDataParallel must be told.
+    uses_all_parameters = True
+
+    def __init__(
+        self,
+        config: WindowedConfig,
+        model: WindowedModel,
+        classifier: nn.Module | None = None,
+        dropout: float = 0.0,
+    ):
+        """Put a head on `model`: `classifier`, by default a linear layer, with `dropout` before it."""
+        super().__init__(config)
+        self.model = model
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(model.embedding_size, config.num_labels) if classifier is None else classifier
+        self.post_init()
+
+    def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings [windows, hidden] to logits [windows, labels] and, with experts, their indices [windows].
+
+        Padded windows are among them, as zeros; their answers are dropped.
+        """
+        return self.classifier(self.dropout(embeddings)), None
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the loss while training (regularisation of named weights), a scalar, or None."""
+        return None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch of training, the first being 0; called before each one, and when a run resumes."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        window_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> TrackClassifierOutput | tuple:
+        """Classify tracks.
+
+        Args:
+            input_values: As in [`WindowedModel.forward`].
+            window_mask: As in [`WindowedModel.forward`].
+            labels: Genre indices [tracks] or targets [tracks, labels].
+            kwargs: As in [`WindowedModel.forward`].
+
+        Raises:
+            ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
+        """
+        output = self.model(input_values, window_mask=window_mask, **kwargs)
+        stacks = output.window_embeddings.shape[:2]
+        window_logits, routing = self.classify_windows(output.window_embeddings.flatten(0, 1))
+        window_logits = window_logits.unflatten(0, stacks)
+        routing = None if routing is None else routing.unflatten(0, stacks)
+        if window_mask is not None:
+            window_mask = window_mask.bool()
+            window_logits = window_logits.masked_fill(~window_mask.unsqueeze(-1), 0)
+            routing = None if routing is None else routing.masked_fill(~window_mask, -1)
+
+        multi_label = self.config.problem_type == "multi_label_classification"
+        logits = vote(window_logits, window_mask, rule=self.config.voting, multi_label=multi_label)
+        loss = None
+        if labels is not None:
+            loss = classification_loss(
+                logits,
+                labels,
+                multi_label=multi_label,
+                label_smoothing=self.config.label_smoothing,
+                class_weights=self.config.class_weights,
+            )
+            penalty = self.penalty() if self.training else None
+            if penalty is not None:
+                loss = loss + penalty
+        return TrackClassifierOutput(
+            loss=loss,
+            logits=logits,
+            window_logits=window_logits,
+            routing=routing,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+def register_auto_classes(**classes: type[WindowedPreTrainedModel]) -> None:
+    """Register the classes of an architecture by Auto class (`AutoModel=XModel`, ...).
+
+    The code travels with every checkpoint, so that it loads where hfmgc is not installed; a checkpoint of any of the
+    classes names all of them.
+    """
+    auto_map = {name: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for name, cls in classes.items()}
+    for name, cls in classes.items():
+        cls.register_for_auto_class(name)
+        cls.auto_map = auto_map

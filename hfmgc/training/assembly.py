@@ -133,7 +133,7 @@ def check_windows(model: PreTrainedModel, extractor: WindowedFeatureExtractor, t
     frames, bins = extractor.window_shape
     for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
         try:
-            model.check_window(length, bins)
+            model.base_model.check_window(length, bins)
         except ValueError as error:
             raise ConfigError(f"model and {name} do not fit: {error}") from error
 

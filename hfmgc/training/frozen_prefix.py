@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import ASTModel, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
     ASTLayer,
@@ -48,7 +48,8 @@ class FrozenPrefix:
                 f"reuse_frozen_prefix: {self.model.config.model_type} has no frozen layers that could be told apart; it "
                 "is for hfmgc-ast"
             )
-        self.split = _first_trained_half(self.model)
+        self.backbone = self.model.model.backbone
+        self.split = _first_trained_half(self.backbone)
         config = self.model.config.backbone_config
         for name in _DROPOUTS:
             if getattr(config, name) > 0:
@@ -60,7 +61,7 @@ class FrozenPrefix:
     @property
     def describes(self) -> str:
         """Say where the prefix ends."""
-        layers = self.model.backbone.layers
+        layers = self.backbone.layers
         if self.split == 2 * len(layers):
             return f"all {len(layers)} encoder layers"
         return f"the encoder up to layer {self.split // 2}'s {'feed-forward block' if self.split % 2 else 'attention'}"
@@ -71,21 +72,20 @@ class FrozenPrefix:
         patches = ((bins - config.patch_size) // config.frequency_stride + 1) * (
             (frames - config.patch_size) // config.time_stride + 1
         )
-        only_special = self.split > 2 * (len(self.model.backbone.layers) - 1)
+        only_special = self.split > 2 * (len(self.backbone.layers) - 1)
         return SPECIAL_TOKENS + (0 if only_special else patches), config.hidden_size
 
     @torch.no_grad()
     def states(self, input_values: Tensor) -> Tensor:
         """Return what the prefix makes of windows [windows, frames, bins]: [windows, tokens, hidden] (`state_shape`)."""
-        hidden = self.model.backbone.embeddings(input_values)
+        hidden = self.backbone.embeddings(input_values)
         return self._advance(hidden, 0, self.split)
 
-    def forward_states(self, states: Tensor, **kwargs) -> WindowOutput:
-        """Classify windows by their states [windows, tokens, hidden], as the model's `forward_window` does by their features."""
-        backbone = self.model.backbone
-        hidden = self._advance(states, self.split, 2 * len(backbone.layers))
-        pooled = backbone.layernorm(hidden).mean(dim=1)
-        return WindowOutput(logits=self.model.classifier(self.model.pooled_layernorm(pooled)))
+    def embed_states(self, states: Tensor, **kwargs) -> WindowOutput:
+        """Embed windows by their states [windows, tokens, hidden], as the model's `embed_windows` does by their features."""
+        hidden = self._advance(states, self.split, 2 * len(self.backbone.layers))
+        pooled = self.backbone.layernorm(hidden).mean(dim=1)
+        return WindowOutput(embeddings=self.model.model.pooled_layernorm(pooled))
 
     def check_states(self, tokens: int, hidden: int) -> None:
         """Raise a ValueError unless a state has the width of the backbone."""
@@ -94,12 +94,13 @@ class FrozenPrefix:
 
     @contextmanager
     def reading_states(self) -> Iterator[None]:
-        """Let the model's `forward` take states in place of windows for a while: what it does besides stays as it is."""
-        self.model.forward_window, self.model.check_window = self.forward_states, self.check_states
+        """Let the model's `forward` take states in place of windows for a while; all else it does stays the same."""
+        encoder = self.model.model
+        encoder.embed_windows, encoder.check_window = self.embed_states, self.check_states
         try:
             yield
         finally:  # the class's own are there again
-            del self.model.forward_window, self.model.check_window
+            del encoder.embed_windows, encoder.check_window
 
     def fingerprint(self) -> str:
         """Return a digest of the prefix: its weights, its sizes, and where it ends."""
@@ -113,8 +114,8 @@ class FrozenPrefix:
             "time_stride",
         )
         described = {name: getattr(config, name) for name in (*sizes, "max_length", "num_mel_bins")}
-        digest = hashlib.sha256(repr([self.split, len(self.model.backbone.layers), described]).encode())
-        parts = [self.model.backbone.embeddings, *self.model.backbone.layers[: (self.split + 1) // 2]]
+        digest = hashlib.sha256(repr([self.split, len(self.backbone.layers), described]).encode())
+        parts = [self.backbone.embeddings, *self.backbone.layers[: (self.split + 1) // 2]]
         for index, part in enumerate(parts):
             for name, tensor in part.state_dict().items():
                 if index == (self.split + 1) // 2 and self.split % 2 and _half(name):
@@ -125,7 +126,7 @@ class FrozenPrefix:
 
     def _advance(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Run the halves of the encoder from one place to another."""
-        layers = self.model.backbone.layers
+        layers = self.backbone.layers
         for place in range(start, stop):
             layer = layers[place // 2]
             if place % 2:
@@ -136,10 +137,10 @@ class FrozenPrefix:
         return hidden[:, :SPECIAL_TOKENS] if stop == 2 * len(layers) else hidden
 
 
-def _first_trained_half(model: HfmgcASTForAudioClassification) -> int:
+def _first_trained_half(backbone: ASTModel) -> int:
     """Return the place of the first half of an encoder layer with a trained parameter; behind the last one: none has."""
-    layers = model.backbone.layers
-    trained = [name for name, parameter in model.backbone.embeddings.named_parameters() if parameter.requires_grad]
+    layers = backbone.layers
+    trained = [name for name, parameter in backbone.embeddings.named_parameters() if parameter.requires_grad]
     if trained:
         raise ConfigError(
             f"reuse_frozen_prefix: the embeddings are trained ({trained[0]}), so nothing below them stays as it is: "

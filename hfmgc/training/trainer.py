@@ -17,7 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..errors import CheckpointError, ConfigError
 from ..evaluation.predictions import UNUSED_OUTPUTS
-from ..models.modeling_windowed import WindowedPreTrainedModel
+from ..models.modeling_windowed import WindowedForAudioClassification
 
 
 AVERAGED_WEIGHTS = "averaged_weights.safetensors"
@@ -183,7 +183,7 @@ class EpochCallback(TrainerCallback):
         epoch = int(state.epoch or 0)
         self.examples.set_epoch(epoch)
         for module in model.modules() if model is not None else ():
-            if isinstance(module, WindowedPreTrainedModel):
+            if isinstance(module, WindowedForAudioClassification):
                 module.begin_epoch(epoch)
 
 

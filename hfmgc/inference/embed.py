@@ -1,0 +1,213 @@
+"""Embeddings of a dataset's tracks by a trained network, in one parquet file: `hfmgc embed`.
+
+Finished parts wait in `OUTPUT.parts`, each named by all that decides its values; once every part is there they become
+`OUTPUT`. So the same command resumes after an interruption.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModel, PreTrainedModel
+
+from ..data.audio import SHORTEST_SECONDS, load_audio
+from ..data.caching import code_identity, reading_cache
+from ..data.features import check_front_end, track_windows
+from ..data.sources import open_source
+from ..data.sources.contract import TrackSource
+from ..data.sources.feature_rows import feature_problems
+from ..errors import AudioError, ConfigError, DataError, saving_to
+from ..evaluation.checkpoints import load_checkpoint
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+
+
+TRACKS_PER_PART = 32
+_ROW = {
+    "track_id": pa.string(),
+    "genre": pa.string(),
+    "genres": pa.list_(pa.string()),
+    "artist": pa.string(),
+    "split": pa.string(),
+}
+# In the metadata of a parquet file: the digest of all that decides its values, and the tracks that it lacks.
+_DIGEST, _SKIPPED = b"hfmgc_digest", b"hfmgc_skipped"
+
+
+@reading_cache()
+def embed_tracks(
+    checkpoint: str,
+    data: str,
+    output: Path,
+    *,
+    data_options: dict[str, Any] | None = None,
+    exclude: str | None = None,
+    revision: str | None = None,
+    windows: bool = False,
+    batch_size: int = 16,
+    shortest_seconds: float = SHORTEST_SECONDS,
+) -> dict[str, Any]:
+    """Write the embeddings of all tracks that can be used; return what was written and skipped.
+
+    Args:
+        checkpoint: Folder of a finished run or of an encoder alone, or a repository on the Hub.
+        data: A folder of genres, a manifest, stored features, or a dataset's name.
+        output: Parquet file with a row for each track: its columns `track_id`, `genre`, `genres`, `artist` and `split`, and
+            `embedding`, the mean over its windows, float32 [hidden].
+        data_options: Options of the dataset.
+        exclude: List of tracks to leave out.
+        revision: Commit of the repository.
+        windows: Write a row for each window instead; `window` counts them from 0 in each track.
+        batch_size: Windows at a time.
+        shortest_seconds: Audio that is shorter is skipped.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be used.
+        ConfigError: If `output` holds something else.
+        DataError: If no track can be used.
+        SaveError: If `output` cannot be written.
+    """
+    model, extractor = load_checkpoint(checkpoint, revision, auto_class=AutoModel)
+    source = open_source(data, data_options, exclude=exclude)
+    check_front_end(source, extractor)
+    tracks = source.tracks()
+    options = {"windows": windows, "shortest_seconds": shortest_seconds}
+    digest = _digest(model, extractor, source, tracks, options)
+    parts = output.with_name(f"{output.name}.parts")
+    if output.exists() and not _is_finished(output, digest):
+        raise ConfigError(f"{output} exists, and holds something else: choose another file, or remove it")
+    with saving_to(output.parent):
+        if not output.exists():
+            parts.mkdir(parents=True, exist_ok=True)
+            problems = _problems(source, tracks)
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            starts = range(0, len(tracks), TRACKS_PER_PART)
+            files = [parts / f"{digest}-{start:08d}.parquet" for start in starts]
+            for start, file in zip(
+                tqdm(starts, desc=f"embedding {len(tracks)} tracks", unit="part"), files, strict=True
+            ):
+                if not file.exists():
+                    rows = range(start, min(start + TRACKS_PER_PART, len(tracks)))
+                    table = _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
+                    _write_whole(file, [table], table.schema)
+            _join(files, output, digest)
+        if parts.is_dir():
+            shutil.rmtree(parts)
+    file = pq.ParquetFile(output)
+    return {
+        "rows": file.metadata.num_rows,
+        "hidden": model.embedding_size,
+        "skipped": json.loads(file.schema_arrow.metadata[_SKIPPED]),
+    }
+
+
+def _digest(
+    model: PreTrainedModel,
+    extractor: WindowedFeatureExtractor,
+    source: TrackSource,
+    tracks: datasets.Dataset,
+    options: dict[str, Any],
+) -> str:
+    """Return a digest of the network, the front end, the tracks and the options."""
+    described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
+    described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
+    digest = hashlib.sha256(json.dumps(described, default=str).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:
+    """Return why tracks cannot be used, by id, as far as it is known before they are decoded."""
+    problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"]]
+    if "features" in tracks.column_names:
+        problems = [known or found for known, found in zip(problems, feature_problems(tracks), strict=True)]
+    return {track_id: problem for track_id, problem in zip(tracks["track_id"], problems, strict=True) if problem}
+
+
+def _embed_rows(
+    model: PreTrainedModel,
+    extractor: WindowedFeatureExtractor,
+    tracks: datasets.Dataset,
+    rows: Sequence[int],
+    problems: dict[str, str],
+    batch_size: int,
+    *,
+    windows: bool,
+    shortest_seconds: float,
+) -> pa.Table:
+    """Return the table of some tracks; those that cannot be used stand in its metadata."""
+    stacks, skipped, used = [], [], []
+    for row in rows:
+        track = tracks[row]
+        try:
+            if track["track_id"] in problems:
+                raise AudioError(track["track_id"], problems[track["track_id"]])
+            if "features" not in track:
+                audio = track["audio"]["bytes"] or track["audio"]["path"]
+                track["waveform"] = load_audio(
+                    audio, extractor.sampling_rate, name=track["track_id"], shortest_seconds=shortest_seconds
+                )
+        except AudioError as error:
+            skipped.append({"track_id": track["track_id"], "reason": error.reason})
+            continue
+        stacks.append(np.asarray(track_windows(track, extractor)))
+        used.append({name: track[name] for name in _ROW})
+    counts = [len(stack) for stack in stacks]
+    embeddings = np.split(_embed(model, stacks, batch_size), np.cumsum(counts)[:-1]) if stacks else []
+    if not windows:
+        embeddings = [embedding.mean(axis=0, keepdims=True) for embedding in embeddings]
+    columns = {
+        name: pa.array([track[name] for track, stack in zip(used, embeddings, strict=True) for _ in stack], kind)
+        for name, kind in _ROW.items()
+    }
+    if windows:
+        columns["window"] = pa.array([window for count in counts for window in range(count)], pa.int32())
+    flat = np.concatenate(embeddings).reshape(-1) if embeddings else np.zeros(0, np.float32)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), model.embedding_size)
+    return pa.table(columns).replace_schema_metadata({_SKIPPED: json.dumps(skipped, ensure_ascii=False)})
+
+
+@torch.inference_mode()
+def _embed(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """Return the embeddings of the windows of all stacks, float32 [windows, hidden]."""
+    windows = torch.from_numpy(np.concatenate(stacks))
+    batches = [model(batch.to(model.device)).pooler_output.float().cpu() for batch in windows.split(batch_size)]
+    return torch.cat(batches).numpy()
+
+
+def _join(files: list[Path], output: Path, digest: str) -> None:
+    """Write the parts to one file."""
+    tables = [pq.read_table(file) for file in files]
+    skipped = [row for table in tables for row in json.loads(table.schema.metadata[_SKIPPED])]
+    if not sum(map(len, tables)):
+        first = f"; the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else ""
+        raise DataError(f"no track can be used{first}")
+    metadata = {_DIGEST: digest, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
+    _write_whole(output, tables, tables[0].schema.with_metadata(metadata))
+
+
+def _write_whole(path: Path, tables: list[pa.Table], schema: pa.Schema) -> None:
+    """Write a parquet file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with pq.ParquetWriter(temporary, schema) as writer:
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
+    temporary.replace(path)
+
+
+def _is_finished(output: Path, digest: str) -> bool:
+    """Return whether a file holds these very embeddings."""
+    try:
+        return (pq.read_schema(output).metadata or {}).get(_DIGEST) == digest.encode()
+    except (OSError, pa.ArrowException):
+        return False
