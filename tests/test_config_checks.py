@@ -88,3 +88,20 @@ def test_a_tuple_is_a_list_as_in_json():
     config = FCNConfig(channels=(8, 8, 8))
     config.kernel_sizes = (3, 3, 3)
     assert (config.channels, config.kernel_sizes) == ([8, 8, 8], [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("config_class", "fields", "message"),
+    [
+        (RecurrentConfig, {"bidirectional": "false"}, "bidirectional must be true or false"),
+        (RecurrentConfig, {"input_normalization": "no"}, "input_normalization must be true or false"),
+        (TSResformerConfig, {"residual_branch": "no"}, "residual_branch must be true or false"),
+        (HfmgcASTConfig, {"backbone_config": {"num_attention_heads": 0}}, "num_attention_heads must be at least 1"),
+        (HfmgcASTConfig, {"backbone_config": {"patch_size": 0}}, "patch_size must be at least 1"),
+        (RecurrentConfig, {"class_weights": 5}, "class_weights must be 2 positive numbers"),
+        (RecurrentConfig, {"class_weights": "ab"}, "class_weights must be 2 positive numbers"),
+    ],
+)
+def test_texts_for_flags_and_sizes_of_nothing_are_refused(config_class, fields, message):
+    with pytest.raises(ValueError, match=message):
+        config_class(**fields, num_labels=2)

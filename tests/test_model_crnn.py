@@ -54,7 +54,7 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
             ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
             ({"pools": [[2, 2]]}, "pools must be one for each of the 2 channels, not 1"),
             ({"pools": [[2, 2], [2]]}, r"pools must be pairs \[time, mel\]"),
-            ({"pools": [[2, 2], [0, 2]]}, r"pools must be pairs \[time, mel\]"),
+            ({"pools": [[2, 2], [0, 2]]}, r"pools\[1\] must be one or more whole numbers"),
             ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] does not fit: of num_frames 20, 7 are left before it"),
             ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] does not fit: of num_bins 16, 5 are left before it"),
             ({"num_bins": 2}, r"pools\[0\] \[2, 2\] does not fit: of num_bins 2, 0 are left before it"),

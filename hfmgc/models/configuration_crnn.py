@@ -88,7 +88,7 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         self.num_bins = num_bins
         self.channels = channels
         pools = _FOUR_POOLS[30] if pools is None else pools
-        self.pools = [list(pool) if isinstance(pool, tuple) else pool for pool in pools]
+        self.pools = [list(pool) if isinstance(pool, (list, tuple)) else pool for pool in pools]
         self.gru_hidden_sizes = gru_hidden_sizes
         self.dense_size = dense_size
         self.convolution_dropout = convolution_dropout
@@ -139,9 +139,9 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
             raise ValueError(f"batch_norm_momentum must lie in (0, 1], not {self.batch_norm_momentum}")
         if len(self.pools) != len(self.channels):
             raise ValueError(f"pools must be one for each of the {len(self.channels)} channels, not {len(self.pools)}")
-        check_size_lists(**{f"pools[{index}]": pool for index, pool in enumerate(self.pools)})
-        if any(len(pool) != 2 for pool in self.pools):
+        if any(not isinstance(pool, list) or len(pool) != 2 for pool in self.pools):
             raise ValueError(f"pools must be pairs [time, mel], not {self.pools}")
+        check_size_lists(**{f"pools[{index}]": pool for index, pool in enumerate(self.pools)})
         for axis, field, size in ((0, "num_frames", self.num_frames), (1, "num_bins", self.num_bins)):
             left = size
             for index, pool in enumerate(self.pools):

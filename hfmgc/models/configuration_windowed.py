@@ -1,11 +1,12 @@
 """What the configs of all architectures share."""
 
 import math
+from numbers import Real
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .config_checks import check_choice, check_numbers, check_rates
+from .config_checks import check_choice, check_rates
 
 
 VOTING_RULES = ("mean", "majority")
@@ -60,9 +61,9 @@ class WindowedConfig(PreTrainedConfig):
         if self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {self.problem_type!r}")
         check_rates(label_smoothing=self.label_smoothing)
-        if self.class_weights is not None:
-            if not isinstance(self.class_weights, list) or len(self.class_weights) != self.num_labels:
-                raise ValueError(f"class_weights must be {self.num_labels} numbers, one for each label")
-            check_numbers(
-                math.ulp(0.0), **{f"class_weights[{i}]": weight for i, weight in enumerate(self.class_weights)}
-            )
+        if self.class_weights is not None and not (
+            isinstance(self.class_weights, list)
+            and len(self.class_weights) == self.num_labels
+            and all(isinstance(weight, Real) and 0 < weight < math.inf for weight in self.class_weights)
+        ):
+            raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")

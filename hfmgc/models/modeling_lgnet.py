@@ -101,8 +101,10 @@ class LGNetForAudioClassification(WindowedForAudioClassification):
     config_class = LGNetConfig
 
     def __init__(self, config: LGNetConfig):
-        classifier = LGNetClassifier(config) if config.num_experts else None
-        super().__init__(config, LGNetModel(config), classifier, dropout=config.dropout)
+        model = LGNetModel(config)  # first: it validates the config
+        super().__init__(
+            config, model, LGNetClassifier(config) if config.num_experts else None, dropout=config.dropout
+        )
         self.router_is_frozen = False
 
     @property
