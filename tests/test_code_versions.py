@@ -128,5 +128,5 @@ def test_an_identity_names_the_versions_of_code_and_libraries():
     assert identity["hfmgc decoding"] == str(COMPUTATIONS["decoding"].version)
     assert identity["librosa"] == importlib.metadata.version("librosa")
     assert identity.keys() == {
-        "hfmgc decoding", "hfmgc fingerprints", "librosa", "libsndfile", "numpy", "soundfile", "soxr",
+        "hfmgc decoding", "hfmgc fingerprints", "librosa", "libsndfile", "numpy", "scipy", "soundfile", "soxr", "torch",
     }  # fmt: skip

@@ -38,7 +38,7 @@ COMPUTATIONS = {
     "decoding": Computation(2, ("libsndfile", "numpy", "soundfile", "soxr")),
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
     "handmade features": Computation(1, ("librosa", "numpy", "scipy")),
-    "fingerprints": Computation(1, ("librosa", "numpy")),
+    "fingerprints": Computation(2, ("librosa", "numpy", "scipy", "torch")),
     "augmentation": Computation(1, ("audiomentations", "numpy", "python-stretch", "scipy")),
     "checks": Computation(1),
     "frozen prefix": Computation(1, ("peft", "torch", "transformers")),
