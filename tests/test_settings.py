@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from hfmgc.errors import CheckpointError, ConfigError
+from hfmgc.settings import describe_fields, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from hfmgc.training.assembly import build_config, build_feature_extractor, build_model
-from hfmgc.training.settings import describe_fields, read_settings
 from hfmgc.training.show import show_recipe
 
 
