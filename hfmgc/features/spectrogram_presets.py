@@ -4,6 +4,8 @@ Each says where it comes from; what a paper leaves out is marked "ours".
 """
 
 import difflib
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -142,14 +144,24 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def preset_fields(name: str) -> dict[str, Any]:
-    """Return a copy of the fields of a preset.
+def with_preset(init: Callable) -> Callable:
+    """Let a constructor take the fields of the argument `preset` as defaults.
 
     Raises:
-        ValueError: If there is none of that name; it names the nearest.
+        ValueError: For an unknown preset, with the nearest name.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.0)
-        raise ValueError(f"there is no preset {name!r}; the nearest is {near[0]!r} of {', '.join(PRESETS)}")
-    fields = PRESETS[name].fields
-    return {key: list(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+    @functools.wraps(init)  # keeps the signature, which names the fields
+    def init_with_preset(self: Any, preset: str | None = None, **fields: Any) -> None:
+        defaults = {}
+        if preset is not None:
+            if preset not in PRESETS:
+                near = difflib.get_close_matches(str(preset), PRESETS, n=1, cutoff=0.0)
+                raise ValueError(f"unknown preset {preset!r}; did you mean {near[0]!r} of {', '.join(PRESETS)}?")
+            defaults = dict(PRESETS[preset].fields)
+        if "window_seconds" in fields or "window_frames" in fields:
+            defaults.pop("window_seconds", None)
+            defaults.pop("window_frames", None)
+        init(self, preset=preset, **{**defaults, **fields})
+
+    return init_with_preset
