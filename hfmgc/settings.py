@@ -178,37 +178,44 @@ def describe_fields(groups: Iterable[type], *, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
-def known_fields(target: type) -> set[str]:
-    """Return the fields that the constructors of a config or feature extractor, and of its bases, name."""
-    inits = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
-    return {name for init in inits for name in inspect.signature(init).parameters} - {"self", "args", "kwargs"}
+def known_fields(target: type) -> dict[str, Any]:
+    """Return the fields that the constructors of `target` and of its bases name, with their type hints."""
+    hints: dict[str, Any] = {}
+    for base in reversed(target.__mro__):
+        if "__init__" in vars(base):
+            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
+    return {name: hint for name, hint in hints.items() if name not in ("self", "args", "kwargs")}
 
 
 def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, Any]:
-    """Return `fields` if the config or feature extractor `target` has them all; transformers would keep any other.
+    """Return the fields as the types that `target` takes: a config, a feature extractor or a dataclass.
 
     Raises:
-        ConfigError: For an unknown field, with the nearest name, or an impossible nested config.
+        ConfigError: For an unknown field, with the nearest name, a value of the wrong type or an impossible nested config.
     """
-    known = known_fields(target)
+    hints = known_fields(target)
+    values = {}
     for name, value in fields.items():
-        if name not in known:
-            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), known)}")
+        if name not in hints:
+            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
         if nested is not None and isinstance(value, dict):
-            with_fields(nested, value, f"{group}.{name}")
-    return fields
+            with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep unknown fields
+        # Constructors of transformers have no hints, or hints as text.
+        hint = Any if hints[name] is inspect.Parameter.empty or isinstance(hints[name], str) else hints[name]
+        values[name] = coerce(name, value, hint, group)
+    return values
 
 
 def with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
     """Return a config or feature extractor with the recipe's `fields` and the toolkit's own, `more`.
 
     Raises:
-        ConfigError: For an unknown field or an impossible value; the classes check their values themselves.
+        ConfigError: As `check_fields`, or if the class refuses a value.
     """
-    check_fields(target, fields, group)
+    values = check_fields(target, fields, group)
     try:
-        return target(**fields, **more)
+        return target(**values, **more)
     except Exception as error:
         # The cause names the fields; the error itself only the method that compared them.
         shown = error.__cause__ if isinstance(error, StrictDataclassClassValidationError) else error
@@ -224,8 +231,8 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
     if not _is_finite(value):
         raise ConfigError(f"{where}: field {name!r} takes finite numbers, not {value!r}")
     kinds = _kinds(hint)
-    if Any in kinds or (value is None and type(None) in kinds):
-        return value
+    if Any in kinds or typing.Literal in kinds or (value is None and type(None) in kinds):
+        return value  # classes check their literals themselves
     if isinstance(value, bool):
         if bool in kinds:
             return value

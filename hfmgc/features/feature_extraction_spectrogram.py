@@ -160,8 +160,7 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
     @property
     def cut_frames(self) -> int:
         """Frames of a window after decimation, before crop and resize: what is cut from stored features."""
-        frames = 1 + self.window_samples // self.hop_length
-        return frames if self.frames_per_second is None else decimated_count(frames, self._step)
+        return self.count_frames(self.window_samples)
 
     @property
     def window_shape(self) -> tuple[int, int]:
