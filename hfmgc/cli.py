@@ -196,9 +196,9 @@ def _check(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
 def _extract(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .data.extraction import extract_corpus
     from .data.sources import open_source
+    from .settings import settings_from
     from .training.arguments import ModelArguments
     from .training.assembly import build_feature_extractor
-    from .training.settings import settings_from
 
     fields = {"model_type": arguments.model_type, "front_end": arguments.front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
@@ -279,7 +279,7 @@ def _seconds(text: str) -> float:
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
-    from .settings_values import load_yaml, yaml_problem
+    from .settings import load_yaml, yaml_problem
 
     try:
         value = load_yaml(text)

@@ -19,13 +19,13 @@ from hfmgc.stopping import catch_signals
 catch_signals(importing=True)  # the other imports take seconds
 
 from hfmgc.evaluation.report import EvaluationReport
+from hfmgc.settings import read_settings
 from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from hfmgc.training.assembly import adapt_model, build_feature_extractor, build_model, build_trainer, check_model
 from hfmgc.training.prefix_reuse import check_reuse, reused_prefix
 from hfmgc.training.preparation import balanced_class_weights, check_data_arguments, prepare_data
 from hfmgc.training.run_folder import RunRecord, begin_run
-from hfmgc.training.settings import read_settings
 from hfmgc.training.starting_point import adopt_checkpoint
 
 

@@ -14,9 +14,9 @@ from hfmgc.errors import SaveError
 from hfmgc.evaluation.plots import TRAINING_CURVE
 from hfmgc.hub.card import REFERENCES, CardError, references, write_model_card
 from hfmgc.registry import ARCHITECTURES
+from hfmgc.settings import settings_from
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.run_folder import RunRecord
-from hfmgc.training.settings import settings_from
 
 
 GENRES = ["blues", "hip|hop"]

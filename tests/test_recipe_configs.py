@@ -11,9 +11,9 @@ import torch
 from hfmgc.features.windows import window_starts
 from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
 from hfmgc.registry import ARCHITECTURES
+from hfmgc.settings import read_config, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.assembly import adapt_model, build_config, build_feature_extractor, build_model, check_model
-from hfmgc.training.settings import read_config, read_settings
 from hfmgc.training.show import show_recipe
 
 

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hfmgc.errors import ConfigError
+from hfmgc.settings import read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.run_folder import RunRecord
 from hfmgc.training.search.arguments import BaseRecipe, SearchArguments, read_search
@@ -19,7 +20,6 @@ from hfmgc.training.search.queue import DUPLICATE, FAILED, INDEX, OUTCOME, STOPP
 from hfmgc.training.search.space import fields_of, read_space
 from hfmgc.training.search.study import shown_url
 from hfmgc.training.search.trial import trial_sampler
-from hfmgc.training.settings import read_settings
 from recipes import ROOT, tiny_settings, write_config
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hfmgc.errors import ConfigError
+from hfmgc.settings import settings_from
 from hfmgc.training.arguments import RECIPE_GROUPS
-from hfmgc.training.settings import settings_from
 from hfmgc.training.spectrogram_effects import SpectrogramEffects
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import SplitError
 from ..files import write_text
-from ..settings_values import load_json
+from ..settings import load_json
 
 
 SIDES = ("train", "validation", "test")

@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES
-from ..settings_values import load_json, refuse_long_path
+from ..settings import load_json, refuse_long_path
 
 
 # For everything that loads a config or front end, and for weights.

@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..data.targets import MULTI_LABEL
 from ..errors import HfmgcError, SaveError
-from ..settings_values import load_json, load_yaml
+from ..settings import load_json, load_yaml
 
 
 TEMPLATE = "model_card_template.md.j2"

@@ -3,7 +3,7 @@
 from transformers import ResNetConfig
 from transformers.activations import ACT2FN
 
-from .config_checks import check_size_lists, check_sizes
+from .config_fields import check_sizes
 
 
 # ResNet-18 (He et al., 2016, Table 1) for pictures of one channel; transformers' own default is ResNet-50 for three.
@@ -24,7 +24,7 @@ def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
 
 
 def check_resnet(backbone_config: ResNetConfig, num_bins: int | None) -> None:
-    """Raise a ValueError that names the field of a ResNet that no spectrogram, or none of `num_bins`, can pass."""
+    """Raise a ValueError naming the field of a ResNet that takes no spectrogram, or none of `num_bins`."""
     if backbone_config.num_channels != 1:
         raise ValueError(
             f"backbone_config.num_channels must be 1 (a spectrogram is one), not {backbone_config.num_channels}"
@@ -34,19 +34,14 @@ def check_resnet(backbone_config: ResNetConfig, num_bins: int | None) -> None:
             f"backbone_config.hidden_sizes and depths must have one entry for each stage, not "
             f"{len(backbone_config.hidden_sizes)} and {len(backbone_config.depths)}"
         )
-    check_sizes(**{"backbone_config.embedding_size": backbone_config.embedding_size})
-    check_size_lists(
-        **{f"backbone_config.{name}": getattr(backbone_config, name) for name in ("hidden_sizes", "depths")}
-    )
+    sizes = ("embedding_size", "hidden_sizes", "depths")
+    check_sizes(**{f"backbone_config.{name}": getattr(backbone_config, name) for name in sizes})
     if backbone_config.hidden_act not in ACT2FN:
         raise ValueError(
             f"backbone_config.hidden_act: transformers knows no activation {backbone_config.hidden_act!r}"
         )
-    if num_bins is None:
-        return
-    check_sizes(num_bins=num_bins)
     stride = total_stride(backbone_config)
-    if num_bins < stride:
+    if num_bins is not None and num_bins < stride:
         raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
 
 

@@ -11,7 +11,7 @@ from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import POLICIES, parse_ratios
 from ..errors import ConfigError, nearest
 from ..registry import ARCHITECTURES
-from ..settings_values import coerce
+from ..settings import coerce
 from .adapters import ADAPTER_ROLES
 from .spectrogram_augmentation import SpecAugment
 from .spectrogram_effects import SpectrogramEffects

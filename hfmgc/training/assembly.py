@@ -29,11 +29,10 @@ from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
-from ..settings_values import refuse_long_path
+from ..settings import known_fields, refuse_long_path, with_fields
 from .adapters import add_adapter
 from .arguments import ModelArguments, RunArguments, best_metric
 from .examples import TrainingExamples
-from .fields import known_fields, with_fields
 from .frozen_prefix import FrozenPrefix
 from .mixup import MixupCollator
 from .spectrogram_augmentation import cropped_frames

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ..registry import ARCHITECTURES
+from ..settings import read_config
 from .arguments import ModelArguments
 from .assembly import count_parameters
-from .settings import read_config
 
 
 # Of a checkout; the registry's recipes are within it too.

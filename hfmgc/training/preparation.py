@@ -130,13 +130,11 @@ def balanced_class_weights(data: PreparedData) -> list[float]:
 
 def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
     """Set the front end's normalisation from the tracks of the training side, one at a time."""
-    if not hasattr(extractor, "fit_statistics"):
-        raise ConfigError(
-            f"fit_statistics: {type(extractor).__name__} has the statistics it was pre-trained with; it is for the "
-            "spectrogram front end"
-        )
     column = "waveform" if "waveform" in train.column_names else "features"
     if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
         raise ConfigError("fit_statistics: the stored slices are normalised already")
     tracks = (track["waveform"] if column == "waveform" else track_features(track, extractor) for track in train)
-    extractor.fit_statistics(tracks, per_bin=per_bin)
+    try:
+        extractor.fit_statistics(tracks, per_bin=per_bin)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

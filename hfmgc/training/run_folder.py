@@ -24,7 +24,7 @@ from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
 from ..files import hold, write_text
-from ..settings_values import load_json, load_yaml, refuse_long_path
+from ..settings import load_json, load_yaml, refuse_long_path
 from .arguments import RunArguments, changed_fields
 
 

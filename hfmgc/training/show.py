@@ -6,6 +6,7 @@ from typing import Any
 from ..data.names import distinct
 from ..data.sources import open_source
 from ..errors import HfmgcError, UnreachableError
+from ..settings import read_settings
 from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
 from .assembly import (
     adapt_model,
@@ -19,7 +20,6 @@ from .assembly import (
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import StoreContent
 from .preparation import check_data_arguments
-from .settings import read_settings
 from .starting_point import adopt_checkpoint
 
 

@@ -14,8 +14,8 @@ from transformers.utils import logging
 from ..errors import CheckpointError, ConfigError
 from ..evaluation.checkpoints import load_checkpoint
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..settings import check_fields, known_fields, with_fields
 from .arguments import ModelArguments, RunArguments
-from .fields import check_fields, known_fields, with_fields
 
 
 logger = logging.get_logger(__name__)

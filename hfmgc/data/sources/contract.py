@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import datasets
 
 from ...errors import ConfigError, nearest
-from ...settings_values import coerce, refuse_long_path
+from ...settings import coerce, refuse_long_path
 
 
 # A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from ...errors import ConfigError, DataError, nearest
-from ...settings_values import load_json
+from ...settings import load_json
 from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, file_table, refuse_other_than_text, side_of

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
-from ...settings_values import refuse_long_path
+from ...settings import refuse_long_path
 from ...text import as_text
 from .contract import TrackSource, make_source
 from .exclusions import read_exclusions

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...settings import SEARCH, describe_fields, read_values, settings_from
 from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from ..settings import SEARCH, describe_fields, read_values, settings_from
 
 
 Groups = tuple[ModelArguments, DataArguments, RunArguments]

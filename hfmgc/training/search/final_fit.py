@@ -13,7 +13,7 @@ from scipy import stats
 
 from ...errors import ConfigError, saving_to
 from ...evaluation.report import EvaluationReport
-from ...settings_values import load_json, load_yaml
+from ...settings import load_json, load_yaml
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, HfmgcError, first_line
-from ...settings_values import load_json
+from ...settings import load_json
 from .arguments import SearchArguments
 
 
