@@ -10,6 +10,7 @@ import soundfile
 from conftest import tone, write_music
 
 import hfmgc.cli
+from hfmgc.data.check import check_source
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.splits import split_corpus
@@ -63,6 +64,9 @@ def test_genres_that_read_the_same_are_one_with_a_note_in_every_source(tmp_path,
     (note,) = corpus.notes()
     assert note.startswith("genres that differ only in case, blanks or Unicode form are one: ")
     assert "'rock' as 'Rock'" in note
+    report = check_source(source, shortest_seconds=0.1)
+    assert sum(report.genres.values()) == report.usable
+    assert (set(report.genres), report.empty_genres, report.notes) == ({"Pop", "Rock"}, [], [note])
 
 
 def test_genres_that_differ_stay_as_they_are_without_a_note(tmp_path):
