@@ -112,10 +112,10 @@ def test_a_changed_list_and_a_replaced_file_are_seen(music):
     [
         ("file,label\na.wav,blues\n", r"no column 'path'.*path_column"),
         ("path,labels\na.wav,blues\n", r"no column 'label' \(did you mean 'labels'\?\).*label_column"),
-        ("path,label\na.wav,\nb.wav, \n", "2 rows have an empty path or label, the first: line 2, 'label'"),
-        ("path,label\na.wav,blues\n,pop\n", "1 row has an empty path or label, the first: line 3, 'path'"),
-        ("path,label\na.wav,blues\nb.wav,pop\na.wav,pop\n", r"1 file is listed .*'a\.wav' \(line 2, line 4\)"),
-        ("path,label\na.wav,blues\nx/../a.wav,pop\n", r"1 file is listed more than once"),
+        ("path,label\na.wav,\nb.wav, \n", "line 2: 'label' is empty"),
+        ("path,label\na.wav,blues\n,pop\n", "line 3: 'path' is empty"),
+        ("path,label\na.wav,blues\nb.wav,pop\na.wav,pop\n", r"line 4: 'a\.wav' .* line 2"),
+        ("path,label\na.wav,blues\nx/../a.wav,pop\n", r"line 3: 'x/\.\./a\.wav' .* line 2"),
         ("path,label,track_id\na.wav,blues,1\nb.wav,pop,1\n", "track id '1' occurs more than once"),
         ("path,label,split\na.wav,blues,holdout\n", "line 2: 'holdout' is no side of a split"),
         ("path,label\na, b.wav,blues\n", "line 2 has 3 fields and the header 2: put text with a comma in quotes"),
@@ -137,7 +137,7 @@ def test_a_csv_that_cannot_be_used_is_named_with_the_line(music, text, said):
         ("t.jsonl", "[1]\n", "line 1 is no object"),
         ("t.json", "[1, 2]", "item 1 is no object"),
         ("t.json", "[", "cannot be read"),
-        ("t.jsonl", '{"path": "a.wav", "label": []}', "line 1, 'label'"),
+        ("t.jsonl", '{"path": "a.wav", "label": []}', "line 1: 'label'"),
     ],
 )
 def test_json_that_cannot_be_used_is_named(music, name, text, said):

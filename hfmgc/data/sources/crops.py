@@ -1,4 +1,4 @@
-"""Crops of long recordings, read where they lie: never a whole recording in memory."""
+"""Random crops of long recordings, read in place: a recording is never downloaded or held in memory as a whole."""
 
 import math
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ CROP_FEATURES = datasets.Features(
         "waveform": datasets.List(datasets.Value("float32")),
     }
 )
-# Read on both sides of a crop before it is resampled, so that its ends are as if the whole recording had been.
+# Read on both sides of a crop, so that resampling treats its ends as within the whole recording.
 _MARGIN_SECONDS = 0.05
-# What is asked of the Hub at once: about six seconds of stereo at 44.1 kHz.
+# Bytes of a request to the Hub: about six seconds of stereo at 44.1 kHz.
 _BLOCK_BYTES = 1 << 20
 
 
@@ -42,14 +42,14 @@ def crop_stream(
     epoch: int = 0,
     per_track: int = 1,
 ) -> datasets.IterableDataset:
-    """Return crops at random places, `per_track` from each recording, recordings in an order of their own.
+    """Return `per_track` crops at random places from each recording, recordings in random order.
 
     Order and places are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
-    A recording that cannot be read is named in a warning and passed over.
+    A recording that cannot be read is skipped with a warning.
 
     Args:
-        locations: Path, or `hf://` address, of each track id.
-        seconds: Length of a crop; what a shorter recording lacks is zero.
+        locations: Track id -> path or `hf://` address.
+        seconds: Length of a crop; after the end of a shorter recording, samples are zero.
         sampling_rate: Wanted rate in Hz.
         seed: Seed of the run.
         epoch: Number of the pass: each has other crops.
@@ -92,7 +92,7 @@ def _crops(tracks: list[tuple[str, str]], options: tuple[float, int, int, int, i
 
 
 def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *, name: str = "") -> np.ndarray:
-    """Return the mean of the channels of `seconds` from `start` on, at `sampling_rate`.
+    """Return a crop of a recording, mono (the mean of its channels), at `sampling_rate`.
 
     Returns:
         float32 [round(seconds * sampling_rate)]; zeros beyond the end of the recording.
@@ -109,7 +109,7 @@ def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
     handle = None
     try:
         if location.startswith("hf://"):
-            # Asks the Hub for the blocks that are read, and not for the recording.
+            # Requests the blocks that are read, not the whole recording.
             handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
         elif not Path(location).is_file():
             raise FileNotFoundError(location)
@@ -135,7 +135,7 @@ def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
 def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
     rate, wanted = file.samplerate, round(seconds * sampling_rate)
     first = min(round(start * rate), file.frames)
-    # A whole number of samples at both rates, or the crop would be shifted by a part of one.
+    # A whole number of samples at both rates, or the crop would be shifted by a fraction of a sample.
     step = rate // math.gcd(rate, sampling_rate)
     lead = math.ceil(_MARGIN_SECONDS * rate / step) * step
     begin = max(first - lead, 0)
