@@ -26,7 +26,9 @@ _CHUNK = 1 << 20
 # An archive that unpacks to more than both limits is a bomb: audio hardly compresses, tables a few times.
 MOST_TIMES = 20
 MOST_BYTES = 1 << 30
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
+# What a member that is both a file and a folder raises, and (RuntimeError) an encrypted member of a zip.
+_DAMAGE += (FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError)
 
 Wanted = Callable[[PurePosixPath], bool]
 
@@ -168,13 +170,9 @@ def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
     try:
         extract(archive, folder, wanted)
     except tarfile.FilterError as error:
-        raise DataError(f"{archive.name}: {error}; nothing of it is unpacked: take the authors' archive") from error
+        raise DataError(f"{archive.name}: {error}; nothing was unpacked: use the authors' archive") from error
     except _DAMAGE as error:
         raise DataError(f"{archive.name} is truncated or damaged ({error}): download it again") from error
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(f"{archive.name} has a member that is both a file and a folder: it is damaged") from error
-    except RuntimeError as error:  # how zipfile says that a member is encrypted
-        raise DataError(f"{archive.name} cannot be unpacked ({error})") from error
 
 
 def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
@@ -182,11 +180,15 @@ def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
         stream = _Bounded(file, archive)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
-                # A sparse file may be far larger than the stream that is bounded.
+                # A sparse file can be far larger than the bounded stream.
                 is_file = member.isreg() and not member.issparse()
-                if is_file and wanted(PurePosixPath(member.name)) and not _is_there(folder, member.name, member.size):
+                if (
+                    is_file
+                    and wanted(PurePosixPath(member.name))
+                    and not _is_complete(folder, member.name, member.size)
+                ):
                     tar.extract(member, folder, filter="data")
-        # tarfile takes a cut between two members for the end: only gzip notices it.
+        # tarfile takes a cut between two members for the end; only gzip notices it.
         while stream.read(_CHUNK):
             pass
 
@@ -201,17 +203,17 @@ def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
             left -= member.file_size
             if left < 0:
                 raise _too_large(archive)
-            if not _is_there(folder, member.filename, member.file_size):
-                file.extract(member, folder)  # leaves out what would lead outside: a root, a drive, ..
+            if not _is_complete(folder, member.filename, member.file_size):
+                file.extract(member, folder)  # drops roots, drives and .. from the name
 
 
-def _is_there(folder: Path, name: str, size: int) -> bool:
+def _is_complete(folder: Path, name: str, size: int) -> bool:
     path = folder / name
     return path.is_file() and path.stat().st_size == size
 
 
 class _Bounded:
-    """The content of a compressed file up to the most that it may unpack to, headers included."""
+    """The content of a compressed file, up to the largest size that it may unpack to, headers included."""
 
     def __init__(self, stream: BinaryIO, archive: Path):
         self._stream, self._archive, self._left = stream, archive, _most(archive)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import datasets
@@ -13,7 +12,7 @@ import soxr
 from huggingface_hub import HfFileSystem
 from transformers.utils import logging
 
-from ...errors import AudioError, ConfigError
+from ...errors import AudioError, ConfigError, first_line
 from ...randomness import example_generator
 from ..audio import open_nameless
 
@@ -106,30 +105,25 @@ def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *
 
 @contextmanager
 def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
-    handle = None
+    """Open a recording; whatever fails while it is open becomes an AudioError."""
     try:
-        if location.startswith("hf://"):
-            # Requests the blocks that are read, not the whole recording.
-            handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
-        elif not Path(location).is_file():
-            raise FileNotFoundError(location)
-        else:
-            handle = open_nameless(location)
-        file = soundfile.SoundFile(handle)
-    except FileNotFoundError as error:
-        raise AudioError(name, "no such file") from error
-    except Exception as error:  # of libsndfile, or of the Hub's client and its library of HTTP
-        if handle is not None:
-            handle.close()
-        raise AudioError(name, _reason(error)) from error
-    try:
-        with file:
+        with ExitStack() as stack:
+            if location.startswith("hf://"):
+                # Requests the blocks that are read, not the whole recording.
+                handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
+            else:
+                handle = open_nameless(location)
+            file = stack.enter_context(soundfile.SoundFile(stack.enter_context(handle)))
             if file.frames <= 0:
                 raise AudioError(name, "no samples")
             yield file
-    finally:
-        if handle is not None:
-            handle.close()
+    except AudioError:
+        raise
+    except FileNotFoundError as error:
+        raise AudioError(name, "no such file") from error
+    except Exception as error:  # of libsndfile, the Hub's client or its HTTP library
+        reason = first_line(error).rstrip(".")
+        raise AudioError(name, f"cannot be decoded ({reason})") from error
 
 
 def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
@@ -140,11 +134,8 @@ def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate
     lead = math.ceil(_MARGIN_SECONDS * rate / step) * step
     begin = max(first - lead, 0)
     end = first + math.ceil((seconds + _MARGIN_SECONDS) * rate)
-    try:
-        file.seek(begin)
-        samples = file.read(end - begin, dtype="float32", always_2d=True).mean(axis=1)
-    except Exception as error:
-        raise AudioError(name, _reason(error)) from error
+    file.seek(begin)
+    samples = file.read(end - begin, dtype="float32", always_2d=True).mean(axis=1)
     if not np.isfinite(samples).all():
         raise AudioError(name, "NaN or infinite samples")
     samples = np.pad(samples, (lead - (first - begin), 0))
@@ -152,8 +143,3 @@ def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate
         samples = soxr.resample(samples, rate, sampling_rate)
     crop = samples[lead * sampling_rate // rate :][:wanted]
     return np.pad(crop, (0, wanted - len(crop))).astype(np.float32, copy=False)
-
-
-def _reason(error: Exception) -> str:
-    text = (getattr(error, "error_string", "") or str(error)).strip() or type(error).__name__
-    return f"cannot be decoded ({text.splitlines()[0].rstrip('.')})"

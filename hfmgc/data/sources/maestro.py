@@ -15,7 +15,6 @@ from .tables import check_unique, file_table, read_rows, side_of
 
 
 CSV_NAME = "maestro-v3.0.0.csv"
-_COLUMNS = ("canonical_composer", "canonical_title", "split", "year", "audio_filename", "duration")
 # The authors' files are WAV; copies may be in smaller formats.
 _SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -27,10 +26,7 @@ class Recording:
     track_id: str
     audio_filename: str
     composer: str
-    title: str
     side: str
-    year: int
-    seconds: float
 
 
 @dataclass
@@ -170,29 +166,16 @@ def read_recordings(path: Path) -> list[Recording]:
     """Return the rows of `maestro-v3.0.0.csv`, sorted by track id.
 
     Raises:
-        DataError: If the file or a column is missing, or a row cannot be read.
+        DataError: If the file or a column is missing, or a row cannot be used.
     """
     recordings = []
-    for line, row in read_rows(path, needed=_COLUMNS):
+    for line, row in read_rows(path, needed=("canonical_composer", "split", "audio_filename")):
         name, where = row["audio_filename"], f"{path.name}, {line}"
         # The list was downloaded: it must not lead out of the folder.
         if not name or name.startswith("/") or ".." in name.split("/"):
             raise DataError(f"{where}: audio_filename {name!r} is no path below MAESTRO's folder")
-        try:
-            year, seconds = int(row["year"]), float(row["duration"])
-        except ValueError as error:
-            raise DataError(f"{where} cannot be read ({error}): download the file again") from error
-        recordings.append(
-            Recording(
-                track_id=name.rpartition(".")[0],
-                audio_filename=name,
-                composer=row["canonical_composer"],
-                title=row["canonical_title"],
-                side=side_of(row["split"], where),
-                year=year,
-                seconds=seconds,
-            )
-        )
+        side = side_of(row["split"], where)
+        recordings.append(Recording(name.rpartition(".")[0], name, row["canonical_composer"], side))
     check_unique([recording.track_id for recording in recordings], path.name)
     if not recordings:
         raise DataError(f"{path.name} has no rows: download it again")
