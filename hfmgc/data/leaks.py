@@ -38,56 +38,23 @@ class Copy:
     extent: str = ""
 
 
-def check_split(
-    tracks: datasets.Dataset,
-    sides: Mapping[str, Sequence[str]],
-    *,
-    sampling_rate: int,
-    allow: bool = False,
-    waived: Callable[[str], object] = lambda artist: None,
-    num_proc: int | None = None,
-    identities: Mapping[str, TrackIdentity] | None = None,
-) -> list[Leak]:
-    """Look for leaks before training; return them if they are allowed.
-
-    Args:
-        tracks: All tracks of the corpus, decoded (column waveform) or as features (column features).
-        sides: Track ids of each side.
-        sampling_rate: Of the waveforms in Hz.
-        allow: Return the leaks instead of refusing them.
-        waived: Returns whether the authors of a published split knowingly put an artist on two sides.
-        num_proc: Processes that fingerprint.
-        identities: Of the tracks of the sides, if they are already known (`identify_tracks`).
-
-    Raises:
-        SplitError: If something is on two sides, with the first ids of each kind.
-    """
-    leaks = find_leaks(
-        tracks, sides, sampling_rate=sampling_rate, waived=waived, num_proc=num_proc, identities=identities
-    )
-    if leaks and not allow:
-        parts = []
-        for kind in dict.fromkeys(leak.kind for leak in leaks):
-            found = [str(leak) for leak in leaks if leak.kind == kind]
-            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            parts.append(f"{len(found)} by {kind}: {'; '.join(found[:SHOWN])}{more}")
-        raise SplitError(
-            f"the split leaks: {' | '.join(parts)}: choose a split_policy that keeps them together (grouped, "
-            "fault_filtered), remove copies (hfmgc check lists them), or set allow_leaks, which is recorded"
-        )
-    return leaks
-
-
 def find_leaks(
     tracks: datasets.Dataset,
     sides: Mapping[str, Sequence[str]],
     *,
     sampling_rate: int,
     waived: Callable[[str], object] = lambda artist: None,
-    num_proc: int | None = None,
     identities: Mapping[str, TrackIdentity] | None = None,
 ) -> list[Leak]:
-    """Return everything that is on two sides; see `check_split`."""
+    """Return everything that is on two sides of a split.
+
+    Args:
+        tracks: All tracks of the corpus, decoded (column waveform) or as features (column features).
+        sides: Track ids of each side.
+        sampling_rate: Of the waveforms in Hz.
+        waived: Returns whether the authors of a published split knowingly put an artist on two sides.
+        identities: Of the tracks of the sides, if they are already known (`identify_tracks`).
+    """
     side_of: dict[str, str] = {}
     leaks = []
     for side, members in sides.items():
@@ -99,7 +66,7 @@ def find_leaks(
     ids = list(split["track_id"])
     leaks += _artist_leaks(ids, ["" if waived(artist) else artist for artist in split["artist"]], side_of)
     if identities is None:
-        identities = identify_tracks(split, sampling_rate, num_proc=num_proc)
+        identities = identify_tracks(split, sampling_rate)
     copies = find_copies(
         [identities[track_id] for track_id in ids],
         "samples" if "waveform" in split.column_names else "features",
@@ -110,6 +77,24 @@ def find_leaks(
         sides_of_copy = (side_of[first], side_of[second])
         leaks.append(Leak("recording", sides_of_copy, (first, second), copy.what + copy.extent))
     return leaks
+
+
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    """Refuse a split with leaks.
+
+    Raises:
+        SplitError: With the first ids of each kind.
+    """
+    parts = []
+    for kind in dict.fromkeys(leak.kind for leak in leaks):
+        found = [str(leak) for leak in leaks if leak.kind == kind]
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        parts.append(f"{len(found)} by {kind}: {'; '.join(found[:SHOWN])}{more}")
+    if parts:
+        raise SplitError(
+            f"the split leaks: {' | '.join(parts)}: choose a split_policy that keeps them together (grouped, "
+            "fault_filtered), remove copies (hfmgc check lists them), or set allow_leaks, which is recorded"
+        )
 
 
 def leaks_report(leaks: Sequence[Leak]) -> list[dict]:
