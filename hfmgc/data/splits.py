@@ -19,10 +19,10 @@ from .targets import genres_of
 
 
 def parse_ratios(ratios: str) -> list[int]:
-    """Return [train, validation, test] from `8:1:1`, or `4:1` where there is no test side.
+    """Return [train, validation, test] from `8:1:1`, or `4:1` for a split without a test side.
 
     Raises:
-        ConfigError: If it is anything else.
+        ConfigError: If the ratios have another form.
     """
     parts = str(ratios).split(":")
     if len(parts) not in (2, 3) or not all(part.strip().isdecimal() for part in parts):
@@ -73,8 +73,8 @@ def split_corpus(
         sides, has_test = DRAWN_POLICIES[policy](tracks, numbers, seed), numbers[2] > 0
         hint = "the artists cannot be divided so; choose other split_ratios"
     else:
-        name, lists = PUBLISHED_POLICIES[policy](source, fold)
-        incomplete = _incomplete(tracks, source, name, lists)
+        lists = source.published_sides(policy, fold)
+        incomplete = _incomplete(tracks, source, policy, lists)
         _check_genres(tracks, source)
         sides = {side: sorted(set(lists[side]).intersection(tracks["track_id"])) for side in SIDES}
         if policy == "artist_folds":
@@ -129,43 +129,13 @@ def _has_several_genres(tracks: datasets.Dataset) -> bool:
     return any(len(genres) > 1 for genres in genres_of(tracks))
 
 
-def _official(source: TrackSource, fold: int) -> tuple[str, dict[str, list[str]]]:
-    """Return the sides of all tracks that the source lists, usable or not."""
-    tracks = source.tracks()
-    sides: dict[str, list[str]] = {side: [] for side in SIDES}
-    for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
-        if side:
-            sides[side].append(track_id)
-    if not any(sides.values()):
-        raise SplitError(f"{source.card.name} ({source.location}) has no official split")
-    return "the official split", sides
-
-
-def _fault_filtered(source: TrackSource, fold: int) -> tuple[str, dict[str, list[str]]]:
-    return "the fault-filtered lists", source.fault_filtered_sides()
-
-
-def _artist_folds(source: TrackSource, fold: int) -> tuple[str, dict[str, list[str]]]:
-    """Return the published fold as test side and the others as training side."""
-    folds = source.artist_folds()
-    if not 1 <= fold <= len(folds):
-        raise ConfigError(f"split_fold {fold}: there are folds 1 to {len(folds)}")
-    others = [track_id for number, members in enumerate(folds, 1) if number != fold for track_id in members]
-    return "the artist folds", {"train": others, "validation": [], "test": folds[fold - 1]}
-
-
 # Policies that draw the sides, from tracks, ratios and seed.
 DRAWN_POLICIES: dict[str, Callable[[datasets.Dataset, list[int], int], dict[str, list[str]]]] = {
     "stratified": _stratified,
     "grouped": _grouped,
 }
-# Policies with published sides: they return the name of the lists and the lists, from the source and the fold.
-PUBLISHED_POLICIES: dict[str, Callable[[TrackSource, int], tuple[str, dict[str, list[str]]]]] = {
-    "official": _official,
-    "fault_filtered": _fault_filtered,
-    "artist_folds": _artist_folds,
-}
-POLICIES = (*DRAWN_POLICIES, *PUBLISHED_POLICIES)
+# The sides of the others are published: see `TrackSource.published_sides`.
+POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
 
 
 def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int) -> dict[str, list[str]]:
@@ -182,13 +152,15 @@ def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int
     return {side: sides[side] for side in ("train", "validation")}
 
 
-def _incomplete(tracks: datasets.Dataset, source: TrackSource, name: str, lists: dict[str, list[str]]) -> str | None:
+def _incomplete(tracks: datasets.Dataset, source: TrackSource, policy: str, lists: dict[str, list[str]]) -> str | None:
     """Return how many listed tracks are available, the test side first; None for all. Refuse lists without any."""
+    if not any(lists.values()):
+        raise SplitError(f"{source.card.name} ({source.location}) has no {policy} split")
     available = set(tracks["track_id"])
     missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
         raise SplitError(
-            f"{name} match none of the {len(available)} tracks of {source.location}: their ids look like "
+            f"the {policy} lists match none of the {len(available)} tracks of {source.location}: their ids look like "
             f"{next(track_id for ids in lists.values() for track_id in ids)!r}, the tracks' like {min(available)!r}"
         )
     counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
@@ -196,7 +168,7 @@ def _incomplete(tracks: datasets.Dataset, source: TrackSource, name: str, lists:
         return None
     reasons = {track_id: source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
     known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
-    return f"incomplete: {', '.join(counts)} tracks of {name}{f' ({known})' if known else ''}"
+    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({known})' if known else ''}"
 
 
 def grouped_split(
@@ -210,7 +182,6 @@ def grouped_split(
     Raises:
         SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
-    _refuse_repeated(track_ids)
     if not any(map(comparable, artists)):
         raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
@@ -230,7 +201,7 @@ def grouped_split(
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
+        warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         parts = [fold for _, fold in splitter.split(rows, [genre for _, genre, _ in rows], groups)]
     sides: dict[str, list[str]] = {side: [] for side in SIDES}
     start = 0
@@ -265,12 +236,6 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
     return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
 
 
-def _refuse_repeated(track_ids: Sequence[str]) -> None:
-    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
-    if repeated:
-        raise SplitError(f"track id {repeated[0]!r} occurs more than once: it could be on two sides")
-
-
 def stratified_split(
     track_ids: Sequence[str], genres: Sequence[str], *, ratios: Sequence[int], seed: int
 ) -> dict[str, list[str]]:
@@ -285,7 +250,6 @@ def stratified_split(
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.
     """
-    _refuse_repeated(track_ids)
     by_genre: dict[str, list[str]] = {}
     for track_id, genre in zip(track_ids, genres, strict=True):
         by_genre.setdefault(genre, []).append(track_id)

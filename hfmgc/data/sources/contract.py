@@ -61,7 +61,6 @@ class DatasetCard:
     name: str
     citation: str
     licence: str
-    homepage: str = ""
     synthetic: bool = False
     # Track id -> reason, of tracks that are broken or too short in every copy; they are skipped.
     known_bad: Mapping[str, str] = field(default_factory=dict)
@@ -138,6 +137,20 @@ class TrackSource(ABC):
     def front_end(self) -> dict[str, Any] | None:
         """Return the fields of the front end that made stored features; None for audio, or where unknown."""
         return None
+
+    def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
+        """Return the track ids of each side of a published split, including tracks that cannot be used.
+
+        Args:
+            policy: `official` (the column split of the tracks); a dataset may add others.
+            fold: Which fold is the test side, from 1, if the policy has folds.
+        """
+        sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        tracks = self.tracks()
+        for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
+            if side:
+                sides[side].append(track_id)
+        return sides
 
     def split_note(self, policy: str) -> str | None:
         """Return what must be said beside results with `policy`, or None."""

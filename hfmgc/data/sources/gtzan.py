@@ -10,7 +10,7 @@ import datasets
 from transformers.utils import logging
 
 from ...errors import ConfigError, DataError
-from ..archives import is_archive, unpacked
+from ..archives import is_archive, unpack
 from ..audio import AUDIO_SUFFIXES
 from . import gtzan_lists
 from .contract import DatasetCard, TrackSource, track_row
@@ -49,7 +49,6 @@ class GTZAN(TrackSource):
         name="gtzan",
         citation="G. Tzanetakis and P. Cook, Musical genre classification of audio signals, IEEE TSAP 10(5), 2002",
         licence="unstated by its authors; for research",
-        homepage="http://marsyas.info/downloads/datasets.html",
         known_bad={"jazz.00054": "broken in every copy of GTZAN"},
         repositories={
             "sanchit-gandhi/gtzan": "4bd857132cb0e731bef3ec68558e7acc0a85f144",
@@ -78,17 +77,15 @@ class GTZAN(TrackSource):
         """Return the ten genres in alphabetical order."""
         return list(GENRES)
 
-    def fault_filtered_sides(self) -> dict[str, list[str]]:
-        """Return the ids of the fault-filtered train (with the broken `jazz.00054`), validation and test side."""
-        return {side: list(members) for side, members in gtzan_lists.fault_filtered().items()}
-
-    def artist_groups(self) -> dict[str, str]:
-        """Return the anonymous artist group of each track for which one is known (948)."""
-        return dict(gtzan_lists.artist_groups())
-
-    def artist_folds(self) -> list[list[str]]:
-        """Return the ids of three folds between which no artist group is divided (948 tracks in all)."""
-        return [list(fold) for fold in gtzan_lists.artist_folds()]
+    def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
+        """Return the fault-filtered sides, or one of the artist folds as test side and the others as training side."""
+        if policy == "fault_filtered":
+            return gtzan_lists.fault_filtered()
+        folds = gtzan_lists.artist_folds()
+        if not 1 <= fold <= len(folds):
+            raise ConfigError(f"split_fold {fold}: there are folds 1 to {len(folds)}")
+        others = [track_id for number, members in enumerate(folds, 1) if number != fold for track_id in members]
+        return {"train": others, "validation": [], "test": folds[fold - 1]}
 
     def tracks(self) -> datasets.Dataset:
         """Return the tracks, sorted by their ids."""
@@ -100,7 +97,7 @@ class GTZAN(TrackSource):
         if not path.exists() and not is_archive(path):
             path, stated = download("GTZAN", self.archive, ARCHIVE_FILE, self.revision)
             checksum = checksum or stated
-        return self._from_folder(unpacked(path, checksum=checksum, wanted=_is_track, selection="tracks"))
+        return self._from_folder(unpack(path, checksum=checksum, wanted=_is_track, selection="tracks"))
 
     def split_note(self, policy: str) -> str | None:
         """Return why results with this policy are not comparable, or None for the fault-filtered split."""
