@@ -65,6 +65,8 @@ def test_ids_of_absolute_paths_say_nothing_of_the_machine_and_do_not_depend_on_t
     assert one != another
     assert all(re.fullmatch(r"[0-9a-f]{8}/1\.wav", name) for name in (one, another))
     assert ids(other / "x" / "1.wav") == [one]
+    text = f"path,label,track_id\na.wav,pop,{music / 'a.wav'}\n"
+    assert list(open_source(write(music, "named.csv", text)).tracks()["track_id"]) == ["a.wav"]
 
 
 @pytest.mark.parametrize("name", ["tracks.jsonl", "tracks.json"])

@@ -57,64 +57,48 @@ def verify_checksum(path: Path, expected: str) -> None:
 
 
 def folder_or_archive(place: str, what: str, **options: Any) -> Path:
-    """Return a folder as it is, and for an archive the folder of its files (`unpacked` takes the options).
+    """Return a folder as it is, and for an archive the folder of its files (`unpack` takes the options).
 
     Raises:
         DataError: If it is neither; `what` names the setting.
     """
     if is_archive(place):
-        return unpacked(place, **options)
+        return unpack(Path(place), **options)
     if not Path(place).is_dir():
         raise DataError(f"{what} {place!r} is neither a folder nor a zip")
     return Path(place)
 
 
-def unpacked(
-    archive: str | os.PathLike, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
+def unpack(
+    archive: Path, folder: Path | None = None, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
 ) -> Path:
-    """Return the folder in the cache of datasets with an archive's files, unpacking it if needed.
-
-    The folder depends on the archive's path, size and modification time: a replaced archive is unpacked again.
-
-    Args:
-        archive: A `.tar.gz`, `.tgz` or `.zip`.
-        checksum: As for `unpack`.
-        wanted: As for `unpack`.
-        selection: A name for what is wanted; part of the folder's name.
-
-    Raises:
-        DataError: As `unpack` does.
-    """
-    path = _existing(Path(archive))
-    status = path.stat()
-    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
-    name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    return unpack(path, Path(datasets.config.HF_DATASETS_CACHE) / name, checksum=checksum, wanted=wanted)
-
-
-def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | None = None) -> Path:
-    """Unpack `archive` into `folder`, unless all of its files are there.
+    """Unpack an archive into a folder, unless all of its files are there, and return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, complete members are
     not written again. Links and devices are skipped. Several processes may call this at once.
 
     Args:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
-        folder: The folder for its members.
+        folder: The folder for its members; by default one in the cache of datasets, which depends on the archive's path,
+            size and modification time: a replaced archive is unpacked again.
         checksum: `sha1:...` or `sha256:...` of the archive, verified first.
         wanted: Which members to unpack, by their paths; all by default.
-
-    Returns:
-        `folder`.
+        selection: A name for what is wanted; part of the name of the default folder.
 
     Raises:
         DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the
             folder (tar), or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept then.
         SaveError: If the disk is full.
     """
-    archive = _existing(Path(archive))
+    if not archive.is_file():
+        raise DataError(f"{archive}: no such archive")
     if not is_archive(archive):
         raise DataError(f"{archive.name} cannot be unpacked: its name must end in {', '.join(ARCHIVE_SUFFIXES)}")
+    if folder is None:
+        status = archive.stat()
+        key = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
+        name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        folder = Path(datasets.config.HF_DATASETS_CACHE) / name
     with hold(folder.with_name(f"{folder.name}.lock")), saving_to(folder):
         marker = _marker(folder)
         complete = bool(marker) and _contents(folder) == (marker.get("files"), marker.get("bytes"))
@@ -142,12 +126,6 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | 
         shutil.rmtree(folder, ignore_errors=True)  # incomplete
         partial.rename(folder)
     return folder
-
-
-def _existing(archive: Path) -> Path:
-    if not archive.is_file():
-        raise DataError(f"{archive}: no such archive")
-    return archive
 
 
 def _marker(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Stored features: spectrograms with track ids and genres, made by `hfmgc extract` or by other programs."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,38 +121,35 @@ class FeatureSet(TrackSource):
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
     def _parts(self) -> list["_Part"]:
-        if not self._loaded:
-            parts = list(self._load())
-            self._loaded = [part for part in parts if len(part.table)]
-            if not self._loaded:
-                raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
-            for part in parts:
-                if not len(part.table):
-                    logger.warning(f"{part.where} has no rows")
-        return self._loaded
-
-    def _load(self) -> Iterator["_Part"]:
+        """Return the files or splits that have rows, loaded once."""
+        if self._loaded:
+            return self._loaded
         path = Path(self.path)
         if is_saved_dataset(path):
             saved = _read(path, self.path)
-            for name, table in saved.items() if isinstance(saved, datasets.DatasetDict) else [("", saved)]:
-                where = f"{self.location}, split {name}" if name else self.location
-                yield _Part(where, SIDE_NAMES.get(name.lower(), ""), table)
-            return
-        if path.is_file():
-            yield _Part(self.location, "", _read(path, self.path))
-            return
-        parts = [
-            _Part(file.name, SIDE_NAMES.get(file.stem.lower(), ""), _read(file, f"{self.path}, {file.name}"))
-            for file in sorted(path.glob("*.parquet"))
-        ]
-        description, found = self._description(), sum(len(part.table) for part in parts)
-        if description and description["tracks"] != found:
-            raise DataError(
-                f"{self.path}: {found} of the {description['tracks']} extracted tracks are there; call hfmgc extract again "
-                "for the missing shard"
-            )
-        yield from parts
+            splits = saved if isinstance(saved, datasets.DatasetDict) else {"": saved}
+            named = {
+                name: (f"{self.location}, split {name}" if name else self.location, splits[name]) for name in splits
+            }
+        elif path.is_file():
+            named = {"": (self.location, _read(path, self.path))}
+        else:
+            files = sorted(path.glob("*.parquet"))
+            named = {file.stem: (file.name, _read(file, f"{self.path}, {file.name}")) for file in files}
+            description, found = self._description(), sum(len(table) for _, table in named.values())
+            if description and description["tracks"] != found:
+                raise DataError(
+                    f"{self.path}: {found} of the {description['tracks']} extracted tracks are there; call hfmgc extract "
+                    "again for the missing shard"
+                )
+        parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
+        self._loaded = [part for part in parts if len(part.table)]
+        if not self._loaded:
+            raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
+        for part in parts:
+            if not len(part.table):
+                logger.warning(f"{part.where} has no rows")
+        return self._loaded
 
     def _description(self) -> dict[str, Any] | None:
         """Return what `hfmgc extract` wrote beside its shards, or None for features of another origin."""

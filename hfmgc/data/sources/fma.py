@@ -56,7 +56,6 @@ class FMA(TrackSource):
         name="fma",
         citation="M. Defferrard, K. Benzi, P. Vandergheynst and X. Bresson, FMA: a dataset for music analysis, ISMIR 2017",
         licence="metadata CC-BY-4.0; each track as its artist chose (Creative Commons)",
-        homepage="https://github.com/mdeff/fma",
         known_bad={f"{number:06d}": _SHORT for number in _SHORT_IDS},
         repositories={f"benjamin-paine/free-music-archive-{subset}": "" for subset in (*SUBSETS, "full")},
         checksums={

@@ -47,7 +47,7 @@ def load_tables(
     revision: str | None = None,
     config: str | None = None,
     audio_column: str = "audio",
-    way_out: str = "",
+    way_out: str,
 ) -> dict[str, datasets.Dataset]:
     """Return the splits of a dataset by their names; `audio_column` holds structs of bytes and path.
 
@@ -57,7 +57,7 @@ def load_tables(
         revision: Commit of the repository.
         config: Configuration of the repository.
         audio_column: A column that every split must have.
-        way_out: Further advice for errors.
+        way_out: Advice for errors, such as the option for a copy on disk.
     """
     with _loading(what, place, way_out):
         loaded = _load(place, revision, config)

@@ -36,7 +36,6 @@ class HubDataset(TrackSource):
         name="hub",
         citation="A dataset of the Hugging Face Hub; see its card.",
         licence="as its card says",
-        homepage="https://huggingface.co/datasets",
     )
     split_policies = ("official", "grouped", "stratified")
 

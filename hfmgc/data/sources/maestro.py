@@ -48,7 +48,6 @@ class MAESTRO(TrackSource):
         citation="C. Hawthorne et al., Enabling factorized piano music modeling and generation with the MAESTRO dataset, "
         "ICLR 2019",
         licence="CC-BY-NC-SA-4.0",
-        homepage="https://magenta.tensorflow.org/datasets/maestro",
         repositories={"ddPn08/maestro-v3.0.0": ""},
         checksums={
             "maestro-v3.0.0.zip": "sha256:6680fea5be2339ea15091a249fbd70e49551246ddbd5ca50f1b2352c08c95291",

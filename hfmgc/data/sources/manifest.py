@@ -99,7 +99,7 @@ class Manifest(TrackSource):
                 )
             rows.append(
                 track_row(
-                    _text(row, self.id_column) or _published(written, root),
+                    _published_id(_text(row, self.id_column) or written, root),
                     labels[0],
                     path=path,
                     genres=labels,
@@ -137,15 +137,12 @@ class Manifest(TrackSource):
         return list(dict.fromkeys(labels))
 
 
-def _published(written: str, root: Path) -> str:
-    """Return the id of a track without one: its path as written, without the parents of an absolute path.
-
-    It does not depend on the other rows.
-    """
-    path = Path(os.path.normpath(written))
+def _published_id(track_id: str, root: Path) -> str:
+    """Return a track id without the parents of an absolute path; it does not depend on the other rows."""
+    path = Path(os.path.normpath(track_id))
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()
-    return f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}/{path.name}" if path.is_absolute() else written
+    return f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}/{path.name}" if path.is_absolute() else track_id
 
 
 def _text(row: dict[str, Any], column: str) -> str:
