@@ -1,4 +1,4 @@
-"""Genres that read the same are one genre, in every source; what is no text is no genre."""
+"""Genres that read the same are one genre, in every source; what is not text is no genre."""
 
 import json
 from pathlib import Path
@@ -103,5 +103,5 @@ def test_labels_of_tables_that_are_no_text_are_refused_with_their_row(tmp_path):
     values = np.random.default_rng(0).random((2, 8, 5)).astype(np.float32).tolist()
     rows = {"track_id": ["a", "b"], "genre": [1, 2], "features": values}
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "features.parquet"))
-    with pytest.raises(DataError, match=r"features.parquet, row 0, 'genre': the label 1 is no text"):
+    with pytest.raises(DataError, match=r"features.parquet, row 0, 'genre': the label 1 is not text"):
         decode_corpus(open_source(str(tmp_path / "features.parquet")), 16000)

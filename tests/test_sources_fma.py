@@ -149,7 +149,7 @@ def test_missing_columns_are_named(tmp_path, drop):
     [
         ("[17, 103]", "[17, 999]", "000140 has the genre 999, which genres.csv does not name"),
         ("[17, 103]", "17; 103", r"tracks\.csv, line \d+ cannot be read"),
-        ("validation", "holdout", "'holdout' is no side of a split"),
+        ("validation", "holdout", "'holdout' is not a side of a split"),
         ("\n140,", "\nx,", r"line \d+ cannot be read"),
         ("\n140,", "\n10,", "track id '000010' occurs more than once"),
         ("Folk", "Polka", "000140 has the unknown top genre 'Polka'"),

@@ -81,9 +81,9 @@ def test_missing_columns_and_bad_rows_are_named(tmp_path):
     path = write_maestro(tmp_path / "other") / "maestro-v3.0.0.csv"
     good = path.read_text(encoding="utf-8")
     for old, new, said in [
-        (f"{IDS[0]}.wav", "../../evil.wav", r"line \d: audio_filename '../../evil.wav' is no path below"),
-        (f"{IDS[0]}.wav", "/etc/evil.wav", "is no path below"),
-        ("validation", "holdout", "'holdout' is no side"),
+        (f"{IDS[0]}.wav", "../../evil.wav", r"line \d: audio_filename '../../evil.wav' is not a path below"),
+        (f"{IDS[0]}.wav", "/etc/evil.wav", "is not a path below"),
+        ("validation", "holdout", "'holdout' is not a side"),
         (f"{IDS[0]}.wav", f"{IDS[1]}.wav", "occurs more than once"),
     ]:
         assert old in good

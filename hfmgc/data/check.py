@@ -158,14 +158,8 @@ def check_source(
             findings.append(Finding(track_id, "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False))
     excluded = {finding.track_id for finding in findings if finding.exclude}
     candidates = sorted(row["track_id"] for row in rows if row["track_id"] not in excluded)
-    copies = find_copies([identities[track_id] for track_id in candidates], "samples" if is_audio else "features")
-    duplicates: dict[str, str] = {}
-    for copy in copies:
-        detail = f"{copy.what} as {candidates[copy.first]}{copy.extent}"
-        duplicates.setdefault(candidates[copy.second], detail)
-    findings += [Finding(track_id, "duplicate", detail, True) for track_id, detail in duplicates.items()]
-    usable = [row for row in rows if row["track_id"] not in excluded | duplicates.keys()]
-    usable_ids = {row["track_id"] for row in usable}
+    duplicates = _duplicates(candidates, identities, "samples" if is_audio else "features")
+    usable_ids = set(candidates) - {finding.track_id for finding in duplicates}
     counts = Counter(
         genre
         for track_id, genres in zip(tracks["track_id"], genres_of(tracks), strict=True)
@@ -176,14 +170,22 @@ def check_source(
     return CheckReport(
         data=source.describe(),
         tracks=len(tracks),
-        usable=len(usable),
+        usable=len(usable_ids),
         genres={genre: counts[genre] for genre in known if counts[genre]},
         empty_genres=[genre for genre in known if not counts[genre]] + source.empty_genres(),
-        total_seconds=sum(row["seconds"] for row in usable),
+        total_seconds=sum(row["seconds"] for row in rows if row["track_id"] in usable_ids),
         rates={str(rate): count for rate, count in rates.most_common()},
         notes=list(filter(None, [spelling_note(spelling)])),
-        findings=findings,
+        findings=findings + duplicates,
     )
+
+
+def _duplicates(track_ids: list[str], identities: dict[str, TrackIdentity], content: str) -> list[Finding]:
+    """Return a finding for each track that is a copy of an earlier one."""
+    details: dict[str, str] = {}
+    for copy in find_copies([identities[track_id] for track_id in track_ids], content):
+        details.setdefault(track_ids[copy.second], f"{copy.what} as {track_ids[copy.first]}{copy.extent}")
+    return [Finding(track_id, "duplicate", detail, True) for track_id, detail in details.items()]
 
 
 def _check_audio(

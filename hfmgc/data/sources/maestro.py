@@ -172,7 +172,7 @@ def read_recordings(path: Path) -> list[Recording]:
         name, where = row["audio_filename"], f"{path.name}, {line}"
         # The list was downloaded: it must not lead out of the folder.
         if not name or name.startswith("/") or ".." in name.split("/"):
-            raise DataError(f"{where}: audio_filename {name!r} is no path below MAESTRO's folder")
+            raise DataError(f"{where}: audio_filename {name!r} is not a path below MAESTRO's folder")
         side = side_of(row["split"], where)
         recordings.append(Recording(name.rpartition(".")[0], name, row["canonical_composer"], side))
     check_unique([recording.track_id for recording in recordings], path.name)

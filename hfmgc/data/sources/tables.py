@@ -40,7 +40,7 @@ def side_of(name: str, where: str) -> str:
     """Return `train`, `validation`, `test` or "" for the name of a side, refusing unknown names."""
     side = SIDE_NAMES.get(name.strip().lower())
     if side is None:
-        raise DataError(f"{where}: {name!r} is no side of a split; write train, validation or test")
+        raise DataError(f"{where}: {name!r} is not a side of a split; write train, validation or test")
     return side
 
 
@@ -67,7 +67,7 @@ def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
         labels = [names[label] for label in labels if label is not None and 0 <= label < len(names)]
     for label in labels:
         if label is not None and not isinstance(label, str):
-            raise DataError(f"{where}: the label {label!r} is no text: write the name of the genre")
+            raise DataError(f"{where}: the label {label!r} is not text: write the name of the genre")
     return [label for label in labels if label]
 
 
@@ -154,7 +154,7 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
     """
     suffix, suffixes = path.suffix.lower(), (*LIST_SUFFIXES, ".txt") if line_field else LIST_SUFFIXES
     if suffix not in suffixes:
-        raise ConfigError(f"{path.name} is no list of tracks: it must end in {', '.join(suffixes)}")
+        raise ConfigError(f"{path.name} is not a list of tracks: it must end in {', '.join(suffixes)}")
     with reading(path) as text:
         lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if suffix in (".csv", ".tsv"):
@@ -167,7 +167,7 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
             rows = [(place, _json_line(line, place)) for place, line in lines]
     for place, row in rows:
         if not isinstance(row, dict):
-            raise DataError(f"{path.name}, {place} is no object with the fields of a track")
+            raise DataError(f"{path.name}, {place} is not an object with the fields of a track")
     return rows
 
 
