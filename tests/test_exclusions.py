@@ -141,3 +141,9 @@ def test_a_list_that_excludes_nothing_changes_nothing():
     described = describe_exclusions({"elsewhere": "noise"}, ["blues.1"])
     assert (described["tracks"], described["digest"]) == (0, None)
     assert describe_exclusions({}, ["blues.1"]) is None
+
+
+def test_a_list_without_rows_is_reported(tmp_path, caplog):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.2)
+    assert open_source(str(music), exclude=write(tmp_path / "bad.csv", "track_id,reason\n")).excluded == {}
+    assert "bad.csv" in caplog.text

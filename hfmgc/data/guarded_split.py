@@ -7,7 +7,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import COMPUTATIONS
 from .corpus import Corpus
 from .identity import identify_tracks
-from .leaks import check_split, leaks_report
+from .leaks import find_leaks, leaks_report, refuse_leaks
 from .split_manifest import SplitManifest
 from .splits import split_corpus
 
@@ -52,14 +52,15 @@ def make_split(
     )
     # Of all tracks, not only of those in this split, so that other splits find them in the cache.
     identities = identify_tracks(corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=num_proc)
-    leaks = check_split(
+    leaks = find_leaks(
         corpus.tracks,
         split.sides,
         sampling_rate=corpus.sampling_rate,
-        allow=allow_leaks,
         waived=lambda artist: corpus.source.artist_waiver(split.policy, artist),
         identities=identities,
     )
+    if not allow_leaks:
+        refuse_leaks(leaks)
     return replace(
         split,
         leaks=leaks_report(leaks),

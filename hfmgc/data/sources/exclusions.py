@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, saving_to
-from .manifest import read_rows
+from .tables import read_rows
 
 
 def read_exclusions(path: str | Path) -> dict[str, str]:
