@@ -144,9 +144,9 @@ def test_genres_that_a_checkpoint_does_not_know_are_refused_when_they_are_second
         ({"data": "one.csv"}, "each of the 9 tracks has one genre"),
         (
             {"metric_for_best_model": "accuracy"},
-            "metric_for_best_model 'accuracy' is not for models that name several",
+            "metric_for_best_model 'accuracy' does not exist for models with several genres per track",
         ),
-        ({"model.label_smoothing": "0.1"}, "label_smoothing is for one genre a track"),
+        ({"model.label_smoothing": "0.1"}, "label_smoothing must be 0 for problem_type multi_label_classification"),
         ({"model.problem_type": "single_label_classification"}, "of 9 tracks have several genres"),
         ({"metric_for_best_model": "macro_mpa"}, "no metric 'macro_mpa' (did you mean 'macro_map'?)"),
     ],

@@ -8,16 +8,16 @@ from transformers import Trainer, TrainingArguments
 from transformers.utils import cached_file
 
 from ..data.audio import SHORTEST_SECONDS
-from ..data.collation import TrackCollator
 from ..data.corpus import decode_corpus
 from ..data.features import check_front_end, extract_windows
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
-from ..data.targets import check_targets, genres_of, is_multi_label
+from ..data.targets import genres_of
 from ..errors import DataError
 from .checkpoints import load_checkpoint
 from .predictions import predict_tracks
 from .report import EvaluationReport
+from .task import task_of
 from .track_choice import choose_tracks
 
 
@@ -62,8 +62,8 @@ def evaluate_checkpoint(
     corpus = decode_corpus(
         source, extractor.sampling_rate, labels=genres, num_proc=num_proc, shortest_seconds=shortest_seconds
     )
-    multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)
-    check_targets(labels, multi_label=multi_label, where=f"data {data!r} for checkpoint {checkpoint!r}")
+    task, labels = task_of(model.config.problem_type), genres_of(corpus.tracks)
+    task.check_targets(labels, where=f"data {data!r} for checkpoint {checkpoint!r}")
     unknown = sorted({genre for names in labels for genre in names} - set(genres))
     if unknown:
         raise DataError(
@@ -82,8 +82,7 @@ def evaluate_checkpoint(
             report_to="none",
             dataloader_pin_memory=False,
         )
-        collator = TrackCollator(model.config.label2id, multi_label=multi_label)
-        trainer = Trainer(model=model, args=arguments, data_collator=collator)
+        trainer = Trainer(model=model, args=arguments, data_collator=task.collator(model.config.label2id))
         predictions = predict_tracks(trainer, features)
     return EvaluationReport.from_predictions(
         predictions,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.targets import MULTI_LABEL
 from ..text import one_line
 from .metrics import (
     accuracy_interval,
@@ -17,6 +16,7 @@ from .metrics import (
 from .multi_label_report import multi_label_figures, multi_label_lines
 from .plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
 from .predictions import MultiLabelPredictions, TrackPredictions
+from .task import MULTI_LABEL
 
 
 EXPERT_USAGE_PICTURE = "expert_usage.png"
@@ -61,7 +61,7 @@ class EvaluationReport:
     ) -> "EvaluationReport":
         """Compute all figures; `more` are further fields."""
         if isinstance(predictions, MultiLabelPredictions):
-            figures = {**multi_label_figures(predictions, genres), "problem_type": MULTI_LABEL}
+            figures = {**multi_label_figures(predictions, genres), "problem_type": MULTI_LABEL.problem_type}
         else:
             figures = _single_label_figures(predictions, genres)
         return cls(
@@ -79,7 +79,7 @@ class EvaluationReport:
     @property
     def multi_label(self) -> bool:
         """Whether tracks have several genres."""
-        return self.problem_type == MULTI_LABEL
+        return self.problem_type == MULTI_LABEL.problem_type
 
     @property
     def picture(self) -> str:

@@ -14,8 +14,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
-from ..data.targets import MULTI_LABEL
 from ..errors import HfmgcError, SaveError
+from ..evaluation.task import MULTI_LABEL
 from ..settings_values import load_json, load_yaml
 
 
@@ -134,7 +134,7 @@ class RunFiles:
     @property
     def is_multi_label(self) -> bool:
         """Whether the model names several genres a track."""
-        return self.config.get("problem_type") == MULTI_LABEL
+        return self.config.get("problem_type") == MULTI_LABEL.problem_type
 
     @property
     def metrics(self) -> tuple[tuple[str, str, str | None, str | None], ...]:

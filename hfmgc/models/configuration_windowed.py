@@ -61,6 +61,8 @@ class WindowedConfig(PreTrainedConfig):
         if self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"problem_type must be one of {PROBLEM_TYPES}, not {self.problem_type!r}")
         check_rates(label_smoothing=self.label_smoothing)
+        if self.label_smoothing and self.problem_type == "multi_label_classification":
+            raise ValueError("label_smoothing must be 0 for problem_type multi_label_classification")
         if self.class_weights is not None and not (
             isinstance(self.class_weights, list)
             and len(self.class_weights) == self.num_labels
