@@ -133,7 +133,7 @@ def test_only_head_and_adapter_differ_from_the_backbone_that_it_started_from(fin
 
 def test_run_prints_table_matrix_and_an_answer(finished):
     _, result = finished
-    assert "accuracy, whole tracks" in result.stdout
+    assert "Accuracy of tracks" in result.stdout
     assert "confusion_matrix.png" in result.stdout
     assert "epoch 2 of 2: train loss" in result.stdout
     assert "{'" not in result.stdout

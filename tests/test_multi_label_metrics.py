@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
-from hfmgc.evaluation.multi_label_metrics import left_out, map_interval, multi_label_metrics, multi_label_table
-from hfmgc.evaluation.predictions import MultiLabelPredictions
+from hfmgc.evaluation.multi_label_metrics import map_interval, multi_label_metrics, multi_label_table
+from hfmgc.evaluation.predictions import TrackPredictions
 from hfmgc.evaluation.report import EvaluationReport
+from hfmgc.evaluation.task import MULTI_LABEL
 
 
 # Four tracks, three genres; the second genre is ranked perfectly, the first has a wrong track before its second one.
@@ -31,12 +33,15 @@ def test_figures_are_those_computed_by_hand():
     assert all(type(value) is float for value in metrics.values())
 
 
-def test_what_is_left_out_is_counted():
-    assert left_out(REFERENCES) == {"genres_without_tracks": 1, "genres_without_both": 1}
-    everywhere = np.array([[1, 0], [1, 1]])
-    assert left_out(everywhere) == {"genres_without_tracks": 0, "genres_without_both": 1}
-    metrics = multi_label_metrics(np.array([[0.9, 0.2], [0.8, 0.7]]), everywhere)
+def test_genres_without_tracks_or_with_all_are_counted_and_in_no_mean():
+    everywhere = np.array([[1, 0, 0], [1, 1, 0]])
+    probabilities = np.array([[0.9, 0.2, 0.1], [0.8, 0.7, 0.1]])
+    metrics = multi_label_metrics(probabilities, everywhere)
     assert (metrics["macro_map"], metrics["macro_roc_auc"]) == (1, 1)
+    table = multi_label_table(probabilities, everywhere, GENRES)
+    assert [row["roc_auc"] for row in table] == [None, 1, None]
+    text = MULTI_LABEL.not_averaged(table)
+    assert [int(word) for word in text.split() if word.isdigit()] == [1, 2]
 
 
 def test_a_figure_that_is_not_defined_is_none_and_no_crash():
@@ -83,8 +88,14 @@ def test_an_interval_that_says_nothing_is_called_so():
 
 def report(references=REFERENCES, probabilities=PROBABILITIES, **more) -> EvaluationReport:
     return EvaluationReport.from_predictions(
-        MultiLabelPredictions([f"{i}.wav" for i in range(len(references))], references, probabilities, num_windows=9),
+        TrackPredictions(
+            track_ids=[f"{i}.wav" for i in range(len(references))],
+            references=references,
+            logits=logit(probabilities),
+            window_logits=[row[None] for row in logit(probabilities)],
+        ),
         GENRES,
+        MULTI_LABEL,
         checkpoint="runs-demo",
         data={"name": "manifest", "location": "tracks.csv"},
         side="test",
@@ -113,8 +124,15 @@ def test_the_text_says_what_is_left_out_and_a_single_track_is_no_crash():
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert lines["rock"] == ["2", "0.833", "0.750", "0.667", "1.000", "0.800"]
     assert lines["noise"] == ["0", "n/a", "n/a", "n/a", "n/a", "n/a"]
-    assert "average precision, mean of genres  0.917  (95 % interval" in text
-    assert "left out of the means: 1 genres without tracks; of roc-auc 1" in text
+    (figure,) = [line for line in text.splitlines() if line.startswith("Average precision, mean of genres")]
+    assert figure.split()[-7:-2] == [
+        "0.917",
+        "(95",
+        "%",
+        "interval",
+        f"{report().metrics['macro_map_interval'][0]:.3f}",
+    ]
+    assert "leave out 1 genres without tracks" in text
     single = report(REFERENCES[:1], PROBABILITIES[:1])
     assert "interval" not in single.to_text()
     assert single.to_dict()["metrics"]["macro_roc_auc"] is None

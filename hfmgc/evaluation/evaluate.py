@@ -1,11 +1,10 @@
-"""The report of any saved checkpoint on any data."""
+"""Evaluation of a saved checkpoint on any data."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
-from transformers.utils import cached_file
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.corpus import decode_corpus
@@ -14,7 +13,7 @@ from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
 from ..data.targets import genres_of
 from ..errors import DataError
-from .checkpoints import load_checkpoint
+from .checkpoints import checkpoint_file, load_checkpoint
 from .predictions import predict_tracks
 from .report import EvaluationReport
 from .task import task_of
@@ -33,27 +32,26 @@ def evaluate_checkpoint(
     batch_size: int = 8,
     num_proc: int = 1,
 ) -> EvaluationReport:
-    """Judge a checkpoint by whole tracks.
+    """Evaluate a checkpoint on whole tracks.
 
     Args:
         checkpoint: Folder of a finished run, or a repository on the Hub.
-        data: What training takes: a folder of genres or a dataset's name.
+        data: A folder of genres or the name of a dataset, as in training.
         data_options: Options of the dataset.
         exclude: List of tracks to leave out.
-        shortest_seconds: Audio that is shorter is skipped.
-        side: A side of the checkpoint's own split; `unseen`: all tracks that are not on its training or validation side;
-            `all`; or `auto`: the split's evaluation side where `data` contain half of it or more, else the unseen tracks.
-            Tracks are recognised by their content, never by their names.
+        shortest_seconds: Shorter audio is skipped.
+        side: A side of the checkpoint's own split; `unseen`: all tracks that are on neither its training nor its
+            validation side; `all`; or `auto`: the split's evaluation side if `data` contain at least half of it, otherwise
+            the unseen tracks. Tracks are recognised by their content, never by their names.
         revision: Commit of the repository.
-        batch_size: Tracks at a time.
+        batch_size: Tracks per batch.
         num_proc: Processes that decode and extract.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        DataError: If the data cannot be used, have genres that the checkpoint does not know, or one genre a track where
-            the checkpoint names several, or the reverse.
-        ConfigError: If a side is asked for of which no track is in `data`, or the checkpoint does not say what it was
-            trained on.
+        DataError: If the data cannot be used, have genres that the checkpoint does not know, or have one genre per track
+            for a checkpoint that predicts several, or the reverse.
+        ConfigError: If `data` have no track of the side, or the checkpoint does not record what it was trained on.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options, exclude=exclude)
@@ -70,7 +68,8 @@ def evaluate_checkpoint(
             f"data {data!r} has genres that checkpoint {checkpoint!r} does not know: {', '.join(unknown)} "
             f"(it knows {', '.join(genres)}): rename or leave out their folders"
         )
-    manifest = _manifest_of(checkpoint, revision)
+    split = checkpoint_file(checkpoint, "split.json", revision)
+    manifest = SplitManifest.load(split) if split else None
     side, track_ids, notes = choose_tracks(corpus, manifest, side, extractor, num_proc=num_proc)
     features = extract_windows(corpus.select(track_ids), extractor, num_proc=num_proc)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,6 +86,7 @@ def evaluate_checkpoint(
     return EvaluationReport.from_predictions(
         predictions,
         genres,
+        task,
         checkpoint=Path(checkpoint).resolve().name if Path(checkpoint).exists() else checkpoint,
         data=source.describe(),
         side=side,
@@ -94,9 +94,3 @@ def evaluate_checkpoint(
         notes=corpus.notes() + notes,
         model_type=model.config.model_type,
     )
-
-
-def _manifest_of(checkpoint: str, revision: str | None) -> SplitManifest | None:
-    """Return the split that a checkpoint was trained with, if it has one beside it."""
-    path = cached_file(checkpoint, "split.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    return SplitManifest.load(Path(path)) if path else None
