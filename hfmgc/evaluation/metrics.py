@@ -39,16 +39,17 @@ class GenreMetrics(evaluate.Metric):
         predictions, references = np.asarray(predictions), np.asarray(references)
         labelled = references != IGNORED_LABEL
         predictions, references = predictions[labelled], references[labelled]
-        occurring = np.unique(references)
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            references, predictions, labels=occurring, average="macro", zero_division=0
-        )
+        table = per_genre_table(predictions, references, range(num_labels))
+        means = {
+            column: float(np.mean([row[column] for row in table if row["tracks"]]))
+            for column in ("precision", "recall", "f1", "ovr_accuracy")
+        }
         return {
             "accuracy": float(accuracy_score(references, predictions)),
-            "macro_precision": float(precision),
-            "macro_recall": float(recall),
-            "macro_f1": float(f1),
-            "ovr_accuracy": float(one_vs_rest_accuracy(predictions, references, num_labels)[occurring].mean()),
+            "macro_precision": means["precision"],
+            "macro_recall": means["recall"],
+            "macro_f1": means["f1"],
+            "ovr_accuracy": means["ovr_accuracy"],
         }
 
 
@@ -111,8 +112,8 @@ def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> 
 
 
 def per_genre_table(
-    predictions: Sequence[int], references: Sequence[int], genres: Sequence[str]
-) -> list[dict[str, float | int | str]]:
+    predictions: Sequence[int], references: Sequence[int], genres: Sequence[Any]
+) -> list[dict[str, Any]]:
     """Return tracks, precision, recall, F1 and one-vs-rest accuracy of each genre."""
     precision, recall, f1, support = precision_recall_fscore_support(
         references, predictions, labels=np.arange(len(genres)), zero_division=0

@@ -38,19 +38,16 @@ def multi_label_metrics(probabilities: np.ndarray, references: np.ndarray) -> di
     """
     references = np.asarray(references).astype(int)
     predictions = (np.asarray(probabilities) >= THRESHOLD).astype(int)
-    occurring = np.flatnonzero(references.any(axis=0))
-    metrics = {
-        "macro_map": _mean(_average_precisions(probabilities, references)),
-        "micro_map": None,
-        "macro_roc_auc": _mean(_roc_aucs(probabilities, references)),
-        "macro_f1": None,
-        "micro_f1": f1_score(references, predictions, average="micro", zero_division=0),
-        "exact_match": accuracy_score(references, predictions),
+    table = multi_label_table(probabilities, references, range(references.shape[1]))
+    occurs = references.any()
+    return {
+        "macro_map": _mean([row["average_precision"] for row in table]),
+        "micro_map": float(average_precision_score(references, probabilities, average="micro")) if occurs else None,
+        "macro_roc_auc": _mean([row["roc_auc"] for row in table]),
+        "macro_f1": _mean([row["f1"] for row in table if row["tracks"]]),
+        "micro_f1": float(f1_score(references, predictions, average="micro", zero_division=0)),
+        "exact_match": float(accuracy_score(references, predictions)),
     }
-    if len(occurring):
-        metrics["micro_map"] = average_precision_score(references, probabilities, average="micro")
-        metrics["macro_f1"] = f1_score(references, predictions, labels=occurring, average="macro", zero_division=0)
-    return {name: None if value is None else float(value) for name, value in metrics.items()}
 
 
 def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval | None:
@@ -74,7 +71,7 @@ def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval 
 
 
 def multi_label_table(
-    probabilities: np.ndarray, references: np.ndarray, genres: Sequence[str]
+    probabilities: np.ndarray, references: np.ndarray, genres: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """Return tracks (positives), average precision, ROC-AUC, precision, recall and F1 of each genre; None: undefined."""
     references = np.asarray(references).astype(int)
@@ -86,7 +83,9 @@ def multi_label_table(
         "genre": genres,
         "tracks": support.tolist(),
         "average_precision": _average_precisions(probabilities, references),
-        "roc_auc": _roc_aucs(probabilities, references),
+        "roc_auc": _by_genre(
+            roc_auc_score, probabilities, references, references.any(axis=0) & ~references.all(axis=0)
+        ),
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),
@@ -96,10 +95,6 @@ def multi_label_table(
 
 def _average_precisions(probabilities: np.ndarray, references: np.ndarray) -> list[float | None]:
     return _by_genre(average_precision_score, probabilities, references, references.any(axis=0))
-
-
-def _roc_aucs(probabilities: np.ndarray, references: np.ndarray) -> list[float | None]:
-    return _by_genre(roc_auc_score, probabilities, references, references.any(axis=0) & ~references.all(axis=0))
 
 
 def _by_genre(

@@ -25,15 +25,6 @@ TEMPLATE = "model_card_template.md.j2"
 REFERENCES = "references.bib"
 CARD_NAME = "README.md"
 PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
-VOTING_IN_WORDS = {
-    "mean": "the mean of the windows' probabilities",
-    "majority": "the majority of the windows; its probability is the mean over the windows that voted for it",
-}
-WINDOWS_IN_WORDS = {
-    "even": "evenly spaced from its first sample to its last",
-    "all": "at a fixed hop over its whole length",
-    "random": "at random places (the same each time for the same track)",
-}
 
 # Characters that begin markup in Markdown, HTML or formulas; an underscore within a word does not.
 _MARKUP = re.compile(
@@ -54,8 +45,6 @@ class RunFiles:
     results: dict[str, Any]
     split: dict[str, Any]
     run: dict[str, Any]
-    has_picture: bool
-    has_training_curve: bool
 
     @classmethod
     def read(cls, folder: Path) -> "RunFiles":
@@ -64,21 +53,13 @@ class RunFiles:
         Raises:
             CardError: `config.json` or `results.json` is missing, or a file is unreadable.
         """
-        config = _read(folder, "config.json", required=True)
         return cls(
-            config=config,
+            config=_read(folder, "config.json", required=True),
             preprocessor=_read(folder, "preprocessor_config.json"),
             results=_read(folder, "results.json", required=True),
             split=_read(folder, "split.json"),
             run=_read(folder, "run.yaml"),
-            has_picture=(folder / task_of(config.get("problem_type")).picture).is_file(),
-            has_training_curve=(folder / TRAINING_CURVE).is_file(),
         )
-
-    @property
-    def task(self) -> Task:
-        """One genre per track or several."""
-        return task_of(self.config.get("problem_type"))
 
     @property
     def data(self) -> dict[str, Any]:
@@ -96,18 +77,6 @@ class RunFiles:
         return self.model.get("model_type") or self.config.get("model_type")
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that differ from their defaults, or all if `run.yaml` does not record which do."""
-        settings = self.run.get("settings", {})
-        changed = self.run.get("changed_settings", settings)
-        return {
-            f"{group}.{name}": settings.get(group, {}).get(name, "none")
-            for group, names in changed.items()
-            for name in names
-            if not name.endswith("token")
-        }
-
-    @property
     def genres(self) -> list[str]:
         """The genres in the order of the model's outputs."""
         labels = self.config.get("id2label", {})
@@ -117,13 +86,6 @@ class RunFiles:
     def is_synthetic(self) -> bool:
         """Whether the data are synthetic music."""
         return bool(self.data.get("synthetic", self.data.get("name") == "synthetic"))
-
-    @property
-    def is_random_split_of_gtzan(self) -> bool:
-        """Whether artists and repeated recordings may be on two sides of the split."""
-        names = {str(self.data.get("name", "")).lower(), str(self.split.get("dataset", "")).lower()}
-        policy = str(self.split.get("policy", "")).lower()
-        return any("gtzan" in name for name in names) and ("random" in policy or "stratified" in policy)
 
 
 def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
@@ -142,8 +104,11 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
     folder = Path(folder)
     run = RunFiles.read(folder)
     name = hub_model_id or folder.resolve().name
+    task = task_of(run.config.get("problem_type"))
     backbone = run.model.get("backbone")
-    results = _evaluation_results(run)
+    results = _evaluation_results(run, task)
+    tags = ["audio", "music", "music-genre-classification", "hfmgc"]
+    tags += ["peft"] * bool(run.model.get("adapter")) + ["synthetic-data"] * run.is_synthetic
     metadata = ModelCardData(
         license=licence,
         library_name="transformers",
@@ -151,7 +116,7 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         base_model=backbone if _is_hub_id(backbone) else None,
         datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
         metrics=sorted(result.metric_type for result in results),
-        tags=_tags(run),
+        tags=tags,
         model_name=name.split("/")[-1],
         eval_results=results or None,
     )
@@ -162,12 +127,11 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         # The path of a local folder means nothing to others: its name is enough.
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         run=run,
-        task=run.task,
+        task=task,
         references=references(run.model_type, run.data.get("name"), backbone),
         data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
         data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
-        voting=VOTING_IN_WORDS.get(run.config.get("voting")),
-        windows=WINDOWS_IN_WORDS.get(run.preprocessor.get("window_policy")),
+        pictures=[name for name in (task.picture, TRAINING_CURVE) if (folder / name).is_file()],
         training_curve=TRAINING_CURVE,
     )
     path = folder / CARD_NAME
@@ -187,9 +151,10 @@ def references(*names: str | None) -> str:
     return "\n\n".join(chosen)
 
 
-def _evaluation_results(run: RunFiles) -> list[EvalResult]:
+def _evaluation_results(run: RunFiles, task: Task) -> list[EvalResult]:
     data, values = run.data, run.results.get("metrics", {})
     name = data.get("name", "unknown")
+    split = {key: run.split[key] for key in ("policy", "incomplete", "seed", "digest") if key in run.split}
     return [
         EvalResult(
             task_type="audio-classification",
@@ -198,22 +163,14 @@ def _evaluation_results(run: RunFiles) -> list[EvalResult]:
             dataset_name=PRETTY_NAMES.get(name, name),
             dataset_split=run.results.get("side"),
             dataset_revision=data.get("revision"),
-            dataset_args={
-                key: run.split[key] for key in ("policy", "incomplete", "seed", "digest") if key in run.split
-            }
-            or None,
+            dataset_args=split or None,
             metric_type=metric,
             metric_name=metric_name,
             metric_value=values[key],
         )
-        for key, _, metric, metric_name in run.task.measures
+        for key, _, metric, metric_name in task.measures
         if metric is not None and _is_number(values.get(key))
     ]
-
-
-def _tags(run: RunFiles) -> list[str]:
-    tags = ["audio", "music", "music-genre-classification", "hfmgc"]
-    return [*tags, *(["peft"] if run.model.get("adapter") else []), *(["synthetic-data"] if run.is_synthetic else [])]
 
 
 def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:
