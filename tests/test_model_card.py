@@ -429,3 +429,11 @@ def test_every_reference_is_of_an_architecture_a_dataset_or_a_backbone():
     text = files("hfmgc.hub").joinpath(REFERENCES).read_text(encoding="utf-8")
     keywords = {word for found in re.findall(r"keywords = \{(.*)\}", text) for word in found.split(", ")}
     assert keywords - {"gtzan", "fma", "MIT/ast-finetuned-audioset-10-10-0.4593"} == keywords & set(ARCHITECTURES)
+
+
+def test_the_cards_in_the_repository_link_only_files_that_exist():
+    cards = sorted((Path(__file__).parents[1] / "model_cards").glob("*.md"))
+    assert cards
+    for card in cards:
+        for link in re.findall(r"\]\(([^)]*)\)", card.read_text(encoding="utf-8")):
+            assert (card.parent / link).is_file(), f"{card}: {link}"

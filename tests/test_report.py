@@ -1,5 +1,6 @@
 """The report: one object, as JSON, as text and as a picture."""
 
+import errno
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -133,6 +134,19 @@ def test_a_report_is_written_as_two_json_files_and_a_picture(tmp_path):
     matrix = json.loads((tmp_path / "confusion_matrix.json").read_text(encoding="utf-8"))
     assert matrix == {"genres": GENRES, "counts": made.confusion_matrix, "rows": "true genre", "columns": "predicted"}
     assert "Türkü" in (tmp_path / "results.json").read_text(encoding="utf-8")
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    def full_disk(figure, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+    (tmp_path / "confusion_matrix.png").write_bytes(b"earlier")
+    with pytest.raises(OSError, match="No space left"):
+        report().save(tmp_path)
+    assert (tmp_path / "confusion_matrix.png").read_bytes() == b"earlier"
+    assert list(tmp_path.glob("*.tmp")) == []
 
 
 @pytest.mark.parametrize("labels", [1, 2, 16])
