@@ -13,7 +13,7 @@ from hub_stand_in import HubStandIn
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.utils import _http
 
-from hfmgc.hub.push import HubError, push_command, push_run
+from hfmgc.hub.push import COMMIT_MESSAGE, HubError, push_command, push_run
 
 
 PUBLISHED = {
@@ -81,11 +81,11 @@ def push(hub: HubStandIn, folder: Path, name: str = "tester/model", **options) -
 def test_one_commit_with_exactly_the_files_of_the_run(hub, run_folder):
     before = contents(run_folder)
 
-    address = push(hub, run_folder, commit_message="Publish it")
+    address = push(hub, run_folder)
 
     (commit,) = hub.commits("tester/model")
     assert address == f"{hub.endpoint}/tester/model/commit/{commit.oid}"
-    assert commit.message == "Publish it"
+    assert commit.message == COMMIT_MESSAGE
     assert sorted(commit.added) == sorted(PUBLISHED)
     assert hub.files("tester/model") == PUBLISHED
     assert [name for name, file in commit.files.items() if file.lfs] == [

@@ -34,6 +34,11 @@ class TrackPredictions:
     expert_usage: np.ndarray | None = None
 
     @property
+    def num_windows(self) -> int:
+        """Number of windows of all tracks."""
+        return sum(map(len, self.window_logits))
+
+    @property
     def window_references(self) -> np.ndarray:
         """The references of each window's track [windows, ...]."""
         return np.repeat(self.references, [len(logits) for logits in self.window_logits], axis=0)

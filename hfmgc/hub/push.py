@@ -23,6 +23,8 @@ IGNORED_PATTERNS = tuple(
     for pattern in (name, f"*/{name}")
 )
 
+COMMIT_MESSAGE = "Publish the run with hfmgc"
+
 TEXT_SUFFIXES = (".json", ".md", ".py", ".txt", ".yaml", ".yml")
 
 CAUSES_BY_STATUS = {
@@ -46,7 +48,6 @@ def push_run(
     private: bool | None = None,
     token: str | None = None,
     revision: str | None = None,
-    commit_message: str | None = None,
     endpoint: str | None = None,
 ) -> str:
     """Publish a finished run and return the URL of the commit.
@@ -61,7 +62,6 @@ def push_run(
         private: Whether a new repository is private; None for the account's default.
         token: Access token; None for HF_TOKEN or the token of `hf auth login`.
         revision: The branch; None for the main one.
-        commit_message: First line of the commit message.
         endpoint: URL of the Hub; None for HF_ENDPOINT or the public one.
 
     Raises:
@@ -99,7 +99,7 @@ def push_run(
             raise refusal("the repository exists and is public: make it private, or drop private")
         if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
             api.create_branch(hub_model_id, branch=revision, exist_ok=True)
-        return _commit(api, folder, files, hub_model_id, revision, commit_message or "Publish the run with hfmgc")
+        return _commit(api, folder, files, hub_model_id, revision)
     except HubError:
         raise
     except Exception as error:
@@ -136,13 +136,15 @@ def files_to_push(folder: Path) -> list[str]:
     return list(filter_repo_objects(names, ignore_patterns=list(IGNORED_PATTERNS)))
 
 
-def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revision: str | None, message: str) -> str:
+def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revision: str | None) -> str:
     """Make one commit of all files and return its URL."""
     for attempt in (1, 2):
         # Not `upload_folder`: with hf_xet it may split a folder into several commits.
         operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
         try:
-            return api.create_commit(hub_model_id, operations, commit_message=message, revision=revision).commit_url
+            return api.create_commit(
+                hub_model_id, operations, commit_message=COMMIT_MESSAGE, revision=revision
+            ).commit_url
         except Exception:
             # The answer may be lost although the commit was made. The client compares the files first: a second attempt
             # then returns that commit and makes no other.
