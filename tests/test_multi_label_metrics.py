@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 from scipy.special import logit
+from transformers import EvalPrediction
 
+from hfmgc.errors import ConfigError, DataError
 from hfmgc.evaluation.multi_label_metrics import map_interval, multi_label_metrics, multi_label_table
 from hfmgc.evaluation.predictions import TrackPredictions
 from hfmgc.evaluation.report import EvaluationReport
-from hfmgc.evaluation.task import MULTI_LABEL
+from hfmgc.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_of
 
 
 # Four tracks, three genres; the second genre is ranked perfectly, the first has a wrong track before its second one.
@@ -152,3 +154,30 @@ def test_the_report_is_written_with_a_picture_of_its_own(tmp_path, number):
     picture = imread(tmp_path / "other.png")
     assert min(picture.shape[:2]) > 400
     assert picture[..., :3].std() > 0.01
+
+
+def test_the_problem_type_of_a_config_chooses_the_task_and_its_best_metric():
+    assert task_of(None) is task_of("single_label_classification") is SINGLE_LABEL
+    assert task_of("multi_label_classification") is MULTI_LABEL
+    assert [task.best_metric("auto") for task in (SINGLE_LABEL, MULTI_LABEL)] == ["accuracy", "macro_map"]
+    assert [MULTI_LABEL.best_metric(name) for name in (None, "eval_micro_f1", "loss")] == [
+        None,
+        "eval_micro_f1",
+        "loss",
+    ]
+    with pytest.raises(ConfigError, match="metric_for_best_model 'accuracy'"):
+        MULTI_LABEL.best_metric("accuracy")
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL])
+def test_validation_computes_every_metric_that_can_choose_the_checkpoint(task):
+    references = REFERENCES if task is MULTI_LABEL else np.array([0, 1, 2, 2])
+    metrics = task.validation_metrics(EvalPrediction((logit(PROBABILITIES),), references))
+    assert {*metrics, "loss"} == set(task.best_metrics)
+
+
+def test_a_best_metric_that_is_undefined_is_refused():
+    prediction = EvalPrediction((logit(PROBABILITIES[:1]),), REFERENCES[:1])
+    assert "macro_roc_auc" not in MULTI_LABEL.validation_metrics(prediction, best="macro_map")
+    with pytest.raises(DataError, match="metric_for_best_model eval_macro_roc_auc"):
+        MULTI_LABEL.validation_metrics(prediction, best="eval_macro_roc_auc")
