@@ -49,9 +49,11 @@ class WindowedConfig(PreTrainedConfig):
         super().__setattr__(name, list(value) if isinstance(value, tuple) else value)
 
     def validate_labels(self) -> None:
-        """Raise a ValueError for a regression, or unless `class_weights` fit the labels."""
+        """Raise a ValueError unless `problem_type`, `label_smoothing` and `class_weights` fit the labels."""
         if self.problem_type == "regression":
             raise ValueError("problem_type must be single_label_classification or multi_label_classification")
+        if self.label_smoothing and self.problem_type == "multi_label_classification":
+            raise ValueError("label_smoothing must be 0 for problem_type multi_label_classification")
         weights = self.class_weights
         if weights is not None and (len(weights) != self.num_labels or not all(0 < w < math.inf for w in weights)):
             raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")

@@ -9,17 +9,13 @@ from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import POLICIES, parse_ratios
-from ..errors import ConfigError, nearest
+from ..errors import nearest
+from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
 from ..settings import coerce
 from .adapters import ADAPTER_ROLES
 from .spectrogram_augmentation import SpecAugment
 from .spectrogram_effects import SpectrogramEffects
-
-
-BEST_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "ovr_accuracy", "loss")
-# With several genres a track.
-MULTI_LABEL_BEST_METRICS = ("macro_map", "micro_map", "macro_roc_auc", "macro_f1", "micro_f1", "exact_match", "loss")
 
 
 def changed_fields(group: Any) -> list[str]:
@@ -298,8 +294,9 @@ class RunArguments(TrainingArguments):
     metric_for_best_model: str | None = field(
         default="auto",
         metadata={
-            "help": "What chooses the best checkpoint; auto: accuracy, with several genres a track macro_map. One genre: "
-            f"{', '.join(BEST_METRICS)}. Several: {', '.join(MULTI_LABEL_BEST_METRICS)}."
+            "help": "The metric that chooses the best checkpoint. With one genre per track: "
+            f"{', '.join(SINGLE_LABEL.best_metrics)}. With several: {', '.join(MULTI_LABEL.best_metrics)}. auto: the "
+            "first of them."
         },
     )
     restore_callback_states_from_checkpoint: bool = field(
@@ -360,7 +357,7 @@ class RunArguments(TrainingArguments):
             raise ValueError(f"early_stopping_patience must be at least 1, not {self.early_stopping_patience}")
         metric, known = (
             (self.metric_for_best_model or "auto").removeprefix("eval_"),
-            (*BEST_METRICS, *MULTI_LABEL_BEST_METRICS),
+            (*SINGLE_LABEL.best_metrics, *MULTI_LABEL.best_metrics),
         )
         if metric not in ("auto", *known):
             raise ValueError(f"metric_for_best_model: no metric {metric!r}{nearest(metric, known)}")
@@ -373,24 +370,6 @@ class RunArguments(TrainingArguments):
             )
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("push_to_hub needs hub_model_id USER/NAME")
-
-
-def best_metric(run: RunArguments, *, multi_label: bool) -> str | None:
-    """Return `metric_for_best_model` of a run, resolved for models that name one genre a track or several.
-
-    Raises:
-        ConfigError: If there is no such metric for them.
-    """
-    chosen = run.metric_for_best_model
-    if chosen == "auto":
-        return "macro_map" if multi_label else "accuracy"
-    known = MULTI_LABEL_BEST_METRICS if multi_label else BEST_METRICS
-    if chosen is not None and chosen.removeprefix("eval_") not in known:
-        raise ConfigError(
-            f"metric_for_best_model {chosen!r} is not for models that name {'several genres' if multi_label else 'one genre'} "
-            f"a track: one of {', '.join(known)}"
-        )
-    return chosen
 
 
 RECIPE_GROUPS = (ModelArguments, DataArguments, RunArguments)

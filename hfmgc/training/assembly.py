@@ -1,19 +1,15 @@
 """From settings to the parts of a run: data, split, model, trainer."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 from peft import PeftModel
-from scipy.special import expit
 from transformers import (
     AutoConfig,
     EarlyStoppingCallback,
-    EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
     TrainerCallback,
@@ -21,17 +17,15 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from ..data.collation import TrackCollator
-from ..data.targets import check_targets, genres_of, is_multi_label
-from ..errors import CheckpointError, ConfigError, DataError, UnreachableError, first_line
+from ..data.targets import genres_of
+from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, loading_problem, require_safetensors
-from ..evaluation.metrics import genre_metrics
-from ..evaluation.multi_label_metrics import multi_label_metrics
+from ..evaluation.task import task_of
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
 from ..settings import known_fields, refuse_long_path, with_fields
 from .adapters import add_adapter
-from .arguments import ModelArguments, RunArguments, best_metric
+from .arguments import ModelArguments, RunArguments
 from .examples import TrainingExamples
 from .frozen_prefix import FrozenPrefix
 from .mixup import MixupCollator
@@ -110,8 +104,6 @@ def check_model(
     # The genres are not known yet, so weights of theirs cannot be checked.
     fields = {name: value for name, value in arguments.model.items() if name != "class_weights"}
     config = build_config(replace(arguments, model=fields), genres=["any", "other"])
-    if is_multi_label(config) and config.label_smoothing:
-        raise ConfigError("model.label_smoothing is for one genre a track: leave it out with several")
     if arguments.pretrained_backbone is not None:
         config.backbone_config = pretrained_backbone_config(arguments, config)
     model = new_model(arguments, config)
@@ -240,14 +232,12 @@ def build_trainer(
     callbacks: list[TrainerCallback] = [EpochCallback(train)] if train is not None else []
     if train is not None and run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
-    multi_label = is_multi_label(model.config)
-    run.metric_for_best_model = best_metric(run, multi_label=multi_label)
+    task = task_of(model.config.problem_type)
+    run.metric_for_best_model = task.best_metric(run.metric_for_best_model)
     learnt = [tracks for tracks in (train.tracks if train is not None else None, validation) if tracks is not None]
     # Both sides together: a small validation side may have no track with several genres by chance.
-    check_targets(
-        [names for tracks in learnt for names in genres_of(tracks)], multi_label=multi_label, where="the data"
-    )
-    collator = TrackCollator({genre: index for index, genre in enumerate(genres)}, multi_label=multi_label)
+    task.check_targets([names for tracks in learnt for names in genres_of(tracks)], where="the data")
+    collator = task.collator({genre: index for index, genre in enumerate(genres)})
     try:
         return TrackTrainer(
             model=model,
@@ -257,43 +247,14 @@ def build_trainer(
             data_collator=collator,
             train_collator=MixupCollator(collator, mixup_alpha, len(genres)) if mixup_alpha else collator,
             compute_metrics=partial(
-                _validation_metrics,
-                figures=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
-                if multi_label
-                else partial(_track_metrics, num_labels=len(genres)),
+                task.validation_metrics,
+                best=run.metric_for_best_model,
                 num_experts=getattr(model.config, "num_experts", 0),
             ),
             callbacks=callbacks,
         )
     except ValueError as error:  # settings that exclude each other, a tracker that is not installed
         raise ConfigError(first_line(error)) from error
-
-
-def _validation_metrics(
-    prediction: EvalPrediction, figures: Callable[[EvalPrediction], dict[str, float]], num_experts: int
-) -> dict[str, float]:
-    """Return the figures of the problem and, for architectures with experts, the share of windows that each got."""
-    metrics = figures(prediction)
-    if num_experts:
-        routing = prediction.predictions[2]
-        counts = np.bincount(routing[routing >= 0], minlength=num_experts)  # what fills up shorter stacks is below
-        metrics |= {f"expert_{expert}": float(share) for expert, share in enumerate(counts / counts.sum())}
-    return metrics
-
-
-def _track_metrics(prediction: EvalPrediction, num_labels: int) -> dict[str, float]:
-    logits = prediction.predictions[0]
-    return genre_metrics(logits.argmax(axis=-1), prediction.label_ids, num_labels)
-
-
-def _multi_label_track_metrics(prediction: EvalPrediction, best: str | None) -> dict[str, float]:
-    metrics = multi_label_metrics(expit(prediction.predictions[0]), prediction.label_ids)
-    if metrics.get((best or "").removeprefix("eval_"), 0.0) is None:
-        raise DataError(
-            f"metric_for_best_model {best}: no genre has both tracks with it and without it on the validation side; "
-            "choose macro_f1 or loss, or give it more tracks"
-        )
-    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:

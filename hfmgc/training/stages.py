@@ -18,6 +18,7 @@ from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import predict_tracks
 from ..evaluation.report import EvaluationReport
+from ..evaluation.task import task_of
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
@@ -141,6 +142,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
+        task_of(trainer.model.config.problem_type),
         checkpoint=Path(run.output_dir).resolve().name,
         data=data.corpus.source.describe(),
         side=manifest.evaluation_side,
@@ -210,7 +212,7 @@ def show(run: RunArguments, report: EvaluationReport) -> None:
     if not run.should_save:
         return
     print(f"\n{report.to_text()}\n")
-    print(f"{report.picture.removesuffix('.png').replace('_', ' ')}: {Path(run.output_dir, report.picture)}")
+    print(f"{report.task.picture_title}: {Path(run.output_dir, report.task.picture)}")
     print(f"run folder: {run.output_dir} (model, results.json, split.json, run.yaml, model card)")
 
 

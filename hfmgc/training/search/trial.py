@@ -18,7 +18,8 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
-from ..arguments import DataArguments, ModelArguments, RunArguments, best_metric
+from ...evaluation.task import Task
+from ..arguments import DataArguments, ModelArguments, RunArguments
 from ..assembly import adapt_model, build_feature_extractor, build_model, build_trainer
 from ..prefix_reuse import check_reuse, reused_prefix
 from ..prefix_store import PrefixStore, StoreFullError
@@ -209,9 +210,9 @@ def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
     return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
 
 
-def searched_metric(run: RunArguments, *, multi_label: bool) -> str:
+def searched_metric(run: RunArguments, task: Task) -> str:
     """Return the validation metric that a search optimises: the one by which the recipe chooses its best checkpoint."""
-    return (best_metric(run, multi_label=multi_label) or "loss").removeprefix("eval_")
+    return (task.best_metric(run.metric_for_best_model) or "loss").removeprefix("eval_")
 
 
 def is_minimized(metric: str) -> bool:

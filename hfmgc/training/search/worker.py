@@ -12,8 +12,8 @@ from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalE
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ...data.targets import is_multi_label
 from ...errors import ConfigError, saving_to
+from ...evaluation.task import task_of
 from ..assembly import build_config
 from ..preparation import PreparedData
 from ..run_folder import checked_folder
@@ -65,7 +65,7 @@ def shared_study(
         ConfigError: If its storage cannot be reached or it belongs to another search.
     """
     model, _, run = recipe.groups()
-    metric = searched_metric(run, multi_label=is_multi_label(build_config(model, data.corpus.genres)))
+    metric = searched_metric(run, task_of(build_config(model, data.corpus.genres).problem_type))
     identity = {
         "format": _FORMAT,
         "space": {parameter.path: dict(parameter.given) for parameter in parameters},
