@@ -249,6 +249,8 @@ def build_trainer(
         [names for tracks in learnt for names in genres_of(tracks)], multi_label=multi_label, where="the data"
     )
     collator = TrackCollator({genre: index for index, genre in enumerate(genres)}, multi_label=multi_label)
+    if mixup_alpha:
+        collator = MixupCollator(collator, mixup_alpha, len(genres))
     try:
         return TrackTrainer(
             model=model,
@@ -256,7 +258,6 @@ def build_trainer(
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collator,
-            train_collator=MixupCollator(collator, mixup_alpha, len(genres)) if mixup_alpha else collator,
             compute_metrics=partial(
                 _validation_metrics,
                 figures=partial(_multi_label_track_metrics, best=run.metric_for_best_model)
