@@ -26,6 +26,7 @@ from embedding_tester import EmbeddingTester
 from export_tester import ExportTester
 from library_tester import LibraryTester
 from recording_tester import RecordingTester
+from reuse_tester import ReuseTester
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -41,7 +42,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester):
+class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester, ReuseTester):
     """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ASTConfig, ASTForAudioClassification, ASTModel
-from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTEmbeddings
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
+    ASTEmbeddings,
+    ASTLayer,
+)
 
 from .configuration_ast import HfmgcASTConfig
 from .modeling_windowed import (
@@ -16,6 +19,10 @@ from .modeling_windowed import (
     WindowOutput,
     register_auto_classes,
 )
+
+
+# The class and distillation tokens, whose mean is the pooled output.
+SPECIAL_TOKENS = 2
 
 
 class InterpolatedASTEmbeddings(ASTEmbeddings):
@@ -62,7 +69,12 @@ class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
 
 
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
-    """AST backbone, and the layer norm of its AudioSet classifier."""
+    """AST backbone, and the layer norm of its AudioSet classifier.
+
+    Its stages: 0, the embeddings; 1 + 2 i and 2 + 2 i, attention and feed-forward block of layer i, each with the residual
+    sum; at last both layer norms and the pooling, which read the two special tokens alone. So the attention of the last
+    layer computes these two only. The numbers are those of the whole network, within rounding.
+    """
 
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config)
@@ -87,6 +99,62 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
             raise ValueError(f"expected {backbone.num_mel_bins} mel bins in the last dimension, got {bins}")
         if frames < backbone.patch_size:
             raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
+
+    @property
+    def num_stages(self) -> int:
+        """Embeddings, two for each layer, and the pooling."""
+        return 2 + 2 * len(self.backbone.layers)
+
+    def stage_of(self, parameter: str) -> int:
+        """Return the stage, from 0, that a parameter belongs to."""
+        parts = parameter.split(".")
+        if parts[:2] == ["backbone", "layers"]:
+            return 1 + 2 * int(parts[2]) + (parts[3] in ("mlp", "layernorm_after"))
+        return 0 if parts[:2] == ["backbone", "embeddings"] else self.num_stages - 1
+
+    def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
+        """Run some of the stages on single windows (see [`WindowedModel`]); without dropout in the encoder."""
+        for stage in range(first, stop):
+            layer_index, feed_forward = divmod(stage - 1, 2)
+            if stage == 0:
+                states = self.backbone.embeddings(states)
+            elif stage == self.num_stages - 1:
+                pooled = self.backbone.layernorm(states[:, :SPECIAL_TOKENS]).mean(dim=1)
+                states = self.pooled_layernorm(pooled).unsqueeze(1)
+            elif feed_forward:
+                layer = self.backbone.layers[layer_index]
+                states = states + layer.mlp(layer.layernorm_after(states))
+            else:
+                tokens = SPECIAL_TOKENS if self._is_last_attention(stage) else states.shape[1]
+                states = states[:, :tokens] + _attention(self.backbone.layers[layer_index], states, tokens)
+        return states
+
+    def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
+        """Return the tokens and the hidden size that so many stages make of a window."""
+        config = self.config.backbone_config
+        if stages == self.num_stages:
+            return 1, config.hidden_size
+        if self._is_last_attention(stages - 1) or stages == self.num_stages - 1:
+            return SPECIAL_TOKENS, config.hidden_size
+        height = (bins - config.patch_size) // config.frequency_stride + 1
+        width = (frames - config.patch_size) // config.time_stride + 1
+        return SPECIAL_TOKENS + height * width, config.hidden_size
+
+    def _is_last_attention(self, stage: int) -> bool:
+        return stage == self.num_stages - 3
+
+
+def _attention(layer: ASTLayer, hidden: Tensor, tokens: int) -> Tensor:
+    """Return the attention output of a layer for the first `tokens` of `hidden` [windows, all tokens, hidden]."""
+    attention = layer.attention
+    normal = layer.layernorm_before(hidden)
+    by_head = (len(hidden), -1, attention.num_attention_heads, attention.head_dim)
+    # The linear layers are called as modules, because an adapter replaces them by its own.
+    query = attention.q_proj(normal[:, :tokens]).view(by_head).transpose(1, 2)
+    key = attention.k_proj(normal).view(by_head).transpose(1, 2)
+    value = attention.v_proj(normal).view(by_head).transpose(1, 2)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return attention.o_proj(attended.transpose(1, 2).flatten(2))
 
 
 class HfmgcASTHead(nn.Module):

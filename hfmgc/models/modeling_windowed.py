@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -121,13 +121,47 @@ class WindowedModel(WindowedPreTrainedModel):
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
 
+    # Stages: where the computation can be split, so that training can store the output of frozen layers. By default there
+    # is one, the whole of `embed_windows`.
+    num_stages = 1
+
+    def stage_of(self, parameter: str) -> int:
+        """Return the stage, from 0, that a parameter or buffer belongs to."""
+        return 0
+
+    def num_frozen_stages(self) -> int:
+        """Return how many of the first stages have no trained parameter."""
+        trained = (self.stage_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad)
+        return min(trained, default=self.num_stages)
+
+    def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
+        """Run some of the stages on single windows.
+
+        Args:
+            states: Windows [windows, frames, bins] where `first` is 0, else the output of the stages before.
+            first: First stage to run.
+            stop: Stage to stop before.
+
+        Returns:
+            States [windows, tokens, hidden]; after the last stage the embeddings, as one token.
+        """
+        return self.embed_windows(states).embeddings.unsqueeze(1) if first < stop else states
+
+    def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
+        """Return the tokens and the hidden size that so many stages make of a window."""
+        return 1, self.embedding_size
+
     @capture_outputs
-    def forward(self, input_values: Tensor, window_mask: Tensor | None = None, **kwargs) -> TrackModelOutput | tuple:
+    def forward(
+        self, input_values: Tensor, window_mask: Tensor | None = None, *, first_stage: int = 0, **kwargs
+    ) -> TrackModelOutput | tuple:
         """Embed tracks.
 
         Args:
             input_values: One window per track [tracks, frames, bins] or stacks of them [tracks, windows, frames, bins].
+                With `first_stage`, states [..., tokens, hidden] in place of windows.
             window_mask: Which windows exist [tracks, windows], where tracks have different numbers of them.
+            first_stage: Stage that `input_values` enter; 0: the first one. See `run_stages`.
             kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, which the config gives by default; others
                 are passed to the backbone.
 
@@ -135,6 +169,8 @@ class WindowedModel(WindowedPreTrainedModel):
             ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
         """
         input_values, window_mask = self._as_stacks(input_values, window_mask)
+        if not first_stage:
+            self.check_window(*input_values.shape[2:])
         tracks, windows = input_values.shape[:2]
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
@@ -142,13 +178,13 @@ class WindowedModel(WindowedPreTrainedModel):
         as_graph = torch.compiler.is_compiling() and not self.training
         if window_mask is None or as_graph:
             # How many windows exist depends on the data, which an exported or compiled graph cannot: it computes all.
-            output = self.embed_windows(input_values.flatten(0, 1), **kwargs)
+            output = self._embed(input_values.flatten(0, 1), first_stage, **kwargs)
             embeddings = output.embeddings.unflatten(0, (tracks, windows))
             if window_mask is not None:
                 embeddings = embeddings.masked_fill(~window_mask.unsqueeze(-1), 0)
         else:
             # Only windows that exist are computed; the padding of a stack costs nothing.
-            output = self.embed_windows(input_values[window_mask], **kwargs)
+            output = self._embed(input_values[window_mask], first_stage, **kwargs)
             embeddings = output.embeddings.new_zeros(tracks, windows, output.embeddings.shape[-1])
             embeddings = embeddings.masked_scatter(window_mask.unsqueeze(-1), output.embeddings)
         pooled = embeddings.mean(dim=1)
@@ -161,6 +197,11 @@ class WindowedModel(WindowedPreTrainedModel):
             attentions=output.attentions,
         )
 
+    def _embed(self, states: Tensor, first_stage: int, **kwargs) -> WindowOutput:
+        if not first_stage:
+            return self.embed_windows(states, **kwargs)
+        return WindowOutput(embeddings=self.run_stages(states, first_stage, self.num_stages).squeeze(1))
+
     def _as_stacks(self, input_values: Tensor, window_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Check the shapes; return [tracks, windows, frames, bins] and a mask, or None where every window exists."""
         if input_values.ndim == 3:
@@ -170,7 +211,6 @@ class WindowedModel(WindowedPreTrainedModel):
                 "input_values must be [tracks, frames, bins] or [tracks, windows, frames, bins], "
                 f"not {list(input_values.shape)}"
             )
-        self.check_window(*input_values.shape[2:])
         if window_mask is None:
             return input_values, None
         window_mask = window_mask.bool()
@@ -212,6 +252,13 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         self.classifier = nn.Linear(model.embedding_size, config.num_labels) if classifier is None else classifier
         self.post_init()
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a wholly frozen base model stays in evaluation mode, so that its output never changes."""
+        super().train(mode)
+        if self.model.num_frozen_stages() == self.model.num_stages:
+            self.model.eval()
+        return self
+
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map embeddings [windows, hidden] to logits [windows, labels] and, with experts, their indices [windows].
 
@@ -240,7 +287,7 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
             input_values: As in [`WindowedModel.forward`].
             window_mask: As in [`WindowedModel.forward`].
             labels: Genre indices [tracks] or targets [tracks, labels].
-            kwargs: As in [`WindowedModel.forward`].
+            kwargs: As in [`WindowedModel.forward`], `first_stage` too.
 
         Raises:
             ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
