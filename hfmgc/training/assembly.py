@@ -28,7 +28,7 @@ from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, loading_problem, r
 from ..evaluation.metrics import genre_metrics
 from ..evaluation.multi_label_metrics import multi_label_metrics
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
+from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings_values import refuse_long_path
 from .adapters import add_adapter
 from .arguments import ModelArguments, RunArguments, best_metric
@@ -55,7 +55,7 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
     if arguments.model_name_or_path is not None:
         return checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
-        extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
+        extractor_class = load_class(SPECTROGRAM_FEATURE_EXTRACTOR)
         _refuse_foreign_fields(arguments, extractor_class)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
