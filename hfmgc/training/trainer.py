@@ -36,7 +36,6 @@ class TrackTrainer(Trainer):
     def __init__(self, **keywords):
         super().__init__(**keywords)
         self.averaged: AveragedModel | None = None
-        self._averaged_are_in_use = False
         self._resumed_from: str | None = None
         self._steps_per_epoch = 1
         if self.args.weight_averaging:
@@ -79,7 +78,7 @@ class TrackTrainer(Trainer):
 
         Each process has batch norm's running statistics of its own tracks; those of the first process are saved.
         """
-        with self.averaged_weights():
+        with self._averaged_weights():
             if self.args.world_size > 1 and torch.distributed.is_initialized():
                 for buffer in self.accelerator.unwrap_model(self.model).buffers():
                     torch.distributed.broadcast(buffer, src=0)
@@ -92,25 +91,23 @@ class TrackTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, ...]:
-        """Predict as transformers' Trainer does, but return by default all outputs that a report uses."""
+        """Predict as transformers' Trainer does; the metrics get all outputs that a report uses."""
         ignore_keys = UNUSED_OUTPUTS if ignore_keys is None else ignore_keys
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
+    def _averaged_weights(self) -> Iterator[None]:
         """Put the averaged weights into the model within the context."""
-        if self.averaged is None or self._averaged_are_in_use:
+        if self.averaged is None:
             yield
             return
         model = self.accelerator.unwrap_model(self.model)
         raw = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.averaged.module.state_dict())
-        self._averaged_are_in_use = True
         try:
             yield
         finally:
             model.load_state_dict(raw)
-            self._averaged_are_in_use = False
 
     def begin_averaging(self) -> None:
         """Start the average at the current weights, or at the average of the checkpoint that the run resumes from."""
