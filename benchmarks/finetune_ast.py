@@ -189,13 +189,13 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
         corpus=None, manifest=None, train=examples, validation=tracks, test=datasets.Dataset.from_dict({})
     )
     began = time.perf_counter()
-    with reused_prefix(model, data, run) as learnt:
-        filling = time.perf_counter() - began
-        trainer = build_trainer(model, run, GENRES, train=learnt.train)
-        trainer.add_callback(clock := EpochClock())
-        trainer.train()
-        kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
-        found = report(trainer, clock, [learnt.train[index] for index in range(MICRO_BATCH["ours"])])
+    stored = reused_prefix(model, data, run)
+    filling = time.perf_counter() - began
+    trainer = build_trainer(model, run, GENRES, train=stored.train)
+    trainer.add_callback(clock := EpochClock())
+    trainer.train()
+    kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
+    found = report(trainer, clock, [stored.train[index] for index in range(MICRO_BATCH["ours"])])
     return {**found, "filling": filling, "store_mib": kept / 2**20}
 
 

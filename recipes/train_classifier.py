@@ -62,20 +62,19 @@ def train_and_judge(groups: tuple[ModelArguments, DataArguments, RunArguments]) 
     model = build_model(model_arguments, data.corpus.genres, run)
     model = adapt_model(model, model_arguments)
 
-    # What frozen layers make of the windows, once for all epochs, where the recipe reuses it
-    with reused_prefix(model, data, run) as learnt:
-        # Trainer
-        trainer = build_trainer(
-            model,
-            run,
-            data.corpus.genres,
-            train=learnt.train,
-            validation=learnt.validation,
-            mixup_alpha=data_arguments.mixup_alpha,
-        )
+    # Trainer, on the stored output of the frozen layers where the recipe reuses it
+    stored = reused_prefix(model, data, run)
+    trainer = build_trainer(
+        model,
+        run,
+        data.corpus.genres,
+        train=stored.train,
+        validation=stored.validation,
+        mixup_alpha=data_arguments.mixup_alpha,
+    )
 
-        # Train
-        training = stages.train(trainer, checkpoint, record, data)
+    # Train
+    training = stages.train(trainer, checkpoint, record, data)
 
     # Evaluate
     report = stages.evaluate(trainer, data, run)

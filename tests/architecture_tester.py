@@ -27,6 +27,7 @@ from export_tester import ExportTester
 from huggingface_hub.errors import StrictDataclassError
 from library_tester import LibraryTester
 from recording_tester import RecordingTester
+from reuse_tester import ReuseTester
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -42,7 +43,7 @@ from hfmgc.models.modeling_windowed import TrackClassifierOutput
 from hfmgc.registry import ARCHITECTURES
 
 
-class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester):
+class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester, ReuseTester):
     """The common tests; an architecture's own class states these five things, and where it differs the rest."""
 
     model_type: str

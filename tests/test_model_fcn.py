@@ -19,7 +19,7 @@ class TestFCN(ArchitectureTester):
     other_lengths = (4, 50)
     wrong_windows = (
         ((20, 15), "expected 16 bins in the last dimension, got 15"),
-        ((0, 16), "expected at least 1 frame, got 0"),
+        ((0, 16), "expected at least 1 frames, got 0"),
     )
     recurrent_hidden_size = 0
 

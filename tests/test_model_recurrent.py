@@ -19,7 +19,7 @@ class TestRecurrent(ArchitectureTester):
     other_lengths = (4, 50)
     wrong_windows = (
         ((20, 17), "expected 16 bins in the last dimension, got 17"),
-        ((0, 16), "expected at least 1 frame, got 0"),
+        ((0, 16), "expected at least 1 frames, got 0"),
     )
     fields = {"bidirectional": True}  # noqa: RUF012 (pytest's classes are no dataclasses)
 

@@ -12,7 +12,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.models.configuration_ts_resformer import TSResformerConfig
 from hfmgc.models.modeling_ts_resformer import (
     PairedFilters,
-    PooledAttention,
+    PooledGate,
     RecurrentBranch,
     SEResBlock,
     TransformerBranch,
@@ -81,7 +81,7 @@ class TestTSResformer(ArchitectureTester):
     window_shape = (64, 16)
     other_lengths = (4, 37, 150)
     wrong_windows = (
-        ((64, 15), "expected 16 mel bins in the last dimension, got 15"),
+        ((64, 15), "expected 16 bins in the last dimension, got 15"),
         ((3, 16), "expected at least 4 frames"),
     )
 
@@ -105,7 +105,7 @@ def test_every_row_of_the_tables_is_what_it_says_and_learns(row):
     if model.model.residual is not None:
         # The paired filters stay in every row; what weighs them does not.
         assert isinstance(model.model.residual.filters, PairedFilters)
-        attentions = [module for module in model.model.residual.modules() if isinstance(module, PooledAttention)]
+        attentions = [module for module in model.model.residual.modules() if isinstance(module, PooledGate)]
         expected = [(3,), (2,)] if fields.get("time_frequency_attention", True) else []
         expected += [(2, 3), (2, 3)] if fields.get("squeeze_excitation", True) else []
         assert [attention.averaged for attention in attentions] == expected
@@ -159,7 +159,7 @@ def test_the_padding_is_pytorchs_same(shape):
 def test_attention_weighs_each_filters_own_axis_between_zero_and_one(branch, shape):
     torch.manual_seed(0)
     attention = next(
-        module for module in getattr(PairedFilters(tiny()), branch).modules() if isinstance(module, PooledAttention)
+        module for module in getattr(PairedFilters(tiny()), branch).modules() if isinstance(module, PooledGate)
     )
     features = noise(2, 4, 16, 20)
     weights = attention.weights(features)

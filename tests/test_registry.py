@@ -90,8 +90,6 @@ def test_every_architecture_can_be_loaded_and_names_its_paper(model_type):
     architecture = ARCHITECTURES[model_type]
     assert model_type.startswith("hfmgc-")
     assert architecture.load("config").model_type == model_type
-    for role in ("config", "base_model", "model", "feature_extractor"):
-        assert architecture.load(role).__name__ == architecture.class_name(role)
     for role in ("base_model", "model"):
         assert architecture.load(role).config_class is architecture.load("config")
     assert architecture.paper

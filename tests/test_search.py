@@ -12,7 +12,7 @@ from conftest import write_music
 from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
-from hfmgc.training import prefix_reuse
+from hfmgc.training.prefix_store import PrefixStore
 from hfmgc.training.search import queue as queue_module
 from hfmgc.training.search import results as results_module
 from hfmgc.training.search import trial as trial_module
@@ -333,13 +333,13 @@ def test_data_are_prepared_once_for_all_trials_unless_a_trial_wants_others(featu
 
 
 def test_trials_on_the_frozen_prefix_find_what_whole_ones_find(tmp_path, monkeypatch):
-    stores, open_store = [], prefix_reuse.open_store
+    stores, fill = [], PrefixStore.fill
 
-    def opened(place, content, *arguments, **more):
-        stores.append(content.fingerprint)
-        return open_store(place, content, *arguments, **more)
+    def recorded(store, *arguments, **more):
+        stores.append(store.folder)
+        return fill(store, *arguments, **more)
 
-    monkeypatch.setattr(prefix_reuse, "open_store", opened)
+    monkeypatch.setattr(PrefixStore, "fill", recorded)
     music = write_music(tmp_path / "music", tracks=4, seconds=2.0)
     space = {
         "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},

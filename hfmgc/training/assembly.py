@@ -22,7 +22,7 @@ from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, loading_problem, require_safetensors
 from ..evaluation.task import task_of
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
+from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import known_fields, refuse_long_path, with_fields
 from .adapters import add_adapter
 from .arguments import ModelArguments, RunArguments
@@ -48,7 +48,7 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
     if arguments.model_name_or_path is not None:
         return checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
-        extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
+        extractor_class = load_class(SPECTROGRAM_FEATURE_EXTRACTOR)
         _refuse_foreign_fields(arguments, extractor_class)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
@@ -238,6 +238,8 @@ def build_trainer(
     # Both sides together: a small validation side may have no track with several genres by chance.
     task.check_targets([names for tracks in learnt for names in genres_of(tracks)], where="the data")
     collator = task.collator({genre: index for index, genre in enumerate(genres)})
+    if mixup_alpha:
+        collator = MixupCollator(collator, mixup_alpha, len(genres))
     try:
         return TrackTrainer(
             model=model,
@@ -245,7 +247,6 @@ def build_trainer(
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collator,
-            train_collator=MixupCollator(collator, mixup_alpha, len(genres)) if mixup_alpha else collator,
             compute_metrics=partial(
                 task.validation_metrics,
                 best=run.metric_for_best_model,

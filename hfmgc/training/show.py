@@ -18,7 +18,7 @@ from .assembly import (
     pretrained_backbone_config,
 )
 from .frozen_prefix import FrozenPrefix
-from .prefix_store import StoreContent
+from .prefix_store import stored_bytes
 from .preparation import check_data_arguments
 from .starting_point import adopt_checkpoint
 
@@ -85,8 +85,8 @@ def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
 def _frozen_prefix(model: Any, run: RunArguments, window_shape: tuple[int, int]) -> dict[str, Any]:
     """Return where the frozen prefix ends, and what keeping its output takes."""
     prefix = FrozenPrefix(model)
-    one = StoreContent("", 1, *prefix.state_shape(*window_shape), run.prefix_dtype)
-    return {"ends": prefix.describes, "window_bytes": one.nbytes, "dtype": run.prefix_dtype}
+    window_bytes = stored_bytes(prefix.state_shape(*window_shape), run.prefix_dtype)
+    return {"ends": prefix.description, "window_bytes": window_bytes, "dtype": run.prefix_dtype}
 
 
 def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:

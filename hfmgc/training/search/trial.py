@@ -176,22 +176,22 @@ class Objective:
         if data_arguments.class_weights == "balanced":
             model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
         model = adapt_model(build_model(model_arguments, data.corpus.genres, run), model_arguments)
-        with reused_prefix(model, data, run, opened=self.data.stores) as reused:
-            trainer = build_trainer(
-                model,
-                run,
-                data.corpus.genres,
-                train=reused.train,
-                validation=reused.validation,
-                mixup_alpha=data_arguments.mixup_alpha,
-            )
-            trainer.remove_callback(PrinterCallback)
-            report = ReportToStudy(trial, (run.metric_for_best_model or "loss").removeprefix("eval_"))
-            trainer.add_callback(report)
-            try:
-                trainer.train()
-            finally:
-                trainer.accelerator.free_memory()
+        stored = reused_prefix(model, data, run, opened=self.data.stores)
+        trainer = build_trainer(
+            model,
+            run,
+            data.corpus.genres,
+            train=stored.train,
+            validation=stored.validation,
+            mixup_alpha=data_arguments.mixup_alpha,
+        )
+        trainer.remove_callback(PrinterCallback)
+        report = ReportToStudy(trial, (run.metric_for_best_model or "loss").removeprefix("eval_"))
+        trainer.add_callback(report)
+        try:
+            trainer.train()
+        finally:
+            trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
         # As the recipe's own run would end: with its best checkpoint, or with its last weights.
