@@ -24,9 +24,15 @@ try:
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
-    from hfmgc.training.search.study import check_storage, reporting_storage_errors, storage_url
+    from hfmgc.training.search.study import (
+        make_search_folder,
+        open_storage,
+        open_study,
+        reporting_storage_errors,
+        storage_url,
+    )
     from hfmgc.training.search.trial import SharedData
-    from hfmgc.training.search.worker import make_search_folder, print_space, search, shared_study
+    from hfmgc.training.search.worker import print_space, search
 except ModuleNotFoundError as missing:
     if missing.name != "optuna":
         raise
@@ -42,11 +48,11 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
     folder = make_search_folder(groups)
-    check_storage(arguments, folder)
+    open_storage(arguments, folder)  # only to refuse it before the data are prepared
 
     # Space
     parameters = read_space(arguments.space, recipe)
-    print_space(parameters, arguments)
+    print_space(arguments)
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
@@ -55,23 +61,23 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     with reporting_storage_errors(storage_url(arguments, folder)):
         # Study, shared with the other workers
-        study = shared_study(recipe, arguments, parameters, data)
+        study = open_study(recipe, arguments, data)
 
         # Trials
         try:
-            progress = search(study, recipe, arguments, parameters, shared)
+            outcomes = search(study, recipe, arguments, parameters, shared)
         except BaseException:  # Ctrl-C as well
             save_table(study, recipe, parameters)
             raise
 
         # Save: table, best config, plots, record
-        chosen = save_results(study, progress, recipe, arguments, parameters, data)
-        show_results(study, progress, folder)
+        chosen = save_results(study, outcomes, recipe, arguments, parameters, data)
+        show_results(study, outcomes, folder)
 
     # Final fit
     if arguments.final_fit:
         result = final_fit(recipe, chosen, arguments.final_seeds, train_and_judge)
-        if result is not None:
+        if groups[2].should_save:
             show_final_fit(result, folder)
 
 

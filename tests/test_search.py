@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
 from hfmgc.training import prefix_reuse
-from hfmgc.training.search import queue as queue_module
 from hfmgc.training.search import results as results_module
 from hfmgc.training.search import trial as trial_module
+from hfmgc.training.search import worker as worker_module
 from hfmgc.training.search.study import SearchStorage
 from recipes import SEARCH, TRAIN_CLASSIFIER, python, run_here, tiny_settings, write_config, write_features
 
@@ -257,7 +257,7 @@ def test_a_search_stopped_before_its_first_trial_leaves_no_results_and_resumes(f
 
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
     with monkeypatch.context() as patched:
-        patched.setattr(queue_module.TrialQueue, "add_next", stopped)
+        patched.setattr(worker_module.TrialQueue, "add_next", stopped)
         assert search_here(tmp_path, settings).returncode == 130
     assert not (tmp_path / "out" / "trials.csv").exists()
     assert search_here(tmp_path, settings).returncode == 0

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from searches import load, refusal, search_here, search_settings, table
 
 from hfmgc.training.search import trial as trial_module
-from hfmgc.training.search.queue import INDEX
+from hfmgc.training.search.trial import INDEX
 from recipes import write_features
 
 

@@ -9,7 +9,7 @@ import yaml
 from optuna.trial import TrialState
 from searches import load, search_settings, table
 
-from hfmgc.training.search.queue import DUPLICATE, INDEX, outcome
+from hfmgc.training.search.trial import DUPLICATE, INDEX, outcome
 from recipes import SEARCH, Hold, run_here, torchrun, write_config, write_features
 
 

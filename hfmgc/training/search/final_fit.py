@@ -1,28 +1,27 @@
 """The final fit: the best config trained with several seeds, with mean and interval of each metric."""
 
+import contextlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from filelock import FileLock, Timeout
 from scipy import stats
 
 from ...errors import ConfigError, saving_to
 from ...evaluation.report import EvaluationReport
+from ...files import hold, write_text
 from ...settings_values import load_json, load_yaml
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
-from .results import write_whole
 
 
 FOLDER, RESULT, LOCK = "final", "final.json", ".final.lock"
 LEVEL = 0.95
-# Settings that may differ between a finished run and one that is wanted.
+# Settings that may differ between an earlier run and one that is wanted now.
 _IGNORED = ("resume_from_checkpoint", "overwrite", "output_dir", "push_to_hub")
 
 
@@ -31,11 +30,11 @@ def final_fit(
     chosen: Mapping[str, Any],
     seeds: Sequence[int],
     fit: Callable[[Groups], EvaluationReport],
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Train the recipe with the chosen fields once for each seed; return mean and interval of each metric.
 
-    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, an unfinished one is resumed,
-    and runs with other settings are replaced.
+    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, unfinished ones are resumed, and
+    runs with other settings are replaced. A second worker waits for the first, and then finds all runs finished.
 
     Args:
         recipe: The recipe that was searched.
@@ -44,61 +43,54 @@ def final_fit(
         fit: Runs all stages of the recipe.
 
     Returns:
-        The content of `final.json`; None if another worker makes the final fit, or this is not the first of several processes.
+        The content of `final.json`, which the first of several processes of a run writes.
 
     Raises:
-        ConfigError: If another worker makes it and this is one of several processes, or a run's record cannot be read.
+        ConfigError: If another worker makes the final fit and this is one of several processes, or a run's record cannot be
+            read.
         SaveError: If `final.json` cannot be written.
     """
-    folder = Path(recipe.groups()[2].output_dir)
-    lock = FileLock(folder / LOCK)
-    is_first = recipe.groups()[2].should_save  # of several processes of one run
-    if is_first:
-        try:
-            with saving_to(folder):
-                lock.acquire(blocking=False)
-        except Timeout as error:
-            if recipe.groups()[2].world_size > 1:  # the other processes would wait for it forever
-                raise ConfigError(f"{folder}: another worker is making the final fit") from error
-            print("another worker is making the final fit")
-            return None
-    try:
-        for seed in seeds:
-            _fit_seed(recipe, {**chosen, "seed": seed}, folder / FOLDER / f"seed_{seed}", fit)
-        if not is_first:
-            return None
-        result = _summary([folder / FOLDER / f"seed_{seed}" for seed in seeds], seeds)
-        with saving_to(folder, "then start the same command again"):
-            write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    run = recipe.groups()[2]
+    folder = Path(run.output_dir)
+    others = f"{folder}: another worker is making the final fit"
+    # Several processes of a run would wait for their first one until they time out.
+    lock = hold(folder / LOCK, in_use=others if run.world_size > 1 else "", waiting=f"{others}: waiting")
+    with lock if run.should_save else contextlib.nullcontext():
+        folders = [folder / FOLDER / f"seed_{seed}" for seed in seeds]
+        for seed, run_folder in zip(seeds, folders, strict=True):
+            _fit_seed(recipe, {**chosen, "seed": seed, "output_dir": str(run_folder)}, run_folder, fit)
+        result = _summary(folders, seeds)
+        if run.should_save:
+            with saving_to(folder, "then start the same command again"):
+                write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
         return result
-    finally:
-        lock.release()
 
 
 def _fit_seed(
     recipe: BaseRecipe, chosen: dict[str, Any], folder: Path, fit: Callable[[Groups], EvaluationReport]
 ) -> None:
     """Train with one seed, unless a finished run has the same settings."""
-    chosen = {**chosen, "output_dir": str(folder)}
     groups = recipe.groups(chosen)
     adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
     earlier = _recorded_settings(folder)
+    finished = (folder / "README.md").exists()  # the last file of a run
+    result = _result(folder)
     groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
     if earlier is None:
-        print(f"\nfinal fit, {folder.name}", flush=True)
+        how, start = "", {}
     elif earlier != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
-        print(f"\nfinal fit, {folder.name}: restarted, because the earlier run had other settings", flush=True)
-        groups = recipe.groups({**chosen, "overwrite": True})
-    elif not (folder / "README.md").exists():  # the last file of a run
-        groups = recipe.groups({**chosen, "resume_from_checkpoint": "last"})
-    elif _result(folder) is None:
-        print(f"\nfinal fit, {folder.name}: restarted, because results.json is missing or damaged", flush=True)
-        groups = recipe.groups({**chosen, "overwrite": True})
+        how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
+    elif not finished:
+        how, start = ": resumed", {"resume_from_checkpoint": "last"}
+    elif result is None:
+        how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
     else:
-        print(f"\nfinal fit, {folder.name}: finished earlier", flush=True)
+        how, start = ": finished earlier", None
+    print(f"\nfinal fit, {folder.name}{how}", flush=True)
+    if start is None:
         return
     try:
-        fit(groups)
+        fit(recipe.groups({**chosen, **start}))
     finally:
         leave_runs()
 
@@ -165,9 +157,9 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "standard_deviation": None, "interval": None}
-    deviation = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return {"mean": mean, "standard_deviation": deviation, "interval": [max(0.0, mean - half), min(1.0, mean + half)]}
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    interval = [max(0.0, mean - half), min(1.0, mean + half)]
+    return {"mean": mean, "standard_deviation": float(np.std(values, ddof=1)), "interval": interval}
 
 
 def show_final_fit(result: Mapping[str, Any], folder: Path) -> None:

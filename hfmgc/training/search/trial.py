@@ -1,9 +1,9 @@
-"""One trial: an ordinary training on one device that keeps its metrics and no files."""
+"""One trial: an ordinary training on one device that saves nothing but its metrics."""
 
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from optuna import Trial, TrialPruned
 from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
@@ -25,15 +26,25 @@ from ..prefix_store import PrefixStore, StoreFullError
 from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
 from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, SearchArguments
-from .queue import DIVERGED, DUPLICATE, FAILED, INDEX, OUT_OF_MEMORY, OUTCOME, REASON, STOPPED, WORKER, TrialQueue
 from .space import Parameter, fields_of
 
 
 logger = logging.get_logger(__name__)
 
+# User attributes of a trial.
+INDEX = "index"
 SEED = "seed"
-# Not the trial's fault: the search stops, and the trial is repeated later.
-STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
+OUTCOME = "outcome"  # what Optuna's own state does not say
+REASON = "reason"
+WORKER = "worker"
+STOPPED = "stopped"  # by Ctrl-C or a full disk, which does not count as a retry
+# Outcomes.
+DIVERGED, OUT_OF_MEMORY, FAILED, INTERRUPTED, DUPLICATE = (
+    "diverged", "out of memory", "failed", "interrupted", "duplicate",
+)  # fmt: skip
+_OUTCOMES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: INTERRUPTED}
+# Not the fault of the trial: the search stops, and the trial is repeated later.
+_STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
 
 
 class Diverged(Exception):
@@ -41,7 +52,17 @@ class Diverged(Exception):
 
 
 class TrialFailed(Exception):
-    """A trial that failed, or was not needed; its user attributes say which."""
+    """A trial that failed, or is a duplicate; its user attributes say which."""
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """Return in a word how a trial ended, or that it is running or waiting."""
+    return trial.user_attrs.get(OUTCOME) or _OUTCOMES.get(trial.state, trial.state.name.lower())
+
+
+def has_result(trial: FrozenTrial) -> bool:
+    """Return whether a trial ended by itself, well or badly."""
+    return trial.state.is_finished() and outcome(trial) not in (INTERRUPTED, DUPLICATE)
 
 
 @dataclass
@@ -84,26 +105,15 @@ class ReportToStudy(TrainerCallback):
     metric: str
     values: list[float] = field(default_factory=list)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """End a training whose loss is not finite."""
-        self._check("training loss", (logs or {}).get("loss"), state)
+        self._check("training loss", kwargs["logs"].get("loss"), state)
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **kwargs,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Report the metric, and ask the pruner."""
+        metrics: Mapping[str, float] = kwargs["metrics"]
         value = metrics[f"eval_{self.metric}"]
         self._check("validation loss", metrics.get("eval_loss"), state)
         self._check(self.metric, value, state)
@@ -115,7 +125,7 @@ class ReportToStudy(TrainerCallback):
             f"{self.metric} {value:.4f}{loss}",
             flush=True,
         )
-        # After its last step a trial counts as complete.
+        # After its last step a trial is complete.
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise TrialPruned()
 
@@ -127,27 +137,27 @@ class ReportToStudy(TrainerCallback):
 
 @dataclass
 class Objective:
-    """The function that Optuna calls with each trial; returns the metric by which trials are compared."""
+    """The function that Optuna calls with each trial; returns the metric that the search optimises."""
 
     recipe: BaseRecipe
     arguments: SearchArguments
     parameters: Sequence[Parameter]
     data: SharedData
-    queue: TrialQueue
+    is_duplicate: Callable[[Trial], bool]
     trial_number: int | None = None
 
     def __call__(self, trial: Trial) -> float:
-        """Train. Ctrl-C, a lost storage, a full disk or a full store stop the search; other errors end only the trial."""
+        """Train. Ctrl-C, a lost storage and a full disk or store stop the search; other errors end only the trial."""
         self.trial_number = trial.number
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
-        if self.queue.is_duplicate(trial):
+        if self.is_duplicate(trial):
             trial.set_user_attr(OUTCOME, DUPLICATE)
             raise TrialFailed
         try:
             return self._train(trial)
         except (TrialPruned, OptunaError):
             raise
-        except STOPPING:
+        except _STOPPING:
             trial.set_user_attr(STOPPED, True)
             raise
         except Exception as error:
@@ -160,7 +170,7 @@ class Objective:
         trial.set_user_attr(REASON, reason)
         if how == FAILED:
             raise TrialFailed(reason)
-        raise TrialPruned(reason)  # TPE learns from pruned trials, and ignores failed ones
+        raise TrialPruned(reason)  # TPE learns from pruned trials and ignores failed ones
 
     def _train(self, trial: Trial) -> float:
         index = trial.user_attrs[INDEX]
@@ -200,17 +210,16 @@ class Objective:
 
 
 def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
-    """Return TPE with the random numbers of one trial.
+    """Return TPE, seeded by the sampler's seed and the index of the trial.
 
-    They follow from the sampler's seed and the trial's index: workers that start at once draw different trials, and a
-    search that was stopped draws what an undisturbed one does.
+    So workers that start at once draw different trials, and a resumed search draws what an uninterrupted one does.
     """
     seed = np.random.SeedSequence([arguments.sampler_seed, index]).generate_state(1)[0]
     return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
 
 
 def searched_metric(run: RunArguments, *, multi_label: bool) -> str:
-    """Return the validation metric that a search optimises: the one by which the recipe chooses its best checkpoint."""
+    """Return the validation metric that a search optimises: that by which the recipe chooses its best checkpoint."""
     return (best_metric(run, multi_label=multi_label) or "loss").removeprefix("eval_")
 
 
@@ -222,7 +231,7 @@ def is_minimized(metric: str) -> bool:
 def _outcome_of(error: Exception) -> str:
     if isinstance(error, Diverged):
         return DIVERGED
-    # Where PyTorch has no exception of its own (CPU, MPS), Accelerate knows the error.
+    # On the CPU and MPS, PyTorch raises a plain RuntimeError, which Accelerate recognises.
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error):
         return OUT_OF_MEMORY
     return FAILED
