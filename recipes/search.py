@@ -25,7 +25,6 @@ try:
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
     from hfmgc.training.search.study import (
-        make_search_folder,
         open_storage,
         open_study,
         reporting_storage_errors,
@@ -47,8 +46,8 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     # Settings
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
-    folder = make_search_folder(groups)
-    open_storage(arguments, folder)  # only to refuse it before the data are prepared
+    folder = Path(groups[2].output_dir)
+    open_storage(arguments, groups)  # refuses what is wrong with it before the data are prepared
 
     # Space
     parameters = read_space(arguments.space, recipe)

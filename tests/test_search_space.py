@@ -17,7 +17,7 @@ from hfmgc.training.search.arguments import BaseRecipe, SearchArguments, read_se
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
 from hfmgc.training.search.space import fields_of, read_space
 from hfmgc.training.search.study import shown_url
-from hfmgc.training.search.trial import DUPLICATE, FAILED, INDEX, OUTCOME, STOPPED, WORKER, trial_sampler
+from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, trial_sampler
 from hfmgc.training.search.worker import TrialQueue
 from hfmgc.training.settings import read_settings
 from recipes import ROOT, tiny_settings, write_config
@@ -219,23 +219,23 @@ def add(study, state, index=None, *, minutes_ago=0, **noted):
 
 
 def queue(study, wanted, retries=3):
-    return TrialQueue(study, wanted, retries, grace_period=60)
+    return TrialQueue(study, SearchArguments(space={"x": {}}, trials=wanted, retries=retries, grace_period=61))
 
 
 def test_the_lowest_trial_without_a_result_is_queued_next(study):
     add(study, TrialState.COMPLETE, 0)
     add(study, TrialState.FAIL, 1)  # its worker was killed
-    add(study, TrialState.FAIL, 2, **{OUTCOME: FAILED})
-    add(study, TrialState.FAIL, 1, **{OUTCOME: DUPLICATE})
-    assert queue(study, 3).states() == ["complete", "needed", "failed"]
+    add(study, TrialState.FAIL, 2, **{OUTCOME: Outcome.FAILED})
+    add(study, TrialState.FAIL, 1, **{OUTCOME: Outcome.DUPLICATE})
+    assert queue(study, 3).outcomes() == ["complete", "needed", "failed"]
     assert queue(study, 3).add_next()
     assert (study.trials[-1].state, study.trials[-1].user_attrs) == (TrialState.WAITING, {INDEX: 1})
     assert queue(study, 3).add_next(), "a waiting trial comes first"
     assert len(study.trials) == 5
     study.tell(study.ask(), state=TrialState.PRUNED)
-    assert queue(study, 3).states() == ["complete", "pruned", "failed"]
+    assert queue(study, 3).outcomes() == ["complete", "pruned", "failed"]
     assert not queue(study, 3).add_next()
-    assert queue(study, 4).states()[3] == "needed"
+    assert queue(study, 4).outcomes()[3] == "needed"
 
 
 def test_a_repeated_trial_has_the_parameters_of_all_its_attempts(study):
@@ -252,10 +252,10 @@ def test_a_repeated_trial_has_the_parameters_of_all_its_attempts(study):
 
 
 def test_a_trial_whose_workers_are_killed_repeatedly_is_given_up(study):
-    for state in ("needed", "needed", "interrupted"):
+    for outcome in ("needed", "needed", "interrupted"):
         add(study, TrialState.FAIL, 0, **{STOPPED: True})  # Ctrl-C is not counted
         add(study, TrialState.FAIL, 0)
-        assert queue(study, 1, retries=2).states() == [state]
+        assert queue(study, 1, retries=2).outcomes() == [outcome]
     assert not queue(study, 1, retries=2).add_next()
 
 

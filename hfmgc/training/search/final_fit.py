@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from ...errors import ConfigError, saving_to
+from ...errors import saving_to
 from ...evaluation.report import EvaluationReport
 from ...files import hold, write_text
 from ...settings_values import load_json, load_yaml
@@ -46,8 +46,7 @@ def final_fit(
         The content of `final.json`, which the first of several processes of a run writes.
 
     Raises:
-        ConfigError: If another worker makes the final fit and this is one of several processes, or a run's record cannot be
-            read.
+        ConfigError: If another worker makes the final fit and this is one of several processes.
         SaveError: If `final.json` cannot be written.
     """
     run = recipe.groups()[2]
@@ -72,46 +71,32 @@ def _fit_seed(
     """Train with one seed, unless a finished run has the same settings."""
     groups = recipe.groups(chosen)
     adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
-    earlier = _recorded_settings(folder)
-    finished = (folder / "README.md").exists()  # the last file of a run
-    result = _result(folder)
-    groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
-    if earlier is None:
+    wanted = _comparable(RunRecord.from_settings(groups, groups[2]).settings)
+    record = _read(folder / RUN_FILE, load_yaml)
+    if not (folder / RUN_FILE).exists():
         how, start = "", {}
-    elif earlier != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
+    elif record is None or _comparable(record["settings"]) != wanted:
         how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
-    elif not finished:
+    elif not (folder / "README.md").exists():  # the last file of a run
         how, start = ": resumed", {"resume_from_checkpoint": "last"}
-    elif result is None:
+    elif _read(folder / "results.json", load_json) is None:
         how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
     else:
         how, start = ": finished earlier", None
+    groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
     print(f"\nfinal fit, {folder.name}{how}", flush=True)
-    if start is None:
-        return
+    if start is not None:
+        try:
+            fit(recipe.groups({**chosen, **start}))
+        finally:
+            leave_runs()
+
+
+def _read(path: Path, load: Callable[[str], Any]) -> Any:
+    """Return the content of a file, or None if it cannot be read."""
     try:
-        fit(recipe.groups({**chosen, **start}))
-    finally:
-        leave_runs()
-
-
-def _recorded_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, or None without a run."""
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return None
-    try:
-        return _comparable(load_yaml(path.read_text(encoding="utf-8"))["settings"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read: remove {folder}, then start the same command again") from error
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of the run in a folder, or None if it cannot be read."""
-    try:
-        result = load_json((folder / "results.json").read_text(encoding="utf-8"))
-        return result if "metrics" in result else None
-    except (OSError, ValueError, TypeError):
+        return load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return None
 
 
@@ -125,29 +110,27 @@ def _comparable(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
-    reports = [_result(folder) for folder in folders]
-    figures = [name for name, value in reports[0]["metrics"].items() if isinstance(value, (int, float))]
-    interval = next((name for name in reports[0]["metrics"] if name.endswith("_interval")), None)
+    reports = [load_json((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    metrics = [report["metrics"] for report in reports]
+    numbers = [name for name, value in metrics[0].items() if isinstance(value, (int, float))]
+    kept = {*numbers, *(name for name in metrics[0] if name.endswith("_interval"))}
     return {
         "seeds": list(seeds),
-        "side": reports[0]["side"],
-        "tracks": reports[0]["tracks"],
-        "split": reports[0]["split"],
-        "notes": reports[0]["notes"],
+        **{name: reports[0][name] for name in ("side", "tracks", "split", "notes")},
         "interval_method": f"{LEVEL:.0%} t-interval of the mean over {len(seeds)} seeds, within 0 and 1: it covers "
         "the variation of the training; each run's own interval covers that of the tracks",
         "metrics": {
-            name: mean_and_interval([report["metrics"][name] for report in reports])
-            for name in figures
-            if all(report["metrics"][name] is not None for report in reports)
+            name: mean_and_interval([values[name] for values in metrics])
+            for name in numbers
+            if all(values[name] is not None for values in metrics)
         },
         "runs": [
             {
                 "seed": seed,
                 "folder": f"{FOLDER}/{folder.name}",
-                "metrics": {name: report["metrics"][name] for name in (*figures, interval) if name is not None},
+                "metrics": {name: value for name, value in values.items() if name in kept},
             }
-            for seed, folder, report in zip(seeds, folders, reports, strict=True)
+            for seed, folder, values in zip(seeds, folders, metrics, strict=True)
         ],
     }
 
@@ -164,15 +147,18 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
 
 def show_final_fit(result: Mapping[str, Any], folder: Path) -> None:
     """Print the runs, their mean and its interval."""
-    interval = next((name for name in result["runs"][0]["metrics"] if name.endswith("_interval")), None)
-    main = interval.removesuffix("_interval") if interval else next(iter(result["metrics"]))
+    main = next(
+        (name.removesuffix("_interval") for name in result["runs"][0]["metrics"] if name.endswith("_interval")),
+        next(iter(result["metrics"])),
+    )
     print(f"\nfinal fit, {main} on the {result['side']} side ({result['tracks']} tracks)")
     for run in result["runs"]:
-        own = run["metrics"].get(interval) if interval else None
-        between = f"  (95 % interval over tracks {own[0]:.3f} to {own[1]:.3f})" if own else ""
-        print(f"  seed {run['seed']:<6} {run['metrics'][main]:.3f}{between}")
+        interval = _interval_text(run["metrics"].get(f"{main}_interval"), "tracks")
+        print(f"  seed {run['seed']:<6} {run['metrics'][main]:.3f}{interval}")
     of_all = result["metrics"][main]
-    between = of_all["interval"]
-    spread = f"  (95 % interval over seeds {between[0]:.3f} to {between[1]:.3f})" if between else "  (one seed)"
-    print(f"  mean        {of_all['mean']:.3f}{spread}")
+    print(f"  mean        {of_all['mean']:.3f}{_interval_text(of_all['interval'], 'seeds')}")
     print(f"final fit: {folder / RESULT}; runs in {folder / FOLDER}")
+
+
+def _interval_text(interval: Sequence[float] | None, over: str) -> str:
+    return f"  ({LEVEL:.0%} interval over {over} {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""

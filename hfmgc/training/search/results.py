@@ -29,12 +29,12 @@ from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter, fields_of
 from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
-from .trial import DUPLICATE, INDEX, REASON, SEED, WORKER, outcome
+from .trial import INDEX, REASON, SEED, WORKER, Outcome
 
 
 def save_results(
     study: Study,
-    outcomes: Counter[str],
+    outcomes: Counter[Outcome],
     recipe: BaseRecipe,
     arguments: SearchArguments,
     parameters: tuple[Parameter, ...],
@@ -97,7 +97,7 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
-def show_results(study: Study, outcomes: Counter[str], folder: Path, *, most: int = 10) -> None:
+def show_results(study: Study, outcomes: Counter[Outcome], folder: Path, *, most: int = 10) -> None:
     """Print how the trials ended, and the best of them."""
     complete = study.trials_dataframe(("number", "value", "duration", "params", "state")).query("state == 'COMPLETE'")
     best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
@@ -118,10 +118,10 @@ def _write_table(path: Path, study: Study, parameters: Sequence[Parameter]) -> N
     table.columns = table.columns.str.removeprefix("params_").str.removeprefix("user_attrs_")
     table = table.reindex(columns=["number", "value", "duration", SEED, INDEX, WORKER, REASON, *names])
     trials = study.get_trials(deepcopy=False)
-    table["outcome"] = [outcome(trial) for trial in trials]
+    table["outcome"] = [Outcome.of(trial) for trial in trials]
     table["evaluations"] = [len(trial.intermediate_values) for trial in trials]
     table["seconds"] = pd.to_timedelta(table["duration"]).dt.total_seconds().round(1)
-    table = table[table["outcome"] != DUPLICATE]
+    table = table[table["outcome"] != Outcome.DUPLICATE]
     first = table.groupby(INDEX)["number"].transform("min")
     table = table.assign(trial=table["number"], attempt_of=first.where(first != table["number"]))
     columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON, *names]

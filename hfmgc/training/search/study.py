@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...data.targets import is_multi_label
-from ...errors import ConfigError, HfmgcError, first_line, saving_to
+from ...errors import ConfigError, HfmgcError, first_line
 from ...files import hold
 from ..assembly import build_config
 from ..preparation import PreparedData
@@ -29,7 +29,7 @@ from .trial import is_minimized, searched_metric
 DATABASE, LOCK = "study.db", ".study.lock"
 BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 IDENTITY = "hfmgc"  # user attribute of the study
-_FORMAT = 2  # of the user attributes of study and trials
+_FORMAT = 3  # of the user attributes of study and trials
 # Seconds to wait while another worker writes to a SQLite file.
 _SQLITE_TIMEOUT = 60
 # Fields that do not change a trial's result, or that the identity holds in another form.
@@ -40,6 +40,7 @@ _NOT_COMPARED = (
 _NOT_COMPARED_PREFIXES = (
     "logging_", "log_", "dataloader_", "save_", "push_", "hub_", "report_", "eval_accumulation", "ddp_", "fsdp", "deepspeed",
 )  # fmt: skip
+_NOT_COMPARED_IN_SEARCH = ("trials", "study_name", "storage", "retries", "final_fit", "final_seeds")
 
 
 class SearchStorage(RDBStorage):
@@ -51,28 +52,18 @@ class SearchStorage(RDBStorage):
             super().record_heartbeat(trial_id)
 
 
-def make_search_folder(groups: Groups) -> Path:
-    """Create the folder that the workers of a search share.
+def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
+    """Return the storage of the study; the folder that the workers share is created.
 
     Raises:
-        ConfigError: If it holds a run, is a file, or lies in the data.
-        SaveError: If it cannot be written to.
+        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
+            the data; if the storage cannot be reached.
+        SaveError: If the folder cannot be written to.
     """
     _, data, run = groups
     folder = checked_folder(run, data.data)
     if (folder / "results.json").exists():
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
-    with saving_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def open_storage(arguments: SearchArguments, folder: Path) -> RDBStorage:
-    """Return the storage of the study.
-
-    Raises:
-        ConfigError: If it cannot be reached, or the folder holds results of a study that it does not hold.
-    """
     url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
@@ -104,12 +95,11 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
         ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
-    model, _, run = recipe.groups()
-    folder = Path(run.output_dir)
+    groups = recipe.groups()
+    model, _, run = groups
     metric = searched_metric(run, multi_label=is_multi_label(build_config(model, data.corpus.genres)))
     identity = {
         "format": _FORMAT,
-        "space": arguments.space,
         "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
         "recipe": {
             name: value
@@ -117,19 +107,11 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
             if name not in _NOT_COMPARED and not name.startswith(_NOT_COMPARED_PREFIXES)
         },
         "data": {"split": data.manifest.digest, "genres": ", ".join(data.corpus.genres)},
-        "trial seeds": arguments.trial_seeds,
-        "sampler": {"name": "TPE", "seed": arguments.sampler_seed, "startup_trials": arguments.startup_trials},
-        "pruner": {
-            "name": arguments.pruner,
-            "startup_trials": arguments.pruner_startup_trials,
-            "warmup_evaluations": arguments.pruner_warmup,
-        },
-        # A worker with a shorter grace period would fail the running trials of the others.
-        "heartbeat": {"interval": arguments.heartbeat_interval, "grace_period": arguments.grace_period},
+        "search": {name: value for name, value in vars(arguments).items() if name not in _NOT_COMPARED_IN_SEARCH},
     }
     pruner = MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
-    storage = open_storage(arguments, folder)
-    with hold(folder / LOCK):  # the first worker records the identity, the others compare
+    storage = open_storage(arguments, groups)
+    with hold(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare
         study = optuna.create_study(
             study_name=arguments.study_name,
             storage=storage,

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,33 @@ logger = logging.get_logger(__name__)
 # User attributes of a trial.
 INDEX = "index"
 SEED = "seed"
-OUTCOME = "outcome"  # what Optuna's own state does not say
+OUTCOME = "outcome"  # where Optuna's own state is not enough
 REASON = "reason"
 WORKER = "worker"
 STOPPED = "stopped"  # by Ctrl-C or a full disk, which does not count as a retry
-# Outcomes.
-DIVERGED, OUT_OF_MEMORY, FAILED, INTERRUPTED, DUPLICATE = (
-    "diverged", "out of memory", "failed", "interrupted", "duplicate",
-)  # fmt: skip
-_OUTCOMES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: INTERRUPTED}
 # Not the fault of the trial: the search stops, and the trial is repeated later.
 _STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
+
+
+class Outcome(StrEnum):
+    """How a trial ended, or that it has not ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # its worker was killed or stopped
+    DUPLICATE = "duplicate"
+    RUNNING = "running"
+    WAITING = "waiting"
+    NEEDED = "needed"  # not queued yet
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "Outcome":
+        """Return the outcome of an attempt at a trial."""
+        state = "interrupted" if trial.state == TrialState.FAIL else trial.state.name.lower()
+        return cls(trial.user_attrs.get(OUTCOME, state))
 
 
 class Diverged(Exception):
@@ -53,16 +70,6 @@ class Diverged(Exception):
 
 class TrialFailed(Exception):
     """A trial that failed, or is a duplicate; its user attributes say which."""
-
-
-def outcome(trial: FrozenTrial) -> str:
-    """Return in a word how a trial ended, or that it is running or waiting."""
-    return trial.user_attrs.get(OUTCOME) or _OUTCOMES.get(trial.state, trial.state.name.lower())
-
-
-def has_result(trial: FrozenTrial) -> bool:
-    """Return whether a trial ended by itself, well or badly."""
-    return trial.state.is_finished() and outcome(trial) not in (INTERRUPTED, DUPLICATE)
 
 
 @dataclass
@@ -151,7 +158,7 @@ class Objective:
         self.trial_number = trial.number
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
         if self.is_duplicate(trial):
-            trial.set_user_attr(OUTCOME, DUPLICATE)
+            trial.set_user_attr(OUTCOME, Outcome.DUPLICATE)
             raise TrialFailed
         try:
             return self._train(trial)
@@ -162,13 +169,13 @@ class Objective:
             raise
         except Exception as error:
             how, reason = _outcome_of(error), first_line(error)[:300]
-            if how == FAILED:
+            if how == Outcome.FAILED:
                 logger.warning(f"trial {trial.number} failed", exc_info=error)
         finally:
             release_memory()
         trial.set_user_attr(OUTCOME, how)
         trial.set_user_attr(REASON, reason)
-        if how == FAILED:
+        if how == Outcome.FAILED:
             raise TrialFailed(reason)
         raise TrialPruned(reason)  # TPE learns from pruned trials and ignores failed ones
 
@@ -228,10 +235,10 @@ def is_minimized(metric: str) -> bool:
     return metric == "loss"
 
 
-def _outcome_of(error: Exception) -> str:
+def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, Diverged):
-        return DIVERGED
+        return Outcome.DIVERGED
     # On the CPU and MPS, PyTorch raises a plain RuntimeError, which Accelerate recognises.
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error):
-        return OUT_OF_MEMORY
-    return FAILED
+        return Outcome.OUT_OF_MEMORY
+    return Outcome.FAILED

@@ -24,24 +24,9 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from ...errors import ConfigError
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter
-from .trial import (
-    DUPLICATE,
-    FAILED,
-    INDEX,
-    INTERRUPTED,
-    REASON,
-    STOPPED,
-    WORKER,
-    Objective,
-    SharedData,
-    TrialFailed,
-    has_result,
-    outcome,
-)
+from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, SharedData, TrialFailed
 
 
-# States of a trial without a result.
-NEEDED, WAITING, RUNNING = "needed", "waiting", "running"
 # After this many failures in a row the recipe is at fault, not a trial.
 _MAX_FAILURES = 3
 _MAX_PAUSE = 5.0
@@ -49,56 +34,50 @@ _MAX_PAUSE = 5.0
 
 @dataclass(frozen=True)
 class TrialQueue:
-    """The trials of a study that a search wants.
-
-    Args:
-        study: Shared by the workers.
-        wanted: Number of trials.
-        retries: How often a trial is retried after its worker was killed.
-        grace_period: Seconds without a heartbeat after which a worker counts as killed.
-    """
+    """The trials of a study that a search wants."""
 
     study: Study
-    wanted: int
-    retries: int
-    grace_period: int
+    arguments: SearchArguments
 
     def attempts(self) -> list[list[FrozenTrial]]:
         """Return the attempts at each trial, oldest first, without duplicates."""
-        attempts: list[list[FrozenTrial]] = [[] for _ in range(self.wanted)]
+        attempts: list[list[FrozenTrial]] = [[] for _ in range(self.arguments.trials)]
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.user_attrs.get(INDEX, self.wanted) < self.wanted and outcome(trial) != DUPLICATE:
-                attempts[trial.user_attrs[INDEX]].append(trial)
+            index = trial.user_attrs.get(INDEX)
+            if index is not None and index < len(attempts) and Outcome.of(trial) != Outcome.DUPLICATE:
+                attempts[index].append(trial)
         return attempts
 
-    def states(self) -> list[str]:
-        """Return for each trial its outcome, or `running`, `waiting`, or `needed` if an attempt must be queued."""
-        return [self._state(attempts) for attempts in self.attempts()]
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcome of each trial, of all attempts together."""
+        return [self._outcome(attempts) for attempts in self.attempts()]
 
-    def _state(self, attempts: Sequence[FrozenTrial]) -> str:
-        for deciding in (has_result, lambda trial: not trial.state.is_finished()):
-            for trial in filter(deciding, attempts):
-                return outcome(trial)
+    def _outcome(self, attempts: Sequence[FrozenTrial]) -> Outcome:
+        for trial in attempts:
+            if Outcome.of(trial) != Outcome.INTERRUPTED:
+                return Outcome.of(trial)
         killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
-        return INTERRUPTED if killed > self.retries else NEEDED
+        return Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
 
     def add_next(self) -> bool:
         """Queue the next trial; return whether a trial is waiting."""
-        states = self.states()
-        if WAITING in states or NEEDED not in states:
-            return WAITING in states
-        index = states.index(NEEDED)
+        outcomes = self.outcomes()
+        if Outcome.WAITING in outcomes or Outcome.NEEDED not in outcomes:
+            return Outcome.WAITING in outcomes
+        index = outcomes.index(Outcome.NEEDED)
         drawn = {name: value for trial in self.attempts()[index] for name, value in trial.params.items()}
         self.study.enqueue_trial(drawn, user_attrs={INDEX: index})
         return True
 
     def is_duplicate(self, trial: BaseTrial) -> bool:
         """Return whether a trial that has just started is not needed: an older attempt is under way or has a result."""
-        index = trial.user_attrs.get(INDEX, self.wanted)
-        if index >= self.wanted:  # another worker took the queued trial, or fewer are wanted now
+        index = trial.user_attrs.get(INDEX)
+        if (
+            index is None or index >= self.arguments.trials
+        ):  # another worker took the queued one, or fewer are wanted now
             return True
         return any(
-            other.number < trial.number and (has_result(other) or not other.state.is_finished())
+            other.number < trial.number and Outcome.of(other) != Outcome.INTERRUPTED
             for other in self.attempts()[index]
         )
 
@@ -106,7 +85,7 @@ class TrialQueue:
         """Fail the trials of killed workers."""
         optuna.storages.fail_stale_trials(self.study)
         # Optuna does not see workers that were killed between taking a trial and their first heartbeat.
-        latest = datetime.now() - timedelta(seconds=self.grace_period)
+        latest = datetime.now() - timedelta(seconds=self.arguments.grace_period)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if WORKER not in trial.user_attrs and trial.datetime_start < latest:
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -118,15 +97,15 @@ def search(
     arguments: SearchArguments,
     parameters: tuple[Parameter, ...],
     data: SharedData,
-) -> Counter[str]:
+) -> Counter[Outcome]:
     """Train trials until this worker and the others have finished all of them; return outcome -> number of trials.
 
     Raises:
         ConfigError: If several trials fail in a row, or this is one of several processes of a run.
         KeyboardInterrupt, SaveError: If the search is stopped, or the disk is full. The trial is repeated by the next worker.
     """
-    queue = TrialQueue(study, arguments.trials, arguments.retries, arguments.grace_period)
-    if recipe.groups()[2].world_size > 1 and _unfinished(queue.states()):
+    queue = TrialQueue(study, arguments)
+    if recipe.groups()[2].world_size > 1 and _unfinished(queue.outcomes()):
         raise ConfigError(
             "each trial is trained by one process: start the command once for each device without a launcher; several "
             "processes are for the final fit of a finished search"
@@ -140,21 +119,21 @@ def search(
         warnings.simplefilter("ignore", ExperimentalWarning)
         while True:
             queue.fail_killed()
-            states = queue.states()
-            if not _unfinished(states):
-                return Counter(states)
+            outcomes = queue.outcomes()
+            if not _unfinished(outcomes):
+                return Counter(outcomes)
             if queue.add_next():
                 waiting = False
                 _train_one(study, objective, queue)
                 continue
             if not waiting:
-                print(f"waiting for {states.count(RUNNING)} trials of other workers", flush=True)
+                print(f"waiting for {outcomes.count(Outcome.RUNNING)} trials of other workers", flush=True)
                 waiting = True
             time.sleep(min(_MAX_PAUSE, arguments.heartbeat_interval / 2))
 
 
-def _unfinished(states: Sequence[str]) -> int:
-    return sum(state in (NEEDED, WAITING, RUNNING) for state in states)
+def _unfinished(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome in (Outcome.NEEDED, Outcome.WAITING, Outcome.RUNNING) for outcome in outcomes)
 
 
 def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
@@ -163,7 +142,7 @@ def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
         study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[partial(_report, queue)])
     except (ValueError, UpdateFinishedTrialError):  # Optuna's, of a trial that is finished already
         trial = study.get_trials(deepcopy=False)[objective.trial_number]
-        if outcome(trial) != INTERRUPTED:
+        if Outcome.of(trial) != Outcome.INTERRUPTED:
             raise
         print(f"trial {trial.number}: no heartbeat for longer than search.grace_period, so it is repeated", flush=True)
 
@@ -174,8 +153,12 @@ def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
     Raises:
         ConfigError: If it is the last of several that failed.
     """
-    trials = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished() and outcome(one) != DUPLICATE]
-    if outcome(trial) == DUPLICATE:
+    trials = [
+        one
+        for one in study.get_trials(deepcopy=False)
+        if one.state.is_finished() and Outcome.of(one) != Outcome.DUPLICATE
+    ]
+    if Outcome.of(trial) == Outcome.DUPLICATE:
         return
     value = f" at {trial.value:.4f}" if trial.value is not None else ""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
@@ -186,12 +169,12 @@ def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
     complete = any(one.state == TrialState.COMPLETE for one in trials)
     best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else ""
     print(
-        f"trial {trial.number}, {outcome(trial)}{value}{reason}, {trial.duration.total_seconds():.1f} s: {drawn}; "
-        f"{queue.wanted - _unfinished(queue.states())} of {queue.wanted} finished{best}",
+        f"trial {trial.number}, {Outcome.of(trial)}{value}{reason}, {trial.duration.total_seconds():.1f} s: {drawn}; "
+        f"{queue.arguments.trials - _unfinished(queue.outcomes())} of {queue.arguments.trials} finished{best}",
         flush=True,
     )
     last = sorted(trials, key=lambda one: one.datetime_complete)[-_MAX_FAILURES:]
-    if len(last) == _MAX_FAILURES and all(outcome(one) == FAILED for one in last):
+    if len(last) == _MAX_FAILURES and all(Outcome.of(one) == Outcome.FAILED for one in last):
         raise ConfigError(
             f"the last {_MAX_FAILURES} trials failed, the last one with: {last[-1].user_attrs.get(REASON, '')}. Fix the "
             "cause; the same command then resumes"
