@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import write_music
 from optuna.trial import TrialState
-from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
+from searches import SECTION, SPACE, before_each_model, load, refusal, search_here, search_settings, table
 
 from hfmgc import training
 from hfmgc.training import prefix_reuse
@@ -225,11 +225,11 @@ def test_a_study_whose_creator_was_killed_before_recording_its_identity_is_used(
 
 
 def test_ctrl_c_while_the_storage_is_lost_ends_in_one_line(features, tmp_path, monkeypatch):
-    def stopped(*arguments):
+    def stop():
         (tmp_path / "out" / "study.db").write_bytes(b"no database" * 500)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trial_module, "build_model", stopped)
+    before_each_model(monkeypatch, stop)
     result = search_here(tmp_path, search_settings(features, tmp_path / "out"))
     assert "search.storage" in refusal(result)
     assert "Traceback" not in result.stderr
@@ -252,15 +252,14 @@ def test_a_search_stopped_within_a_trial_draws_what_an_uninterrupted_one_does(
 ):
     """However often it is stopped: Ctrl-C is not counted as a retry."""
     settings = search_settings(features, tmp_path / "out", search={"retries": 0})
-    build, stops = trial_module.build_model, []
+    stops = []
 
-    def stop_trial_1(*arguments):
+    def stop_trial_1():
         if len(load(tmp_path / "out").trials) >= 2 and len(stops) < 2:
             stops.append(True)
             raise KeyboardInterrupt
-        return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", stop_trial_1)
+    before_each_model(monkeypatch, stop_trial_1)
     for _ in range(2):
         result = search_here(tmp_path, settings)
         assert result.returncode == 130

@@ -11,14 +11,13 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hfmgc.errors import ConfigError
-from hfmgc.training.arguments import RECIPE_GROUPS
+from hfmgc.training.arguments import RECIPE_GROUPS, RunArguments
 from hfmgc.training.run_folder import RunRecord
 from hfmgc.training.search.arguments import BaseRecipe, SearchArguments, read_search
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
 from hfmgc.training.search.space import fields_of, read_space
-from hfmgc.training.search.study import shown_url
-from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, trial_sampler
-from hfmgc.training.search.worker import TrialQueue
+from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, SharedData, trial_sampler
+from hfmgc.training.search.worker import TrialQueue, search
 from hfmgc.training.settings import read_settings
 from recipes import ROOT, tiny_settings, write_config
 
@@ -282,19 +281,7 @@ def test_of_two_attempts_at_a_trial_the_later_is_a_duplicate(study, state):
     assert queue(study, 1).is_duplicate(study.trials[2])
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
-        ("sqlite:////home/me/study.db", "sqlite:///study.db"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_a_storage_is_named_without_password_and_place(url, shown):
-    assert shown_url(url) == shown
-
-
-def test_the_recorded_command_has_neither_password_nor_place_of_the_storage(tmp_path, monkeypatch):
+def test_the_recorded_command_has_neither_password_nor_folder_of_the_storage(tmp_path, monkeypatch):
     groups = tiny_recipe(tmp_path).groups()
     for url, shown in (
         ("postgresql://me:secr=t@host/db", "postgresql://me:***@host/db"),
@@ -307,6 +294,12 @@ def test_the_recorded_command_has_neither_password_nor_place_of_the_storage(tmp_
             assert command.startswith("python recipes/search.py ")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert RunRecord.from_settings(groups, groups[2]).command.startswith("accelerate launch recipes/search.py ")
+
+
+def test_several_processes_of_one_run_train_no_trials(tmp_path, study, monkeypatch):
+    monkeypatch.setattr(RunArguments, "world_size", 2)
+    with pytest.raises(ConfigError, match="one process"):
+        search(study, tiny_recipe(tmp_path), SearchArguments(space={"x": {}}), (), SharedData(0))
 
 
 # Figures of the final fit

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from optuna.trial import TrialState
-from searches import load, refusal, search_here, search_settings, table
+from searches import before_each_model, load, refusal, search_here, search_settings, table
 
-from hfmgc.training.search import trial as trial_module
 from hfmgc.training.search.trial import INDEX
 from recipes import write_features
 
@@ -40,14 +39,12 @@ def test_trials_without_memory_or_with_another_error_do_not_stop_the_search(feat
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         RuntimeError("something else"),
     ]
-    build = trial_module.build_model
 
-    def build_after_the_errors(*arguments):
+    def fail():
         if errors:
             raise errors.pop(0)
-        return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", build_after_the_errors)
+    before_each_model(monkeypatch, fail)
     result = search_here(tmp_path, search_settings(features, tmp_path / "out", num_train_epochs=1))
     assert result.returncode == 0, result.stderr
     outcomes = [row["outcome"] for row in table(tmp_path / "out")]
@@ -57,12 +54,12 @@ def test_trials_without_memory_or_with_another_error_do_not_stop_the_search(feat
 
 
 def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_resumes(features, tmp_path, monkeypatch):
-    def broken(*arguments):
+    def fail():
         raise RuntimeError("the weights are elsewhere")
 
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 4})
     with monkeypatch.context() as patched:
-        patched.setattr(trial_module, "build_model", broken)
+        before_each_model(patched, fail)
         assert "the weights are elsewhere" in refusal(search_here(tmp_path, settings))
         assert len(load(tmp_path / "out").trials) == 3
         assert all(row["reason"] == "the weights are elsewhere" for row in table(tmp_path / "out"))
@@ -71,13 +68,7 @@ def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_resumes(fe
 
 
 def test_a_storage_that_is_lost_during_a_trial_is_one_line(features, tmp_path, monkeypatch):
-    build = trial_module.build_model
-
-    def build_without_storage(*arguments):
-        (tmp_path / "out" / "study.db").unlink()
-        return build(*arguments)
-
-    monkeypatch.setattr(trial_module, "build_model", build_without_storage)
+    before_each_model(monkeypatch, (tmp_path / "out" / "study.db").unlink)
     assert "search.storage" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
 
 
@@ -101,14 +92,9 @@ def test_hopeless_trials_are_pruned(features, tmp_path):
 
 def test_a_trial_that_another_worker_failed_meanwhile_is_dropped_and_repeated(features, tmp_path, monkeypatch):
     """As after a laptop's sleep, when other workers took this one for killed."""
-    build, taken = trial_module.build_model, []
-
-    def build_after_the_loss(*arguments):
-        if not taken:
-            taken.append(load(tmp_path / "out").tell(0, state=TrialState.FAIL))
-        return build(*arguments)
-
-    monkeypatch.setattr(trial_module, "build_model", build_after_the_loss)
+    before_each_model(
+        monkeypatch, lambda: load(tmp_path / "out").tell(0, state=TrialState.FAIL, skip_if_finished=True)
+    )
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 2})
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from optuna.trial import TrialState
-from searches import load, refusal, search_here, search_settings, table
+from searches import load, search_settings, table
 
-from hfmgc.training.arguments import RunArguments
 from hfmgc.training.search.trial import INDEX, Outcome
 from recipes import SEARCH, Hold, run_here, torchrun, write_config, write_features
 
@@ -63,13 +62,6 @@ def test_workers_share_a_study_and_one_repeats_the_trials_of_a_killed_and_of_a_s
         assert rows[str(repeated.number)]["attempt_of"] == str(trial.number)
     whole = [one.user_attrs[INDEX] for one in trials if one.state == TrialState.COMPLETE]
     assert sorted(whole) == [0, 1, 2, 3]
-
-
-def test_several_processes_of_one_run_train_no_trials(features, tmp_path, monkeypatch):
-    monkeypatch.setattr(RunArguments, "world_size", 2)
-    settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
-    assert "one process" in refusal(search_here(tmp_path, settings))
-    assert load(tmp_path / "out").trials == []
 
 
 @pytest.mark.launches

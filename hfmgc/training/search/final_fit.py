@@ -31,7 +31,7 @@ def final_fit(
     seeds: Sequence[int],
     fit: Callable[[Groups], EvaluationReport],
 ) -> dict[str, Any]:
-    """Train the recipe with the chosen fields once for each seed; return mean and interval of each metric.
+    """Train the recipe once for each seed; return the content of `final.json`: mean and interval of each metric.
 
     Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, unfinished ones are resumed, and
     runs with other settings are replaced. A second worker waits for the first, and then finds all runs finished.
@@ -41,9 +41,6 @@ def final_fit(
         chosen: Path -> value of the best trial's fields.
         seeds: Of the training; the split has its own.
         fit: Runs all stages of the recipe.
-
-    Returns:
-        The content of `final.json`, which the first of several processes of a run writes.
 
     Raises:
         ConfigError: If another worker makes the final fit and this is one of several processes.

@@ -24,11 +24,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, first_line, saving_to
 from ...files import whole, write_text
+from ...text import shown_url
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter, fields_of
-from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
+from .study import BEST, DATABASE, IDENTITY, RECORD, TABLE
 from .trial import INDEX, REASON, SEED, WORKER, Outcome
 
 
@@ -74,7 +75,7 @@ def save_results(
         content = {
             "command": record.command,
             "study": study.study_name,
-            "storage": shown_url(arguments.storage) if arguments.storage else "study.db",
+            "storage": shown_url(arguments.storage or DATABASE),
             **{name: value for name, value in identity.items() if name != "recipe"},
             "direction": study.direction.name.lower(),
             "trials": {"wanted": arguments.trials, **outcomes},

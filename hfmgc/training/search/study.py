@@ -13,12 +13,12 @@ from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalE
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...data.targets import is_multi_label
 from ...errors import ConfigError, HfmgcError, first_line
 from ...files import hold
+from ...text import shown_url
 from ..assembly import build_config
 from ..preparation import PreparedData
 from ..run_folder import checked_folder
@@ -66,7 +66,7 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
-        raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
+        raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
     with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), hold(folder / LOCK):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = SearchStorage(
@@ -158,24 +158,11 @@ def storage_url(arguments: SearchArguments, folder: Path) -> str:
     return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
-def shown_url(url: str) -> str:
-    """Return the URL of a storage without its password, and without the folder of a local file."""
-    try:
-        parts = make_url(url)
-    except (SQLAlchemyError, ValueError):
-        return url.split("@")[-1]
-    if parts.drivername.startswith("sqlite"):
-        return f"sqlite:///{Path(parts.database or '').name}"
-    return parts.render_as_string(hide_password=True)
-
-
 @contextmanager
 def reporting_storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
     """Turn an error of the database, or one that followed from it, into a ConfigError.
 
-    Args:
-        url: The URL of the storage.
-        opening: Whether the storage is opened here, so that every error is one of its URL, driver or database.
+    While the storage is opened every error counts: its URL, its driver and the database raise many kinds.
     """
     try:
         yield
