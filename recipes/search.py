@@ -2,9 +2,9 @@
 
     python recipes/search.py [CONFIG.yaml] [--field value ...] [--search.trials 35 ...]
 
-Without arguments: the AST report's search (recipes/configs/ast_search.yaml). Any config of recipes/train_classifier.py with a
-section `search` can be searched, whatever its architecture. Commands started with the same output_dir (or search.storage)
-share the trials; the same command resumes a stopped search. The final fit, afterwards:
+Without arguments this is the search of the AST report (recipes/configs/ast_search.yaml). Any config of
+recipes/train_classifier.py can be searched once it has a section `search`. Commands started with the same output_dir (or
+search.storage) share the trials; the same command resumes a stopped search. Then the final fit:
 
     python recipes/search.py CONFIG.yaml --search.final_fit
 
@@ -14,7 +14,7 @@ share the trials; the same command resumes a stopped search. The final fit, afte
 import sys
 from pathlib import Path
 
-from train_classifier import train_and_judge  # a run of the final fit is a run like any other
+from train_classifier import train_and_judge  # a run of the final fit is an ordinary run
 
 from hfmgc.training import stages
 
@@ -24,12 +24,7 @@ try:
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
-    from hfmgc.training.search.study import (
-        open_storage,
-        open_study,
-        reporting_storage_errors,
-        storage_url,
-    )
+    from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors, storage_url
     from hfmgc.training.search.trial import SharedData
     from hfmgc.training.search.worker import print_space, search
 except ModuleNotFoundError as missing:
@@ -47,7 +42,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
-    open_storage(arguments, groups)  # refuses what is wrong with it before the data are prepared
+    open_storage(arguments, groups)  # an unusable storage is refused before the data are prepared
 
     # Space
     parameters = read_space(arguments.space, recipe)

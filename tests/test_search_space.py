@@ -74,6 +74,7 @@ def test_help_lists_recipe_and_section(capsys):
         ({"space": {}}, {}, "space"),
         ({"trial": 3}, {}, r"'trial' \(did you mean 'trials'"),
         ({"trials": 0}, {}, "trials"),
+        ({"retries": -1}, {}, "retries"),
         ({"pruner": "mean"}, {}, "pruner"),
         ({"trial_seeds": "any"}, {}, "trial_seeds"),
         ({"heartbeat_interval": 10, "grace_period": 10}, {}, "grace_period"),

@@ -62,9 +62,10 @@ class SearchArguments:
         check_choices(self)
         if not self.space:
             raise ValueError("space is empty: name the fields to search, see recipes/configs/ast_search.yaml")
-        for name in ("trials", "heartbeat_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        least = {"trials": 1, "heartbeat_interval": 1}
+        for name, value in vars(self).items():
+            if type(value) is int and value < least.get(name, 0):
+                raise ValueError(f"{name} must be at least {least.get(name, 0)}, not {value}")
         if self.grace_period is None:
             self.grace_period = 3 * self.heartbeat_interval
         if self.grace_period <= self.heartbeat_interval:
@@ -72,8 +73,9 @@ class SearchArguments:
                 f"grace_period {self.grace_period} must be longer than heartbeat_interval {self.heartbeat_interval}, or "
                 "running workers would count as killed"
             )
-        if not self.final_seeds or len(set(self.final_seeds)) < len(self.final_seeds):
-            raise ValueError(f"final_seeds {self.final_seeds}: give one or more different seeds")
+        seeds = self.final_seeds
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"final_seeds {seeds}: give one or more different numbers from 0")
 
 
 # A trial keeps its metrics and no checkpoint.

@@ -72,7 +72,7 @@ def _fit_seed(
     record = _read(folder / RUN_FILE, load_yaml)
     if not (folder / RUN_FILE).exists():
         how, start = "", {}
-    elif record is None or _comparable(record["settings"]) != wanted:
+    elif not isinstance(record, dict) or _comparable(record.get("settings", {})) != wanted:
         how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
     elif not (folder / "README.md").exists():  # the last file of a run
         how, start = ": resumed", {"resume_from_checkpoint": "last"}
