@@ -66,7 +66,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
         # Save: table, best config, plots, record
         chosen = save_results(study, outcomes, recipe, arguments, parameters, data)
-        show_results(study, outcomes, folder)
+        show_results(study, outcomes, parameters, folder)
 
     # Final fit
     if arguments.final_fit:

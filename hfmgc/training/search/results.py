@@ -98,36 +98,46 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
-def show_results(study: Study, outcomes: Counter[Outcome], folder: Path, *, most: int = 10) -> None:
+def show_results(
+    study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path, *, most: int = 10
+) -> None:
     """Print how the trials ended, and the best of them."""
-    complete = study.trials_dataframe(("number", "value", "duration", "params", "state")).query("state == 'COMPLETE'")
-    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
-    best = best.assign(duration=best["duration"].dt.total_seconds()).drop(columns="state")
-    best.columns = best.columns.str.removeprefix("params_")
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
-    best = best.rename(columns={"number": "trial", "value": metric, "duration": "seconds"})
+    complete = _table(study, parameters).query(f"outcome == '{Outcome.COMPLETE}'")
+    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
+    columns = ["trial", "value", "seconds", *(parameter.name for parameter in parameters)]
     counts = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
     print(f"\n{outcomes.total()} trials: {counts}")
-    print(best.convert_dtypes().to_string(index=False, float_format="{:.4g}".format))
+    print(best[columns].rename(columns={"value": metric}).to_string(index=False, float_format="{:.4g}".format))
     print(f"search folder: {folder} ({BEST}, {TABLE}, {RECORD}, plots)")
 
 
 def _write_table(path: Path, study: Study, parameters: Sequence[Parameter]) -> None:
-    """Write one row for each attempt at a trial."""
-    names = [parameter.name for parameter in parameters]
-    table = study.trials_dataframe(("number", "value", "duration", "params", "user_attrs"))
-    table.columns = table.columns.str.removeprefix("params_").str.removeprefix("user_attrs_")
-    table = table.reindex(columns=["number", "value", "duration", SEED, INDEX, WORKER, REASON, *names])
-    trials = study.get_trials(deepcopy=False)
-    table["outcome"] = [Outcome.of(trial) for trial in trials]
-    table["evaluations"] = [len(trial.intermediate_values) for trial in trials]
-    table["seconds"] = pd.to_timedelta(table["duration"]).dt.total_seconds().round(1)
-    table = table[table["outcome"] != Outcome.DUPLICATE]
-    first = table.groupby(INDEX)["number"].transform("min")
-    table = table.assign(trial=table["number"], attempt_of=first.where(first != table["number"]))
-    columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON, *names]
     with whole(path) as temporary:
-        table[columns].convert_dtypes(convert_floating=False).to_csv(temporary, index=False)
+        _table(study, parameters).to_csv(temporary, index=False)
+
+
+def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:
+    """Return one row for each attempt at a trial."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if Outcome.of(trial) != Outcome.DUPLICATE]
+    first = {trial.user_attrs.get(INDEX): trial.number for trial in reversed(trials)}
+    rows = [
+        {
+            "trial": trial.number,
+            "outcome": Outcome.of(trial),
+            "value": trial.value,
+            "evaluations": len(trial.intermediate_values),
+            "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
+            **trial.user_attrs,
+            "attempt_of": first[trial.user_attrs.get(INDEX)],
+            **trial.params,
+        }
+        for trial in trials
+    ]
+    columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON]
+    table = pd.DataFrame(rows, columns=[*columns, *(parameter.name for parameter in parameters)])
+    table["attempt_of"] = table["attempt_of"].where(table["attempt_of"] != table["trial"])
+    return table.convert_dtypes(convert_floating=False)
 
 
 def _plot(study: Study, folder: Path) -> dict[str, float] | None:
