@@ -1,5 +1,6 @@
 """Printable names: in one line, with bytes and characters that cannot be encoded escaped."""
 
+import re
 import sys
 
 
@@ -20,3 +21,9 @@ def escape_output() -> None:
     """Make standard output escape characters missing from its encoding, such as an umlaut in the locale C."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def shown_url(text: str) -> str:
+    """Return a text that names a database without its password, and without the folder of an SQLite file."""
+    text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+    return re.sub(r"(sqlite[^:]*:///)/.*/", r"\1", text)

@@ -27,7 +27,7 @@ def changed_fields(group: Any) -> list[str]:
     ]
 
 
-def _check_choices(group: Any) -> None:
+def check_choices(group: Any) -> None:
     """Refuse a value that is not among the `choices` of its field, which `--help` lists; of inherited fields none."""
     for one in fields(group):
         choices, value = one.metadata.get("choices"), getattr(group, one.name)
@@ -72,7 +72,7 @@ class ModelArguments:
     adapter_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank matrices."})
 
     def __post_init__(self):
-        _check_choices(self)
+        check_choices(self)
         if self.model_type not in ARCHITECTURES:
             raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
         if self.model_name_or_path is not None and self.pretrained_backbone is not None:
@@ -180,7 +180,7 @@ class DataArguments:
     preprocessing_num_proc: int | None = field(default=None, metadata={"help": "Processes that decode and extract."})
 
     def __post_init__(self):
-        _check_choices(self)
+        check_choices(self)
         parse_ratios(self.split_ratios)
         if self.preprocessing_num_proc is not None and self.preprocessing_num_proc < 1:
             raise ValueError(f"preprocessing_num_proc must be at least 1, not {self.preprocessing_num_proc}")
@@ -311,7 +311,7 @@ class RunArguments(TrainingArguments):
         if not self.output_dir:
             raise ValueError("output_dir is not set: name the folder of the run")
         self.changed = changed_fields(self)  # before TrainingArguments resolves defaults
-        _check_choices(self)
+        check_choices(self)
         self._check_fields()
         super().__post_init__()
         # Pinning memory for an accelerator that is not there only warns, once for each epoch.

@@ -5,7 +5,6 @@ import importlib.metadata
 import math
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
@@ -25,6 +24,7 @@ from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
 from ..files import hold, write_text
 from ..settings import load_json, load_yaml, refuse_long_path
+from ..text import shown_url
 from .arguments import RunArguments, changed_fields
 
 
@@ -307,8 +307,7 @@ def versions() -> dict[str, str]:
 def _command() -> str:
     """Return the command of this process, without tokens and passwords, and of absolute paths only the last part."""
     # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
-    words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in _shorten(sys.argv)]
-    words = [re.sub(r"(sqlite[^:]*:///)/.*/", r"\1", word) for word in words]
+    words = [shown_url(word) for word in _shorten(sys.argv)]
     for position, word in enumerate(words):
         if word == "--hub_token" and position + 1 < len(words):
             words[position + 1] = "TOKEN"
