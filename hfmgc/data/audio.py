@@ -29,6 +29,10 @@ SILENCE_PEAK = 1e-4
 # What lies beyond these is a damaged header or no audio at all, and would fill the memory or overflow.
 LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
+# Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
+FULL_SCALE = 32768
+# Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
+LARGEST_OVERSHOOT = 2.0
 
 # How libsndfile logs that a header declares more bytes than the file has.
 _DECLARED_BYTES = re.compile(r"(?m)^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
@@ -42,7 +46,7 @@ class DecodedAudio:
     """What a file holds.
 
     Args:
-        waveform: float32 [samples], mono, at the rate that was asked for.
+        waveform: float32 [samples], mono, at the requested rate, rounded to 16 bits.
         rate: Sampling rate of the file in Hz.
         channels: Channels of the file.
         seconds: Length of what was decoded.
@@ -89,7 +93,10 @@ def load_audio(
 def decode_audio(
     source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
 ) -> DecodedAudio:
-    """Decode audio as mono (the mean of its channels) at `sampling_rate`.
+    """Decode audio as mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
+
+    The cache keeps 16 bits, so rounding here makes cached and fresh audio equal. Samples above full scale (1.0) are
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
 
     Args:
         source: A path, or the bytes of a file.
@@ -149,12 +156,20 @@ def decode_audio(
         if len(waveform) == 0:
             raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
     return DecodedAudio(
-        waveform=np.ascontiguousarray(waveform, dtype=np.float32),
+        waveform=_rounded(waveform),
         rate=rate,
         channels=samples.shape[1],
         seconds=seconds,
         declared_seconds=max(seconds, declared_frames / rate),
     )
+
+
+def _rounded(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform in 16 bits as float32, clipped or scaled down where it peaks above full scale."""
+    peak = max(waveform.max(), -waveform.min())
+    scale = np.float32(FULL_SCALE / peak if peak > LARGEST_OVERSHOOT else FULL_SCALE)
+    samples = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return samples.astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def _conversion_hint(name: str) -> str:

@@ -4,8 +4,10 @@
 and those of the libraries that decide its values; after a change of either, it is computed again.
 """
 
+import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ import pyarrow
 import soundfile
 import torch
 
-from ..errors import DataError, saving_to
+from ..errors import DataError, first_line, saving_to
 
 
 # Rows in memory before they go to disk; a track of 30 s takes 2 MB, one of an hour 230 MB.
@@ -35,7 +37,7 @@ class Computation:
 # A version goes up with the values: tests/test_code_versions.py compares them with golden ones.
 COMPUTATIONS = {
     "tables": Computation(1),
-    "decoding": Computation(2, ("libsndfile", "numpy", "soundfile", "soxr")),
+    "decoding": Computation(3, ("libsndfile", "numpy", "soundfile", "soxr")),
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
     "handmade features": Computation(1, ("librosa", "numpy", "scipy")),
     "fingerprints": Computation(2, ("librosa", "numpy", "scipy", "torch")),
@@ -84,7 +86,7 @@ def cached_map(
     computations: tuple[str, ...],
     *,
     num_proc: int | None = None,
-    writer_batch_size: int = WRITER_BATCH_SIZE,
+    key: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> datasets.Dataset:
     """Map a table once; the result is cached by the table, the function's arguments and its code's identity.
@@ -93,20 +95,34 @@ def cached_map(
         table: What is mapped.
         function: Of a module; called as `datasets.Dataset.map` does.
         computations: Names in `COMPUTATIONS` of what it computes.
-        num_proc: Processes; in one of several, torch has a single thread.
-        writer_batch_size: Rows in memory before they go to disk.
+        num_proc: Worker processes; torch has a single thread in each.
+        key: What identifies the arguments of the function, where not all of them decide its result.
         more: Other arguments of `datasets.Dataset.map`.
 
     Raises:
         DataError: If a file in the cache is damaged.
     """
+    versioned = _Versioned(function, code_identity(*computations))
+    new_fingerprint = None
+    if key is not None:
+        identity = [table_fingerprint(table), function.__qualname__, versioned.identity, dict(key)]
+        new_fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     with reading_cache():
         return table.map(
-            _Versioned(function, code_identity(*computations)),
+            versioned,
             num_proc=num_proc if num_proc and num_proc > 1 else None,
-            writer_batch_size=writer_batch_size,
+            writer_batch_size=WRITER_BATCH_SIZE,
+            new_fingerprint=new_fingerprint,
             **more,
         )
+
+
+def table_fingerprint(table: datasets.Dataset) -> str:
+    """Return what `datasets` identifies a table by: its files and how rows and columns were chosen from them.
+
+    There is no public way to read it; it is read here alone.
+    """
+    return table._fingerprint
 
 
 @contextmanager
@@ -125,10 +141,9 @@ def reading_cache() -> Iterator[None]:
                 raise
             with saving_to(cache, "or set HF_HOME or HF_DATASETS_CACHE to another folder"):
                 raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
-            f"a file in the cache of datasets is damaged ({reason}): delete {cache} and run the command again; what it held "
-            "is computed again"
+            f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and run the "
+            "command again; its content is recomputed"
         ) from error
 
 

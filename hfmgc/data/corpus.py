@@ -15,6 +15,7 @@ from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
+from .waveform import WAVEFORM
 
 
 DECODED_FEATURES = datasets.Features(
@@ -24,8 +25,7 @@ DECODED_FEATURES = datasets.Features(
         "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
         "split": datasets.Value("string"),
-        # 64-bit offsets: a batch of long recordings has more than 2**31 samples.
-        "waveform": datasets.LargeList(datasets.Value("float32")),
+        "waveform": WAVEFORM,
         "problem": datasets.Value("string"),
         "truncation": datasets.Value("string"),
     }

@@ -20,8 +20,9 @@ from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import temporary_path, write_text
 from .audio import decode_audio
-from .caching import code_identity, reading_cache, use_one_thread_in_workers
+from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path
+from .features import front_end_fields
 from .identity import track_identity
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY
@@ -140,9 +141,9 @@ def _describe(
     return {
         "hfmgc_version": __version__,
         "data": source.describe(),
-        "tracks_digest": _digest([list(tracks["track_id"]), tracks._fingerprint]),
+        "tracks_digest": _digest([list(tracks["track_id"]), table_fingerprint(tracks)]),
         "excluded_digest": _digest(sorted(known_problems.items())),
-        "front_end": {name: extractor.to_dict()[name] for name in extractor.feature_fields},
+        "front_end": front_end_fields(extractor),
         "code": code_identity(*EXTRACTED_BY),
         "dtype": dtype,
         "shard_size": shard_size,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import cached_map, reading_cache
+from .features import extract_features
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
@@ -137,13 +138,11 @@ def identify_tracks(
     }
     if extractor is None or "waveform" not in wanted:
         return identities
-    made = cached_map(  # on its own: the sound is the same for all front ends
-        contents,
+    made = cached_map(
+        extract_features(tracks, extractor, num_proc=num_proc).select_columns(["features"]),
         _fingerprint_features,
-        ("features", "fingerprints"),
-        fn_kwargs={"extractor": extractor},
+        ("fingerprints",),
         features=datasets.Features({"features": _IDENTITY_FEATURES["features"]}),
-        remove_columns=wanted,
         num_proc=num_proc,
         desc="fingerprinting the features",
     ).with_format("numpy")
@@ -200,9 +199,8 @@ def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:
     }
 
 
-def _fingerprint_features(track: dict[str, Any], extractor: WindowedFeatureExtractor) -> dict[str, np.ndarray]:
-    features = extractor.track_features(np.asarray(track["waveform"], dtype=np.float32))
-    return {"features": stored_fingerprint(features)}
+def _fingerprint_features(track: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {"features": stored_fingerprint(np.asarray(track["features"]))}
 
 
 def _encoded(words: np.ndarray, step: int) -> str:

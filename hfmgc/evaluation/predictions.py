@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
 from scipy.special import expit, log_softmax
 from transformers import Trainer
 
-from ..data.features import window_counts
+from ..data.features import TrackWindows
 from ..errors import HfmgcError
 from .multi_label_metrics import THRESHOLD
 
@@ -84,7 +83,7 @@ class MultiLabelPredictions:
         return self.probabilities >= THRESHOLD
 
 
-def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictions | MultiLabelPredictions:
+def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions | MultiLabelPredictions:
     """Run a model over extracted tracks (`extract_windows`), on however many processes `trainer` has.
 
     The targets that its collator makes say whether a track has one genre or several.
@@ -92,7 +91,7 @@ def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictio
     output = trainer.predict(tracks, ignore_keys=UNUSED_OUTPUTS, metric_key_prefix="predict")
     logits, window_logits = output.predictions[:2]
     # The Trainer fills up to the longest stack of all; how many windows a track really has is known from its features.
-    counts = window_counts(tracks)
+    counts = tracks.counts
     if len(logits) != len(counts):
         raise RuntimeError(f"{len(logits)} predictions for {len(counts)} tracks: gathering lost or repeated tracks")
     if not np.isfinite(logits).all():

@@ -95,6 +95,11 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} must define window_shape")
 
     @property
+    def feature_bins(self) -> int:
+        """Bins of the un-normalised features."""
+        return self.window_shape[1]
+
+    @property
     def window_seconds(self) -> float:
         """Length of a window in seconds."""
         return self.window_samples / self.sampling_rate
@@ -133,7 +138,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
             ValueError: If they are no such features.
         """
         features = np.asarray(stored)
-        bins = self.window_shape[1]
+        bins = self.feature_bins
         if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] != bins or len(features) == 0:
             raise ValueError(f"stored features must be floats [frames, {bins}], not {features.dtype} {features.shape}")
         if not np.isfinite(features).all():
@@ -144,10 +149,28 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Return the un-normalised features of a whole track [samples], float32 [frames, bins]."""
         return self.transform(self.prepare(waveform))
 
-    def cut_features(self, features: np.ndarray) -> np.ndarray:
-        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins]."""
+    def count_windows(self, frames: int) -> int:
+        """Return how many windows `cut_features` cuts from a track of `frames` frames."""
+        if self.window_policy == "random":
+            return self.max_windows if frames > self.cut_frames else 1
+        return len(self._starts(frames))
+
+    def cut_features(self, features: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
+        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins].
+
+        `chosen`: which of its windows; all by default.
+        """
         normalized = self.normalize_track(self._filled(features))
-        return np.stack([self._window(normalized, start) for start in self._starts(len(features), features)])
+        starts = self._starts(len(features), features)[chosen]
+        return np.stack([self._window(normalized, start) for start in starts])
+
+    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "WindowedFeatureExtractor":
+        """Set the normalisation from training tracks, in a front end that can.
+
+        Raises:
+            ValueError: By default.
+        """
+        raise ValueError(f"{type(self).__name__} keeps the statistics that it was pre-trained with")
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
         """Return the windows of a track [samples], as evaluation hears it, float32 [windows, frames, bins].

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from huggingface_hub import constants
@@ -26,7 +25,7 @@ from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
 from ..data.caching import code_identity
-from ..data.features import ExtractedWindows
+from ..data.features import ExtractedWindows, TrackWindows
 from ..errors import ConfigError
 from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples
@@ -136,8 +135,8 @@ class StoredExamples(FixedExamples):
 class StoredTracks(torch.utils.data.Dataset):
     """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
 
-    def __init__(self, tracks: datasets.Dataset, windows: ExtractedWindows, store: PrefixStore):
-        self._tracks = tracks.remove_columns("input_values")
+    def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore):
+        self._tracks = tracks.tracks
         self._ends = windows.ends
         self._store = store
         self.column_names = self._tracks.column_names
@@ -157,7 +156,7 @@ def _content(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, 
     precision = _precision(run)
     rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
-    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest(), rounding, run.prefix_dtype)
+    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest, rounding, run.prefix_dtype)
     return StoreContent(
         fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         windows=len(windows),
