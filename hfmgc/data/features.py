@@ -182,9 +182,12 @@ class ExtractedWindows:
         row, number = self.locate(index)
         return self.tracks.stack(row, slice(number, number + 1))[0]
 
-    @cached_property
     def digest(self) -> str:
-        """A digest of all windows and of the number of windows of each track; every window is read for it, once."""
+        """Return a digest of all windows and of the number of windows of each track; it reads every window, once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(self.ends.tobytes())
         for row in range(len(self.tracks)):
             stack = self.tracks.stack(row)
@@ -269,4 +272,4 @@ def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFea
             f"{track['track_id']}: stored slices of {stored.shape[1]} frames and {stored.shape[2]} bins, the front end "
             f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end they were made with"
         )
-    return stored.astype(np.float32)
+    return stored.astype(np.float32, copy=False)

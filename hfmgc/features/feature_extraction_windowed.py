@@ -96,7 +96,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def feature_bins(self) -> int:
-        """Bins of the un-normalised features."""
+        """Bins of the un-normalised features of a track."""
         return self.window_shape[1]
 
     @property
@@ -131,6 +131,17 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Turn a window [cut_frames, bins] of `normalize_track` into what the model gets: by default unchanged."""
         return window
 
+    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "WindowedFeatureExtractor":
+        """Set the normalisation from the training tracks.
+
+        Raises:
+            ValueError: By default: the statistics are fixed.
+        """
+        raise ValueError(
+            f"fit_statistics: {type(self).__name__} keeps the statistics of its pre-training; only the spectrogram front "
+            "end can fit them"
+        )
+
     def as_features(self, stored: np.ndarray) -> np.ndarray:
         """Return the stored features of a track as `track_features` gives them, float32 [frames, bins].
 
@@ -163,14 +174,6 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         normalized = self.normalize_track(self._filled(features))
         starts = self._starts(len(features), features)[chosen]
         return np.stack([self._window(normalized, start) for start in starts])
-
-    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "WindowedFeatureExtractor":
-        """Set the normalisation from training tracks, in a front end that can.
-
-        Raises:
-            ValueError: By default.
-        """
-        raise ValueError(f"{type(self).__name__} keeps the statistics that it was pre-trained with")
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
         """Return the windows of a track [samples], as evaluation hears it, float32 [windows, frames, bins].

@@ -76,7 +76,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         row, draw = self.locate(index)
         track = self.tracks[row]
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
-        window = self.window(row, track, draw, generator)
+        window = self.window(row, track, draw, generator).copy()  # stored features are read-only
         if self.effects is not None:
             window = self.effects(window, self.time_crop, generator)
         elif self.time_crop < 1:
@@ -119,7 +119,7 @@ class FixedExamples(TrainingExamples):
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return the window, float32 [frames, bins]."""
-        return self.windows[self.windows.first(row) + draw].copy()  # stored slices are read-only
+        return self.windows[self.windows.first(row) + draw]
 
 
 def make_augmentation(kind: str, probability: float | None) -> Augmentation | None:

@@ -156,7 +156,7 @@ def _content(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, 
     precision = _precision(run)
     rounding = f"{precision} tf32" if run.tf32 else precision
     tokens, hidden = prefix.state_shape(*windows[0].shape)
-    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest, rounding, run.prefix_dtype)
+    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest(), rounding, run.prefix_dtype)
     return StoreContent(
         fingerprint=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         windows=len(windows),

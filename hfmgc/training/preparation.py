@@ -140,4 +140,4 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset
     try:
         extractor.fit_statistics((track_features(track, extractor) for track in train), per_bin=per_bin)
     except ValueError as error:
-        raise ConfigError(f"fit_statistics: {error}") from error
+        raise ConfigError(str(error)) from error
