@@ -87,6 +87,7 @@ def cached_map(
     *,
     num_proc: int | None = None,
     key: Mapping[str, Any] | None = None,
+    writer_batch_size: int = WRITER_BATCH_SIZE,
     **more: Any,
 ) -> datasets.Dataset:
     """Map a table, cached by the table, the function's arguments and the identity of its code.
@@ -97,6 +98,7 @@ def cached_map(
         computations: Names in `COMPUTATIONS` of what it computes.
         num_proc: Worker processes; torch has a single thread in each.
         key: Identifies the arguments of the function, if only part of them decides its result.
+        writer_batch_size: Rows in memory before they are written.
         more: Other arguments of `datasets.Dataset.map`.
 
     Raises:
@@ -111,7 +113,7 @@ def cached_map(
         return table.map(
             versioned,
             num_proc=num_proc if num_proc and num_proc > 1 else None,
-            writer_batch_size=WRITER_BATCH_SIZE,
+            writer_batch_size=writer_batch_size,
             new_fingerprint=new_fingerprint,
             **more,
         )
