@@ -14,7 +14,7 @@ from conftest import write_ast, write_music
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
-from hfmgc.data.features import ExtractedWindows
+from hfmgc.data.features import ExtractedWindows, TrackWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.training import prefix_reuse
 from recipes import FINETUNE_AST, finetune, finetune_here, run_and_kill, tiny_settings, torchrun, write_config
@@ -247,9 +247,8 @@ def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
 def test_what_is_computed_with_another_precision_is_kept_apart():
     """TF32 needs a GPU, so the store is described and not made."""
     prefix = SimpleNamespace(state_shape=lambda frames, bins: (2, 32))
-    windows = ExtractedWindows(
-        datasets.Dataset.from_dict({"input_values": [np.zeros((1, 16, 8), np.float32).tolist()]})
-    )
+    slices = datasets.Dataset.from_dict({"features": [np.zeros((1, 16, 8), np.float32).tolist()]})
+    windows = ExtractedWindows(TrackWindows(slices, SimpleNamespace(window_shape=(16, 8))))
     run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "stores"}
     wanted = [
         prefix_reuse._store(prefix, "weights", windows, SimpleNamespace(**{**run, **change})).folder

@@ -1,6 +1,7 @@
 """Evaluation of a saved checkpoint on any data."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.corpus import decode_corpus
-from ..data.features import check_front_end, extract_windows
+from ..data.features import TrackWindows, check_front_end, extract_features
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
 from ..data.targets import genres_of
@@ -71,7 +72,8 @@ def evaluate_checkpoint(
     split = checkpoint_file(checkpoint, "split.json", revision)
     manifest = SplitManifest.load(split) if split else None
     side, track_ids, notes = choose_tracks(corpus, manifest, side, extractor, num_proc=num_proc)
-    features = extract_windows(corpus.select(track_ids), extractor, num_proc=num_proc)
+    corpus = replace(corpus, tracks=extract_features(corpus.tracks, extractor, num_proc=num_proc))
+    features = TrackWindows(corpus.select(track_ids), extractor)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

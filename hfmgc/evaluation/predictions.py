@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
 from transformers import Trainer
 
-from ..data.features import window_counts
+from ..data.features import TrackWindows
 from ..errors import HfmgcError
 
 
@@ -44,7 +43,7 @@ class TrackPredictions:
         return np.repeat(self.references, [len(logits) for logits in self.window_logits], axis=0)
 
 
-def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictions:
+def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
     """Run a model over extracted tracks (`extract_windows`), on all processes of `trainer`.
 
     Raises:
@@ -53,7 +52,7 @@ def predict_tracks(trainer: Trainer, tracks: datasets.Dataset) -> TrackPredictio
     output = trainer.predict(tracks, ignore_keys=UNUSED_OUTPUTS, metric_key_prefix="predict")
     logits, window_logits = output.predictions[:2]
     # The Trainer pads all stacks to the longest; the features know how many windows a track really has.
-    counts = window_counts(tracks)
+    counts = tracks.counts
     if len(logits) != len(counts):
         raise RuntimeError(f"{len(logits)} predictions for {len(counts)} tracks: gathering lost or repeated tracks")
     if not np.isfinite(logits).all():

@@ -153,10 +153,20 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Return the un-normalised features of a whole track [samples], float32 [frames, feature_bins]."""
         return self.transform(self.prepare(waveform))
 
-    def cut_features(self, features: np.ndarray) -> np.ndarray:
-        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins]."""
+    def count_windows(self, frames: int) -> int:
+        """Return how many windows `cut_features` cuts from a track of `frames` frames."""
+        if self.window_policy == "random":
+            return self.max_windows if frames > self.cut_frames else 1
+        return len(self._starts(frames))
+
+    def cut_features(self, features: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
+        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins].
+
+        `chosen`: which of its windows; all by default.
+        """
         normalized = self.normalize_track(self._filled(features))
-        return np.stack([self._window(normalized, start) for start in self._starts(len(features), features)])
+        starts = self._starts(len(features), features)[chosen]
+        return np.stack([self._window(normalized, start) for start in starts])
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
         """Return the windows of a track [samples] in evaluation, float32 [windows, frames, bins].

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
 from ..data.caching import code_identity
-from ..data.features import ExtractedWindows
+from ..data.features import CONTENT_COLUMNS, ExtractedWindows, TrackWindows
 from ..errors import ConfigError
 from .arguments import DataArguments, RunArguments
 from .examples import TARGET_COLUMNS, FixedExamples
@@ -115,7 +115,7 @@ class StoredExamples(torch.utils.data.Dataset):
     """Training examples whose `input_values` are the states [tokens, hidden] that enter the model at `first_stage`."""
 
     def __init__(self, examples: FixedExamples, store: PrefixStore, first_stage: int):
-        self.tracks = examples.tracks
+        self.tracks = _without_features(examples.tracks)
         self._windows = examples.windows
         self._store = store
         self._first_stage = first_stage
@@ -127,7 +127,7 @@ class StoredExamples(torch.utils.data.Dataset):
         return len(self._store)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        track = self.tracks[self._windows.place(index)[0]]
+        track = self.tracks[self._windows.locate(index)[0]]
         targets = {name: track[name] for name in TARGET_COLUMNS if name in track}
         return {"input_values": self._store[index], "first_stage": self._first_stage, **targets}
 
@@ -135,8 +135,8 @@ class StoredExamples(torch.utils.data.Dataset):
 class StoredTracks(torch.utils.data.Dataset):
     """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
 
-    def __init__(self, tracks: datasets.Dataset, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
-        self._tracks = tracks.remove_columns("input_values")
+    def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
+        self._tracks = _without_features(tracks.tracks)
         self._ends = windows.ends
         self._store = store
         self._first_stage = first_stage
@@ -150,6 +150,10 @@ class StoredTracks(torch.utils.data.Dataset):
             return self._tracks[key]
         first, end = int(self._ends[key - 1]) if key else 0, int(self._ends[key])
         return {**self._tracks[key], "input_values": self._store[first:end], "first_stage": self._first_stage}
+
+
+def _without_features(tracks: datasets.Dataset) -> datasets.Dataset:
+    return tracks.remove_columns([name for name in CONTENT_COLUMNS if name in tracks.column_names])
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:
