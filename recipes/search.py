@@ -17,6 +17,7 @@ from pathlib import Path
 from train_classifier import train_and_judge  # a run of the final fit is a run like any other
 
 from hfmgc.training import stages
+from hfmgc.training.check import check_recipe
 
 
 try:
@@ -50,7 +51,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
-    data = shared.prepared_for(*recipe.groups())
+    data = shared.prepared_for(check_recipe(groups))
     stages.announce(groups[2], data)
 
     with reporting_storage_errors(storage_url(arguments, folder)):

@@ -12,6 +12,7 @@ from conftest import write_music
 from optuna.trial import TrialState
 from searches import SECTION, SPACE, load, refusal, search_here, search_settings, table
 
+from hfmgc.training import fit as fit_module
 from hfmgc.training import prefix_reuse
 from hfmgc.training.search import queue as queue_module
 from hfmgc.training.search import results as results_module
@@ -245,7 +246,7 @@ def test_ctrl_c_while_the_storage_is_lost_ends_in_one_line(features, tmp_path, m
         (tmp_path / "out" / "study.db").write_bytes(b"no database" * 500)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trial_module, "build_model", stopped)
+    monkeypatch.setattr(fit_module, "build_model", stopped)
     result = search_here(tmp_path, search_settings(features, tmp_path / "out"))
     assert "cannot be reached" in refusal(result)
     assert "Traceback" not in result.stderr
@@ -270,7 +271,7 @@ def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
     """However often it is stopped: Ctrl-C is not counted as a retry."""
     whole, _ = finished
     settings = search_settings(features, tmp_path / "out", search={"retries": retries})
-    build, stops = trial_module.build_model, []
+    build, stops = fit_module.build_model, []
 
     def stop_trial_1(*arguments):
         if len(load(tmp_path / "out").trials) >= 2 and len(stops) < 5:
@@ -278,7 +279,7 @@ def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
             raise KeyboardInterrupt
         return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", stop_trial_1)
+    monkeypatch.setattr(fit_module, "build_model", stop_trial_1)
     for _ in range(5):
         result = search_here(tmp_path, settings)
         assert result.returncode == 130

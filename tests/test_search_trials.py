@@ -8,7 +8,7 @@ import torch
 from optuna.trial import TrialState
 from searches import load, refusal, search_here, search_settings, table
 
-from hfmgc.training.search import trial as trial_module
+from hfmgc.training import fit as fit_module
 from hfmgc.training.search.queue import INDEX
 from recipes import write_features
 
@@ -46,14 +46,14 @@ def test_a_trial_that_diverges_is_pruned_and_the_search_continues(features, tmp_
 def test_a_trial_without_memory_or_with_another_error_does_not_stop_the_search(
     features, tmp_path, monkeypatch, error, end
 ):
-    build = trial_module.build_model
+    build = fit_module.build_model
 
     def build_small_ones(arguments, genres, run):
         if run.per_device_train_batch_size == 4:
             raise error
         return build(arguments, genres, run)
 
-    monkeypatch.setattr(trial_module, "build_model", build_small_ones)
+    monkeypatch.setattr(fit_module, "build_model", build_small_ones)
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr
@@ -69,7 +69,7 @@ def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_resumes(fe
 
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
     with monkeypatch.context() as patched:
-        patched.setattr(trial_module, "build_model", broken)
+        patched.setattr(fit_module, "build_model", broken)
         line = refusal(search_here(tmp_path, settings))
         assert "the last 3 trials failed" in line
         assert "the weights are elsewhere" in line
@@ -80,13 +80,13 @@ def test_a_recipe_that_fails_in_every_trial_stops_with_the_reason_and_resumes(fe
 
 
 def test_a_storage_that_is_lost_during_a_trial_is_one_line(features, tmp_path, monkeypatch):
-    build = trial_module.build_model
+    build = fit_module.build_model
 
     def build_without_storage(*arguments):
         (tmp_path / "out" / "study.db").unlink()
         return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", build_without_storage)
+    monkeypatch.setattr(fit_module, "build_model", build_without_storage)
     assert "cannot be reached" in refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
 
 
@@ -114,14 +114,14 @@ def test_hopeless_trials_are_pruned(features, tmp_path):
 
 def test_a_trial_that_another_worker_failed_meanwhile_is_dropped_and_repeated(features, tmp_path, monkeypatch):
     """As after a laptop's sleep, when other workers took this one for killed."""
-    build, taken = trial_module.build_model, []
+    build, taken = fit_module.build_model, []
 
     def build_while_others_look(*arguments):
         if not taken:
             taken.append(load(tmp_path / "out").tell(0, state=TrialState.FAIL))
         return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", build_while_others_look)
+    monkeypatch.setattr(fit_module, "build_model", build_while_others_look)
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 2})
     result = search_here(tmp_path, settings)
     assert result.returncode == 0, result.stderr

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import write_music
 
-from hfmgc.training import starting_point
+from hfmgc.training import build
 from recipes import FINETUNE_AST, hfmgc_here, run_here, tiny_settings, write_config
 
 
 @pytest.fixture(autouse=True)
 def _somebody_says_yes(monkeypatch):
-    starting_point._load.cache_clear()
+    build._load.cache_clear()
     monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
 
 

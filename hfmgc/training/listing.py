@@ -7,7 +7,7 @@ import torch
 
 from ..registry import ARCHITECTURES
 from .arguments import ModelArguments
-from .assembly import count_parameters
+from .build import count_parameters
 from .settings import read_config
 
 

@@ -14,8 +14,8 @@ from scipy import stats
 from ...errors import ConfigError, saving_to
 from ...evaluation.report import EvaluationReport
 from ...settings_values import load_json, load_yaml
+from ..check import check_recipe
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
-from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
 from .results import write_whole
 
@@ -80,8 +80,7 @@ def _fit_seed(
 ) -> None:
     """Train with one seed, unless a finished run has the same settings."""
     chosen = {**chosen, "output_dir": str(folder)}
-    groups = recipe.groups(chosen)
-    adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
+    groups = check_recipe(recipe.groups(chosen)).groups
     earlier = _recorded_settings(folder)
     groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
     if earlier is None:

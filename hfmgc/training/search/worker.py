@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ...data.targets import is_multi_label
 from ...errors import ConfigError, saving_to
-from ..assembly import build_config
+from ..build import build_config
 from ..preparation import PreparedData
-from ..run_folder import checked_folder
+from ..run_folder import refuse_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
 from .queue import DUPLICATE, FAILED, INTERRUPTED, REASON, STOPPED, Progress, TrialQueue, outcome
 from .space import Parameter
@@ -48,7 +48,8 @@ def make_search_folder(groups: Groups) -> Path:
         SaveError: If it cannot be written to.
     """
     _, data, run = groups
-    folder = checked_folder(run, data.data)
+    folder = Path(run.output_dir)
+    refuse_folder("output_dir", folder, data.data)
     if (folder / "results.json").exists():
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     with saving_to(folder):
