@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import deepspeed
@@ -177,10 +178,10 @@ def pretrained_backbone_config(
     Args:
         arguments: Which backbone.
         config: The model's, which says what architecture the backbone must have.
-        local_files_only: Look in folders and in the local cache of the Hub, and make no request.
+        local_files_only: Look in the local cache in place of the Hub, and make no request.
 
     Raises:
-        UnreachableError: If it is neither in a folder nor, as far as that may be asked, on the Hub.
+        UnreachableError: If it cannot be loaded from the Hub, or is not in the local cache.
         CheckpointError: If it cannot be read, or is of another architecture.
     """
     name, expected = arguments.pretrained_backbone, config.sub_configs["backbone_config"].model_type
@@ -188,7 +189,16 @@ def pretrained_backbone_config(
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     try:
-        found = AutoConfig.from_pretrained(name, local_files_only=local_files_only, **NO_REMOTE_CODE)
+        place = name
+        if local_files_only and not Path(name).is_dir():
+            # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
+            cached = try_to_load_from_cache(name, "config.json")
+            if not isinstance(cached, str):
+                raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
+            place = str(Path(cached).parent)
+        found = AutoConfig.from_pretrained(place, **NO_REMOTE_CODE)
+    except UnreachableError:
+        raise
     except OSError as error:
         kind = CheckpointError if Path(name).is_dir() else UnreachableError
         raise kind(
