@@ -82,7 +82,7 @@ def test_code_that_a_pretrained_backbone_brings_is_never_run(tmp_path, tiny_ast,
     folder = tiny_ast()
     marker = marked(folder, "config.json", model_type="evil")
     settings = tiny_settings(music, tmp_path / "out", pretrained_backbone=str(folder), model={})
-    refused(run_here(FINETUNE_AST, write_config(tmp_path / "run.yaml", settings)), folder, "code of its own")
+    refused(run_here(FINETUNE_AST, write_config(tmp_path / "run.yaml", settings)), folder, "architecture 'evil'")
     assert not marker.exists()
 
 

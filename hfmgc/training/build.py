@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
-from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, load_checkpoint, loading_problem, require_safetensors
+from ..evaluation.checkpoints import AS_DATA, load_checkpoint, require_safetensors
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, FEATURE_EXTRACTORS, load_class
 from ..settings_values import refuse_long_path
@@ -184,7 +184,7 @@ def pretrained_backbone_config(
         UnreachableError: If it cannot be loaded from the Hub, or is not in the local cache.
         CheckpointError: If it cannot be read, or is of another architecture.
     """
-    name, expected = arguments.pretrained_backbone, config.sub_configs["backbone_config"].model_type
+    name, config_class = arguments.pretrained_backbone, config.sub_configs["backbone_config"]
     refuse_long_path("pretrained_backbone", name)
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
@@ -196,7 +196,9 @@ def pretrained_backbone_config(
             if not isinstance(cached, str):
                 raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
             place = str(Path(cached).parent)
-        found = AutoConfig.from_pretrained(place, **NO_REMOTE_CODE)
+        fields, _ = config_class.get_config_dict(place)
+        if fields.get("model_type") == config_class.model_type:
+            found = config_class.from_dict(fields)
     except UnreachableError:
         raise
     except OSError as error:
@@ -207,11 +209,12 @@ def pretrained_backbone_config(
         ) from error
     except Exception as error:  # a config.json of others can hold anything
         raise CheckpointError(
-            f"pretrained_backbone {name!r}: its config cannot be read ({loading_problem(error)})"
+            f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
         ) from error
-    if found.model_type != expected:
+    if fields.get("model_type") != config_class.model_type:
         raise CheckpointError(
-            f"pretrained_backbone {name!r} is of architecture {found.model_type!r}, {expected!r} is needed"
+            f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, {config_class.model_type!r} is "
+            "needed"
         )
     if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
         require_safetensors("pretrained_backbone", name)
@@ -229,7 +232,7 @@ def _from_pretrained_backbone(
     except CheckpointError:
         raise
     except Exception as error:  # each library has its own exceptions for a damaged file
-        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {loading_problem(error)}") from error
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {first_line(error)}") from error
 
 
 # model_name_or_path
