@@ -14,7 +14,7 @@ share the trials; the same command resumes a stopped search. The final fit, afte
 import sys
 from pathlib import Path
 
-from train_classifier import train_and_judge  # a run of the final fit is a run like any other
+from train_classifier import train_and_evaluate  # a run of the final fit is a run like any other
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
@@ -71,7 +71,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Final fit
     if arguments.final_fit:
-        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_judge)
+        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_evaluate)
         if result is not None:
             show_final_fit(result, folder)
 

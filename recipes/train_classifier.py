@@ -34,10 +34,10 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lgnet" / "mel_lgnet_4.yaml
 
 def main(default_config: Path = DEFAULT_CONFIG) -> None:
     """Read the settings and run all stages."""
-    train_and_judge(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
+    train_and_evaluate(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
 
 
-def train_and_judge(groups: Groups) -> EvaluationReport:
+def train_and_evaluate(groups: Groups) -> EvaluationReport:
     """Run all stages with these settings (recipes/search.py does too); return the result."""
     # Settings: checked here, unchanged from here on
     recipe = check_recipe(groups)
@@ -68,7 +68,7 @@ def train_and_judge(groups: Groups) -> EvaluationReport:
 
     # Try it
     stages.try_out(run, data)
-    stages.finish(trainer)
+    trainer.accelerator.wait_for_everyone()  # for the process that saves and publishes
     return report
 
 

@@ -57,8 +57,8 @@ def test_a_preset_beside_the_fields_of_another_front_end(tmp_path):
     config = Path(__file__).parents[1] / "recipes" / "configs" / "folder.yaml"
     more = ("--data", tmp_path / "nowhere", "--output_dir", tmp_path / "out")
     line = _fails(finetune_here(config, "--front_end.preset", "gtzan_decimated", *more))
-    assert "max_length belongs to HfmgcASTFeatureExtractor" in line
-    assert "--front_end '{preset: gtzan_decimated}'" in line
+    assert "front_end: " in line
+    assert "'max_length'" in line
     assert "nowhere" in _fails(finetune_here(config, "--front_end", "{preset: gtzan_decimated}", *more))
 
 

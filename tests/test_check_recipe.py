@@ -122,7 +122,7 @@ def test_a_run_leaves_its_settings_as_they_were(tmp_path, tiny_checkpoint):
     groups = read_settings([str(config)], RECIPE_GROUPS)
     before = values_of(groups)
     try:
-        runpy.run_path(str(TRAIN_CLASSIFIER))["train_and_judge"](groups)
+        runpy.run_path(str(TRAIN_CLASSIFIER))["train_and_evaluate"](groups)
     finally:
         release_signals()
     assert values_of(groups) == before

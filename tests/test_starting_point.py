@@ -28,7 +28,7 @@ GENRES = ["blues", "metal", "pop"]
 
 @pytest.fixture(autouse=True)
 def _nothing_kept():
-    build._load.cache_clear()
+    build._checkpoint.cache_clear()
 
 
 @pytest.fixture

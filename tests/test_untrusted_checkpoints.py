@@ -15,7 +15,7 @@ from recipes import FINETUNE_AST, hfmgc_here, run_here, tiny_settings, write_con
 
 @pytest.fixture(autouse=True)
 def _somebody_says_yes(monkeypatch):
-    build._load.cache_clear()
+    build._checkpoint.cache_clear()
     monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
 
 

@@ -45,12 +45,12 @@ def setting(default: Any, text: str, *, choices: tuple[str, ...] = (), limits: s
         choices: The values that it may have.
         limits: The interval in which it must lie, such as "[0, 1)".
     """
-    metadata = {"help": text, "choices": choices, "limits": limits}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if callable(default)
-        else field(default=default, metadata=metadata)
-    )
+    kind = "default_factory" if callable(default) else "default"
+    return field(**{kind: default}, metadata={"help": text, "choices": choices, "limits": limits})
+
+
+def _names(group: type) -> str:
+    return ", ".join(one.name for one in fields(group))
 
 
 def changed_fields(group: Any) -> list[str]:
@@ -92,23 +92,13 @@ class ModelArguments:
     """What is trained."""
 
     model_type: str = setting("hfmgc-ast", f"Architecture: {', '.join(ARCHITECTURES)}.")
-    model_name_or_path: str | None = setting(
-        None,
-        "Checkpoint of ours (folder or Hub) to start from, with its architecture, sizes, front end and weights; the head "
-        "is new where the genres differ.",
-    )
+    model_name_or_path: str | None = setting(None, "Checkpoint of ours to start from; a new head for other genres.")
     model: dict[str, Any] = setting(dict, "Fields of the architecture's config.")
-    front_end: dict[str, Any] = setting(
-        dict, "Fields of the feature extractor: window length and policy, short tracks, normalisation."
-    )
-    pretrained_backbone: str | None = setting(
-        None, "Checkpoint (Hub or folder) whose backbone the model starts from; none: random weights."
-    )
+    front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor: windows, normalisation, ...")
+    pretrained_backbone: str | None = setting(None, "Checkpoint (Hub or folder) to take the backbone from.")
     freeze_backbone: bool = setting(False, "Train the head alone (and the adapter, if any).")
     adapter: str = setting("none", "An adapter freezes the backbone.", choices=("dora", "lora", "none"))
-    adapter_targets: list[str] = setting(
-        lambda: ["fc2"], f"Linear layers of an encoder layer by role: {', '.join(ADAPTER_ROLES)}."
-    )
+    adapter_targets: list[str] = setting(lambda: ["fc2"], f"Linear layers by role: {', '.join(ADAPTER_ROLES)}.")
     adapter_min_layer: int = setting(0, "First encoder layer with an adapter.")
     adapter_rank: int = setting(2, "Rank r of the update.", limits="[1, inf)")
     adapter_alpha: float = setting(4.0, "Strength; PEFT scales the update by alpha / r.", limits="(0, inf)")
@@ -138,26 +128,16 @@ class DataArguments:
 
     data: str = setting("", "A dataset's name (gtzan, synthetic) or a folder of genres.")
     data_options: dict[str, Any] = setting(dict, "Options of the dataset.")
-    exclude: str | None = setting(
-        None,
-        "List of tracks to leave out (CSV, JSON or text: track_id, reason), such as `hfmgc check DATA --write_exclusions "
-        "FILE` writes.",
-    )
+    exclude: str | None = setting(None, "List of tracks to leave out, as `hfmgc check --write_exclusions` writes it.")
     shortest_seconds: float = setting(SHORTEST_SECONDS, "Shorter audio is skipped.", limits="[0, inf)")
-    split_policy: str = setting(
-        "stratified", f"How tracks are divided: {', '.join(POLICIES)}; each dataset has some of them."
-    )
+    split_policy: str = setting("stratified", f"One of {', '.join(POLICIES)}; each dataset has some of them.")
     split_ratios: str = setting("8:1:1", "train:validation:test, in quotes in YAML.")
     split_seed: int = setting(0, "Seed of the split; the training has its own.")
     split_fold: int = setting(1, "Which published fold, for artist_folds.")
     split_manifest: str | None = setting(None, "split.json of an earlier run, to repeat its split exactly.")
-    allow_leaks: bool = setting(
-        False, "Train although the leak guard found artists or recordings on two sides; recorded."
-    )
+    allow_leaks: bool = setting(False, "Train although artists or recordings are on two sides; recorded.")
     fit_statistics: str = setting(
-        "none",
-        "Compute the front end's mean and deviation from the training side: over all values, or for each bin.",
-        choices=("none", "overall", "per_bin"),
+        "none", "Fit the front end's mean and deviation to the training side.", choices=("none", "overall", "per_bin")
     )
     augmentation: str = setting(
         "fresh",
@@ -169,29 +149,16 @@ class DataArguments:
     )
     training_windows: str = setting(
         "random",
-        "random: drawn in each epoch; fixed: the front end's own windows of each track, extracted once (the papers' "
-        "slices).",
+        "random: drawn in each epoch; fixed: the front end's windows of each track, extracted once.",
         choices=("random", "fixed"),
     )
     windows_per_track: int = setting(1, "Random windows of each training track in an epoch.", limits="[1, inf)")
-    time_crop: float = setting(
-        1.0, "Share of a window's frames that are trained on, from a random position.", limits="(0, 1]"
-    )
-    spec_augment: dict[str, Any] = setting(
-        dict, "Masks over training windows: time_masks, time_mask_frames, frequency_masks, frequency_mask_bins."
-    )
-    spectrogram_effects: dict[str, Any] = setting(
-        dict,
-        "Another tempo, pitch and equalisation of each training window: tempo, pitch_bins, equalizer_bands, "
-        "equalizer_strength.",
-    )
-    mixup_alpha: float = setting(
-        0.0, "Of mixup's Beta distribution (tracks and genres are mixed); 0: no mixup.", limits="[0, inf)"
-    )
+    time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
+    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_names(SpecAugment)}.")
+    spectrogram_effects: dict[str, Any] = setting(dict, f"Of training windows: {_names(SpectrogramEffects)}.")
+    mixup_alpha: float = setting(0.0, "Of mixup's Beta distribution; 0: no mixup.", limits="[0, inf)")
     class_weights: str = setting(
-        "none",
-        "balanced: each genre has the same weight in the loss, however many training tracks it has.",
-        choices=("none", "balanced"),
+        "none", "balanced: all genres have the same weight in the loss.", choices=("none", "balanced")
     )
     preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
 
@@ -229,45 +196,28 @@ class RunArguments(TrainingArguments):
     output_dir: str = setting("", "Folder of the run.")
     overwrite: bool = setting(False, "Replace an earlier run in output_dir.")
     license: str | None = setting(
-        None,
-        "Licence of the checkpoint for its model card, as the Hub names it (apache-2.0, cc-by-nc-4.0, ...); none: the card "
-        "says that none is stated.",
+        None, "Licence for the model card, as the Hub names it (apache-2.0, cc-by-nc-4.0, ...)."
     )
-    resume_from_checkpoint: str | bool | None = setting(
-        None, "true or last: resume from the last checkpoint of output_dir; or a checkpoint's folder."
-    )
+    resume_from_checkpoint: str | bool | None = setting(None, "true or last: the last checkpoint; or its folder.")
     early_stopping_patience: int | None = setting(
         None, "Stop after this many evaluations without a better one; none: never.", limits="[1, inf)"
     )
     weight_averaging: float = setting(
-        0.0,
-        "Decay of an exponential average of the weights, such as 0.99; the average is evaluated and saved. 0: none.",
-        limits="[0, 1)",
+        0.0, "Decay (0.99) of an average of the weights, which is evaluated and saved; 0: none.", limits="[0, 1)"
     )
     decay_from_epoch: int | None = setting(
-        None,
-        "Constant learning rate until this epoch (from 0), then times exp(-epoch_decay) with each epoch, in place of "
-        "lr_scheduler_type (divide-and-conquer paper: 8).",
-        limits="[0, inf)",
+        None, "First epoch (from 0) of an exponential decay, in place of lr_scheduler_type.", limits="[0, inf)"
     )
-    epoch_decay: float = setting(0.1, "See decay_from_epoch.", limits="[0, inf)")
-    channels_last: bool = setting(
-        False, "Convolutions in the channels-last memory layout; benchmarks/architectures.py measures it."
-    )
+    epoch_decay: float = setting(0.1, "Each of these epochs multiplies by exp(-epoch_decay).", limits="[0, inf)")
+    channels_last: bool = setting(False, "Channels-last memory layout; benchmarks/architectures.py measures it.")
     reuse_frozen_prefix: bool = setting(
-        False,
-        "Compute the frozen layers below the first trained one once for each window, store their output on disk, and "
-        "train only the layers above: the same result at a fraction of the cost.",
+        False, "Store the output of the frozen lower layers, and train on it: same result at a fraction of the cost."
     )
     prefix_store: str | None = setting(
-        None, "Folder of that store, shared by all runs; none: hfmgc/frozen_prefix in HF_HOME."
+        None, "Folder of that store, for all runs; none: hfmgc/frozen_prefix in HF_HOME."
     )
-    prefix_dtype: str = setting(
-        "float32", "bfloat16: half the size, rounded to 8 bits.", choices=("float32", "bfloat16")
-    )
-    prefix_store_gigabytes: float = setting(
-        20.0, "Most that prefix_store may hold, earlier runs included.", limits="(0, inf)"
-    )
+    prefix_dtype: str = setting("float32", "bfloat16 halves the store and rounds.", choices=("float32", "bfloat16"))
+    prefix_store_gigabytes: float = setting(20.0, "Most that prefix_store may hold.", limits="(0, inf)")
     eval_strategy: str = setting("epoch", "When the validation side is evaluated.", choices=("no", "steps", "epoch"))
     save_strategy: str = setting("epoch", "When a checkpoint is saved.", choices=("no", "steps", "epoch", "best"))
     save_total_limit: int | None = setting(2, "Checkpoints that are kept.")
@@ -277,9 +227,7 @@ class RunArguments(TrainingArguments):
         "What chooses the best checkpoint; auto: accuracy, with several genres a track macro_map. One genre: "
         f"{', '.join(BEST_METRICS)}. Several: {', '.join(MULTI_LABEL_BEST_METRICS)}.",
     )
-    restore_callback_states_from_checkpoint: bool = setting(
-        True, "So that a resumed run stops early where an uninterrupted one would."
-    )
+    restore_callback_states_from_checkpoint: bool = setting(True, "Needed to stop early after a resume.")
     remove_unused_columns: bool = setting(False, "Our collator takes what it needs.")
     label_names: list[str] | None = setting(lambda: ["labels"], "Which inputs are labels (PEFT hides it).")
 

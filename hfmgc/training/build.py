@@ -39,7 +39,6 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
         return _checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
         extractor_class = load_class(FEATURE_EXTRACTORS["hfmgc-spectrogram"])
-        _refuse_foreign_fields(arguments, extractor_class)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
     return with_fields(extractor_class, arguments.front_end, "front_end")
@@ -50,26 +49,12 @@ def _checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor
         raise ConfigError(
             f"front_end.preset: {arguments.model_name_or_path} has a front end of its own; name single fields of it"
         )
-    extractor = _checkpoint(arguments)[1]
+    extractor = _checkpoint(arguments.model_name_or_path)[1]
     known = known_fields(type(extractor))
     saved = {name: value for name, value in extractor.to_dict().items() if name in known}
     if "window_frames" in arguments.front_end:
         saved.pop("window_seconds", None)
     return with_fields(type(extractor), {**saved, **arguments.front_end}, "front_end")
-
-
-def _refuse_foreign_fields(arguments: ModelArguments, extractor_class: type) -> None:
-    """Refuse fields of the architecture's own front end beside a preset, which a config file may have left there."""
-    own = ARCHITECTURES[arguments.model_type].load("feature_extractor")
-    foreign = set(arguments.front_end) & set(known_fields(own)) - set(known_fields(extractor_class))
-    if foreign:
-        text = ", ".join(
-            f"{name}: {value}" for name, value in arguments.front_end.items() if name in ("preset", "representation")
-        )
-        raise ConfigError(
-            f"front_end: {', '.join(sorted(foreign))} belongs to {own.__name__}, not beside {text}: replace the config "
-            f"file's front end as a whole with --front_end '{{{text}}}'"
-        )
 
 
 def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrainedConfig:
@@ -81,7 +66,7 @@ def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrained
     if arguments.model_name_or_path is None:
         config_class = ARCHITECTURES[arguments.model_type].load("config")
         return with_fields(config_class, arguments.model, "model", **labels)
-    config = _checkpoint(arguments)[0].config
+    config = _checkpoint(arguments.model_name_or_path)[0].config
     changed = check_fields(type(config), arguments.model, "model")
     fields = config.to_dict()
     fields.pop("class_weights", None)  # they belong to the training data of the checkpoint
@@ -247,7 +232,7 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
     if arguments.model_name_or_path is None:
         return arguments
     with undivided_weights(run):  # it is loaded once and kept
-        return replace(arguments, model_type=_checkpoint(arguments)[0].config.model_type)
+        return replace(arguments, model_type=_checkpoint(arguments.model_name_or_path)[0].config.model_type)
 
 
 def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -256,7 +241,7 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     Raises:
         CheckpointError: If they do not fit, because sizes were changed.
     """
-    checkpoint = _checkpoint(arguments)[0]
+    checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     weights, own = checkpoint.state_dict(), model.state_dict()
     if checkpoint.config.id2label != model.config.id2label:
         weights, own = (
@@ -299,10 +284,6 @@ def undivided_weights(run: RunArguments) -> Iterator[None]:
             run.deepspeed_plugin.set_deepspeed_weakref()
 
 
-def _checkpoint(arguments: ModelArguments) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
-    return _load(arguments.model_name_or_path)
-
-
 @lru_cache(maxsize=1)
-def _load(name_or_path: str) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
+def _checkpoint(name_or_path: str) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
     return load_checkpoint(name_or_path)

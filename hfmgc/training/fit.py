@@ -25,6 +25,7 @@ from .prefix_reuse import reused_prefix
 from .prefix_store import PrefixStore
 from .preparation import PreparedData, balanced_class_weights
 from .progress import print_lines_only
+from .run_folder import RESUME
 from .trainer import EpochCallback, TrackTrainer
 
 
@@ -67,7 +68,7 @@ def fit(
             callbacks=callbacks,
         )
         print_lines_only(trainer)
-        with saving_to(run.output_dir, "then resume with --resume_from_checkpoint last"):
+        with saving_to(run.output_dir, RESUME):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 

@@ -37,6 +37,7 @@ RUN_FILES = (
     "training_curve.png", "split.json",
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
+RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
 # Settings of a single start, without effect on the result.
 _START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
 _HELD = contextlib.ExitStack()  # locks on the folders of this process's runs

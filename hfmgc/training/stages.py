@@ -23,16 +23,14 @@ from ..inference.predict import TrackClassifier
 from ..stopping import catch_signals, exit_code, release_signals
 from ..text import escape_output
 from .adapters import without_peft_warnings
-from .arguments import ModelArguments, RunArguments
+from .arguments import RunArguments
 from .build import build_model, count_parameters, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RunRecord, leave_runs
+from .run_folder import RESUME, RunRecord, leave_runs
 
 
 logger = logging.get_logger(__name__)
-
-RESUME = "then resume with --resume_from_checkpoint last"
 
 
 def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last resumes") -> None:
@@ -183,12 +181,16 @@ def save(
             best=trainer.state.best_metric,
             title=f"{report.heading}: training",
         )
+        adapter = None
+        if arguments.adapter != "none":
+            names = ("targets", "min_layer", "rank", "alpha")
+            adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
             "trainable_parameters": trained,
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
-            "adapter": _adapter_record(arguments),
+            "adapter": adapter,
         }
         record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
         write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
@@ -225,23 +227,6 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
         load_checkpoint(run.output_dir)
         print("\nthe checkpoint loads (trained on stored features: there is no audio to try it on)")
         return
-    answer = TrackClassifier(run.output_dir).classify(track["waveform"])
-    scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])
+    prediction = TrackClassifier(run.output_dir).classify(track["waveform"])
+    scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in prediction[:3])
     print(f"\npipeline answers for {track_id} (true genre: {', '.join(track['genres'])}): {scores}")
-
-
-def finish(trainer: Trainer) -> None:
-    """Wait for the process that saves and publishes."""
-    trainer.accelerator.wait_for_everyone()
-
-
-def _adapter_record(arguments: ModelArguments) -> dict[str, Any] | None:
-    if arguments.adapter == "none":
-        return None
-    return {
-        "kind": arguments.adapter,
-        "targets": arguments.adapter_targets,
-        "min_layer": arguments.adapter_min_layer,
-        "rank": arguments.adapter_rank,
-        "alpha": arguments.adapter_alpha,
-    }
