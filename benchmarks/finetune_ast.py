@@ -163,8 +163,8 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
     from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
     from hfmgc.training.adapters import add_adapter
     from hfmgc.training.arguments import RunArguments
-    from hfmgc.training.assembly import build_trainer
     from hfmgc.training.examples import FixedExamples
+    from hfmgc.training.fit import build_trainer
     from hfmgc.training.prefix_reuse import reused_prefix, store_place
     from hfmgc.training.preparation import PreparedData
 

@@ -14,9 +14,10 @@ search.storage) share the trials; the same command resumes a stopped search. The
 import sys
 from pathlib import Path
 
-from train_classifier import train_and_judge  # a run of the final fit is an ordinary run
+from train_classifier import train_and_evaluate  # a run of the final fit is an ordinary run
 
 from hfmgc.training import stages
+from hfmgc.training.check import check_recipe
 
 
 try:
@@ -50,7 +51,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
-    data = shared.prepared_for(*recipe.groups())
+    data = shared.prepared_for(check_recipe(groups))
     stages.announce(groups[2], data)
 
     with reporting_storage_errors(storage_url(arguments, folder)):
@@ -70,7 +71,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Final fit
     if arguments.final_fit:
-        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_judge)
+        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_evaluate)
         if groups[2].should_save:
             show_final_fit(result, folder)
 

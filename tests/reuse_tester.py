@@ -3,19 +3,20 @@
 import datasets
 import torch
 
+from hfmgc.data.features import TrackWindows
 from hfmgc.training.arguments import RunArguments
-from hfmgc.training.assembly import build_trainer
 from hfmgc.training.examples import FixedExamples
+from hfmgc.training.fit import build_trainer
 from hfmgc.training.prefix_reuse import StoredExamples, reused_prefix
 from hfmgc.training.preparation import PreparedData
 
 
 GENRES = ["blues", "metal", "pop"]
-FEATURES = datasets.Features(
+COLUMNS = datasets.Features(
     {
         "track_id": datasets.Value("string"),
         "genre": datasets.Value("string"),
-        "input_values": datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32")))),
+        "features": datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32")))),
     }
 )
 
@@ -25,10 +26,8 @@ class ReuseTester:
 
     def trained_head(self, folder, *, reuse: bool) -> dict[str, torch.Tensor]:
         """Return the weights after a short training of the head alone."""
-        tracks = datasets.Dataset.from_dict(
-            {"track_id": list("uvwxyz"), "genre": GENRES * 2, "input_values": self.values(6, 2).numpy()},
-            features=FEATURES,
-        ).with_format("numpy", columns=["input_values"], output_all_columns=True)
+        columns = {"track_id": list("uvwxyz"), "genre": GENRES * 2, "features": self.values(6, 2).numpy()}
+        tracks = TrackWindows(datasets.Dataset.from_dict(columns, features=COLUMNS), self.extractor())
         run = RunArguments(
             output_dir=str(folder / "run"), num_train_epochs=2, per_device_train_batch_size=4, learning_rate=0.05,
             eval_strategy="epoch", save_strategy="no", load_best_model_at_end=False, metric_for_best_model="loss",
@@ -37,7 +36,7 @@ class ReuseTester:
         )  # fmt: skip
         model = self.model().requires_grad_(False)
         model.classifier.requires_grad_(True)
-        train = FixedExamples(tracks, self.extractor(), seed=0)
+        train = FixedExamples(tracks, seed=0)
         data = PreparedData(corpus=None, manifest=None, train=train, validation=tracks, test=tracks)
         data = reused_prefix(model, data, run)
         assert isinstance(data.train, StoredExamples) == reuse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from hfmgc.training.search import trial as trial_module
+from hfmgc.training import fit as fit_module
 from recipes import SEARCH, classifier_settings, run_here, write_config
 
 
@@ -57,10 +57,10 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 def before_each_model(monkeypatch, action: Callable[[], object]) -> None:
     """Call `action` before a trial builds its model."""
-    build = trial_module.build_model
+    build = fit_module.build_model
 
     def build_afterwards(*arguments):
         action()
         return build(*arguments)
 
-    monkeypatch.setattr(trial_module, "build_model", build_afterwards)
+    monkeypatch.setattr(fit_module, "build_model", build_afterwards)

@@ -57,8 +57,8 @@ def test_a_preset_beside_the_fields_of_another_front_end(tmp_path):
     config = Path(__file__).parents[1] / "recipes" / "configs" / "folder.yaml"
     more = ("--data", tmp_path / "nowhere", "--output_dir", tmp_path / "out")
     line = _fails(finetune_here(config, "--front_end.preset", "gtzan_decimated", *more))
-    assert "max_length belongs to HfmgcASTFeatureExtractor" in line
-    assert "--front_end '{preset: gtzan_decimated}'" in line
+    assert "front_end: " in line
+    assert "'max_length'" in line
     assert "nowhere" in _fails(finetune_here(config, "--front_end", "{preset: gtzan_decimated}", *more))
 
 
@@ -175,7 +175,7 @@ def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "README.md").write_text("my own notes")
-    assert "no run's (README.md)" in _run(tmp_path, music, "--output_dir", mine)
+    assert "holds README.md but no run.yaml" in _run(tmp_path, music, "--output_dir", mine)
     assert (mine / "README.md").read_text() == "my own notes"
     assert "lies in the data folder" in _run(tmp_path, music, "--output_dir", music / "blues" / "run")
     (tmp_path / "file").write_text("")
@@ -233,7 +233,7 @@ def test_data_that_changed_since_the_run_began(tmp_path):
     assert finetune_here(config).returncode == 0
     (music / "blues" / "blues.000.wav").rename(music / "blues" / "new.wav")
     line = _fails(finetune_here(config, "--resume_from_checkpoint", "last"))
-    assert "the split is another than when the run" in line
+    assert "restore the data and the split settings" in line
 
 
 def test_deeply_nested_json_is_damaged_and_no_traceback(tmp_path, tiny_checkpoint, capsys):

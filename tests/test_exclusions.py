@@ -127,7 +127,7 @@ def test_a_run_says_prints_and_records_what_it_leaves_out_and_compares_it_when_r
     again = run_here(TRAIN_CLASSIFIER, config, "--resume_from_checkpoint", "last", "--num_train_epochs", "2")
     assert again.returncode == 1
     line = again.stderr.strip().splitlines()[-1]
-    assert f"began with another exclusion list ({said}; now 1 tracks excluded (1 noise))" in line
+    assert f"another exclusion list ({said}; now 1 tracks excluded (1 noise))" in line
 
     capsys.readouterr()
     report = ["evaluate", str(tmp_path / "run"), "--data", str(data), "--side", "all", "--json"]

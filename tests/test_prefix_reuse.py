@@ -261,7 +261,7 @@ def test_what_is_computed_with_another_precision_is_kept_apart():
 def test_a_place_that_cannot_hold_stores_is_refused_before_the_data_are_read(place, tmp_path):
     (tmp_path / "file").write_text("")
     for store, message in (
-        (place / "music" / "store", "lies in the data folder: it would be taken for music"),
+        (place / "music" / "store", "lies in the data folder"),
         (tmp_path / "file" / "store", "file is a file: name a folder"),
         ("x" * 5000, "prefix_store"),
     ):

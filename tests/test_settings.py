@@ -13,7 +13,7 @@ import yaml
 from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.settings import describe_fields, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from hfmgc.training.assembly import build_config, build_feature_extractor, build_model
+from hfmgc.training.build import build_config, build_feature_extractor, build_model
 from hfmgc.training.show import show_recipe
 
 
@@ -369,7 +369,7 @@ def test_the_report_is_shown_with_its_sizes_and_that_they_are_assumed_offline(tm
     assert result["front_end"]["window_seconds"] == pytest.approx(10.255)
     assert result["training"]["batch_size"] == 16
     assert result["training"]["learning_rate"] == pytest.approx(1.3221e-4)
-    assert any("cannot be reached: counted with the default sizes" in note for note in result["notes"])
+    assert any("pretrained_backbone" in note and "default sizes" in note for note in result["notes"])
     assert re.search(r"trainable\s+172,706 \(adapter: dora\)", text)
 
 

@@ -92,7 +92,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
         result = run(code, config, "--output_dir", tmp_path / number.name)
         assert "Traceback" not in result.stderr
         ends[number] = (result.returncode, result.stderr.strip().splitlines()[-1])
-    line = "stopped; --resume_from_checkpoint last goes on"
+    line = "stopped; --resume_from_checkpoint last resumes"
     assert ends == {signal.SIGINT: (130, line), signal.SIGTERM: (143, line)}
 
 

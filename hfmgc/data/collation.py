@@ -55,7 +55,7 @@ class TrackCollator:
         windows = torch.tensor([len(stack) for stack in values])
         stacks = torch.zeros(len(values), int(windows.max()), *values[0].shape[1:])
         for row, stack in enumerate(values):
-            stacks[row, : len(stack)] = torch.from_numpy(stack)
+            stacks[row, : len(stack)] = torch.tensor(stack)  # stored features are read-only
         mask = torch.arange(stacks.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
         return {"input_values": stacks, "window_mask": mask, **batch}
 

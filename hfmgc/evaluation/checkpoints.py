@@ -7,12 +7,12 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES
+from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import load_json, refuse_long_path
 
 
@@ -53,7 +53,7 @@ def load_checkpoint(
         )
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
+        extractor = _extractor_class(name_or_path, revision).from_pretrained(name_or_path, revision=revision)
         require_safetensors("checkpoint", name_or_path, revision)
         model, report = auto_class.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
@@ -61,7 +61,7 @@ def load_checkpoint(
     except CheckpointError:
         raise
     except Exception as error:  # damaged files raise the exceptions of a dozen libraries
-        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {loading_problem(error)}") from error
+        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -94,14 +94,17 @@ def require_safetensors(what: str, name_or_path: str, revision: str | None = Non
         )
 
 
-def loading_problem(error: Exception) -> str:
-    """Return in one line why a checkpoint could not be loaded, and the way out."""
-    if "trust_remote_code" in str(error):
-        return (
-            "it needs its own code, which hfmgc never runs: use a checkpoint of an architecture that `hfmgc list` "
-            "names, or load it with transformers and trust_remote_code=True after reading its code"
-        )
-    return first_line(error)
+def _extractor_class(name_or_path: str, revision: str | None) -> type[WindowedFeatureExtractor]:
+    """Return the class of ours that a checkpoint's preprocessor_config.json names."""
+    fields, _ = WindowedFeatureExtractor.get_feature_extractor_dict(name_or_path, revision=revision)
+    name = fields.get("feature_extractor_type")
+    for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in ARCHITECTURES.values())):
+        if address.endswith(f":{name}"):
+            return load_class(address)
+    raise CheckpointError(
+        f"checkpoint {name_or_path!r}: its feature extractor {name!r} needs its own code, which hfmgc never runs: use a "
+        "checkpoint of an architecture that `hfmgc list` names, or load it with transformers after reading its code"
+    )
 
 
 def _model_type(name_or_path: str, revision: str | None) -> str:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from huggingface_hub import constants
@@ -24,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
 from ..data.caching import code_identity
-from ..data.features import CONTENT_COLUMNS, ExtractedWindows, TrackWindows
+from ..data.features import ExtractedWindows, TrackWindows
 from ..errors import ConfigError
 from .arguments import DataArguments, RunArguments
 from .examples import TARGET_COLUMNS, FixedExamples
@@ -115,7 +114,7 @@ class StoredExamples(torch.utils.data.Dataset):
     """Training examples whose `input_values` are the states [tokens, hidden] that enter the model at `first_stage`."""
 
     def __init__(self, examples: FixedExamples, store: PrefixStore, first_stage: int):
-        self.tracks = _without_features(examples.tracks)
+        self.tracks = examples.tracks
         self._windows = examples.windows
         self._store = store
         self._first_stage = first_stage
@@ -136,7 +135,7 @@ class StoredTracks(torch.utils.data.Dataset):
     """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
 
     def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
-        self._tracks = _without_features(tracks.tracks)
+        self._tracks = tracks.tracks
         self._ends = windows.ends
         self._store = store
         self._first_stage = first_stage
@@ -150,10 +149,6 @@ class StoredTracks(torch.utils.data.Dataset):
             return self._tracks[key]
         first, end = int(self._ends[key - 1]) if key else 0, int(self._ends[key])
         return {**self._tracks[key], "input_values": self._store[first:end], "first_stage": self._first_stage}
-
-
-def _without_features(tracks: datasets.Dataset) -> datasets.Dataset:
-    return tracks.remove_columns([name for name in CONTENT_COLUMNS if name in tracks.column_names])
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:

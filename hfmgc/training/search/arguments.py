@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...settings import SEARCH, describe_fields, read_values, settings_from
-from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments, check_choices
+from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments, check_fields_of
 
 
 Groups = tuple[ModelArguments, DataArguments, RunArguments]
@@ -59,7 +59,7 @@ class SearchArguments:
     final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the final fit."})
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields_of(self)
         if not self.space:
             raise ValueError("space is empty: name the fields to search, see recipes/configs/ast_search.yaml")
         least = {"trials": 1, "heartbeat_interval": 1}

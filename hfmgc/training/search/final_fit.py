@@ -14,8 +14,8 @@ from ...errors import saving_to
 from ...evaluation.report import EvaluationReport
 from ...files import hold, write_text
 from ...settings import load_json, load_yaml
+from ..check import check_recipe
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
-from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
 
 
@@ -66,8 +66,7 @@ def _fit_seed(
     recipe: BaseRecipe, chosen: dict[str, Any], folder: Path, fit: Callable[[Groups], EvaluationReport]
 ) -> None:
     """Train with one seed, unless a finished run has the same settings."""
-    groups = recipe.groups(chosen)
-    adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
+    groups = check_recipe(recipe.groups(chosen)).groups
     wanted = _comparable(RunRecord.from_settings(groups, groups[2]).settings)
     record = _read(folder / RUN_FILE, load_yaml)
     if not (folder / RUN_FILE).exists():

@@ -10,9 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ...errors import ConfigError, HfmgcError
 from ...settings import settings_from
-from ..assembly import build_feature_extractor, check_model
-from ..prefix_reuse import check_reuse
-from ..starting_point import adopt_checkpoint
+from ..check import check_recipe
 from .arguments import OF_TRIALS, BaseRecipe
 
 
@@ -147,18 +145,11 @@ def _check_paths(paths: Iterable[str], recipe: BaseRecipe, where: str) -> None:
 def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
     """Refuse limits that the recipe or its model refuses; one parameter varies at a time, the others have their first limit."""
     first = {parameter.name: parameter.limits()[0] for parameter in parameters}
-    checked: list[Any] = []
     for parameter in parameters:
         for limit in parameter.limits():
             try:
                 fields = fields_of(parameters, {**first, parameter.name: limit}, recipe)
-                model, data, run = recipe.of_trial(fields)
-                adopt_checkpoint(model, run)
-                check_reuse(data, run)
-                reuse = run.reuse_frozen_prefix
-                if (model, data.time_crop, reuse) not in checked:
-                    check_model(model, build_feature_extractor(model), data.time_crop, reuse_frozen_prefix=reuse)
-                    checked.append((model, data.time_crop, reuse))
+                check_recipe(recipe.of_trial(fields))
             except HfmgcError as error:
                 raise ConfigError(
                     f"{recipe.where}: search.space.{parameter.path}, value {limit!r}: {error}"

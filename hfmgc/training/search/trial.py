@@ -16,17 +16,16 @@ from optuna import Trial, TrialPruned
 from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
 from ...evaluation.task import Task
-from ..arguments import DataArguments, ModelArguments, RunArguments
-from ..assembly import adapt_model, build_feature_extractor, build_model, build_trainer
-from ..prefix_reuse import check_reuse, reused_prefix
+from ..arguments import RunArguments
+from ..check import CheckedRecipe, check_recipe
+from ..fit import fit
 from ..prefix_store import PrefixStore, StoreFullError
-from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
-from ..starting_point import adopt_checkpoint
+from ..preparation import PreparedData, prepare_data
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter, fields_of
 
@@ -87,19 +86,13 @@ class SharedData:
     _settings: Any = None
     _prepared: PreparedData | None = None
 
-    def prepared_for(self, model: ModelArguments, data: DataArguments, run: RunArguments) -> PreparedData:
+    def prepared_for(self, recipe: CheckedRecipe) -> PreparedData:
         """Return the data for these settings."""
-        extractor = build_feature_extractor(model)
-        check_data_arguments(data, model, extractor)
-        check_reuse(data, run)
+        _, data, run = recipe.groups
         # Mixup and class weights are applied during training.
-        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
+        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, recipe.extractor.to_dict())
         if settings != self._settings:
-            seed, run.seed = run.seed, self.seed
-            try:
-                self._prepared = prepare_data(data, run, extractor)
-            finally:
-                run.seed = seed
+            self._prepared = prepare_data(data, run.with_values(seed=self.seed), recipe.extractor)
             self._settings = settings
             self.stores.clear()  # they hold other windows
         return self._prepared
@@ -110,8 +103,12 @@ class ReportToStudy(TrainerCallback):
     """Reports each evaluation to the study, and ends a training that diverged or is pruned."""
 
     trial: Trial
-    metric: str
+    metric: str = ""
     values: list[float] = field(default_factory=list)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """Take the metric that chooses the best checkpoint."""
+        self.metric = (args.metric_for_best_model or "loss").removeprefix("eval_")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """End a training whose loss is not finite."""
@@ -186,29 +183,12 @@ class Objective:
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
         model_arguments, data_arguments, run = self.recipe.of_trial(fields_of(self.parameters, drawn, self.recipe))
         if self.arguments.trial_seeds == "own":
-            run.seed += index
+            run = run.with_values(seed=run.seed + index)
         trial.set_user_attr(SEED, run.seed)
-        adopt_checkpoint(model_arguments, run)
-        data = self.data.prepared_for(model_arguments, data_arguments, run)
-        if data_arguments.class_weights == "balanced":
-            model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
-        model = adapt_model(build_model(model_arguments, data.corpus.genres, run), model_arguments)
-        stored = reused_prefix(model, data, run, opened=self.data.stores)
-        trainer = build_trainer(
-            model,
-            run,
-            data.corpus.genres,
-            train=stored.train,
-            validation=stored.validation,
-            mixup_alpha=data_arguments.mixup_alpha,
-        )
-        trainer.remove_callback(PrinterCallback)
-        report = ReportToStudy(trial, (run.metric_for_best_model or "loss").removeprefix("eval_"))
-        trainer.add_callback(report)
-        try:
-            trainer.train()
-        finally:
-            trainer.accelerator.free_memory()
+        recipe = check_recipe((model_arguments, data_arguments, run))
+        report = ReportToStudy(trial)
+        trainer = fit(recipe.groups, self.data.prepared_for(recipe), [report], stores=self.data.stores)
+        trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
         # As the recipe's own run would end: with its best checkpoint, or with its last weights.
