@@ -84,12 +84,9 @@ def load_json(text: str) -> Any:
 
 
 def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
-    """Return one instance of each dataclass in `groups`.
+    """Return one instance of each dataclass in `groups`, whose fields have different names.
 
-    Args:
-        argv: Arguments of the command line; a config file comes first.
-        groups: Dataclasses with fields of different names.
-        default_config: The file to read when `argv` names none.
+    `argv` is the command line, the config file first; without one `default_config` is read.
 
     Raises:
         ConfigError: For an unreadable file, an unknown field (with the nearest name) or a value of the wrong type.
@@ -106,10 +103,7 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
 def read_values(
     argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None
 ) -> tuple[dict[str, Any], str]:
-    """Return the fields set by a config file and the command line, unchecked, and the names of these sources.
-
-    Args and errors: as `read_settings`.
-    """
+    """Return the fields set by a config file and the command line, unchecked, and the names of these sources."""
     arguments = list(argv)
     config = default_config
     if arguments and not arguments[0].startswith("--"):
