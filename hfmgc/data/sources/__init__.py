@@ -1,7 +1,7 @@
 """Where tracks come from: one module for each dataset or kind of data.
 
 `contract.py` defines what a source is, and `registry.py` opens the one that `--data` names. The sources share `tables.py`
-(lists, labels and files on disk) and `hub.py` (the Hub).
+(lists, labels and sides) and `hub.py` (the Hub).
 """
 
 from .registry import SOURCES, open_source

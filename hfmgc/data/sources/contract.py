@@ -1,8 +1,9 @@
 """The contract of every dataset: what it states about itself, and its table of tracks."""
 
+import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,12 @@ import datasets
 
 from ...errors import ConfigError, nearest
 from ...settings import coerce, refuse_long_path
+from ...text import as_text
 
+
+NOT_UTF8 = "its path or genre is not UTF-8: rename it"
+if sys.getfilesystemencoding().lower() != "utf-8":
+    NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
 
 # A track: audio as path or bytes (never decoded by datasets); all genres of the track, and the first of them as `genre`;
 # artist and split (the official side: train, validation or test) are "" where unknown.
@@ -118,6 +124,31 @@ class TrackSource(ABC):
             DataError: If the data cannot be found, naming the place and the way out.
         """
 
+    def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
+        """Return rows of `track_row` with paths as the table for `tracks`.
+
+        Its fingerprint depends on the rows and on the state of the files. Names that are not UTF-8 are escaped, and their
+        tracks are skipped.
+
+        Args:
+            rows: The tracks.
+            unreadable: Track id -> why a file cannot be opened.
+        """
+        self.unreadable = dict(unreadable or {})
+        rows = [_as_text(row, self.unreadable) for row in rows]
+        # With size and modification time in the fingerprint, a replaced file is decoded again.
+        states = []
+        for row in rows:
+            path = row["audio"]["path"]
+            try:
+                status = path and Path(path).stat()
+                states.append((status.st_size, status.st_mtime_ns) if path else None)
+            except (OSError, ValueError):  # missing, or not a possible name: decoding reports it
+                states.append(None)
+        return datasets.Dataset.from_generator(
+            _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
+        )
+
     def known_problem(self, track_id: str) -> str | None:
         """Return what the dataset is known to have wrong with a track, or None."""
         return self.card.known_bad.get(track_id)
@@ -171,6 +202,22 @@ class TrackSource(ABC):
             "synthetic": self.card.synthetic,
             "notes": self.notes(),
         }
+
+
+def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
+    """Return a row that can be stored: as it is, or escaped and without audio."""
+    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
+    if all(as_text(text) == text for text in texts):
+        return row
+    track_id = as_text(row["track_id"])
+    unreadable[track_id] = NOT_UTF8
+    genres = [as_text(genre) for genre in row["genres"]]
+    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
+
+
+def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
+    del states
+    yield from rows
 
 
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:

@@ -13,7 +13,7 @@ from ..archives import folder_or_archive, is_archive
 from .contract import DatasetCard, TrackSource, track_row
 from .fma_csv import SUBSETS, FMATrack, read_genres, read_tracks
 from .hub import audio_fields, load_tables, map_to_tracks
-from .tables import check_unique, class_names, file_table, labels_of, occurring_labels, sorted_by_id
+from .tables import check_unique, class_names, labels_of, occurring_labels, sorted_by_id
 
 
 logger = logging.get_logger(__name__)
@@ -174,8 +174,7 @@ class FMA(TrackSource):
         if unlabelled := sum(not row["genre"] for row in rows):
             labels = self.labels or "top"
             logger.warning(f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {labels}")
-        self.unreadable = {}
-        return file_table(rows, self.unreadable)
+        return self.file_table(rows)
 
     def _titles(self) -> dict[int, str]:
         return read_genres(self._metadata_file("genres.csv"))

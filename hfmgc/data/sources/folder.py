@@ -11,7 +11,6 @@ from ...errors import DataError
 from ...text import as_text
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from .contract import DatasetCard, TrackSource, track_row
-from .tables import file_table
 
 
 _LOOP = "a link that leads back to a folder above it"
@@ -67,13 +66,13 @@ class Folder(TrackSource):
                 f"data {self.folder!r}: its {len(self._subfolders())} subfolders hold no audio files "
                 f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into a subfolder"
             )
-        rows, self.unreadable = [], {}
+        rows, unreadable = [], {}
         for path, genre, problem in found:
             track_id = path.relative_to(root).as_posix()
             if problem:
-                self.unreadable[as_text(track_id)] = problem
+                unreadable[as_text(track_id)] = problem
             rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
-        return file_table(rows, self.unreadable)
+        return self.file_table(rows, unreadable)
 
     def _genre_of(self, subfolder: Path) -> str:
         """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""

@@ -15,7 +15,7 @@ from ..audio import AUDIO_SUFFIXES
 from . import gtzan_lists
 from .contract import DatasetCard, TrackSource, track_row
 from .hub import audio_fields, download, load_tables, map_to_tracks
-from .tables import check_unique, file_table, labels_of, side_of, sorted_by_id
+from .tables import check_unique, labels_of, side_of, sorted_by_id
 
 
 logger = logging.get_logger(__name__)
@@ -130,8 +130,7 @@ class GTZAN(TrackSource):
         check_unique([track_id for track_id, _ in found], f"GTZAN ({self.location})")
         if len(found) < 1000:
             logger.warning(f"GTZAN: {len(found)} of its 1000 tracks are in {self.location}")
-        self.unreadable = {}
-        return file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found], self.unreadable)
+        return self.file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found])
 
     def _from_mirror(self) -> datasets.Dataset:
         tables = load_tables(

@@ -11,7 +11,7 @@ from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource, track_row
 from .crops import crop_stream
 from .hub import download, download_tree, list_files
-from .tables import check_unique, file_table, read_rows, side_of
+from .tables import check_unique, read_rows, side_of
 
 
 CSV_NAME = "maestro-v3.0.0.csv"
@@ -95,8 +95,7 @@ class MAESTRO(TrackSource):
             track_row(one.track_id, "", path=_path(root, one), artist=one.composer, split=one.side)
             for one in recordings
         ]
-        self.unreadable = {}
-        return file_table(rows, self.unreadable)
+        return self.file_table(rows)
 
     def crops(
         self,

@@ -11,7 +11,7 @@ import datasets
 from ...errors import DataError, nearest
 from ...text import as_text
 from .contract import DatasetCard, TrackSource, track_row
-from .tables import check_unique, file_table, labels_of, read_rows, side_of
+from .tables import check_unique, labels_of, read_rows, side_of
 
 
 GENRES_SEPARATOR = "|"
@@ -72,8 +72,7 @@ class Manifest(TrackSource):
 
     def tracks(self) -> datasets.Dataset:
         """Return the rows in their order, whether their files exist or not."""
-        self.unreadable = {}
-        return file_table(self._rows(), self.unreadable)
+        return self.file_table(self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
         root = Path(self.file).resolve().parent

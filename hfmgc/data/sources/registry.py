@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError, nearest
 from ...settings import refuse_long_path
 from ...text import as_text
-from .contract import TrackSource, make_source
+from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
@@ -19,7 +19,7 @@ from .hub_dataset import HubDataset
 from .maestro import MAESTRO
 from .manifest import Manifest
 from .synthetic import Synthetic
-from .tables import LIST_SUFFIXES, NOT_UTF8
+from .tables import LIST_SUFFIXES
 
 
 logger = logging.get_logger(__name__)

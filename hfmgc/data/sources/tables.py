@@ -1,7 +1,6 @@
-"""Tables of tracks: rows read from lists on disk, labels and sides as people write them, and the table of files."""
+"""Lists and columns of tracks: rows read from lists on disk, and labels, sides and ids as people write them."""
 
 import csv
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,15 +11,9 @@ import datasets
 
 from ...errors import ConfigError, DataError
 from ...settings import load_json
-from ...text import as_text
-from .contract import TRACK_FEATURES, track_row
 
 
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
-
-NOT_UTF8 = "its path or genre is not UTF-8: rename it"
-if sys.getfilesystemencoding().lower() != "utf-8":
-    NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
 
 # The names in use for the three sides of a split.
 SIDE_NAMES = {
@@ -102,42 +95,6 @@ def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
     """Return the tracks sorted by id; `Dataset.sort` makes newer versions of pyarrow warn."""
     ids = list(tracks["track_id"])
     return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
-
-
-def file_table(rows: list[dict[str, Any]], unreadable: dict[str, str]) -> datasets.Dataset:
-    """Return rows of `track_row` with paths as a table; its fingerprint depends on the rows and the state of the files.
-
-    What is not UTF-8 is escaped, and the track is added to `unreadable` (track id -> why it is skipped).
-    """
-    rows = [_as_text(row, unreadable) for row in rows]
-    # With size and modification time in the fingerprint, a replaced file is decoded again.
-    states = []
-    for row in rows:
-        path = row["audio"]["path"]
-        try:
-            status = path and Path(path).stat()
-            states.append((status.st_size, status.st_mtime_ns) if path else None)
-        except (OSError, ValueError):  # missing, or not a possible name: decoding reports it
-            states.append(None)
-    return datasets.Dataset.from_generator(
-        _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
-    )
-
-
-def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
-    """Return a row that can be stored: as it is, or escaped and without audio."""
-    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
-    if all(as_text(text) == text for text in texts):
-        return row
-    track_id = as_text(row["track_id"])
-    unreadable[track_id] = NOT_UTF8
-    genres = [as_text(genre) for genre in row["genres"]]
-    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
-
-
-def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
-    del states
-    yield from rows
 
 
 def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
