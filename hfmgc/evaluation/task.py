@@ -116,7 +116,7 @@ class Task(ABC):
     def not_averaged(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
         """Return a sentence about the genres that the means leave out; empty if there are none."""
         absent = sum(row["tracks"] == 0 for row in per_genre)
-        return f"Means of genres leave out {absent} genres without tracks." if absent else ""
+        return f"Left out of the means of genres: {absent} of {len(per_genre)} (no tracks)." if absent else ""
 
 
 class SingleLabelTask(Task):
@@ -269,7 +269,8 @@ class MultiLabelTask(Task):
 
     def not_averaged(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
         undefined = sum(row.get("roc_auc") is None for row in per_genre)
-        more = f"The mean of ROC-AUC leaves out {undefined} genres that all tracks or none have." if undefined else ""
+        share = f"{undefined} of {len(per_genre)} (all tracks have the genre, or none)"
+        more = f"Left out of the mean of ROC-AUC: {share}." if undefined else ""
         return f"{super().not_averaged(per_genre)} {more}".strip()
 
 
