@@ -71,6 +71,11 @@ for model_type, architecture in ARCHITECTURES.items():
     assert type(base_model) is architecture.load("base_model") is type(model.model)
 from transformers import ASTConfig, ViTConfig
 assert type(AutoConfig.for_model("vit")) is ViTConfig
+import tempfile
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+with tempfile.TemporaryDirectory() as folder:  # a front end beside a config of no architecture
+    SpectrogramFeatureExtractor().save_pretrained(folder)
+    assert type(AutoFeatureExtractor.from_pretrained(folder)) is SpectrogramFeatureExtractor
 """)
 
 
