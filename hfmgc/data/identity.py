@@ -8,10 +8,11 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import cached_map, reading_cache
-from .features import extract_features
+from .features import extract_features, features_array
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
@@ -138,7 +139,7 @@ def identify_tracks(
     if extractor is None or "waveform" not in wanted:
         return identities
     made = cached_map(
-        extract_features(tracks, extractor, num_proc=num_proc).select_columns(["features"]),
+        extract_features(tracks, extractor, num_proc=num_proc).select_columns(["features"]).with_format("arrow"),
         _fingerprint_features,
         ("fingerprints",),
         features=datasets.Features({"features": _IDENTITY_FEATURES["features"]}),
@@ -198,8 +199,8 @@ def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:
     }
 
 
-def _fingerprint_features(track: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {"features": stored_fingerprint(np.asarray(track["features"]))}
+def _fingerprint_features(row: pa.Table) -> pa.Table:
+    return pa.table({"features": [stored_fingerprint(features_array(row))]})
 
 
 def _encoded(words: np.ndarray, step: int) -> str:

@@ -54,7 +54,8 @@ class TrainingExamples(torch.utils.data.Dataset):
         effects: SpectrogramEffects | None = None,
         masks: SpecAugment | None = None,
     ):
-        self.tracks = tracks
+        self._features = TrackWindows(tracks, extractor) if "features" in tracks.column_names else None
+        self.tracks = tracks if self._features is None else self._features.tracks
         self.extractor = extractor
         self.seed = seed
         self.augmentation = augmentation
@@ -95,6 +96,8 @@ class TrainingExamples(torch.utils.data.Dataset):
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return one window of the track in a row, float32 [frames, bins]."""
+        if self._features is not None:
+            track = self._features.track(row)
         return training_window(track, self.extractor, generator, self.augmentation)
 
 

@@ -137,7 +137,9 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset
     """Set the front end's normalisation from the features of the training tracks, one at a time."""
     if any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
         raise ConfigError("fit_statistics: the stored slices are normalised already")
+    tracks = TrackWindows(train, extractor)
+    features = (track_features(tracks.track(row), extractor) for row in range(len(tracks)))
     try:
-        extractor.fit_statistics((track_features(track, extractor) for track in train), per_bin=per_bin)
+        extractor.fit_statistics(features, per_bin=per_bin)
     except ValueError as error:
         raise ConfigError(str(error)) from error
