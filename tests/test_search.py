@@ -263,9 +263,9 @@ def test_a_search_stopped_before_its_first_trial_leaves_no_results_and_resumes(f
     assert search_here(tmp_path, settings).returncode == 0
 
 
-@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize(("retries", "times"), [(0, 1), (1, 3)])
 def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
-    finished, features, tmp_path, monkeypatch, retries
+    finished, features, tmp_path, monkeypatch, retries, times
 ):
     """However often it is stopped: Ctrl-C is not counted as a retry."""
     whole, _ = finished
@@ -273,13 +273,13 @@ def test_a_search_stopped_within_a_trial_draws_what_an_undisturbed_one_does(
     build, stops = trial_module.build_model, []
 
     def stop_trial_1(*arguments):
-        if len(load(tmp_path / "out").trials) >= 2 and len(stops) < 5:
+        if len(load(tmp_path / "out").trials) >= 2 and len(stops) < times:
             stops.append(True)
             raise KeyboardInterrupt
         return build(*arguments)
 
     monkeypatch.setattr(trial_module, "build_model", stop_trial_1)
-    for _ in range(5):
+    for _ in range(times):
         result = search_here(tmp_path, settings)
         assert result.returncode == 130
         assert result.stderr.strip().splitlines()[-1].startswith("stopped; ")

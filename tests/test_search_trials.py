@@ -106,7 +106,7 @@ def test_hopeless_trials_are_pruned(features, tmp_path):
     pruned = [trial for trial in load(tmp_path / "out").trials if trial.state == TrialState.PRUNED]
     assert pruned
     assert all(len(trial.intermediate_values) < 5 for trial in pruned)
-    fewer = ("--search.trials", "4")
+    fewer = ("--search.trials", "2")
     without = search_here(tmp_path, settings, "--output_dir", tmp_path / "whole", "--search.pruner", "none", *fewer)
     assert without.returncode == 0
     assert {trial.state for trial in load(tmp_path / "whole").trials} == {TrialState.COMPLETE}
