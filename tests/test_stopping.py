@@ -1,19 +1,19 @@
 """Ctrl-C and SIGTERM: one line, 130 or 143, and no word of the workers."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 from conftest import write_music
-from forked import run_forked
 
 from hfmgc.stopping import Terminated, catch_signals, exit_code, release_signals
-from recipes import FINETUNE_AST, SEARCH, TRAIN_CLASSIFIER, python, tiny_settings, write_config
+from recipes import FINETUNE_AST, SEARCH, TRAIN_CLASSIFIER, tiny_settings, write_config
 
 
 # Both send the signal from within the command, so that it comes at the same place however fast the machine is.
 WHILE_DECODING = """
 import os, signal, sys, time
-os.setsid()
 from hfmgc.data import check, corpus
 
 def stopped(*arguments, **options):
@@ -40,13 +40,22 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
+def run(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run code in a process group of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+
+
 @pytest.mark.launches
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.3)
-    script = tmp_path / "check.py"
-    script.write_text(WHILE_DECODING)
-    result = run_forked(script, "check", music, "--num_proc", processes)
+    result = run(WHILE_DECODING, "check", music, "--num_proc", processes)
     assert result.returncode == 130, result.stderr
     assert result.stderr.strip().splitlines()[-1] == "interrupted"
     assert "Traceback" not in result.stderr
@@ -63,7 +72,7 @@ def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     ],
 )
 def test_a_recipe_stopped_during_its_imports_is_one_line(script, module, number):
-    result = python("-c", WHILE_IMPORTING, module, int(number), script)
+    result = run(WHILE_IMPORTING, module, int(number), script)
     assert result.returncode == 128 + number, result.stderr
     assert result.stderr == "interrupted\n"
 
@@ -80,9 +89,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
             f"sys.path.insert(0, {str(FINETUNE_AST.parent)!r})\nsys.argv = ['finetune_ast.py', *sys.argv[1:]]\n"
             f"runpy.run_path({str(FINETUNE_AST)!r}, run_name='__main__')\n"
         )
-        script = tmp_path / f"{number.name}.py"
-        script.write_text(code)
-        result = run_forked(script, config, "--output_dir", tmp_path / number.name)
+        result = run(code, config, "--output_dir", tmp_path / number.name)
         assert "Traceback" not in result.stderr
         ends[number] = (result.returncode, result.stderr.strip().splitlines()[-1])
     line = "stopped; --resume_from_checkpoint last goes on"
