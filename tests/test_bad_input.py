@@ -1,15 +1,15 @@
 """What a user does wrong ends in one line that names the thing and the way out, and in exit code 1."""
 
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from conftest import write_music
+from forked import run_forked
 
 import hfmgc.cli
-from recipes import finetune, finetune_here, tiny_settings, write_config
+from recipes import FINETUNE_AST, finetune_here, tiny_settings, write_config
 
 
 def _fails(result) -> str:
@@ -141,10 +141,12 @@ def test_full_disk_while_saving(tmp_path):
     assert finetune_here(config, "--output_dir", tmp_path / "first").returncode == 0
     assert (tmp_path / "first" / "model.safetensors").stat().st_size > limit
 
-    def restrict() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    result = finetune(config, preexec_fn=restrict)
+    script = tmp_path / "restricted.py"
+    script.write_text(
+        f"import resource, runpy, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.path[0] = {str(FINETUNE_AST.parent)!r}\nrunpy.run_path({str(FINETUNE_AST)!r}, run_name='__main__')\n"
+    )
+    result = run_forked(script, config)
     line = _fails(result)
     assert "disk is full or a quota" in line
     assert str(tmp_path / "out") in line

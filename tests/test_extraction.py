@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import write_music
+from forked import run_forked
 
 import hfmgc.cli
 from hfmgc.data import caching, extraction
@@ -153,7 +154,9 @@ hfmgc.cli.main(sys.argv[1:])
 
 def test_a_killed_extraction_is_not_trusted_and_goes_on_in_another_process(music, tmp_path, capsys):
     out = tmp_path / "out"
-    done = python("-c", KILLED, "extract", music, out, "--shard_size", "3", *DECIMATED)
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = run_forked(script, "extract", music, out, "--shard_size", "3", *DECIMATED)
     assert done.returncode == 9, done.stderr
     assert sorted(path.suffix for path in out.glob("part-00002*")) == [".tmp"]  # half of the last shard
     assert sorted(path.name for path in out.glob("*.parquet")) == ["part-00000.parquet", "part-00001.parquet"]

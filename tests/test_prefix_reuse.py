@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 from conftest import write_ast, write_music
+from forked import distribute, run_forked
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
 from hfmgc.data.features import ExtractedWindows, TrackWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.training import prefix_reuse
-from recipes import FINETUNE_AST, finetune, finetune_here, run_and_kill, tiny_settings, torchrun, write_config
+from recipes import FINETUNE_AST, finetune_here, run_and_kill, tiny_settings, write_config
 
 
 GENRES = ("blues", "metal", "pop")
@@ -167,7 +168,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         dataloader_num_workers=1,
     )
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = finetune(config)
+    undisturbed = run_forked(FINETUNE_AST, config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
     # A store of its own: that it is filled anew must make no difference.
@@ -175,7 +176,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=10)
     assert (killed / "checkpoint-10" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
-    resumed = finetune(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
@@ -188,7 +189,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
         settings = settings_for(
             place, place / name, ddp_backend="gloo", per_device_train_batch_size=1, num_train_epochs=1, **more
         )
-        result = torchrun(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
+        result = distribute(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
         assert result.returncode == 0, result.stderr[-3000:]
         assert yaml.safe_load((place / name / "run.yaml").read_text())["training"]["world_size"] == 2
         output[name] = result.stdout

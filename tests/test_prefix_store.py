@@ -1,6 +1,5 @@
 """The store of frozen layers' output: filled once, checked when it is opened, made whole again, bounded."""
 
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -10,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from forked import CONTEXT
 
 from hfmgc.errors import ConfigError, HfmgcError
 from hfmgc.training.prefix_store import CHECKSUMS, STATES, PrefixStore, check_space
@@ -189,7 +189,7 @@ def _fill_slowly(place, log):
 
 
 def started(*arguments):
-    process = multiprocessing.get_context("spawn").Process(target=_fill_slowly, args=arguments)
+    process = CONTEXT.Process(target=_fill_slowly, args=arguments)
     process.start()
     return process
 

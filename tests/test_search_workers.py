@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked import distribute
 from optuna.trial import TrialState
 from searches import load, search_settings, table
 
 from hfmgc.training.search.trial import INDEX, Outcome
-from recipes import SEARCH, Hold, run_here, torchrun, write_config, write_features
+from recipes import SEARCH, Hold, run_here, write_config, write_features
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_several_processes_make_the_final_fit_of_a_finished_search(features, tmp
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
     config = write_config(tmp_path / "search.yaml", settings)
     assert run_here(SEARCH, config).returncode == 0
-    result = torchrun(2, SEARCH, config, "--search.final_fit", "--use_cpu", "--ddp_backend", "gloo")
+    result = distribute(2, SEARCH, config, "--search.final_fit", "--use_cpu", "--ddp_backend", "gloo")
     assert result.returncode == 0, result.stderr[-3000:]
     assert json.loads((tmp_path / "out" / "final.json").read_text())["seeds"] == [0, 1]
     for seed in (0, 1):

@@ -68,7 +68,7 @@ def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     [
         (TRAIN_CLASSIFIER, "torch", signal.SIGINT),
         (FINETUNE_AST, "transformers", signal.SIGTERM),
-        (SEARCH, "optuna", signal.SIGINT),
+        (SEARCH, "torch", signal.SIGINT),
     ],
 )
 def test_a_recipe_stopped_during_its_imports_is_one_line(script, module, number):
