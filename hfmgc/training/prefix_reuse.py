@@ -1,8 +1,8 @@
 """Training on the stored output of the frozen layers, for recipes with `reuse_frozen_prefix`.
 
-    with reused_prefix(model, data, run) as stored:
-        trainer = build_trainer(model, run, genres, train=stored.train, validation=stored.validation)
-        trainer.train()
+    stored = reused_prefix(model, data, run)
+    trainer = build_trainer(model, run, genres, train=stored.train, validation=stored.validation)
+    trainer.train()
 
 The test side is not stored: it is evaluated once, by the whole model, as its users will run it.
 """
