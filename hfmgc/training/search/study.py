@@ -19,7 +19,7 @@ from ...errors import ConfigError, HfmgcError, first_line
 from ...evaluation.task import task_of
 from ...files import hold
 from ...text import shown_url
-from ..assembly import build_config
+from ..build import build_config
 from ..preparation import PreparedData
 from ..run_folder import checked_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
