@@ -233,19 +233,3 @@ def write_maestro(
                 waveform = np.stack([waveform, -0.5 * waveform], axis=1)
             soundfile.write(folder / f"{stem}{suffix}", waveform, 44100)
     return folder
-
-
-BALLROOM_SIDES = ("train", "train", "train", "train", "validation", "test")
-
-
-def write_ballroom(folder: Path, genres: Sequence[str] = ("Waltz", "Tango"), seconds: float = 0.2) -> Path:
-    """Write tracks of six artists for each genre, and their split."""
-    lines = ["track,side"]
-    for g, genre in enumerate(genres):
-        (folder / "audio" / genre).mkdir(parents=True)
-        for number, side in enumerate(BALLROOM_SIDES):
-            track = f"{genre}/{genre} Band {number}-Song {number}.wav"
-            (folder / "audio" / track).write_bytes(audio_bytes(10 * g + number, seconds=seconds))
-            lines.append(f"{track},{side}")
-    (folder / "split.csv").write_text("\n".join(lines) + "\n")
-    return folder

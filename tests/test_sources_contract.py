@@ -37,7 +37,6 @@ WAYS = {
     "gtzan folder": lambda path: ("gtzan", {"folder": str(stand_ins.write_gtzan_folder(path / "genres"))}),
     "gtzan archive": lambda path: ("gtzan", {"archive": str(stand_ins.write_gtzan_archive(path / "genres.tar.gz"))}),
     "gtzan mirror": lambda path: ("gtzan", {"repository": str(stand_ins.write_gtzan_mirror(path / "mirror"))}),
-    "ballroom": lambda path: ("ballroom", {"folder": str(stand_ins.write_ballroom(path / "ballroom"))}),
     "fma": _fma,
     "fma mirror": lambda path: ("fma", {"repository": str(stand_ins.write_fma_mirror(path / "mirror"))}),
     "maestro": lambda path: ("maestro", {"audio": str(stand_ins.write_maestro(path / "maestro"))}),

@@ -9,7 +9,6 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError, nearest
 from ...settings import refuse_long_path
 from ...text import as_text
-from .ballroom import Ballroom
 from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
 from .features import FeatureSet, is_feature_set
@@ -26,7 +25,6 @@ from .tables import LIST_SUFFIXES
 logger = logging.get_logger(__name__)
 
 SOURCES: dict[str, type[TrackSource]] = {
-    "ballroom": Ballroom,
     "fma": FMA,
     "gtzan": GTZAN,
     "hub": HubDataset,
