@@ -103,10 +103,6 @@ _ARCHITECTURES = (
         paper="Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et "
         "al.: LSTM fully convolutional networks for time series classification (2018)",
     ),
-    Architecture(
-        "mlp-mixer", "MLPMixer", recipe="recipes/configs/mlp_mixer.yaml", parameters=530_458,
-        paper="Tolstikhin et al.: MLP-Mixer: an all-MLP architecture for vision (NeurIPS 2021)",
-    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
