@@ -13,6 +13,7 @@ from .data.corpus import decode_corpus
 from .data.guarded_split import make_split
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
+from .data.splits import check_policy
 from .data.targets import genres_of
 from .errors import saving_to
 
@@ -52,8 +53,8 @@ def load_dataset(
     Skipped tracks and notes about the data and the split are logged as warnings.
 
     Args:
-        name_or_path: `gtzan`, `fma`, `hub`, `synthetic`, a manifest, stored features, or a folder with one subfolder for
-            each genre.
+        name_or_path: Name of a dataset, such as `gtzan`, or the path of a manifest, of stored features or of a folder with
+            one subfolder for each genre.
         split_policy: `stratified`, `grouped`, `official`, `fault_filtered` or `artist_folds`, if the dataset has it.
         sampling_rate: Rate of the waveforms in Hz.
         split_ratios: train:validation:test, for `stratified` and `grouped`.
@@ -85,7 +86,10 @@ def load_dataset(
     >>> track["waveform"].shape, music["train"].features["genre"].int2str(track["genre"])
     ((32000,), 'blues')
     """
+    options = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
     source = open_source(os.fspath(name_or_path), options, exclude=exclude)
+    if split_manifest is None:
+        check_policy(source, split_policy)
     corpus = decode_corpus(source, sampling_rate or CHECK_RATE, num_proc=num_proc, shortest_seconds=shortest_seconds)
     manifest = make_split(
         corpus,

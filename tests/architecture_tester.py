@@ -4,6 +4,7 @@
         model_type = "hfmgc-ast"
         window_shape = (64, 128)
         num_hidden_states = 4
+        wrong_windows = (((64, 100), "expected 128 bins"),)
 
         def config(self, **fields):
             return HfmgcASTConfig(**{"num_labels": 3, "head_hidden_size": 16, **fields})
@@ -11,11 +12,12 @@
         def extractor(self, **fields):
             return HfmgcASTFeatureExtractor(**{"max_length": 64, **fields})
 
-and the tests that are its own.
+and the tests that are its own. Configs refuse a field with `huggingface_hub.errors.StrictDataclassError`.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,17 +46,20 @@ from hfmgc.registry import ARCHITECTURES
 
 
 class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTester, RecordingTester, ReuseTester):
-    """The common tests; an architecture's own class states these five things, and where it differs the rest."""
+    """The common tests. An architecture's own class sets the required fields; the others where it differs."""
 
+    # Required, with `num_hidden_states` (in `recording_tester.py`), `config` and `extractor`.
     model_type: str
     window_shape: tuple[int, int]  # frames and bins of a window
+    # Shapes that the model refuses, and what its error must name: at least one.
+    wrong_windows: tuple[tuple[tuple[int, int], str], ...] = ()
     # Other lengths of a window, in frames, that the same model takes; none where its layers fix the length.
     other_lengths: tuple[int, ...] = ()
     # Parts of the names of parameters that need not get a gradient from every batch (experts that no track goes to).
     may_lack_gradient: tuple[str, ...] = ()
-    # A shape that the model refuses, and what its error must name.
-    wrong_windows: tuple[tuple[tuple[int, int], str], ...] = ()
     tolerance = 1e-5
+    # How many frames of a window `test_recipe_configs.py` trains on, where whole windows take long.
+    most_frames: int | None = None
 
     def config(self, **fields) -> PreTrainedConfig:
         """A tiny config of three labels."""
@@ -63,6 +68,10 @@ class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTe
     def extractor(self, **fields) -> WindowedFeatureExtractor:
         """A front end whose windows fit the tiny config."""
         raise NotImplementedError
+
+    def shrunken(self) -> dict[str, Any]:
+        """Fields that make a large model of a recipe small; a number stands for a list as long as the recipe's."""
+        return {}
 
     def model(self, **fields) -> PreTrainedModel:
         torch.manual_seed(0)

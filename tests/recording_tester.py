@@ -6,7 +6,7 @@ import torch
 class RecordingTester:
     """Part of `ArchitectureTester`."""
 
-    # What the first layer or block reads, and one for each layer or block of the tiny config.
+    # Layers or blocks of the tiny config, and 1 for the input of the first.
     num_hidden_states: int
     num_attentions = 0
 

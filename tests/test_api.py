@@ -114,9 +114,7 @@ def test_gtzan_has_its_published_sides(tmp_path):
         path = tmp_path / "gtzan" / track_id.split(".")[0] / f"{track_id}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, tone(number, seconds=1.0, sampling_rate=8000, frequency=200 + 20 * number), 8000)
-    gtzan = hfmgc.load_dataset(
-        "gtzan", split_policy="fault_filtered", sampling_rate=8000, folder=str(tmp_path / "gtzan")
-    )
+    gtzan = hfmgc.load_dataset("gtzan", split_policy="fault_filtered", sampling_rate=8000, folder=tmp_path / "gtzan")
     assert {side: sorted(rows["track_id"]) for side, rows in gtzan.items()} == {
         side: sorted(members) for side, members in chosen.items()
     }
@@ -147,10 +145,14 @@ def test_stored_features_come_as_they_are_with_or_without_a_rate(tmp_path):
         assert stored["test"].features["genre"].names == ["blues", "pop"]
 
 
-def test_an_unknown_option_or_policy_is_refused_by_name(music_folder):
+def test_an_unknown_option_is_refused_by_name():
     with pytest.raises(ConfigError, match="subste"):
         hfmgc.load_dataset("fma", subste="small")
-    with pytest.raises(ConfigError, match="official"):
+
+
+def test_a_policy_that_the_data_lack_is_refused_before_they_are_decoded(music_folder, monkeypatch):
+    monkeypatch.setattr("hfmgc.api.decode_corpus", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ConfigError, match="split_policy 'official'"):
         hfmgc.load_dataset(music_folder(), split_policy="official")
 
 

@@ -177,6 +177,8 @@ def test_an_empty_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         with pytest.raises(AudioError) as error:
             load_audio(source, RATE)
         assert error.value.reason == reason
+    with pytest.raises(AudioError, match=r"'': .*not a file"):
+        load_audio("", RATE)
 
 
 def test_a_file_cut_off_in_the_middle_is_refused_or_gives_what_there_is():

@@ -200,9 +200,7 @@ def test_a_near_name_is_offered_for_an_unknown_dataset_and_option(music_folder):
         open_source("synthetic", {"second": 3})
     with pytest.raises(ConfigError, match="folder has no option 'seed'"):
         open_source(str(music_folder({"blues": 1}, seconds=0.1)), {"seed": 1})
-    with pytest.raises(
-        ConfigError, match="data is empty: name a folder, or one of fma, gtzan, hub, maestro, synthetic"
-    ):
+    with pytest.raises(ConfigError, match=r"data is empty: .* fma, gtzan,"):
         open_source("")
 
 

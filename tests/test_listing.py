@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import hfmgc.cli
+from hfmgc.data.sources import SOURCES
 from hfmgc.registry import ARCHITECTURES
 from hfmgc.training.arguments import ModelArguments
 from hfmgc.training.listing import DEFAULT_MODEL_TYPE, NUM_GENRES
@@ -39,6 +40,11 @@ def test_the_registry_has_the_parameters_of_the_default_config(architecture):
     with torch.device("meta"):
         model = architecture.load("model")(architecture.load("config")(num_labels=NUM_GENRES))
     assert sum(parameter.numel() for parameter in model.parameters()) == architecture.parameters
+
+
+def test_the_readme_has_a_row_for_every_architecture_and_dataset():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in (*ARCHITECTURES, *SOURCES) if f"\n| `{name}` | " not in text] == []
 
 
 def test_listing_imports_no_torch():
@@ -86,6 +92,7 @@ def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
             ["--front_end.num_bins", "64"],
             "model and front_end do not fit: expected 128 bins in the last dimension, got 64",
         ),
+        (["--data", "synthetic"], "synthetic has no split_policy 'fault_filtered'"),
         (["--spec_augment", "{frequency_masks: 1, frequency_mask_bins: 128}"], "spec_augment.frequency_mask_bins"),
         (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below the 128 bins"),
         (["--model.kernel_sizes", "[1.5, 5, 3]"], "model: field 'kernel_sizes[0]' takes int, not 1.5"),

@@ -42,6 +42,11 @@ class TestHfmgcAST(ArchitectureTester):
         ((64, 64), "expected 128 bins in the last dimension, got 64"),
         ((15, 128), r"expected at least 16 frames, got 15"),
     )
+    most_frames = 64
+
+    def shrunken(self):
+        backbone = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+        return {"head_hidden_size": 8, "backbone_config": backbone}
 
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})

@@ -20,6 +20,9 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         ((9, 16), r"expected at least 10 frames, got 9"),
     )
 
+    def shrunken(self):
+        return {"channels": 4, "gru_hidden_sizes": 8, "dense_size": 8}
+
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})
         tiny = {

@@ -22,6 +22,10 @@ class TestFCN(ArchitectureTester):
         ((0, 16), "expected at least 1 frames, got 0"),
     )
     recurrent_hidden_size = 0
+    most_frames = 256
+
+    def shrunken(self):
+        return {"channels": [8, 8, 8]}
 
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})

@@ -42,6 +42,11 @@ class TestLGNet(ArchitectureTester):
         ((32, 40), "expected 24 bins in the last dimension, got 40"),
         ((7, 24), r"expected at least 8 frames, got 7"),
     )
+    most_frames = 512
+
+    def shrunken(self):
+        backbone = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+        return {"backbone_config": backbone, "expert_hidden_size": 8}
 
     def config(self, **fields):
         return tiny(**fields)

@@ -22,6 +22,10 @@ class TestRecurrent(ArchitectureTester):
         ((0, 16), "expected at least 1 frames, got 0"),
     )
     fields = {"bidirectional": True}  # noqa: RUF012 (pytest's classes are no dataclasses)
+    most_frames = 64
+
+    def shrunken(self):
+        return {"hidden_size": 8}
 
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})

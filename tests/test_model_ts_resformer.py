@@ -85,6 +85,16 @@ class TestTSResformer(ArchitectureTester):
         ((3, 16), "expected at least 4 frames"),
     )
 
+    def shrunken(self):
+        return {
+            "num_filters": 2,
+            "attention_channels": 2,
+            "block_channels": [4, 4],
+            "squeeze_reduction": 2,
+            "feed_forward_size": 8,
+            "recurrent_hidden_size": 8,
+        }
+
     def config(self, **fields):
         return tiny(**fields)
 

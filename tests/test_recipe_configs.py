@@ -1,5 +1,6 @@
 """The configs of the recipes: each is what its paper says, can be built at full size, and a shrunken copy of it trains."""
 
+import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from architecture_tester import ArchitectureTester
 from recipe_parameters import CONFIGS, COUNTS, FILES
 
 from hfmgc.features.windows import window_starts
@@ -21,30 +23,6 @@ from hfmgc.training.show import show_recipe
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = json.loads(COUNTS.read_text(encoding="utf-8"))
-
-SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
-# Fields of a shrunken copy (an architecture that is small already has none); a number stands for as many of it as the config has there.
-SHRUNKEN = {
-    "hfmgc-ast": {
-        "head_hidden_size": 8,
-        "backbone_config": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
-    },
-    "hfmgc-crnn": {"channels": 4, "gru_hidden_sizes": 8, "dense_size": 8},
-    "hfmgc-fcn": {"channels": [8, 8, 8]},
-    "hfmgc-lgnet": {"backbone_config": SMALL_RESNET, "expert_hidden_size": 8},
-    "hfmgc-recurrent": {"hidden_size": 8},
-    "hfmgc-resnet-bigru": {"backbone_config": SMALL_RESNET, "gru_hidden_size": 8},
-    "hfmgc-ts-resformer": {
-        "num_filters": 2,
-        "attention_channels": 2,
-        "block_channels": [4, 4],
-        "squeeze_reduction": 2,
-        "feed_forward_size": 8,
-        "recurrent_hidden_size": 8,
-    },
-}
-# Where whole windows would take long: attention and recurrence over thousands of frames.
-MOST_FRAMES = {"hfmgc-ast": 64, "hfmgc-recurrent": 64, "hfmgc-fcn": 256, "hfmgc-lgnet": 512}
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +55,14 @@ def trained_structures() -> set[str]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_shrunken_copy_answers_and_trains(name, trained_structures):
     model_arguments, data, run = settings(name)
-    small = shrunken(model_arguments.model, SHRUNKEN.get(model_arguments.model_type, {}))
+    tests = architecture_tests(model_arguments.model_type)
+    small = shrunken(model_arguments.model, tests.shrunken())
     model_arguments = replace(model_arguments, pretrained_backbone=None, model=small)
     genres = ["blues", "pop", "rock"]
     model = adapt_model(build_model(model_arguments, genres, run), model_arguments).train()
 
     frames, bins = build_feature_extractor(model_arguments).window_shape
-    frames = min(round(frames * data.time_crop), MOST_FRAMES.get(model_arguments.model_type, frames))
+    frames = min(round(frames * data.time_crop), tests.most_frames or frames)
     generator = torch.Generator().manual_seed(0)
     batch = {
         "input_values": torch.rand(3, frames, bins, generator=generator),
@@ -117,6 +96,13 @@ def test_a_shrunken_copy_answers_and_trains(name, trained_structures):
     assert any("classifier" not in name for name in moved)
 
 
+def architecture_tests(model_type: str) -> ArchitectureTester:
+    """Return the tests of an architecture, which say how to make its recipes small."""
+    module = importlib.import_module(f"test_model_{ARCHITECTURES[model_type].name.replace('-', '_')}")
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    return next(cls for cls in classes if issubclass(cls, ArchitectureTester) and cls is not ArchitectureTester)()
+
+
 def structure(model: torch.nn.Module) -> str:
     """Return what a network is but for its sizes: its parameters' names, those that train, and its config's other values."""
     config = {name: value for name, value in model.config.to_dict().items() if isinstance(value, str | bool)}
@@ -125,7 +111,7 @@ def structure(model: torch.nn.Module) -> str:
 
 
 def shrunken(fields: Mapping, small: Mapping) -> dict:
-    """Return a config's fields with those of `SHRUNKEN` in their place."""
+    """Return a config's fields with those of `ArchitectureTester.shrunken` in their place."""
     result = dict(fields)
     for name, value in small.items():
         if isinstance(value, Mapping):

@@ -190,7 +190,7 @@ def test_no_official_split_or_half_of_one_is_refused(tmp_path):
     with pytest.raises(SplitError, match="has no official split"):
         split(corpus, "official")
     corpus = listed(tmp_path / "half", [("pop", "", "train"), ("blues", "", "train"), ("pop", "", "test")])
-    with pytest.raises(SplitError, match="'official' leaves no track for validation"):
+    with pytest.raises(SplitError, match=r"'official' leaves no track for validation: .* lists none"):
         split(corpus, "official")
 
 
@@ -298,7 +298,7 @@ def test_a_random_split_of_gtzan_says_that_it_is_not_comparable_and_fault_filter
 def test_an_unknown_policy_and_one_that_the_source_has_not_are_refused(gtzan):
     with pytest.raises(ConfigError, match="did you mean 'stratified'"):
         split(gtzan, "stratifed")
-    with pytest.raises(ConfigError, match="none of gtzan's: fault_filtered, artist_folds"):
+    with pytest.raises(ConfigError, match=r"gtzan has no split_policy 'official'.*: fault_filtered, artist_folds"):
         split(gtzan, "official")
 
 

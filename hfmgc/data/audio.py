@@ -111,7 +111,7 @@ def decode_audio(
         raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
-    name = name or ("<bytes>" if isinstance(source, bytes) else str(source))
+    name = name or ("<bytes>" if isinstance(source, bytes) else str(source) or "''")
     if isinstance(source, bytes):
         size = len(source)
     else:

@@ -33,6 +33,16 @@ def parse_ratios(ratios: str) -> list[int]:
     return numbers
 
 
+def check_policy(source: TrackSource, policy: str) -> None:
+    """Raise a ConfigError unless `policy` exists and the source has it."""
+    if policy not in POLICIES:
+        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
+    if policy not in source.split_policies:
+        raise ConfigError(
+            f"{source.card.name} has no split_policy {policy!r}; choose one of: {', '.join(source.split_policies)}"
+        )
+
+
 def split_corpus(
     tracks: datasets.Dataset,
     source: TrackSource,
@@ -59,12 +69,7 @@ def split_corpus(
     """
     if manifest is not None:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
-    if policy not in POLICIES:
-        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
-    if policy not in source.split_policies:
-        raise ConfigError(
-            f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
-        )
+    check_policy(source, policy)
     numbers = parse_ratios(ratios)
     drawn = policy in DRAWN_POLICIES
     incomplete = None
@@ -84,6 +89,8 @@ def split_corpus(
         hint = f"none of its listed tracks is in {source.card.name} ({source.location})"
     for side in SIDES if has_test else SIDES[:2]:
         if not sides[side]:
+            if policy == "official" and not lists[side]:
+                hint = f"{source.card.name} ({source.location}) lists none; choose another split_policy"
             raise SplitError(f"split_policy {policy!r} leaves no track for {side}: {hint}")
     notes = [source.split_note(policy)]
     if drawn and _has_several_genres(tracks):

@@ -103,9 +103,10 @@ class WindowedPreTrainedModel(PreTrainedModel):
 class WindowedModel(WindowedPreTrainedModel):
     """Base of each `XModel`.
 
-    An architecture defines `embed_windows` and `embedding_size`, and where they differ `num_bins`, `least_frames` and
-    `least_bins`. `_can_record_outputs` names its layers, unless a backbone of transformers returns their hidden states and
-    attentions itself.
+    An architecture sets `config_class` and `embedding_size`, defines `embed_windows`, and ends its `__init__` with
+    `self.post_init()`. Where they differ, it defines `num_bins`, `least_frames` and `least_bins`; where its layers fix the
+    number of frames, it extends `check_window`. `_can_record_outputs = {"hidden_states": XLayer}` names its layers, unless a
+    backbone of transformers returns their hidden states and attentions itself.
     """
 
     embedding_size: int
@@ -239,8 +240,9 @@ class WindowedModel(WindowedPreTrainedModel):
 class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
 
-    Where its paper needs it, an architecture defines `classify_windows` (a head of several parts), `penalty` (a term of the
-    training loss) and `begin_epoch` (what changes between epochs).
+    An architecture sets `config_class` and passes its `XModel` to `__init__`. Where its paper needs it, it defines
+    `classify_windows` (a head of several parts), `penalty` (a term of the training loss) and `begin_epoch` (what changes
+    between epochs).
     """
 
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.

@@ -14,6 +14,7 @@ from ..data.features import ExtractedWindows, TrackWindows, check_front_end, ext
 from ..data.guarded_split import make_split
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
+from ..data.splits import check_policy
 from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -71,6 +72,8 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
         check_front_end(source, extractor)
+        if not arguments.split_manifest:
+            check_policy(source, arguments.split_policy)
         if run.should_log and (forecast := cache_forecast(source, extractor)):
             print(forecast)
         corpus = decode_corpus(

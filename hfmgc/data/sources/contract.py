@@ -230,6 +230,8 @@ def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> Tra
         refuse_long_path(f"data_options: {name}", value)
     for name, option in known.items():
         if name not in options and option.default is MISSING:
-            raise ConfigError(f"data_options: {source_class.card.name} needs the option {name!r}")
+            raise ConfigError(
+                f"data_options: {source_class.card.name} needs the option {name!r}: write {{{name}: ...}}"
+            )
     hints = typing.get_type_hints(source_class)
     return source_class(**{name: coerce(name, value, hints[name], where) for name, value in options.items()})
