@@ -13,7 +13,7 @@ from .data.corpus import decode_corpus
 from .data.guarded_split import make_split
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
-from .data.splits import check_policy
+from .data.splits import check_split
 from .data.targets import genres_of
 from .errors import saving_to
 
@@ -89,7 +89,7 @@ def load_dataset(
     options = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
     source = open_source(os.fspath(name_or_path), options, exclude=exclude)
     if split_manifest is None:
-        check_policy(source, split_policy)
+        check_split(source, policy=split_policy, ratios=split_ratios)
     corpus = decode_corpus(source, sampling_rate or CHECK_RATE, num_proc=num_proc, shortest_seconds=shortest_seconds)
     manifest = make_split(
         corpus,

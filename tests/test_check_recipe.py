@@ -7,10 +7,11 @@ import runpy
 import socket
 
 import pytest
+import yaml
 from conftest import write_ast, write_music
 from huggingface_hub import constants
 
-from hfmgc.errors import ConfigError
+from hfmgc.errors import HfmgcError
 from hfmgc.settings import read_settings
 from hfmgc.stopping import release_signals
 from hfmgc.training.arguments import RECIPE_GROUPS
@@ -45,7 +46,7 @@ def check_alike(tmp_path, settings: dict, field: str) -> None:
     shown = refusal(hfmgc_here("show", config))
     assert field in shown
     assert refusal(run_here(TRAIN_CLASSIFIER, config)) == shown
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(HfmgcError) as refused:
         read_space(SPACE, BaseRecipe(settings, str(config)))
     assert str(refused.value).endswith(shown.removeprefix(f"{config}: "))
     assert not (tmp_path / "out").is_dir()
@@ -78,6 +79,10 @@ def check_alike(tmp_path, settings: dict, field: str) -> None:
         ("reuse_frozen_prefix", {"reuse_frozen_prefix": True, "training_windows": "fixed"}),
         ("model_name_or_path", {"model_name_or_path": "any", "pretrained_backbone": "any"}),
         ("/nowhere/at/all", {"model_name_or_path": "/nowhere/at/all"}),
+        ("split_policy", {"split_policy": "grouped"}),
+        ("split_ratios", {"split_ratios": "8"}),
+        ("/nowhere/split.json", {"split_manifest": "/nowhere/split.json"}),
+        ("/nowhere/bad.csv", {"exclude": "/nowhere/bad.csv"}),
     ],
 )
 def test_run_show_and_search_refuse_the_same_settings(tmp_path, field, more):
@@ -100,6 +105,12 @@ def test_run_show_and_search_refuse_the_same_folder(tmp_path):
     (tmp_path / "file").touch()
     check_alike(tmp_path, classifier_settings(music, music / "out"), "output_dir")
     check_alike(tmp_path, classifier_settings(music, tmp_path / "file" / "out"), "output_dir")
+
+
+def test_run_show_and_search_refuse_offline_augmentation_of_stored_features(tmp_path):
+    data = write_features(tmp_path / "features.parquet")
+    settings = classifier_settings(data, tmp_path / "out", augmentation="offline", split_policy="stratified")
+    check_alike(tmp_path, settings, "augmentation")
 
 
 def values_of(groups) -> list[dict]:
@@ -139,6 +150,8 @@ def test_a_run_resumed_with_another_model_is_one_line_that_names_the_weight(tmp_
     line = refusal(run_here(TRAIN_CLASSIFIER, config, *resume, "--model.expert_hidden_size", "8"))
     assert "checkpoint-" in line
     assert "classifier.dense.bias: [2, 4] there, [2, 8] here" in line
+    recorded = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["settings"]
+    assert recorded["ModelArguments"]["model"] == settings["model"]  # those of the run, not the refused ones
     assert run_here(TRAIN_CLASSIFIER, config, *resume).returncode == 0
 
 

@@ -103,6 +103,11 @@ def test_the_table_has_a_row_for_each_genre_in_their_order():
     assert table[3] == {"genre": "rock", "tracks": 0, "precision": 0, "recall": 0, "f1": 0, "ovr_accuracy": 1}
 
 
+def test_the_numbers_of_tracks_are_whole_where_nothing_is_right():
+    assert [row["tracks"] for row in per_genre_table([1, 0], [0, 1], ["jazz", "rock"])] == [1, 1]
+    assert all(isinstance(row["tracks"], int) for row in per_genre_table([1, 0], [0, 1], ["jazz", "rock"]))
+
+
 def test_the_interval_is_near_the_normal_approximation():
     correct = np.arange(400) < 340
     low, high, _ = accuracy_interval(correct, np.ones(400))

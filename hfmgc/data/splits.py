@@ -33,16 +33,6 @@ def parse_ratios(ratios: str) -> list[int]:
     return numbers
 
 
-def check_policy(source: TrackSource, policy: str) -> None:
-    """Raise a ConfigError unless `policy` exists and the source has it."""
-    if policy not in POLICIES:
-        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
-    if policy not in source.split_policies:
-        raise ConfigError(
-            f"{source.card.name} has no split_policy {policy!r}; choose one of: {', '.join(source.split_policies)}"
-        )
-
-
 def split_corpus(
     tracks: datasets.Dataset,
     source: TrackSource,
@@ -69,7 +59,7 @@ def split_corpus(
     """
     if manifest is not None:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
-    check_policy(source, policy)
+    check_split(source, policy=policy, ratios=ratios)
     numbers = parse_ratios(ratios)
     drawn = policy in DRAWN_POLICIES
     incomplete = None
@@ -106,6 +96,21 @@ def split_corpus(
         incomplete=incomplete,
         genres=distinct(source.genres()),
     )
+
+
+def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
+    """Refuse a split that no tracks of the source could have, before they are read.
+
+    Raises:
+        ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
+    """
+    if policy not in POLICIES:
+        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
+    if policy not in source.split_policies:
+        raise ConfigError(
+            f"split_policy: {source.card.name} has no split {policy!r}; choose one of {', '.join(source.split_policies)}"
+        )
+    parse_ratios(ratios)
 
 
 def _stratified(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:

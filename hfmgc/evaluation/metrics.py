@@ -120,7 +120,7 @@ def per_genre_table(
     )
     columns = {
         "genre": genres,
-        "tracks": support.tolist(),
+        "tracks": support.astype(int).tolist(),  # floats where scikit-learn finds no hit
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),

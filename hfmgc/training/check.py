@@ -22,7 +22,7 @@ from .build import (
 )
 from .frozen_prefix import FrozenPrefix
 from .prefix_reuse import check_reuse
-from .preparation import check_data_arguments
+from .preparation import check_data_arguments, check_source
 from .run_folder import refuse_folder
 from .spectrogram_augmentation import cropped_frames
 
@@ -60,6 +60,8 @@ def check_recipe(
     Raises:
         ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.
         CheckpointError: If a checkpoint to start from cannot be loaded or does not fit.
+        DataError: If the data or the list of excluded tracks do not exist.
+        SplitError: If the split manifest does not exist.
     """
     model_arguments, data, run = groups
     refuse_folder("output_dir", Path(run.output_dir), data.data)
@@ -94,6 +96,8 @@ def check_recipe(
     model = adapt_model(model, model_arguments)
     if run.reuse_frozen_prefix:
         FrozenPrefix(model)  # refuses a model without frozen layers
+    if data.data:
+        check_source(data, extractor)
     return CheckedRecipe((model_arguments, data, run), extractor, model, parameters, notes)
 
 

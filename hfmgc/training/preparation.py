@@ -13,8 +13,10 @@ from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
 from ..data.guarded_split import make_split
 from ..data.sources import open_source
+from ..data.sources.exclusions import read_exclusions
+from ..data.sources.features import FeatureSet
 from ..data.split_manifest import SplitManifest
-from ..data.splits import check_policy
+from ..data.splits import check_split
 from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -65,15 +67,32 @@ def check_data_arguments(arguments: DataArguments, model: ModelArguments, extrac
         raise ConfigError(str(error)) from error
 
 
+def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
+    """Refuse settings that do not fit the kind of data, before any track is decoded.
+
+    Raises:
+        ConfigError: Naming the field.
+        DataError: If there are no such data, no such exclusion list, or the front end did not make the stored features.
+        SplitError: If there is no such split manifest.
+    """
+    source = open_source(arguments.data, arguments.data_options)
+    check_front_end(source, extractor)
+    if arguments.split_manifest:
+        SplitManifest.load(arguments.split_manifest)
+    else:
+        check_split(source, policy=arguments.split_policy, ratios=arguments.split_ratios)
+    if arguments.exclude:
+        read_exclusions(arguments.exclude)
+    if arguments.augmentation == "offline" and isinstance(source, FeatureSet):
+        raise ConfigError("augmentation: offline needs audio, and these are stored features")
+
+
 @reading_cache()
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
     """Decode, extract, split and augment; in a run of several processes the first one does it for all."""
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
-        check_front_end(source, extractor)
-        if not arguments.split_manifest:
-            check_policy(source, arguments.split_policy)
         if run.should_log and (forecast := cache_forecast(source, extractor)):
             print(forecast)
         corpus = decode_corpus(
@@ -97,8 +116,6 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         train = sides["train"]
         # Stored features are past the point where a waveform could be changed.
         augmentation = arguments.augmentation if "waveform" in corpus.tracks.column_names else "none"
-        if arguments.augmentation == "offline" and augmentation == "none":
-            raise ConfigError("augmentation: the report's effects need audio, and these are stored features")
         if augmentation != "none":
             train = corpus.select(manifest.sides["train"])
         if augmentation == "offline":

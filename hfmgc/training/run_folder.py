@@ -217,7 +217,7 @@ class RunRecord:
         Raises:
             ConfigError: Naming both lists; the comparison of the splits, which follows, could not.
         """
-        if _recorded(folder, "settings") is None:  # damaged; the splits are compared all the same
+        if not self.is_saved(folder):  # damaged; the splits are compared all the same
             return
         before = _recorded(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
@@ -236,6 +236,11 @@ class RunRecord:
                 before = (earlier.get(group) or {}).get(name)
                 if name not in _START and before != value:
                     logger.warning(f"resuming with another {name}: {value} (the run started with {before})")
+
+    @staticmethod
+    def is_saved(folder: Path) -> bool:
+        """Return whether an earlier start left a readable `run.yaml`."""
+        return _recorded(folder, "settings") is not None
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""

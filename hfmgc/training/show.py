@@ -5,7 +5,6 @@ from typing import Any
 
 from ..data.names import distinct
 from ..data.sources import open_source
-from ..data.splits import check_policy
 from ..errors import HfmgcError
 from ..settings import read_settings
 from .arguments import RECIPE_GROUPS, DataArguments
@@ -59,10 +58,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
-        source = open_source(arguments.data, arguments.data_options)
-        if not arguments.split_manifest:
-            check_policy(source, arguments.split_policy)
-        return distinct(source.genres()), None
+        return distinct(open_source(arguments.data, arguments.data_options).genres()), None
     except HfmgcError as error:
         if arguments.data:
             raise

@@ -93,7 +93,8 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
                 )
     with saving_to(folder, RESUME):
         data.manifest.save(folder / "split.json")
-        record.save(folder, exclusions=exclusions)
+        if checkpoint is None or not record.is_saved(folder):  # other settings may turn out not to fit the checkpoint
+            record.save(folder, exclusions=exclusions)
 
 
 def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]:
