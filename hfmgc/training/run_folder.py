@@ -39,7 +39,7 @@ RUN_FILES = (
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
 # Settings of a single start, without effect on the result.
-_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
+_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir", "push_to_hub"}
 _HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
@@ -79,7 +79,8 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
             if fresh:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
-                record.warn_of_changes(folder)
+                for name, (before, now) in (record.changes(folder) or {}).items():
+                    logger.warning(f"resuming with another {name}: {now} (the run started with {before})")
     return checkpoint
 
 
@@ -226,16 +227,18 @@ class RunRecord:
                 f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
             )
 
-    def warn_of_changes(self, folder: Path) -> None:
-        """Warn of settings that differ from those with which the run in `folder` started."""
+    def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
+        """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
         earlier = _recorded(folder, "settings")
         if earlier is None:
-            return
-        for group, values in self.settings.items():
-            for name, value in values.items():
-                before = (earlier.get(group) or {}).get(name)
-                if name not in _START and before != value:
-                    logger.warning(f"resuming with another {name}: {value} (the run started with {before})")
+            return None
+        now = {(group, name): value for group, values in self.settings.items() for name, value in values.items()}
+        before = {(group, name): (earlier.get(group) or {}).get(name) for group, name in now}
+        return {
+            name: (before[group, name], value)
+            for (group, name), value in now.items()
+            if name not in _START and before[group, name] != value
+        }
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""

@@ -104,16 +104,11 @@ def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]
         "epochs": round(state.epoch or 0, 4),
         "steps": state.global_step,
         "best_checkpoint": Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None,
-        f"best_validation_{_chosen_by(trainer)}": state.best_metric,
+        f"best_validation_{trainer.args.metric_for_best_model or 'loss'}": state.best_metric,
         "train_seconds": round(seconds[-1], 1),
         "world_size": trainer.args.world_size,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
-
-
-def _chosen_by(trainer: Trainer) -> str:
-    """Return the metric by which the best checkpoint is chosen."""
-    return (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
 
 
 def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
@@ -135,7 +130,9 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        validation=None if trainer.state.best_metric is None else {_chosen_by(trainer): trainer.state.best_metric},
+        validation={trainer.args.metric_for_best_model: best}
+        if (best := trainer.state.best_metric) is not None
+        else None,
         notes=notes,
         model_type=trainer.model.config.model_type,
     )
@@ -151,13 +148,14 @@ def save(
 ) -> None:
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
-    # Gathered on all processes: under ZeRO-3 and FSDP each holds only a part.
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state_dict = model.state_dict()
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:  # each process holds a part, and all of them gather
+        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     parameters, trained = count_parameters(model)
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
@@ -179,7 +177,7 @@ def save(
         plot_training_curve(
             trainer.state.log_history,
             folder / TRAINING_CURVE,
-            measure=_chosen_by(trainer),
+            measure=trainer.args.metric_for_best_model or "loss",
             best=trainer.state.best_metric,
             title=f"{report.heading}: training",
         )

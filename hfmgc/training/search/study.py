@@ -19,11 +19,11 @@ from ...errors import ConfigError, HfmgcError, first_line
 from ...evaluation.task import task_of
 from ...files import hold
 from ...text import shown_url
+from ..arguments import Groups
 from ..build import build_config
 from ..preparation import PreparedData
 from ..run_folder import refuse_folder
-from .arguments import BaseRecipe, Groups, SearchArguments
-from .trial import is_minimized, searched_metric
+from .arguments import BaseRecipe, SearchArguments
 
 
 DATABASE, LOCK = "study.db", ".study.lock"
@@ -98,7 +98,9 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
     groups = recipe.groups()
     model, _, run = groups
-    metric = searched_metric(run, task_of(build_config(model, data.corpus.genres).problem_type))
+    metric = (
+        task_of(build_config(model, data.corpus.genres).problem_type).best_metric(run.metric_for_best_model) or "loss"
+    )
     identity = {
         "format": _FORMAT,
         "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
@@ -117,7 +119,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
             study_name=arguments.study_name,
             storage=storage,
             pruner=NopPruner() if arguments.pruner == "none" else pruner,
-            direction="minimize" if is_minimized(metric) else "maximize",
+            direction="maximize" if run.greater_is_better else "minimize",
             load_if_exists=True,
         )
         _check_identity(study, json.loads(json.dumps(identity)), shown_url(storage.url))

@@ -50,14 +50,13 @@ class TrialQueue:
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcome of each trial, of all attempts together."""
-        return [self._outcome(attempts) for attempts in self.attempts()]
-
-    def _outcome(self, attempts: Sequence[FrozenTrial]) -> Outcome:
-        for trial in attempts:
-            if Outcome.of(trial) != Outcome.INTERRUPTED:
-                return Outcome.of(trial)
-        killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
-        return Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
+        outcomes = []
+        for attempts in self.attempts():
+            killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
+            unfinished = Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
+            ends = (Outcome.of(trial) for trial in attempts)
+            outcomes.append(next((end for end in ends if end != Outcome.INTERRUPTED), unfinished))
+        return outcomes
 
     def add_next(self) -> bool:
         """Queue the next trial; return whether a trial is waiting."""
@@ -72,14 +71,11 @@ class TrialQueue:
     def is_duplicate(self, trial: BaseTrial) -> bool:
         """Return whether a trial that has just started is not needed: an older attempt is under way or has a result."""
         index = trial.user_attrs.get(INDEX)
-        if (
-            index is None or index >= self.arguments.trials
-        ):  # another worker took the queued one, or fewer are wanted now
+        # Another worker took the queued one, or fewer are wanted now.
+        if index is None or index >= self.arguments.trials:
             return True
-        return any(
-            other.number < trial.number and Outcome.of(other) != Outcome.INTERRUPTED
-            for other in self.attempts()[index]
-        )
+        older = [other for other in self.attempts()[index] if other.number < trial.number]
+        return any(Outcome.of(other) != Outcome.INTERRUPTED for other in older)
 
     def fail_killed(self) -> None:
         """Fail the trials of killed workers."""
@@ -153,13 +149,10 @@ def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
     Raises:
         ConfigError: If it is the last of several that failed.
     """
-    trials = [
-        one
-        for one in study.get_trials(deepcopy=False)
-        if one.state.is_finished() and Outcome.of(one) != Outcome.DUPLICATE
-    ]
     if Outcome.of(trial) == Outcome.DUPLICATE:
         return
+    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+    trials = [one for one in ended if Outcome.of(one) != Outcome.DUPLICATE]
     value = f" at {trial.value:.4f}" if trial.value is not None else ""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
     drawn = ", ".join(
