@@ -22,6 +22,9 @@ from transformers.utils import logging
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
+from ..evaluation.plots import TRAINING_CURVE
+from ..evaluation.report import EXPERT_USAGE_PICTURE
+from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..files import hold, write_text
 from ..settings import load_json, load_yaml, refuse_long_path
 from ..text import shown_url
@@ -32,9 +35,8 @@ logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
 RUN_FILES = (
-    RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
-    "confusion_matrix.json", "confusion_matrix.png", "average_precision.png", "expert_usage.png",
-    "training_curve.png", "split.json",
+    RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
+    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error

@@ -115,7 +115,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     """Evaluate the trained model on whole tracks of the test side."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes = data.corpus.notes() + manifest.notes()
+    notes, best = data.corpus.notes() + manifest.notes(), trainer.state.best_metric
     if manifest.evaluation_side == "validation":
         chosen = (
             "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
@@ -131,7 +131,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
         validation={trainer.args.metric_for_best_model: best}
-        if (best := trainer.state.best_metric) is not None
+        if run.load_best_model_at_end and best is not None
         else None,
         notes=notes,
         model_type=trainer.model.config.model_type,
