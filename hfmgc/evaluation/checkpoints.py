@@ -1,4 +1,4 @@
-"""Loading a saved checkpoint of ours, with errors that name the cause.
+"""Loading checkpoints saved by hfmgc, with errors that name the cause.
 
 A checkpoint is data: neither its code nor a pickle, which can run code as well, is ever loaded.
 """

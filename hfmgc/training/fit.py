@@ -78,7 +78,7 @@ def _check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     else:
         own = model.state_dict()
     if not path.is_file() and not other.is_file():
-        return  # FSDP and ZeRO divide the weights among several files
+        return  # sharded weights of FSDP and ZeRO
     saved = {}
     if path.is_file():
         with safe_open(path, framework="pt") as weights:

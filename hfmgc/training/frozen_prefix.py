@@ -10,7 +10,7 @@ from ..evaluation.checkpoints import weights_digest
 from ..models.configuration_windowed import WindowedConfig
 
 
-# Fields of a backbone with several stages. They apply to all of its layers, so frozen ones cannot be spared.
+# Dropout rates of a backbone with several stages: they apply to all of its layers, frozen ones too.
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -18,7 +18,7 @@ class FrozenPrefix:
     """The frozen stages of a classifier's base model.
 
     Args:
-        model: One of our classifiers, with its adapter if it has one; it may be on the meta device.
+        model: A classifier of ours, with its adapter if any; also on the meta device.
 
     Raises:
         ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.

@@ -37,7 +37,7 @@ def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
 
 
 def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
-    """Return the configs in a folder by the model type that they train, without those that only serve as bases (`_*`)."""
+    """Return the configs in a folder by the model type that they train, without base configs (`_*`)."""
     if not folder.is_dir():
         return None
     found: dict[str, list[str]] = {}

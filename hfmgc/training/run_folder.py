@@ -55,7 +55,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
     Raises:
         ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the checkpoint that is asked for.
+            holds files of something else, is in use by another run, or lacks the requested checkpoint.
         SaveError: If it cannot be written to.
     """
     folder = Path(run.output_dir)
@@ -82,7 +82,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
                 for name, (before, now) in (record.changes(folder) or {}).items():
-                    logger.warning(f"resuming with another {name}: {now} (the run started with {before})")
+                    logger.warning(f"resuming with a different {name}: {now} (the run started with {before})")
     return checkpoint
 
 

@@ -149,9 +149,8 @@ def save(
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
     model = trainer.accelerator.unwrap_model(trainer.model)
-    state_dict = model.state_dict()
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:  # each process holds a part, and all of them gather
-        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
     deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
     if not run.should_save:
         return

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.storages import RDBStorage
@@ -134,7 +135,10 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
                 f"study {study.study_name!r} in {url} was not created by this recipe: choose another search.study_name"
             )
         study.set_user_attr(IDENTITY, identity)
-    stored, wanted = _flat(study.user_attrs[IDENTITY]), _flat(identity)
+    stored, wanted = (
+        pd.json_normalize(values, sep=" > ").to_dict(orient="records")[0]
+        for values in (study.user_attrs[IDENTITY], identity)
+    )
     differences = [
         f"{key}: {json.dumps(stored.get(key))} in the study, {json.dumps(wanted.get(key))} now"
         for key in sorted(stored.keys() | wanted.keys())
@@ -146,14 +150,6 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
             f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
             "these settings, or choose another search.study_name (or output_dir)"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one: `outer > inner` -> value."""
-    flat = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key} > ") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def storage_url(arguments: SearchArguments, folder: Path) -> str:
