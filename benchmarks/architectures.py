@@ -1,4 +1,4 @@
-"""What experts, voting in one batch and the Trainer's settings cost and bring, side by side in one run.
+"""Costs and benefits of experts, voting in one batch and settings of the Trainer, measured side by side.
 
     python benchmarks/architectures.py [--quick]
 
@@ -193,7 +193,7 @@ def forward(model: torch.nn.Module, values: torch.Tensor) -> Callable[[], None]:
 
 
 def best_times(steps: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Return the best time of each, taken in turns: what slows the machine for a while slows all of them."""
+    """Return the best time of each, taken in turns: a temporary slowdown of the machine affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():

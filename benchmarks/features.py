@@ -23,34 +23,34 @@ import soundfile
 
 SAMPLING_RATE = 22050
 SECONDS = 30.0
-# One thread for each process: what is compared is cores, not how many threads a library starts.
+# One thread for each process: the comparison is between cores, not between the thread counts of libraries.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def main() -> None:
-    """Run all comparisons and print their ratios, or one measurement in a process of its own."""
+    """Run all comparisons and print their ratios, or one measurement in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.place)))
+        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.workdir)))
         return
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), quick=arguments.quick)
 
 
-def run(place: Path, *, quick: bool) -> None:
+def run(workdir: Path, *, quick: bool) -> None:
     """Make the corpora and compare."""
     tracks, repeats = (120, 2) if quick else (800, 3)
-    write_corpus(place / "music", tracks=tracks, seconds=SECONDS)
-    write_corpus(place / "warm_up", tracks=2, seconds=SECONDS)
+    write_corpus(workdir / "music", tracks=tracks, seconds=SECONDS)
+    write_corpus(workdir / "warm_up", tracks=2, seconds=SECONDS)
     labels = {"librosa": "plain librosa loop", "one": "hfmgc, one process", "two": "hfmgc, two processes"}
     times: dict[str, list[float]] = {name: [] for name in labels}
-    for _ in range(repeats):  # side by side: what slows the machine for a while slows all of them
+    for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
         for name, values in times.items():
-            values.append(measure(name, place)["seconds"])
+            values.append(measure(name, workdir)["seconds"])
     best = {name: min(values) for name, values in times.items()}
     for name, label in labels.items():
         print(f"{label:<24}{best[name]:8.2f} s for {tracks} tracks of {SECONDS:g} s")
@@ -58,12 +58,12 @@ def run(place: Path, *, quick: bool) -> None:
     few, many = (100, 1000) if quick else (1000, 10_000)
     peaks = {}
     for slices in (few, many):
-        write_corpus(place / f"slices{slices}", tracks=slices // 10, seconds=10.0)
-        peaks[slices] = measure(f"memory{slices}", place)["peak_mib"]
+        write_corpus(workdir / f"slices{slices}", tracks=slices // 10, seconds=10.0)
+        peaks[slices] = measure(f"memory{slices}", workdir)["peak_mib"]
         print(f"peak memory of {slices:>6} slices of 1 s: {peaks[slices]:8.0f} MiB")
 
-    cold = measure("first_batch", place)["seconds"]
-    warm = measure("first_batch", place)["seconds"]
+    cold = measure("first_batch", workdir)["seconds"]
+    warm = measure("first_batch", workdir)["seconds"]
     print(f"first batch: {cold:.2f} s from audio, {warm:.2f} s from the loaded cache")
 
     print(f"ratio one_process_vs_librosa {best['librosa'] / best['one']:.3f}")
@@ -73,9 +73,9 @@ def run(place: Path, *, quick: bool) -> None:
     print(f"ratio loaded_cache_vs_cold {cold / warm:.3f}")
 
 
-def measure(name: str, place: Path) -> dict[str, float]:
-    """Run one measurement in a process of its own, so that none inherits memory or caches of another."""
-    command = [sys.executable, __file__, "--measure", name, "--place", str(place)]
+def measure(name: str, workdir: Path) -> dict[str, float]:
+    """Run one measurement in a separate process, so that none inherits memory or caches of another."""
+    command = [sys.executable, __file__, "--measure", name, "--workdir", str(workdir)]
     result = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise SystemExit(f"{name} failed:\n{result.stderr}")
@@ -94,7 +94,7 @@ def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
         soundfile.write(path, waveform, SAMPLING_RATE, subtype="PCM_16")
 
 
-def librosa_loop(place: Path) -> dict[str, float]:
+def librosa_loop(workdir: Path) -> dict[str, float]:
     """Time the loop that tutorials show, on one core; its result is written to disk, as ours is."""
     import librosa
 
@@ -105,32 +105,32 @@ def librosa_loop(place: Path) -> dict[str, float]:
             mel = librosa.feature.melspectrogram(y=waveform, sr=rate, n_fft=2048, hop_length=512, n_mels=128)
             decibels = librosa.power_to_db(mel, ref=np.max)
             features.append(((decibels + 80) / 80).T.astype(np.float32))
-        np.save(place / "librosa.npy", np.stack(features))
+        np.save(workdir / "librosa.npy", np.stack(features))
 
-    loop(place / "warm_up")
+    loop(workdir / "warm_up")
     began = time.perf_counter()
-    loop(place / "music")
+    loop(workdir / "music")
     return {"seconds": time.perf_counter() - began}
 
 
-def extraction(place: Path, num_proc: int) -> dict[str, float]:
+def extraction(workdir: Path, num_proc: int) -> dict[str, float]:
     """Time our extraction of the same features to the same disk."""
     from hfmgc.data.extraction import extract_corpus
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
-    quiet(place)
+    quiet(workdir)
     fields = {"normalize_over": "track", "window_seconds": SECONDS}
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_30s", **fields)
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        extract_corpus(open_source(str(place / "warm_up")), extractor, Path(folder) / "warm_up")
+    with tempfile.TemporaryDirectory(dir=workdir) as folder:
+        extract_corpus(open_source(str(workdir / "warm_up")), extractor, Path(folder) / "warm_up")
         began = time.perf_counter()
-        source = open_source(str(place / "music"))
+        source = open_source(str(workdir / "music"))
         extract_corpus(source, extractor, Path(folder) / "out", num_proc=num_proc, shard_size=10)
         return {"seconds": time.perf_counter() - began}
 
 
-def extraction_memory(place: Path, slices: int) -> dict[str, float]:
+def extraction_memory(workdir: Path, slices: int) -> dict[str, float]:
     """Return the peak memory of this process while it extracts slices of one second."""
     import resource
 
@@ -138,15 +138,15 @@ def extraction_memory(place: Path, slices: int) -> dict[str, float]:
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
-    quiet(place)
+    quiet(workdir)
     fields = {"window_seconds": 1.0, "window_policy": "all", "window_overlap": 0.0}
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s", **fields)
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        extract_corpus(open_source(str(place / f"slices{slices}")), extractor, Path(folder) / "out")
+    with tempfile.TemporaryDirectory(dir=workdir) as folder:
+        extract_corpus(open_source(str(workdir / f"slices{slices}")), extractor, Path(folder) / "out")
     return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def first_batch(place: Path) -> dict[str, float]:
+def first_batch(workdir: Path) -> dict[str, float]:
     """Time to the first batch, through decoding and features or through their cache."""
     from torch.utils.data import DataLoader
 
@@ -156,33 +156,33 @@ def first_batch(place: Path) -> dict[str, float]:
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
-    quiet(place)
+    quiet(workdir)
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s")
     began = time.perf_counter()
-    corpus = decode_corpus(open_source(str(place / "music")), extractor.sampling_rate)
+    corpus = decode_corpus(open_source(str(workdir / "music")), extractor.sampling_rate)
     windows = extract_windows(corpus.tracks, extractor)
     collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
     next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
     return {"seconds": time.perf_counter() - began}
 
 
-def quiet(place: Path) -> None:
+def quiet(workdir: Path) -> None:
     """Keep the caches of the benchmark apart, and the progress bars out of the way."""
     import datasets
 
-    datasets.config.HF_DATASETS_CACHE = place / "cache"
+    datasets.config.HF_DATASETS_CACHE = workdir / "cache"
     datasets.disable_progress_bars()
 
 
 def memory_of(slices: int):  # noqa: ANN201 (a measurement like the others)
     """Return the measurement of `extraction_memory` for a number of slices."""
-    return lambda place: extraction_memory(place, slices)
+    return lambda workdir: extraction_memory(workdir, slices)
 
 
 MEASUREMENTS = {
     "librosa": librosa_loop,
-    "one": lambda place: extraction(place, 1),
-    "two": lambda place: extraction(place, 2),
+    "one": lambda workdir: extraction(workdir, 1),
+    "two": lambda workdir: extraction(workdir, 2),
     "memory100": memory_of(100),
     "memory1000": memory_of(1000),
     "memory10000": memory_of(10_000),

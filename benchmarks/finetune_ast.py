@@ -6,7 +6,7 @@ The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 an
 bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
 (micro-batches of 2, as the report has it) on features that lie ready in memory; ours reads the same features from disk,
 fills its store (timed), and trains above it (micro-batches of 4). Weights are random, and equal on both sides; dropout is 0,
-so that both must come to the same losses, which are printed. Sides run in turns, each in a process of its own; the best
+so that both must come to the same losses, which are printed. Sides run in turns, each in a separate process; the best
 epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
 
 With --quick the plain side runs fewer epochs, and its 13 epochs are 13 times its best one.
@@ -47,29 +47,29 @@ RANK, ALPHA, LEARNING_RATE, WEIGHT_DECAY = 2, 8.493977318, 1.3221e-4, 0.067624
 
 
 def main() -> None:
-    """Run the comparison and print its ratios, or one measurement in a process of its own."""
+    """Run the comparison and print its ratios, or one measurement in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer clips and epochs of the plain side")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--clips", type=int, default=16, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.place, arguments.clips, arguments.epochs)))
+        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.workdir, arguments.clips, arguments.epochs)))
         return
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), quick=arguments.quick)
 
 
-def compare(place: Path, *, quick: bool) -> None:
+def compare(workdir: Path, *, quick: bool) -> None:
     """Run both sides in turns and compare them."""
     clips, turns, plain_epochs = (8, 1, 2) if quick else (16, 2, EPOCHS)
-    measure("prepare", place, clips, 0)
+    measure("prepare", workdir, clips, 0)
     found: dict[str, list[dict]] = {"plain": [], "ours": []}
     for turn in range(turns):
-        found["plain"].append(measure("plain", place, clips, plain_epochs))
-        found["ours"].append(measure("ours", place / f"turn{turn}", clips, EPOCHS))
+        found["plain"].append(measure("plain", workdir, clips, plain_epochs))
+        found["ours"].append(measure("ours", workdir / f"turn{turn}", clips, EPOCHS))
     plain, ours = (min(runs, key=lambda run: min(run["epochs"])) for runs in found.values())
     print(f"{plain['device']}, {clips} clips of {FRAMES} x {BINS}, DoRA r = {RANK} on {', '.join(ADAPTED)}")
     matmul_rate = max(run["matmul_rate"] for runs in found.values() for run in runs)
@@ -94,13 +94,13 @@ def compare(place: Path, *, quick: bool) -> None:
     print(f"ratio peak_memory {plain['peak_mib'] / ours['peak_mib']:.3f}")
 
 
-def measure(name: str, place: Path, clips: int, epochs: int) -> dict:
-    """Run one measurement in a process of its own."""
-    place.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, "--measure", name, "--place", str(place)]
+def measure(name: str, workdir: Path, clips: int, epochs: int) -> dict:
+    """Run one measurement in a separate process."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, "--measure", name, "--workdir", str(workdir)]
     result = subprocess.run(
         [*command, "--clips", str(clips), "--epochs", str(epochs)],
-        env={**os.environ, "HF_HOME": str(place / "cache"), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HOME": str(workdir / "cache"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -110,10 +110,10 @@ def measure(name: str, place: Path, clips: int, epochs: int) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def prepare(place: Path, clips: int, epochs: int) -> dict:
+def prepare(workdir: Path, clips: int, epochs: int) -> dict:
     """Save an AST-base with random weights."""
     torch.manual_seed(0)
-    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(place / "ast")
+    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(workdir / "ast")
     return {}
 
 
@@ -132,9 +132,9 @@ def head(hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(hidden, 200), nn.GELU(), nn.Linear(200, len(GENRES)))
 
 
-def plain(place: Path, clips: int, epochs: int) -> dict:
+def plain(workdir: Path, clips: int, epochs: int) -> dict:
     """Train with transformers' Trainer and PEFT on `ASTForAudioClassification`."""
-    model = ASTForAudioClassification.from_pretrained(place / "ast")
+    model = ASTForAudioClassification.from_pretrained(workdir / "ast")
     model.num_labels = model.config.num_labels = len(GENRES)
     model.classifier.dense = head(model.config.hidden_size)
     set_seed(42)
@@ -148,14 +148,14 @@ def plain(place: Path, clips: int, epochs: int) -> dict:
         {"input_values": torch.from_numpy(value), "labels": int(label)}
         for value, label in zip(values, labels, strict=True)
     ]
-    settings = training_settings("plain", place / "plain", clips, epochs)
+    settings = training_settings("plain", workdir / "plain", clips, epochs)
     arguments = TrainingArguments(**settings, label_names=["labels"])
     trainer = Trainer(model=model, args=arguments, train_dataset=examples, callbacks=[clock := EpochClock()])
     trainer.train()
     return report(trainer, clock, examples[: MICRO_BATCH["plain"]])
 
 
-def ours(place: Path, clips: int, epochs: int) -> dict:
+def ours(workdir: Path, clips: int, epochs: int) -> dict:
     """Train above the frozen layers' output: filling timed on its own."""
     from hfmgc.data.features import TrackWindows
     from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
@@ -165,7 +165,7 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
     from hfmgc.training.arguments import RunArguments
     from hfmgc.training.examples import FixedExamples
     from hfmgc.training.fit import build_trainer
-    from hfmgc.training.prefix_reuse import reused_prefix, store_place
+    from hfmgc.training.prefix_reuse import prefix_store_folder, reused_prefix
     from hfmgc.training.preparation import PreparedData
 
     labels = dict(enumerate(GENRES))
@@ -173,12 +173,12 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
         id2label=labels, label2id={genre: index for index, genre in labels.items()}, head_hidden_size=200,
         head_input_dropout=0.0, head_hidden_dropout=0.0,
     )  # fmt: skip
-    model = HfmgcASTForAudioClassification.from_pretrained_backbone(place.parent / "ast", config)
+    model = HfmgcASTForAudioClassification.from_pretrained_backbone(workdir.parent / "ast", config)
     dense, _, output = head(model.config.backbone_config.hidden_size)
     model.classifier.dense, model.classifier.output = dense, output
     set_seed(42)
     model = add_adapter(model, kind="dora", roles=["fc2"], min_layer=10, rank=RANK, alpha=ALPHA)
-    settings = training_settings("ours", place / "ours", clips, epochs)
+    settings = training_settings("ours", workdir / "ours", clips, epochs)
     run = RunArguments(
         **settings, reuse_frozen_prefix=True, eval_strategy="no", load_best_model_at_end=False, metric_for_best_model=None,
         per_device_eval_batch_size=4,
@@ -193,7 +193,7 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
     trainer = build_trainer(model, run, GENRES, train=stored.train)
     trainer.add_callback(clock := EpochClock())
     trainer.train()
-    kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
+    kept = sum(path.stat().st_size for path in prefix_store_folder(run).rglob("*") if path.is_file())
     found = report(trainer, clock, [stored.train[index] for index in range(MICRO_BATCH["ours"])])
     return {**found, "filling": filling, "store_mib": kept / 2**20}
 

@@ -3,10 +3,10 @@
     python benchmarks/search_ast.py [--quick]
 
 The AST report's space (DoRA from layer 10 or 11 of 12) on an AST of reduced width, from random weights, on random features that
-lie ready on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
+are stored on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
 so that all trials train to their end; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
 and the same seed, without reuse. Both are whole commands, as a user would start them, with their start, evaluation and files;
-the search keeps no checkpoints, and its last act (plots, table) is counted. Dropout is 0 in the backbone, so both must find the
+the search keeps no checkpoints, and its time includes plots and table. Dropout is 0 in the backbone, so both must find the
 same validation losses; the greatest difference is printed. The last line, `ratio search_vs_separate_runs VALUE`, is their time
 against ours.
 """
@@ -53,20 +53,20 @@ def main() -> None:
     tracks, frames, trials = (6, 128, 10) if arguments.quick else (20, 256, 10)
     low, high = (2, 3) if arguments.quick else (7, 20)
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        base = recipe(write_features(place / "features.parquet", tracks, frames), frames)
+        workdir = Path(name)
+        base = recipe(write_features(workdir / "features.parquet", tracks, frames), frames)
         space = {**SPACE, "num_train_epochs": {"low": low, "high": high, "int": True}}
         print(
             f"{trials} trials of {low} to {high} epochs, {tracks * len(GENRES)} tracks of {frames} x {BINS}",
             flush=True,
         )
-        seconds, study = search(place, base, space, trials)
+        seconds, study = search(workdir, base, space, trials)
         print(f"search with the shared frozen layers {seconds:8.1f} s", flush=True)
-        separate, difference = separate_runs(place, base, space, study)
+        separate, difference = separate_runs(workdir, base, space, study)
         print(f"separate plain runs                  {separate:8.1f} s")
         print(f"greatest difference of a trial's best validation loss: {difference:.2e}")
         if difference > 1e-3:
-            raise SystemExit("the two sides do not find the same: their times say nothing")
+            raise SystemExit("the two sides find different losses, so their times cannot be compared")
         print(f"ratio search_vs_separate_runs {separate / seconds:.3f}")
 
 
@@ -114,37 +114,37 @@ def recipe(data: Path, frames: int) -> dict[str, Any]:
     }
 
 
-def search(place: Path, base: dict[str, Any], space: dict[str, Any], trials: int) -> tuple[float, optuna.Study]:
+def search(workdir: Path, base: dict[str, Any], space: dict[str, Any], trials: int) -> tuple[float, optuna.Study]:
     """Return the seconds of the search, and its study."""
-    folder = place / "search"
+    folder = workdir / "search"
     settings = {
         **base,
         "output_dir": str(folder),
         "reuse_frozen_prefix": True,
-        "prefix_store": str(place / "store"),
+        "prefix_store": str(workdir / "store"),
         "search": {"trials": trials, "pruner": "none", "space": space},
     }
-    seconds = run("search.py", settings, place)
+    seconds = run("search.py", settings, workdir)
     return seconds, optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}")
 
 
 def separate_runs(
-    place: Path, base: dict[str, Any], space: dict[str, Any], study: optuna.Study
+    workdir: Path, base: dict[str, Any], space: dict[str, Any], study: optuna.Study
 ) -> tuple[float, float]:
     """Return the seconds of all runs, and the greatest difference of a best validation loss from its trial's."""
     plain = BaseRecipe(base, "benchmark")
-    parameters = read_space(space, BaseRecipe({**base, "output_dir": str(place)}, "benchmark"))
+    parameters = read_space(space, BaseRecipe({**base, "output_dir": str(workdir)}, "benchmark"))
     seconds, difference = 0.0, 0.0
     for trial in study.trials:
         if trial.value is None:
-            raise SystemExit(f"trial {trial.number} came to no end: {trial.user_attrs}")
-        folder = place / f"run_{trial.number}"
+            raise SystemExit(f"trial {trial.number} did not finish: {trial.user_attrs}")
+        folder = workdir / f"run_{trial.number}"
         settings = {**plain.with_fields(fields_of(parameters, trial.params, plain)), "output_dir": str(folder)}
-        took = run("finetune_ast.py", settings, place)
+        took = run("finetune_ast.py", settings, workdir)
         training = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))["training"]
         apart = abs(training["best_validation_loss"] - trial.value)
         print(
-            f"  trial {trial.number}: {trial.duration.total_seconds():6.1f} s in the search, {took:6.1f} s as a run of its own, "
+            f"  trial {trial.number}: {trial.duration.total_seconds():6.1f} s in the search, {took:6.1f} s as a separate run, "
             f"validation loss {trial.value:.5f}",
             flush=True,
         )
@@ -152,11 +152,11 @@ def separate_runs(
     return seconds, difference
 
 
-def run(script: str, settings: dict[str, Any], place: Path) -> float:
+def run(script: str, settings: dict[str, Any], workdir: Path) -> float:
     """Run a recipe with caches of this benchmark's own, and return how many seconds it took."""
-    config = place / "config.yaml"
+    config = workdir / "config.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    environment = {**os.environ, "HF_HOME": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HOME": str(workdir / "cache"), "HF_HUB_OFFLINE": "1"}
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, RECIPES / script, config], env=environment, capture_output=True, text=True, check=False

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -83,9 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks at a time")
     evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
 
-    add("list", _list, "name the architectures, with their papers, sizes and recipes", "--json")
+    add(
+        "list",
+        _imported("training.listing", "list_architectures"),
+        "name the architectures, with their papers, sizes and recipes",
+        "--json",
+    )
 
-    show = add("show", _show, "show what a recipe would build, without building it", "--json")
+    show = add(
+        "show",
+        _imported("training.show", "show_recipe"),
+        "show what a recipe would build, without building it",
+        "--json",
+    )
     show.add_argument("config", help="recipe config (YAML)")
     show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
 
@@ -133,6 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _imported(module: str, name: str) -> Callable:
+    """Return a function of the package that is imported when it is called."""
+    return lambda **options: getattr(importlib.import_module(f"hfmgc.{module}"), name)(**options)
+
+
 def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]:
     from .errors import saving_to
     from .evaluation.evaluate import evaluate_checkpoint
@@ -144,18 +160,6 @@ def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]
             output.mkdir(parents=True, exist_ok=True)
             text += "\n\n" + "\n".join(f"written: {path}" for path in report.save(output))
     return report.to_dict(), text
-
-
-def _list() -> tuple[dict[str, Any], str]:
-    from .training.listing import list_architectures
-
-    return list_architectures()
-
-
-def _show(**options: Any) -> tuple[dict[str, Any], str]:
-    from .training.show import show_recipe
-
-    return show_recipe(**options)
 
 
 def _check(

@@ -119,7 +119,7 @@ def read_values(
         name, equals, text = word[2:].partition("=")
         if not equals:
             text = arguments.pop(0) if arguments and not arguments[0].startswith("--") else "true"
-        _override(values, name, _parse(name, text, groups))
+        set_field(values, name, _parse(name, text, groups), "command line")
     return values, " and ".join(sources) or "settings"
 
 
@@ -322,12 +322,12 @@ def _parse(name: str, text: str, groups: Sequence[type]) -> Any:
         return text
 
 
-def _override(values: dict[str, Any], name: str, value: Any) -> None:
-    """Set a field, or an entry of a mapping named with dots."""
-    *parents, last = name.split(".")
+def set_field(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set a field, or an entry of a mapping named with dots; errors name the source of the value, `where`."""
+    *parents, last = path.split(".")
     for depth, parent in enumerate(parents):
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             prefix = ".".join(parents[: depth + 1])
-            raise ConfigError(f"command line: {prefix} is no mapping, so it has no entry {last!r}")
+            raise ConfigError(f"{where}: {prefix} is not a mapping, so it has no entry {last!r}")
     values[last] = value

@@ -27,7 +27,7 @@ try:
     from hfmgc.training.search.space import read_space
     from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors, storage_url
     from hfmgc.training.search.trial import SharedData
-    from hfmgc.training.search.worker import print_space, search
+    from hfmgc.training.search.worker import search
 except ModuleNotFoundError as missing:
     if missing.name != "optuna":
         raise
@@ -47,7 +47,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Space
     parameters = read_space(arguments.space, recipe)
-    print_space(arguments)
+    print(f"search: {arguments.trials} trials of {', '.join(arguments.space)}")
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)

@@ -2,8 +2,8 @@
 
     accelerate launch recipes/train_classifier.py CONFIG.yaml [--field value ...]
 
-`hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a saved checkpoint
-of ours. The data can be stored spectrograms in place of audio:
+`hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a checkpoint that
+hfmgc saved. The data can be stored spectrograms instead of audio:
 
     accelerate launch recipes/train_classifier.py recipes/configs/gtzan_logmel/lgnet_4.yaml --data FEATURES
 

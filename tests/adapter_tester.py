@@ -29,6 +29,14 @@ class AdapterTester:
         assert trained and all("lora_" in name for name in trained)
         assert not [name for name, gradient in trained.items() if gradient is None or not gradient.any()]
 
+    def test_training_an_adapter_leaves_running_statistics_unchanged(self):
+        """They are not saved with the adapter."""
+        base, adapted = self.adapted("lora")
+        adapted.train()(input_values=self.values(6, 2))
+        buffers = dict(adapted.get_base_model().named_buffers())
+        for name, value in base.named_buffers():
+            assert torch.equal(buffers[name], value), name
+
     @pytest.mark.parametrize("kind", ["dora", "lora"])
     def test_evaluation_with_an_adapter_equals_merged_and_reloaded(self, kind, tmp_path):
         base, adapted = self.adapted(kind)

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from hfmgc.data.augmentation.report import FreshAugmentation
 from hfmgc.data.collation import TrackCollator
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.features import extract_features, extract_windows
@@ -16,7 +17,7 @@ from hfmgc.data.sources import open_source
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.features.feature_extraction_windowed import WindowedFeatureExtractor
-from hfmgc.training.examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
+from hfmgc.training.examples import FixedExamples, TrainingExamples, augment_offline
 from hfmgc.training.spectrogram_augmentation import SpecAugment
 from hfmgc.training.trainer import EpochCallback
 
@@ -31,9 +32,7 @@ def tracks(music_folder):
 
 
 def examples(tracks, *, seed: int = 0, epoch: int = 0, fresh: bool = True, **more) -> TrainingExamples:
-    made = TrainingExamples(
-        tracks, EXTRACTOR, seed=seed, augmentation=make_augmentation("fresh" if fresh else "none", None), **more
-    )
+    made = TrainingExamples(tracks, EXTRACTOR, seed=seed, augmentation=FreshAugmentation() if fresh else None, **more)
     made.set_epoch(epoch)
     return made
 

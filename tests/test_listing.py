@@ -92,7 +92,7 @@ def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
             ["--front_end.num_bins", "64"],
             "model and front_end do not fit: expected 128 bins in the last dimension, got 64",
         ),
-        (["--data", "synthetic"], "synthetic has no split_policy 'fault_filtered'"),
+        (["--data", "synthetic"], "split_policy"),
         (["--spec_augment", "{frequency_masks: 1, frequency_mask_bins: 128}"], "spec_augment.frequency_mask_bins"),
         (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below the 128 bins"),
         (["--model.kernel_sizes", "[1.5, 5, 3]"], "model: field 'kernel_sizes[0]' takes int, not 1.5"),

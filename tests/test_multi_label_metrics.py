@@ -162,7 +162,7 @@ def test_the_problem_type_of_a_config_chooses_the_task_and_its_best_metric():
     assert [task.best_metric("auto") for task in (SINGLE_LABEL, MULTI_LABEL)] == ["accuracy", "macro_map"]
     assert [MULTI_LABEL.best_metric(name) for name in (None, "eval_micro_f1", "loss")] == [
         None,
-        "eval_micro_f1",
+        "micro_f1",
         "loss",
     ]
     with pytest.raises(ConfigError, match="metric_for_best_model 'accuracy'"):
@@ -180,4 +180,4 @@ def test_a_best_metric_that_is_undefined_is_refused():
     prediction = EvalPrediction((logit(PROBABILITIES[:1]),), REFERENCES[:1])
     assert "macro_roc_auc" not in MULTI_LABEL.validation_metrics(prediction, best="macro_map")
     with pytest.raises(DataError, match="metric_for_best_model eval_macro_roc_auc"):
-        MULTI_LABEL.validation_metrics(prediction, best="eval_macro_roc_auc")
+        MULTI_LABEL.validation_metrics(prediction, best="macro_roc_auc")

@@ -201,7 +201,10 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"training_windows": "random"}, "reuse_frozen_prefix does not go with training_windows: random windows"),
+        (
+            {"training_windows": "random"},
+            "reuse_frozen_prefix cannot be combined with training_windows: random windows",
+        ),
         ({"training_windows": "random", "augmentation": "fresh"}, "does not go with training_windows"),
         ({"time_crop": 0.5}, "does not go with time_crop"),
         ({"spec_augment": {"time_masks": 1, "time_mask_frames": 8}}, "does not go with spec_augment"),

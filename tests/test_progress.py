@@ -90,7 +90,7 @@ def test_without_evaluations_the_train_loss_is_printed(tmp_path, capsys):
 
 @pytest.mark.parametrize(("loss", "said"), [(0.4, True), (0.5, False), (0.6, False)])
 def test_a_lower_loss_is_better_where_loss_chooses(loss, said):
-    arguments = SimpleNamespace(metric_for_best_model="eval_loss", greater_is_better=False)
+    arguments = SimpleNamespace(metric_for_best_model="loss", greater_is_better=False)
     state = SimpleNamespace(best_metric=0.5, epoch=2.5, num_train_epochs=10)
     line = epoch_line(arguments, state, None, {"eval_loss": loss, "eval_accuracy": 0.9})
     assert line == f"epoch 2.5 of 10: validation loss {loss:.4f}{' (best so far)' * said}"

@@ -131,6 +131,15 @@ def test_a_study_of_another_search_is_refused_with_the_differences(finished, fea
     assert len(load(finished).trials) == before
 
 
+def test_a_search_prefers_what_a_run_prefers(features, tmp_path):
+    more = {"greater_is_better": False, "search": {"trials": 1, "pruner": "none"}}
+    result = search_here(tmp_path, search_settings(features, tmp_path / "out", **more))
+    assert result.returncode == 0, result.stderr
+    study = load(tmp_path / "out")
+    assert study.direction.name == "MINIMIZE"
+    assert study.best_value == min(study.best_trial.intermediate_values.values())
+
+
 def test_another_name_starts_another_study_in_the_same_storage(features, tmp_path):
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1, search={"trials": 1})
     assert search_here(tmp_path, settings).returncode == 0

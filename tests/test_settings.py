@@ -90,7 +90,7 @@ def test_the_command_line_wins_over_the_file(read):
 def test_entries_of_mappings_are_set_with_dots_and_the_others_stay(read):
     fields, _ = read("options: {kept: 1, deep: {a: 1, b: 2}}", "--options.deep.b", "3", "--options.new", "x")
     assert fields.options == {"kept": 1, "deep": {"a": 1, "b": 3}, "new": "x"}
-    with pytest.raises(ConfigError, match="name is no mapping, so it has no entry 'first'"):
+    with pytest.raises(ConfigError, match=r"name .* entry 'first'"):
         read("name: x", "--name.first", "y")
 
 

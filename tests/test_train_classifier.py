@@ -126,6 +126,14 @@ def test_what_is_saved_is_the_average_that_was_judged(finished, features, tmp_pa
     assert furthest(judged(finished), answers(raw, features)) > 1e-3
 
 
+def test_a_compiled_model_is_saved_under_the_names_of_the_plain_one(features, tmp_path):
+    more = {"torch_compile": True, "torch_compile_backend": "eager", "load_best_model_at_end": False}
+    folder = trained(tmp_path, classifier_settings(features, tmp_path / "out", **more))
+    assert furthest(judged(folder), answers(folder, features)) < 1e-5
+    # The best validation figure may be that of an earlier checkpoint.
+    assert "validation" not in json.loads((folder / "results.json").read_text())
+
+
 def test_the_validation_figure_of_the_best_checkpoint_is_that_of_the_average(finished, features):
     record = yaml.safe_load((finished / "run.yaml").read_text())["training"]
     report = evaluate_checkpoint(str(finished), str(features), side="validation")

@@ -1,10 +1,15 @@
-"""Loading a saved checkpoint of ours, with errors that name the cause.
+"""Loading checkpoints saved by hfmgc, with errors that name the cause.
 
 A checkpoint is data: neither its code nor a pickle, which can run code as well, is ever loaded.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
@@ -79,6 +84,15 @@ def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -
         return Path(hf_hub_download(name_or_path, file, revision=revision))
     except EntryNotFoundError:
         return None
+
+
+def weights_digest(described: Any, weights: Mapping[str, torch.Tensor]) -> str:
+    """Return a digest of named tensors and of a description in types of JSON."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
+    for name, tensor in weights.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def require_safetensors(what: str, name_or_path: str, revision: str | None = None) -> None:

@@ -18,7 +18,7 @@ class TrackPredictions:
     """A model's outputs for tracks, in the order of the dataset.
 
     Args:
-        track_ids: The tracks.
+        track_ids: Identifiers [tracks].
         references: True genre indices [tracks]; with several genres per track zeros and ones [tracks, labels].
         logits: Voted, float64 [tracks, labels].
         window_logits: For each track [windows, labels].

@@ -79,14 +79,15 @@ class Task(ABC):
         return (*(measure.key for measure in self.measures if not measure.key.startswith("window_")), "loss")
 
     def best_metric(self, chosen: str | None) -> str | None:
-        """Return `metric_for_best_model` with `auto` resolved.
+        """Return `metric_for_best_model` without `eval_`, and with `auto` resolved.
 
         Raises:
             ConfigError: If it is a metric of the other task.
         """
         if chosen == "auto":
             return self.best_metrics[0]
-        if chosen is not None and chosen.removeprefix("eval_") not in self.best_metrics:
+        chosen = chosen and chosen.removeprefix("eval_")
+        if chosen is not None and chosen not in self.best_metrics:
             raise ConfigError(
                 f"metric_for_best_model {chosen!r} does not exist for models with {self.description}: choose one of "
                 f"{', '.join(self.best_metrics)}"
@@ -102,7 +103,7 @@ class Task(ABC):
             DataError: If `best`, the metric that chooses the checkpoint, is undefined.
         """
         metrics = self.metrics(prediction.predictions[0], prediction.label_ids)
-        if metrics.get((best or "").removeprefix("eval_"), 0.0) is None:
+        if metrics.get(best, 0.0) is None:
             raise DataError(
                 f"metric_for_best_model {best}: undefined, because no genre has both tracks with it and tracks without "
                 "it on the validation side; choose macro_f1 or loss, or a larger validation side"

@@ -22,17 +22,7 @@ def choose_tracks(
     *,
     num_proc: int | None = None,
 ) -> tuple[str, list[str], list[str]]:
-    """Choose the tracks of a corpus on which a checkpoint is evaluated.
-
-    Args:
-        corpus: Audio or stored features.
-        manifest: The split of the checkpoint's training, if known.
-        side: `auto`, `all`, `unseen` or a side of that split; see `evaluate_checkpoint`.
-        extractor: The checkpoint's feature extractor.
-        num_proc: Processes that fingerprint.
-
-    Returns:
-        The name of the side, its track ids, and notes for the report.
+    """Return the name of the evaluated side (see `evaluate_checkpoint`), its track ids, and notes for the report.
 
     Raises:
         ConfigError: If no track is left, or the checkpoint does not record what it was trained on.

@@ -92,8 +92,7 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
     """Write `README.md` into the folder of a finished run and return its path; an existing one is replaced.
 
     Args:
-        folder: The run's folder: `config.json` and `results.json`, and if present `preprocessor_config.json`,
-            `split.json`, `run.yaml` and the pictures. Sections without facts are left out.
+        folder: The run's folder. Sections whose files are missing are left out.
         hub_model_id: The name (`user/name`) that the card's code loads; by default the folder's name.
         licence: The checkpoint's licence, one of the Hub's identifiers (`apache-2.0`, `cc-by-nc-4.0`, ...).
 

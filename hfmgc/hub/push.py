@@ -53,16 +53,16 @@ def push_run(
     """Publish a finished run and return the URL of the commit.
 
     The repository and the branch are created if they are missing. All files arrive in one commit or none do. A push can be
-    repeated: files that the repository already has are not sent again. The folder is only read.
+    repeated: files that the repository already has are not sent again.
 
     Args:
         folder: The folder of a finished run, with at least `REQUIRED_FILES`. Files that match `IGNORED_PATTERNS`
             (optimizer states, event logs, hidden and temporary files) are not published.
         hub_model_id: The repository, `user/name`.
-        private: Whether a new repository is private; None for the account's default.
-        token: Access token; None for HF_TOKEN or the token of `hf auth login`.
-        revision: The branch; None for the main one.
-        endpoint: URL of the Hub; None for HF_ENDPOINT or the public one.
+        private: Whether a new repository is private; by default as the account's settings say.
+        token: Access token; by default HF_TOKEN or the token of `hf auth login`.
+        revision: The branch, by default the main one.
+        endpoint: URL of the Hub, by default HF_ENDPOINT or the public one.
 
     Raises:
         HubError: The folder is not a finished run or contains the token, the name is not valid, there is no token,

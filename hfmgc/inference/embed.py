@@ -4,7 +4,6 @@ Finished parts are stored in `OUTPUT.parts`, and joined to `OUTPUT` at the end. 
 its values depend on, so that the same command resumes after an interruption.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
 from ..errors import AudioError, ConfigError, DataError, saving_to
-from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.checkpoints import load_checkpoint, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import whole
 
@@ -120,11 +119,7 @@ def _digest(
     """Return a digest of the network, the front end, the tracks and the options."""
     described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
     described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
-    digest = hashlib.sha256(json.dumps(described, default=str).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return weights_digest(described, model.state_dict())
 
 
 def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:

@@ -10,7 +10,7 @@ from .pipeline import TASK, MusicGenreClassificationPipeline
 
 
 class TrackClassifier:
-    """`pipeline("music-genre-classification")` of a checkpoint, after a check that it is complete and runs no code of its own.
+    """`pipeline("music-genre-classification")` of a checkpoint, after a check that it is complete and contains no code that would run.
 
     Example:
 

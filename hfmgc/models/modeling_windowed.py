@@ -265,10 +265,15 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a wholly frozen base model stays in evaluation mode, so that its output never changes."""
+        """Set the mode; a frozen base model and frozen batch norms stay in evaluation mode.
+
+        The output of a frozen base model must not change, and an adapter does not save the running statistics of its base.
+        """
         super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            self.model.eval()
+        for module in self.model.modules():
+            can_stay = module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
+            if can_stay and not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -89,7 +89,9 @@ class ModelArguments:
     """What is trained."""
 
     model_type: str = setting("hfmgc-ast", f"Architecture: {', '.join(ARCHITECTURES)}.")
-    model_name_or_path: str | None = setting(None, "Checkpoint of ours to start from; a new head for other genres.")
+    model_name_or_path: str | None = setting(
+        None, "Checkpoint saved by hfmgc to start from; a new head for other genres."
+    )
     model: dict[str, Any] = setting(dict, "Fields of the architecture's config.")
     front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor: windows, normalisation, ...")
     pretrained_backbone: str | None = setting(None, "Checkpoint (Hub or folder) to take the backbone from.")
@@ -132,7 +134,7 @@ class DataArguments:
     split_seed: int = setting(0, "Seed of the split; the training has its own.")
     split_fold: int = setting(1, "Which published fold, for artist_folds.")
     split_manifest: str | None = setting(None, "split.json of an earlier run, to repeat its split exactly.")
-    allow_leaks: bool = setting(False, "Train although artists or recordings are on two sides; recorded.")
+    allow_leaks: bool = setting(False, "Train even if artists or recordings are on two sides of the split; recorded.")
     fit_statistics: str = setting(
         "none", "Fit the front end's mean and deviation to the training side.", choices=("none", "overall", "per_bin")
     )
@@ -142,7 +144,7 @@ class DataArguments:
         choices=("fresh", "offline", "none"),
     )
     augmentation_probability: float | None = setting(
-        None, "Share of augmented examples under fresh; none: 6 of 7, as in the report.", limits="[0, 1]"
+        None, "Share of augmented examples under fresh; none: 6 of 7, as in the AST report.", limits="[0, 1]"
     )
     training_windows: str = setting(
         "random",
@@ -152,8 +154,8 @@ class DataArguments:
     windows_per_track: int = setting(1, "Random windows of each training track in an epoch.", limits="[1, inf)")
     time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
     spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_names(SpecAugment)}.")
-    spectrogram_effects: dict[str, Any] = setting(dict, f"Of training windows: {_names(SpectrogramEffects)}.")
-    mixup_alpha: float = setting(0.0, "Of mixup's Beta distribution; 0: no mixup.", limits="[0, inf)")
+    spectrogram_effects: dict[str, Any] = setting(dict, f"Effects on training windows: {_names(SpectrogramEffects)}.")
+    mixup_alpha: float = setting(0.0, "Parameter of mixup's Beta distribution; 0: no mixup.", limits="[0, inf)")
     class_weights: str = setting(
         "none", "balanced: all genres have the same weight in the loss.", choices=("none", "balanced")
     )
@@ -214,18 +216,18 @@ class RunArguments(TrainingArguments):
         None, "Folder of that store, for all runs; none: hfmgc/frozen_prefix in HF_HOME."
     )
     prefix_dtype: str = setting("float32", "bfloat16 halves the store and rounds.", choices=("float32", "bfloat16"))
-    prefix_store_gigabytes: float = setting(20.0, "Most that prefix_store may hold.", limits="(0, inf)")
+    prefix_store_gigabytes: float = setting(20.0, "Largest size of prefix_store.", limits="(0, inf)")
     eval_strategy: str = setting("epoch", "When the validation side is evaluated.", choices=("no", "steps", "epoch"))
     save_strategy: str = setting("epoch", "When a checkpoint is saved.", choices=("no", "steps", "epoch", "best"))
-    save_total_limit: int | None = setting(2, "Checkpoints that are kept.")
-    load_best_model_at_end: bool = setting(True, "Whether the best checkpoint is the result.")
+    save_total_limit: int | None = setting(2, "Number of checkpoints to keep.")
+    load_best_model_at_end: bool = setting(True, "Whether the run ends with its best checkpoint.")
     metric_for_best_model: str | None = setting(
         "auto",
         f"The metric that chooses the best checkpoint. With one genre per track: {', '.join(SINGLE_LABEL.best_metrics)}. "
         f"With several: {', '.join(MULTI_LABEL.best_metrics)}. auto: the first of them.",
     )
     restore_callback_states_from_checkpoint: bool = setting(True, "Needed to stop early after a resume.")
-    remove_unused_columns: bool = setting(False, "Our collator takes what it needs.")
+    remove_unused_columns: bool = setting(False, "The collator takes what it needs.")
     label_names: list[str] | None = setting(lambda: ["labels"], "Which inputs are labels (PEFT hides it).")
 
     def __post_init__(self):
@@ -253,7 +255,7 @@ class RunArguments(TrainingArguments):
         if self.decay_from_epoch is not None and self.warmup_steps:
             raise ValueError("decay_from_epoch begins with the full learning rate: leave out warmup_steps")
         if self.weight_averaging and (self.fsdp or self.deepspeed):
-            raise ValueError("weight_averaging: not with deepspeed or fsdp, which divide the weights")
+            raise ValueError("weight_averaging: not with deepspeed or fsdp, which shard the weights")
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise ValueError(
                 f"num_train_epochs must be above 0, not {self.num_train_epochs}: nothing would be trained"

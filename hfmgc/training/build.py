@@ -1,7 +1,7 @@
 """From settings to the parts of a training: front end, config, model, adapter.
 
-A model starts from random weights, from a backbone that others pre-trained (`pretrained_backbone`), or from a checkpoint
-of ours (`model_name_or_path`).
+A model starts from random weights, from a pre-trained backbone (`pretrained_backbone`), or from a checkpoint of ours
+(`model_name_or_path`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtract
 def _checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
     if "preset" in arguments.front_end:
         raise ConfigError(
-            f"front_end.preset: {arguments.model_name_or_path} has a front end of its own; name single fields of it"
+            f"front_end.preset: {arguments.model_name_or_path} has its own front end: set single fields of it instead"
         )
     extractor = _checkpoint(arguments.model_name_or_path)[1]
     known = known_fields(type(extractor))
@@ -112,7 +112,7 @@ def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArgume
     model_class = ARCHITECTURES[arguments.model_type].load("model")
     config = build_config(arguments, genres)
     set_seed(run.seed)
-    with undivided_weights(run):
+    with unsharded_weights(run):
         if arguments.pretrained_backbone is not None:
             model = _from_pretrained_backbone(model_class, config, arguments)
         else:
@@ -157,12 +157,9 @@ def _freeze(model: PreTrainedModel, arguments: ModelArguments) -> None:
 def pretrained_backbone_config(
     arguments: ModelArguments, config: PreTrainedConfig, *, local_files_only: bool = False
 ) -> PreTrainedConfig:
-    """Return the config of the pre-trained backbone.
+    """Return the config of the pre-trained backbone, which must be of the architecture that the model's config names.
 
-    Args:
-        arguments: Which backbone.
-        config: The model's, which says what architecture the backbone must have.
-        local_files_only: Look in the local cache in place of the Hub, and make no request.
+    With `local_files_only` it is read from the local cache, without a request.
 
     Raises:
         UnreachableError: If it cannot be loaded from the Hub, or is not in the local cache.
@@ -172,26 +169,24 @@ def pretrained_backbone_config(
     refuse_long_path("pretrained_backbone", name)
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
+    folder = name
+    if local_files_only and not Path(name).is_dir():
+        # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
+        folder = Path(cached).parent
     try:
-        place = name
-        if local_files_only and not Path(name).is_dir():
-            # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
-            cached = try_to_load_from_cache(name, "config.json")
-            if not isinstance(cached, str):
-                raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
-            place = str(Path(cached).parent)
-        fields, _ = config_class.get_config_dict(place)
+        fields, _ = config_class.get_config_dict(folder)
         if fields.get("model_type") == config_class.model_type:
             found = config_class.from_dict(fields)
-    except UnreachableError:
-        raise
     except OSError as error:
         kind = CheckpointError if Path(name).is_dir() else UnreachableError
         raise kind(
             f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "
             "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
         ) from error
-    except Exception as error:  # a config.json of others can hold anything
+    except Exception as error:  # a foreign config.json can hold anything
         raise CheckpointError(
             f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
         ) from error
@@ -230,7 +225,7 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
     """
     if arguments.model_name_or_path is None:
         return arguments
-    with undivided_weights(run):  # it is loaded once and kept
+    with unsharded_weights(run):  # the checkpoint is cached
         return replace(arguments, model_type=_checkpoint(arguments.model_name_or_path)[0].config.model_type)
 
 
@@ -265,10 +260,10 @@ def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) 
 
 
 @contextmanager
-def undivided_weights(run: RunArguments) -> Iterator[None]:
-    """Keep ZeRO-3 from dividing weights while they are loaded; DeepSpeed divides them when the training starts.
+def unsharded_weights(run: RunArguments) -> Iterator[None]:
+    """Keep ZeRO-3 from sharding weights while they are loaded; DeepSpeed shards them when the training starts.
 
-    The backbones fit into every process, and weights are copied from one model to another here.
+    Every process can hold a whole model, and weights are copied between models here.
     """
     if not deepspeed.is_deepspeed_zero3_enabled():
         yield

@@ -29,10 +29,10 @@ from .spectrogram_augmentation import cropped_frames
 
 @dataclass(frozen=True)
 class CheckedRecipe:
-    """Settings that fit together, and what they describe.
+    """Settings that fit together, and the parts that they describe.
 
     Args:
-        groups: The settings, which nothing changes any more; `model_type` is that of the checkpoint to start from.
+        groups: The settings; `model_type` is that of the checkpoint to start from.
         extractor: The front end.
         meta_model: The model with its adapter on the meta device: shapes without weights.
         parameters: Of the model without its adapter.
@@ -52,10 +52,10 @@ def check_recipe(
     """Refuse settings that do not fit each other, before the data are read.
 
     Args:
-        groups: As read; they stay as they are.
-        genres: Of the data, where they are known. Class weights are not checked without them.
-        local_files_only: Make no request for the config of a pre-trained backbone: where it is not in the local cache,
-            the default sizes are assumed, and noted.
+        groups: As read; they are not changed.
+        genres: Of the data, if known. Class weights are not checked without them.
+        local_files_only: Make no request for the config of a pre-trained backbone: if it is not in the local cache, assume
+            the default sizes and note it.
 
     Raises:
         ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import torch
 
-from ..data.augmentation.report import FreshAugmentation, offline_variants
+from ..data.augmentation.report import offline_variants
 from ..data.caching import cached_map
 from ..data.features import (
     CONTENT_COLUMNS,
@@ -34,11 +34,11 @@ class TrainingExamples(torch.utils.data.Dataset):
     Args:
         tracks: Decoded tracks, or tracks with features (`extract_features`, `augment_offline`).
         extractor: Computes, cuts and normalises the features.
-        seed: With the epoch and the track's id it determines everything that is random.
+        seed: With the epoch and the track's id, determines everything that is random.
         augmentation: Applied to the waveform before a window is cut from it.
         windows_per_track: Windows of each track in an epoch, drawn and augmented independently.
-        time_crop: Share of a window's frames that is kept, from a random place.
-        effects: Other tempi, pitches and equalisations of the spectrogram.
+        time_crop: Share of a window's frames that is kept, from a random position.
+        effects: Tempo, pitch and equalisation of the spectrogram.
         masks: SpecAugment, applied last.
     """
 
@@ -102,12 +102,7 @@ class TrainingExamples(torch.utils.data.Dataset):
 
 
 class FixedExamples(TrainingExamples):
-    """The windows that evaluation cuts from each track, once an epoch: the slices that the papers train on.
-
-    Args:
-        tracks: Tracks as stacks of windows; each variant of `augment_offline` is a track.
-        more: As `TrainingExamples`.
-    """
+    """The windows that evaluation cuts from each track, once an epoch: the slices that the papers train on."""
 
     def __init__(self, tracks: TrackWindows, **more: Any):
         super().__init__(tracks.tracks, tracks.extractor, **more)
@@ -123,11 +118,6 @@ class FixedExamples(TrainingExamples):
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return the window, float32 [frames, bins]."""
         return self.windows[self.windows.first(row) + draw]
-
-
-def make_augmentation(kind: str, probability: float | None) -> Augmentation | None:
-    """Return what is applied to the waveform of each example: the report's effects, drawn for each, or nothing."""
-    return FreshAugmentation(probability=probability) if kind == "fresh" else None
 
 
 def augment_offline(

@@ -39,8 +39,8 @@ def fit(
         groups: Checked settings.
         data: As prepared for them.
         callbacks: For the Trainer.
-        checkpoint: Checkpoint of an earlier start of the run to resume from.
-        stores: Open stores of the frozen layers' output, by fingerprint; those that this training opens are added.
+        checkpoint: The checkpoint to resume from.
+        stores: Open stores of the frozen layers' output, by folder name; new ones are added.
 
     Raises:
         CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
@@ -78,7 +78,7 @@ def _check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     else:
         own = model.state_dict()
     if not path.is_file() and not other.is_file():
-        return  # FSDP and ZeRO divide the weights among several files
+        return  # sharded weights of FSDP and ZeRO
     saved = {}
     if path.is_file():
         with safe_open(path, framework="pt") as weights:

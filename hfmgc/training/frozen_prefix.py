@@ -1,18 +1,16 @@
 """The first stages of a model that have no trained parameter, so that their output for a window never changes."""
 
-import hashlib
-import json
-
 import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError
+from ..evaluation.checkpoints import weights_digest
 from ..models.configuration_windowed import WindowedConfig
 
 
-# Fields of a backbone with several stages. They apply to all of its layers, so frozen ones cannot be spared.
+# Dropout rates of a backbone with several stages: they apply to all of its layers, frozen ones too.
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -20,7 +18,7 @@ class FrozenPrefix:
     """The frozen stages of a classifier's base model.
 
     Args:
-        model: One of our classifiers, with its adapter if it has one; it may be on the meta device.
+        model: A classifier of ours, with its adapter if any; also on the meta device.
 
     Raises:
         ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.
@@ -77,10 +75,6 @@ class FrozenPrefix:
         config = getattr(self.model.config, "backbone_config", self.model.config)
         shared = WindowedConfig().to_dict()  # labels, voting and loss do not change the prefix
         fields = {name: value for name, value in config.to_dict().items() if name not in shared}
-        described = [type(self.encoder).__name__, self.stages, fields]
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
-        for name, tensor in self.encoder.state_dict().items():
-            if self.encoder.stage_of(name) < self.stages:
-                digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        weights = self.encoder.state_dict()
+        frozen = {name: tensor for name, tensor in weights.items() if self.encoder.stage_of(name) < self.stages}
+        return weights_digest([type(self.encoder).__name__, self.stages, fields], frozen)

@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..errors import ConfigError
 from ..registry import ARCHITECTURES
-from ..settings import yaml_problem
+from ..settings import read_config
 
 
 CONFIGS = Path("recipes/configs")
@@ -40,30 +37,14 @@ def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
 
 
 def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
-    """Return the configs in a folder by the model type that they train, without those that only serve as bases (`_*`)."""
+    """Return the configs in a folder by the model type that they train, without base configs (`_*`)."""
     if not folder.is_dir():
         return None
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         if not path.name.startswith("_"):
-            found.setdefault(_model_type(path), []).append(path.as_posix())
+            found.setdefault(read_config(path).get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
     return found
-
-
-def _model_type(path: Path) -> str:
-    """Return the architecture of a config, which may be that of its base."""
-    # Not with the parser of the recipes: for these two fields, which are text, libyaml is ten times faster.
-    try:
-        fields = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {yaml_problem(error)}") from error
-    if not isinstance(fields, dict):
-        raise ConfigError(f"{path}: a config is a mapping of field names to values")
-    if "model_type" in fields or "base" not in fields:
-        return fields.get("model_type", DEFAULT_MODEL_TYPE)
-    return _model_type(path.parent / fields["base"])
 
 
 def _as_text(row: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@
     trainer = build_trainer(model, run, genres, train=stored.train, validation=stored.validation)
     trainer.train()
 
-The test side is not stored: it is evaluated once, by the whole model, as its users will run it.
+The test side is not stored: the whole model evaluates it once, as its users will.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from .run_folder import refuse_folder
 
 
 def check_reuse(data: DataArguments, run: RunArguments) -> None:
-    """Refuse settings under which a training window differs between epochs, or the layers are not in one process.
+    """Refuse settings with which training windows differ between epochs, or layers are sharded.
 
     `FrozenPrefix` refuses models.
 
@@ -43,7 +43,7 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """
     if not run.reuse_frozen_prefix:
         return
-    refuse_folder("prefix_store", store_place(run), data.data)
+    refuse_folder("prefix_store", prefix_store_folder(run), data.data)
     excluded = {
         "training_windows": data.training_windows != "fixed" and "random windows differ in each epoch: set fixed",
         "augmentation": data.augmentation == "fresh" and "it differs in each epoch: set offline or none",
@@ -51,14 +51,14 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
         "spec_augment": data.spec_augment and "the masks differ in each epoch: leave it out",
         "spectrogram_effects": data.spectrogram_effects and "they differ in each epoch: leave it out",
         "mixup_alpha": data.mixup_alpha and "windows are mixed differently in each epoch: set 0",
-        "fsdp": run.fsdp and "it divides the layers",
-        "deepspeed": deepspeed.is_deepspeed_zero3_enabled() and "ZeRO-3 divides the layers",
+        "fsdp": run.fsdp and "it shards the layers",
+        "deepspeed": deepspeed.is_deepspeed_zero3_enabled() and "ZeRO-3 shards the layers",
         "gradient_checkpointing": run.gradient_checkpointing and "the frozen layers are not run: set false",
     }
     for name, reason in excluded.items():
         if reason:
             raise ConfigError(
-                f"reuse_frozen_prefix does not go with {name}: {reason}, or leave out reuse_frozen_prefix"
+                f"reuse_frozen_prefix cannot be combined with {name}: {reason}, or leave out reuse_frozen_prefix"
             )
 
 
@@ -69,16 +69,10 @@ def reused_prefix(
     *,
     opened: MutableMapping[str, PrefixStore] | None = None,
 ) -> PreparedData:
-    """Return the data with the output of the model's frozen layers in place of windows, where the run wants it.
+    """Return the data with the output of the model's frozen layers in place of windows, if the run reuses it.
 
-    Args:
-        model: With its adapter, if it has one.
-        data: As prepared, with fixed training windows.
-        run: The recipe's settings, which `check_reuse` has accepted.
-        opened: Stores of earlier trainings of this process by name; they are not checked again, and new ones are added.
-
-    Returns:
-        The data; examples of training and validation hold states and the stage of the model that they enter.
+    `opened` holds the stores of earlier trainings of this process by folder name: they are not checked again, and new ones
+    are added.
 
     Raises:
         ConfigError: If the model has no frozen layers, or their output takes too much space, naming the field.
@@ -105,7 +99,7 @@ def reused_prefix(
     )
 
 
-def store_place(run: RunArguments) -> Path:
+def prefix_store_folder(run: RunArguments) -> Path:
     """Return the folder of all stores."""
     return Path(run.prefix_store) if run.prefix_store else Path(constants.HF_HOME) / "hfmgc" / "frozen_prefix"
 
@@ -157,7 +151,7 @@ def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, ru
     shape = (len(windows), *prefix.state_shape(*windows[0].shape))
     parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest(), precision, run.prefix_dtype)
     name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
-    return PrefixStore(store_place(run) / name, shape, run.prefix_dtype)
+    return PrefixStore(prefix_store_folder(run) / name, shape, run.prefix_dtype)
 
 
 def _precision(run: RunArguments) -> str:
@@ -165,7 +159,7 @@ def _precision(run: RunArguments) -> str:
 
 
 def _fill(store: PrefixStore, prefix: FrozenPrefix, windows: ExtractedWindows, run: RunArguments, side: str) -> None:
-    """Fill a store on this process's device and with the precision of the training."""
+    """Fill a store on this process's device, in the precision of the training."""
     precision = _precision(run)
 
     def compute(indices: Sequence[int]) -> Tensor:

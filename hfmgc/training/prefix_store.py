@@ -1,4 +1,4 @@
-"""The output of frozen layers for each window: computed once, kept on disk, read through a memory map.
+"""The output of frozen layers for each window: computed once, stored on disk, read through a memory map.
 
 A store is a folder named by a digest of everything that its content depends on. `states.bin` is an array [windows, tokens,
 hidden]; `checksums.bin` has a checksum for each window, written after the window itself and 0 until then. Filling a store
@@ -41,13 +41,7 @@ def stored_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 class PrefixStore:
-    """The states of windows on disk; read them after `fill`.
-
-    Args:
-        folder: The store's folder, named by the digest.
-        shape: Windows, tokens of each, and hidden size.
-        dtype: float32 or bfloat16.
-    """
+    """The states of windows [windows, tokens, hidden] on disk, float32 or bfloat16; read them after `fill`."""
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: str):
         self.folder = folder
@@ -77,12 +71,12 @@ class PrefixStore:
     ) -> None:
         """Check every window, and compute those that are missing or damaged.
 
-        One process fills a store; others that want the same one wait until it is complete.
+        One process fills a store; others that need it wait until it is complete. Batches start at multiples of the batch
+        size even if filling resumes, so that the rounding is always the same.
 
         Args:
             compute: Returns the states of windows by their indices, [windows, tokens, hidden].
-            batch_size: Windows that are computed together. Batches start at multiples of it even where filling resumes, so
-                that the rounding is always the same.
+            batch_size: Windows that are computed together.
             name: What is filled, for messages.
             progress: Whether to show a progress bar.
 
@@ -142,7 +136,7 @@ class PrefixStore:
                 file.write(values.data)
 
     def _checksum(self, index: int, window: np.ndarray) -> int:
-        """Return the checksum of a window's states, which differs in every place and store."""
+        """Return the checksum of a window's states, seeded with the store and the index."""
         return zlib.crc32(window, zlib.crc32(f"{self.folder.name} {index}".encode())) | _WRITTEN
 
     def _states(self) -> np.memmap:
@@ -152,21 +146,17 @@ class PrefixStore:
 
 
 def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
-    """Refuse stores that together exceed the limit or the free space of the disk.
-
-    Args:
-        stores: Stores in one folder.
-        gigabytes: Most that all stores in that folder may hold together (10^9 bytes).
+    """Refuse stores that exceed the limit (in 10^9 bytes, for all stores of their parent folder) or the free disk space.
 
     Raises:
         StoreFullError: Naming the field.
     """
-    place, folders = stores[0].folder.parent, {store.folder for store in stores}
-    others = sum(path.stat().st_size for path in place.glob(f"*/{STATES}") if path.parent not in folders)
+    parent, folders = stores[0].folder.parent, {store.folder for store in stores}
+    others = sum(path.stat().st_size for path in parent.glob(f"*/{STATES}") if path.parent not in folders)
     wanted = sum(store.nbytes for store in stores)
     takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {wanted / GIGABYTE:.3g} GB"
     if wanted + others > gigabytes * GIGABYTE:
-        earlier = f", and other stores in {place} take {others / GIGABYTE:.3g} GB" if others else ""
+        earlier = f", and other stores in {parent} take {others / GIGABYTE:.3g} GB" if others else ""
         raise StoreFullError(
             f"prefix_store_gigabytes {gigabytes:g}: {takes}{earlier}: allow more, "
             f"{'remove those, ' if others else ''}set prefix_dtype bfloat16 or fewer front_end.max_windows, or leave out "
@@ -174,9 +164,9 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
         )
     # A store that is not complete has holes, which take no space yet.
     taken = sum((folder / STATES).stat().st_blocks * 512 for folder in folders if (folder / STATES).is_file())
-    free = shutil.disk_usage(nearest_existing(place)).free
+    free = shutil.disk_usage(nearest_existing(parent)).free
     if wanted - taken > free:
         raise StoreFullError(
-            f"prefix_store {place}: {takes}, and its disk has {free / GIGABYTE:.3g} GB left: set prefix_store to a larger "
+            f"prefix_store {parent}: {takes}, and its disk has {free / GIGABYTE:.3g} GB left: set prefix_store to a larger "
             "disk, or prefix_dtype bfloat16"
         )

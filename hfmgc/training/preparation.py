@@ -1,4 +1,4 @@
-"""From the recipe's settings to the data that a run trains and is judged on."""
+"""From the recipe's settings to the data of a run."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from functools import cached_property
 import datasets
 import numpy as np
 
+from ..data.augmentation.report import FreshAugmentation
 from ..data.cache_forecast import cache_forecast
 from ..data.caching import reading_cache
 from ..data.corpus import Corpus, decode_corpus
@@ -21,20 +22,15 @@ from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, ModelArguments, RunArguments
-from .examples import FixedExamples, TrainingExamples, augment_offline, make_augmentation
+from .examples import FixedExamples, TrainingExamples, augment_offline
 from .spectrogram_augmentation import cropped_frames
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything that a run trains and is judged on.
+    """The data of a run: decoded tracks, their split, training windows, and tracks as stacks of windows for evaluation.
 
-    Args:
-        corpus: Decoded tracks.
-        manifest: Which track is on which side.
-        train: Random windows of the training tracks.
-        validation: Tracks as stacks of windows, for choosing the checkpoint.
-        test: The same for the result; the validation tracks where the split has no test side.
+    Without a test side, `test` is the validation side.
     """
 
     corpus: Corpus
@@ -89,7 +85,7 @@ def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) 
 
 @reading_cache()
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
-    """Decode, extract, split and augment; in a run of several processes the first one does it for all."""
+    """Decode, extract, split and augment; of several processes the first one does it for all."""
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
@@ -129,10 +125,11 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     if arguments.training_windows == "fixed":
         examples = FixedExamples(TrackWindows(train, extractor), **chosen)
     else:
+        fresh = FreshAugmentation(probability=arguments.augmentation_probability) if augmentation == "fresh" else None
         examples = TrainingExamples(
             train,
             extractor,
-            augmentation=make_augmentation(augmentation, arguments.augmentation_probability),
+            augmentation=fresh,
             windows_per_track=arguments.windows_per_track,
             **chosen,
         )

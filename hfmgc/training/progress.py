@@ -80,7 +80,7 @@ def epoch_line(
     args: TrainingArguments, state: TrainerState, train_loss: float | None, metrics: Mapping[str, float]
 ) -> str:
     """Return one line about the epoch that ended; `metrics` are those of the validation side, as `eval_NAME`."""
-    chosen = (args.metric_for_best_model or "loss").removeprefix("eval_")
+    chosen = args.metric_for_best_model or "loss"
     figures = [f"train loss {train_loss:.4f}"] if train_loss is not None else []
     for name in dict.fromkeys(("loss", chosen)):
         if (value := metrics.get(f"eval_{name}")) is not None:

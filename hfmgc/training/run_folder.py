@@ -22,6 +22,9 @@ from transformers.utils import logging
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
+from ..evaluation.plots import TRAINING_CURVE
+from ..evaluation.report import EXPERT_USAGE_PICTURE
+from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..files import hold, write_text
 from ..settings import load_json, load_yaml, refuse_long_path
 from ..text import shown_url
@@ -32,14 +35,13 @@ logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
 RUN_FILES = (
-    RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json",
-    "confusion_matrix.json", "confusion_matrix.png", "average_precision.png", "expert_usage.png",
-    "training_curve.png", "split.json",
+    RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
+    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
 # Settings of a single start, without effect on the result.
-_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
+_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir", "push_to_hub"}
 _HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
@@ -53,7 +55,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
     Raises:
         ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the checkpoint that is asked for.
+            holds files of something else, is in use by another run, or lacks the requested checkpoint.
         SaveError: If it cannot be written to.
     """
     folder = Path(run.output_dir)
@@ -79,7 +81,8 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
             if fresh:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
-                record.warn_of_changes(folder)
+                for name, (before, now) in (record.changes(folder) or {}).items():
+                    logger.warning(f"resuming with a different {name}: {now} (the run started with {before})")
     return checkpoint
 
 
@@ -226,16 +229,18 @@ class RunRecord:
                 f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
             )
 
-    def warn_of_changes(self, folder: Path) -> None:
-        """Warn of settings that differ from those with which the run in `folder` started."""
+    def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
+        """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
         earlier = _recorded(folder, "settings")
         if earlier is None:
-            return
-        for group, values in self.settings.items():
-            for name, value in values.items():
-                before = (earlier.get(group) or {}).get(name)
-                if name not in _START and before != value:
-                    logger.warning(f"resuming with another {name}: {value} (the run started with {before})")
+            return None
+        now = {(group, name): value for group, values in self.settings.items() for name, value in values.items()}
+        before = {(group, name): (earlier.get(group) or {}).get(name) for group, name in now}
+        return {
+            name: (before[group, name], value)
+            for (group, name), value in now.items()
+            if name not in _START and before[group, name] != value
+        }
 
     @staticmethod
     def is_saved(folder: Path) -> bool:

@@ -17,8 +17,8 @@ from .prefix_store import stored_bytes
 def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
     """Return what a recipe config would build, as plain values and as text.
 
-    Parameters are counted on the meta device and nothing is downloaded. The config of a pre-trained backbone is looked
-    up in the local cache; where it is missing, the default sizes are counted and a note is added.
+    Parameters are counted on the meta device. Neither data nor a pre-trained backbone are downloaded: if the backbone's config
+    is not in the local cache, the default sizes are counted and a note is added.
 
     Raises:
         HfmgcError: If the recipe would be refused, for the same reason.
@@ -51,7 +51,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
             "seed": run.seed,
         },
         "frozen_prefix": _frozen_prefix(recipe) if run.reuse_frozen_prefix else None,
-        "notes": [*([genres_note] if genres_note else []), *recipe.notes],
+        "notes": [*filter(None, [genres_note]), *recipe.notes],
     }
     return result, _as_text(result)
 
@@ -72,23 +72,15 @@ def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:
     return {"ends": prefix.description, "window_bytes": window_bytes, "dtype": dtype}
 
 
-def _windows_text(front_end: dict[str, Any]) -> str:
-    if front_end["window_policy"] == "all":
-        return f"all of them with {front_end['window_overlap']:.0%} overlap"
-    most = front_end["max_windows"]
-    return f"{front_end['window_policy']}, " + (f"at most {most}" if most else "as many as cover the track")
-
-
-def _split_text(split: dict[str, Any]) -> str:
-    # Published splits have neither ratios nor a seed.
-    drawn = split["policy"] in ("stratified", "grouped")
-    return f"{split['policy']} {split['ratios']}, seed {split['seed']}" if drawn else split["policy"]
-
-
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
-    prefix = result["frozen_prefix"]
     start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
+    most = front_end["max_windows"]
+    windows = f"{front_end['window_policy']}, {f'at most {most}' if most else 'as many as cover the track'}"
+    if front_end["window_policy"] == "all":
+        windows = f"all of them with {front_end['window_overlap']:.0%} overlap"
+    # Published splits have neither ratios nor a seed.
+    drawn = f" {split['ratios']}, seed {split['seed']}" if split["policy"] in ("stratified", "grouped") else ""
     rows = [
         ("model", f"{result['model_type']} from {start}"),
         ("parameters", f"{result['parameters']:,}"),
@@ -96,26 +88,19 @@ def _as_text(result: dict[str, Any]) -> str:
         (
             "front end",
             f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, windows of "
-            f"{front_end['window_seconds']:.2f} s, {_windows_text(front_end)}",
+            f"{front_end['window_seconds']:.2f} s, {windows}",
         ),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
-        ("split", _split_text(split)),
+        ("split", f"{split['policy']}{drawn}"),
         ("augmentation", result["augmentation"]),
         (
             "training",
             f"{training['epochs']:g} epochs, batch {training['batch_size']}, learning rate {training['learning_rate']:g}, "
             f"seed {training['seed']}",
         ),
-        *(
-            [
-                (
-                    "frozen prefix",
-                    f"{prefix['ends']}, {prefix['window_bytes'] / 1e6:.3g} MB a window ({prefix['dtype']})",
-                )
-            ]
-            if prefix
-            else []
-        ),
-        *(("note", note) for note in result["notes"]),
     ]
+    if prefix := result["frozen_prefix"]:
+        size = f"{prefix['window_bytes'] / 1e6:.3g} MB a window ({prefix['dtype']})"
+        rows.append(("frozen prefix", f"{prefix['ends']}, {size}"))
+    rows += [("note", note) for note in result["notes"]]
     return "\n".join(f"{name:<14}{text}" for name, text in rows)

@@ -1,4 +1,4 @@
-"""Tempo, pitch and equalisation of a spectrogram, where there is no waveform to augment."""
+"""Tempo, pitch and equalisation of a spectrogram, for stored features without a waveform."""
 
 import math
 from dataclasses import dataclass, fields
@@ -70,7 +70,7 @@ class SpectrogramEffects:
 
 
 def _stretch(window: np.ndarray, frames: int, tempo: float, generator: np.random.Generator) -> np.ndarray:
-    """Return so many frames from a random place of `window` at a random tempo, which its length may limit."""
+    """Return `frames` frames from a random position of `window` at a random tempo, limited by its length."""
     last = len(window) - 1
     step = math.exp(generator.uniform(-1, 1) * math.log(tempo))
     step = min(step, last / (frames - 1)) if frames > 1 else step

@@ -105,23 +105,18 @@ def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]
         "epochs": round(state.epoch or 0, 4),
         "steps": state.global_step,
         "best_checkpoint": Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None,
-        f"best_validation_{_chosen_by(trainer)}": state.best_metric,
+        f"best_validation_{trainer.args.metric_for_best_model or 'loss'}": state.best_metric,
         "train_seconds": round(seconds[-1], 1),
         "world_size": trainer.args.world_size,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
 
 
-def _chosen_by(trainer: Trainer) -> str:
-    """Return the metric by which the best checkpoint is chosen."""
-    return (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
-
-
 def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes = data.corpus.notes() + manifest.notes()
+    notes, best = data.corpus.notes() + manifest.notes(), trainer.state.best_metric
     if manifest.evaluation_side == "validation":
         chosen = (
             "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
@@ -136,7 +131,9 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        validation=None if trainer.state.best_metric is None else {_chosen_by(trainer): trainer.state.best_metric},
+        validation={trainer.args.metric_for_best_model: best}
+        if run.load_best_model_at_end and best is not None
+        else None,
         notes=notes,
         model_type=trainer.model.config.model_type,
     )
@@ -152,13 +149,13 @@ def save(
 ) -> None:
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
-    # Gathered on all processes: under ZeRO-3 and FSDP each holds only a part.
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
     deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     parameters, trained = count_parameters(model)
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
@@ -180,7 +177,7 @@ def save(
         plot_training_curve(
             trainer.state.log_history,
             folder / TRAINING_CURVE,
-            measure=_chosen_by(trainer),
+            measure=trainer.args.metric_for_best_model or "loss",
             best=trainer.state.best_metric,
             title=f"{report.heading}: training",
         )

@@ -27,7 +27,7 @@ class TrackTrainer(Trainer):
     """Trains a classifier of tracks.
 
     With `weight_averaging`, the averaged weights are evaluated, choose the best checkpoint, and are the result of the
-    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an undisturbed one.
+    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one.
 
     Args:
         keywords: See `transformers.Trainer`.
@@ -40,7 +40,7 @@ class TrackTrainer(Trainer):
         self._steps_per_epoch = 1
         if self.args.weight_averaging:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which divide the weights")
+                raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which shard the weights")
             self.add_callback(_AverageAfterStep(self))
 
     def train(self, resume_from_checkpoint: str | None = None, **keywords) -> TrainOutput:
@@ -97,7 +97,7 @@ class TrackTrainer(Trainer):
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
-        """Put the averaged weights into the model within the context."""
+        """Use the averaged weights within the context."""
         if self.averaged is None:
             yield
             return
@@ -150,7 +150,7 @@ class _AverageAfterStep(TrainerCallback):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the examples and the model the epoch (accelerate tells only some samplers)."""
+    """Sets the epoch of the examples and the model (accelerate sets only that of some samplers)."""
 
     def __init__(self, examples: object):
         self.examples = examples

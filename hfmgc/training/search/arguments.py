@@ -2,70 +2,52 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ...settings import SEARCH, describe_fields, read_values, settings_from
-from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments, check_fields_of
-
-
-Groups = tuple[ModelArguments, DataArguments, RunArguments]
+from ...settings import SEARCH, describe_fields, read_values, set_field, settings_from
+from ..arguments import RECIPE_GROUPS, Groups, check_fields_of, setting
 
 
 @dataclass
 class SearchArguments:
     """How the hyper-parameters of a recipe are searched."""
 
-    space: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Field (model.head_hidden_size for an entry of a mapping) -> {low, high} with log, int or step, or "
-            "{choices: [...]}; times: FIELD multiplies the drawn value by another field."
-        },
+    space: dict[str, Any] = setting(
+        dict,
+        "Field (model.head_hidden_size for an entry of a mapping) -> {low, high} with log, int or step, or "
+        "{choices: [...]}; times: FIELD multiplies the drawn value by another field.",
     )
-    trials: int = field(default=35, metadata={"help": "Trials of all workers together, pruned ones included."})
-    study_name: str = field(default="search", metadata={"help": "Name of the study within its storage."})
-    storage: str | None = field(
-        default=None,
-        metadata={
-            "help": "URL of the database that the workers share (sqlite, postgresql, mysql); default: study.db in output_dir."
-        },
+    trials: int = setting(35, "Trials of all workers together, pruned ones included.", limits="[1, inf)")
+    study_name: str = setting("search", "Name of the study within its storage.")
+    storage: str | None = setting(
+        None,
+        "URL of the database that the workers share (sqlite, postgresql, mysql); none: study.db in output_dir.",
     )
-    sampler_seed: int = field(
-        default=0, metadata={"help": "With the index of a trial, the seed of the values that the trial draws."}
+    sampler_seed: int = setting(0, "With the index of a trial, the seed of its values.", limits="[0, inf)")
+    startup_trials: int = setting(10, "Trials drawn at random before TPE starts.", limits="[0, inf)")
+    pruner: str = setting("median", "Ends hopeless trials.", choices=("median", "none"))
+    pruner_startup_trials: int = setting(5, "Complete trials before the first may be pruned.", limits="[0, inf)")
+    pruner_warmup: int = setting(3, "Evaluations of a trial before it may be pruned.", limits="[0, inf)")
+    trial_seeds: str = setting(
+        "same",
+        "same: each trial trains with the recipe's seed; own: with that seed plus the index of the trial.",
+        choices=("same", "own"),
     )
-    startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE starts."})
-    pruner: str = field(default="median", metadata={"choices": ("median", "none"), "help": "Ends hopeless trials."})
-    pruner_startup_trials: int = field(default=5, metadata={"help": "Complete trials before the first may be pruned."})
-    pruner_warmup: int = field(default=3, metadata={"help": "Evaluations of a trial before it may be pruned."})
-    trial_seeds: str = field(
-        default="same",
-        metadata={
-            "choices": ("same", "own"),
-            "help": "same: each trial trains with the recipe's seed; own: with that seed plus the index of the trial.",
-        },
+    heartbeat_interval: int = setting(60, "Seconds between two heartbeats of a trial.", limits="[1, inf)")
+    grace_period: int | None = setting(
+        None, "Seconds without a heartbeat after which a worker counts as killed; none: three times the interval."
     )
-    heartbeat_interval: int = field(default=60, metadata={"help": "Seconds between two heartbeats of a trial."})
-    grace_period: int | None = field(
-        default=None,
-        metadata={
-            "help": "Seconds without a heartbeat after which a worker counts as killed; default: three times the interval."
-        },
-    )
-    retries: int = field(default=3, metadata={"help": "How often a trial is retried after its worker was killed."})
-    final_fit: bool = field(default=False, metadata={"help": "Train the best config with each of final_seeds."})
-    final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the final fit."})
+    retries: int = setting(3, "How often a trial is retried after its worker was killed.", limits="[0, inf)")
+    final_fit: bool = setting(False, "Train the best config with each of final_seeds.")
+    final_seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of the final fit.")
 
     def __post_init__(self):
         check_fields_of(self)
         if not self.space:
             raise ValueError("space is empty: name the fields to search, see recipes/configs/ast_search.yaml")
-        least = {"trials": 1, "heartbeat_interval": 1}
-        for name, value in vars(self).items():
-            if type(value) is int and value < least.get(name, 0):
-                raise ValueError(f"{name} must be at least {least.get(name, 0)}, not {value}")
         if self.grace_period is None:
             self.grace_period = 3 * self.heartbeat_interval
         if self.grace_period <= self.heartbeat_interval:
@@ -114,13 +96,7 @@ class BaseRecipe:
         """Return the fields of the recipe with the chosen values (path -> value)."""
         values = copy.deepcopy(self.values)
         for path, value in chosen.items():
-            *parents, last = path.split(".")
-            mapping = values
-            for parent in parents:
-                mapping = mapping.setdefault(parent, {})
-                if not isinstance(mapping, dict):
-                    raise ConfigError(f"{self.where}: {parent} is not a mapping, so it has no {path}")
-            mapping[last] = copy.deepcopy(value)
+            set_field(values, path, copy.deepcopy(value), self.where)
         return values
 
 

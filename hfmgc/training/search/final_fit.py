@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy import stats
 
 from ...errors import saving_to
 from ...evaluation.report import EvaluationReport
 from ...files import hold, write_text
-from ...settings import load_json, load_yaml
+from ...settings import load_json
+from ..arguments import Groups
 from ..check import check_recipe
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
-from .arguments import BaseRecipe, Groups
+from .arguments import BaseRecipe
 
 
 FOLDER, RESULT, LOCK = "final", "final.json", ".final.lock"
 LEVEL = 0.95
-# Settings that may differ between an earlier run and one that is wanted now.
-_IGNORED = ("resume_from_checkpoint", "overwrite", "output_dir", "push_to_hub")
 
 
 def final_fit(
@@ -31,16 +29,10 @@ def final_fit(
     seeds: Sequence[int],
     fit: Callable[[Groups], EvaluationReport],
 ) -> dict[str, Any]:
-    """Train the recipe once for each seed; return the content of `final.json`: mean and interval of each metric.
+    """Train the recipe with the best trial's fields (path -> value) once for each seed; return the content of `final.json`.
 
-    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, unfinished ones are resumed, and
-    runs with other settings are replaced. A second worker waits for the first, and then finds all runs finished.
-
-    Args:
-        recipe: The recipe that was searched.
-        chosen: Path -> value of the best trial's fields.
-        seeds: Of the training; the split has its own.
-        fit: Runs all stages of the recipe.
+    `fit` runs all stages of a recipe. Each seed is an ordinary run in its own folder, `final/seed_N`. Finished runs are not
+    repeated, unfinished ones are resumed, and runs with other settings are replaced. A second worker waits for the first.
 
     Raises:
         ConfigError: If another worker makes the final fit and this is one of several processes.
@@ -67,15 +59,13 @@ def _fit_seed(
 ) -> None:
     """Train with one seed, unless a finished run has the same settings."""
     groups = check_recipe(recipe.groups(chosen)).groups
-    wanted = _comparable(RunRecord.from_settings(groups, groups[2]).settings)
-    record = _read(folder / RUN_FILE, load_yaml)
     if not (folder / RUN_FILE).exists():
         how, start = "", {}
-    elif not isinstance(record, dict) or _comparable(record.get("settings", {})) != wanted:
+    elif RunRecord.from_settings(groups, groups[2]).changes(folder) != {}:
         how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
     elif not (folder / "README.md").exists():  # the last file of a run
         how, start = ": resumed", {"resume_from_checkpoint": "last"}
-    elif _read(folder / "results.json", load_json) is None:
+    elif _results(folder) is None:
         how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
     else:
         how, start = ": finished earlier", None
@@ -88,25 +78,16 @@ def _fit_seed(
             leave_runs()
 
 
-def _read(path: Path, load: Callable[[str], Any]) -> Any:
-    """Return the content of a file, or None if it cannot be read."""
+def _results(folder: Path) -> dict[str, Any] | None:
+    """Return the results of a run, or None if they are missing or damaged."""
     try:
-        return load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return load_json((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 
-def _comparable(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        f"{group}.{name}": value
-        for group, values in settings.items()
-        for name, value in values.items()
-        if name not in _IGNORED
-    }
-
-
 def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
-    reports = [load_json((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    reports = [_results(folder) for folder in folders]
     metrics = [report["metrics"] for report in reports]
     numbers = [name for name, value in metrics[0].items() if isinstance(value, (int, float))]
     kept = {*numbers, *(name for name in metrics[0] if name.endswith("_interval"))}

@@ -43,10 +43,10 @@ def save_results(
 ) -> dict[str, Any]:
     """Write the table of trials, the best config, the plots and the record; return the best trial's fields (path -> value).
 
-    Each file is replaced as a whole, so workers that end together may all write them.
+    Files are replaced atomically, so several workers may write them.
 
     Raises:
-        ConfigError: If no trial is complete (the table is written nevertheless).
+        ConfigError: If no trial is complete; the table is written.
         SaveError: If the folder cannot be written to.
     """
     groups = recipe.groups()
@@ -98,13 +98,11 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
-def show_results(
-    study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path, *, most: int = 10
-) -> None:
+def show_results(study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path) -> None:
     """Print how the trials ended, and the best of them."""
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
     complete = _table(study, parameters).query(f"outcome == '{Outcome.COMPLETE}'")
-    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
+    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(10)
     columns = ["trial", "value", "seconds", *(parameter.name for parameter in parameters)]
     counts = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
     print(f"\n{outcomes.total()} trials: {counts}")
@@ -141,7 +139,7 @@ def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:
 
 
 def _plot(study: Study, folder: Path) -> dict[str, float] | None:
-    """Plot history, slices and importances; return the importances, or None if the trials do not give any."""
+    """Plot history, slices and importances; return the importances, None if they are undefined."""
     metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
     drawers = {"history.png": plots.plot_optimization_history, "slice.png": plots.plot_slice}
     importances = None

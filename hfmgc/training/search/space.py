@@ -1,7 +1,7 @@
 """The space of a search: the fields of a recipe that vary, and their ranges."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ class Parameter:
         return next((value for value in self.choices or [] if _stored(value) == drawn), drawn)
 
     def limits(self) -> list[Any]:
-        """Return the drawn values to check: both ends of a range, every choice."""
+        """Return both ends of a range, or all choices, as they are drawn."""
         kind = self.distribution
         return list(kind.choices) if isinstance(kind, CategoricalDistribution) else [kind.low, kind.high]
 
@@ -100,7 +100,13 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
     """
     where = f"{recipe.where}: search.space"
     parameters = tuple(_parameter(str(path), given, f"{where}.{path}") for path, given in space.items())
-    _check_paths(space, recipe, where)
+    without_adapter = "adapter" not in space and recipe.groups()[0].adapter == "none"
+    for path in space:
+        for other in space:
+            if other.startswith(f"{path}."):
+                raise ConfigError(f"{where}: {other} is part of {path}: search only one of them")
+        if without_adapter and path.startswith("adapter_"):
+            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so the field has no effect")
     _check_limits(parameters, recipe)
     return parameters
 
@@ -129,17 +135,6 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     if not isinstance(given, dict):
         raise ConfigError(f"{where} must be a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
     return settings_from({**given, "path": path}, [Parameter], where=where)[0]
-
-
-def _check_paths(paths: Iterable[str], recipe: BaseRecipe, where: str) -> None:
-    """Refuse fields within another field of the space, and fields without effect."""
-    without_adapter = "adapter" not in paths and recipe.groups()[0].adapter == "none"
-    for path in paths:
-        for other in paths:
-            if other.startswith(f"{path}."):
-                raise ConfigError(f"{where}: {other} is part of {path}: search only one of them")
-        if without_adapter and path.startswith("adapter_"):
-            raise ConfigError(f"{where}.{path}: the recipe has no adapter, so the field has no effect")
 
 
 def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.storages import RDBStorage
@@ -19,11 +20,11 @@ from ...errors import ConfigError, HfmgcError, first_line
 from ...evaluation.task import task_of
 from ...files import hold
 from ...text import shown_url
+from ..arguments import Groups
 from ..build import build_config
 from ..preparation import PreparedData
 from ..run_folder import refuse_folder
-from .arguments import BaseRecipe, Groups, SearchArguments
-from .trial import is_minimized, searched_metric
+from .arguments import BaseRecipe, SearchArguments
 
 
 DATABASE, LOCK = "study.db", ".study.lock"
@@ -98,7 +99,9 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
     groups = recipe.groups()
     model, _, run = groups
-    metric = searched_metric(run, task_of(build_config(model, data.corpus.genres).problem_type))
+    metric = (
+        task_of(build_config(model, data.corpus.genres).problem_type).best_metric(run.metric_for_best_model) or "loss"
+    )
     identity = {
         "format": _FORMAT,
         "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
@@ -117,7 +120,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
             study_name=arguments.study_name,
             storage=storage,
             pruner=NopPruner() if arguments.pruner == "none" else pruner,
-            direction="minimize" if is_minimized(metric) else "maximize",
+            direction="maximize" if run.greater_is_better else "minimize",
             load_if_exists=True,
         )
         _check_identity(study, json.loads(json.dumps(identity)), shown_url(storage.url))
@@ -132,7 +135,10 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
                 f"study {study.study_name!r} in {url} was not created by this recipe: choose another search.study_name"
             )
         study.set_user_attr(IDENTITY, identity)
-    stored, wanted = _flat(study.user_attrs[IDENTITY]), _flat(identity)
+    stored, wanted = (
+        pd.json_normalize(values, sep=" > ").to_dict(orient="records")[0]
+        for values in (study.user_attrs[IDENTITY], identity)
+    )
     differences = [
         f"{key}: {json.dumps(stored.get(key))} in the study, {json.dumps(wanted.get(key))} now"
         for key in sorted(stored.keys() | wanted.keys())
@@ -144,14 +150,6 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
             f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
             "these settings, or choose another search.study_name (or output_dir)"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one: `outer > inner` -> value."""
-    flat = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key} > ") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def storage_url(arguments: SearchArguments, folder: Path) -> str:

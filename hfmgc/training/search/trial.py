@@ -15,13 +15,12 @@ from accelerate.utils.memory import should_reduce_batch_size
 from optuna import Trial, TrialPruned
 from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
-from ...evaluation.task import Task
-from ..arguments import RunArguments
 from ..check import CheckedRecipe, check_recipe
 from ..fit import fit
 from ..prefix_store import PrefixStore, StoreFullError
@@ -103,41 +102,37 @@ class ReportToStudy(TrainerCallback):
     """Reports each evaluation to the study, and ends a training that diverged or is pruned."""
 
     trial: Trial
-    metric: str = ""
     values: list[float] = field(default_factory=list)
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        """Take the metric that chooses the best checkpoint."""
-        self.metric = (args.metric_for_best_model or "loss").removeprefix("eval_")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """End a training whose loss is not finite."""
-        self._check("training loss", kwargs["logs"].get("loss"), state)
+        _check("training loss", kwargs["logs"].get("loss"), state)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Report the metric, and ask the pruner."""
+        """Report the metric that chooses the best checkpoint, and ask the pruner."""
         metrics: Mapping[str, float] = kwargs["metrics"]
-        value = metrics[f"eval_{self.metric}"]
-        self._check("validation loss", metrics.get("eval_loss"), state)
-        self._check(self.metric, value, state)
+        metric = args.metric_for_best_model or "loss"
+        value = metrics[f"eval_{metric}"]
+        _check("validation loss", metrics.get("eval_loss"), state)
+        _check(metric, value, state)
         self.values.append(value)
         self.trial.report(value, step=len(self.values))
-        loss = f", loss {metrics['eval_loss']:.4f}" if "eval_loss" in metrics and self.metric != "loss" else ""
+        loss = f", loss {metrics['eval_loss']:.4f}" if "eval_loss" in metrics and metric != "loss" else ""
         print(
             f"  trial {self.trial.number}, epoch {state.epoch or 0:.4g} of {state.num_train_epochs:g}: "
-            f"{self.metric} {value:.4f}{loss}",
+            f"{metric} {value:.4f}{loss}",
             flush=True,
         )
         # After its last step a trial is complete.
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise TrialPruned()
 
-    @staticmethod
-    def _check(name: str, value: float | None, state: TrainerState) -> None:
-        if value is not None and not math.isfinite(value):
-            raise Diverged(f"{name} {value} after {state.global_step} steps")
+
+def _check(name: str, value: float | None, state: TrainerState) -> None:
+    if value is not None and not math.isfinite(value):
+        raise Diverged(f"{name} {value} after {state.global_step} steps")
 
 
 @dataclass
@@ -194,7 +189,7 @@ class Objective:
         # As the recipe's own run would end: with its best checkpoint, or with its last weights.
         if not self.recipe.groups()[2].load_best_model_at_end:
             return report.values[-1]
-        return min(report.values) if is_minimized(report.metric) else max(report.values)
+        return max(report.values) if trial.study.direction == StudyDirection.MAXIMIZE else min(report.values)
 
 
 def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
@@ -204,16 +199,6 @@ def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
     """
     seed = np.random.SeedSequence([arguments.sampler_seed, index]).generate_state(1)[0]
     return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
-
-
-def searched_metric(run: RunArguments, task: Task) -> str:
-    """Return the validation metric that a search optimises: the one by which the recipe chooses its best checkpoint."""
-    return (task.best_metric(run.metric_for_best_model) or "loss").removeprefix("eval_")
-
-
-def is_minimized(metric: str) -> bool:
-    """Return whether lower values of a metric are better."""
-    return metric == "loss"
 
 
 def _outcome_of(error: Exception) -> Outcome:

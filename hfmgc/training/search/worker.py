@@ -1,10 +1,9 @@
 """A worker of a search: trains trials of the shared study until all are finished.
 
-A search wants a number of trials, with indices from 0. Before a worker trains one it queues the lowest index that has no
-result and no attempt under way, with the parameters that earlier attempts drew. This one rule covers new trials, those of
-killed workers and those stopped with Ctrl-C, in an order that does not depend on them; `RetryHeartbeatStaleTrialCallback`
-covers killed workers only, and `MaxTrialsCallback` lets each worker train one trial too many. Two workers may queue the same
-index at once: the later attempt is a duplicate and is not trained.
+Trials have indices from 0. Before a worker trains one, it queues the lowest index without a result or a running attempt, with
+the parameters that earlier attempts drew. This rule covers new trials, those of killed workers and those stopped with Ctrl-C;
+Optuna's `RetryHeartbeatStaleTrialCallback` covers killed workers only, and its `MaxTrialsCallback` lets each worker train one
+trial too many. If two workers queue the same index, the later attempt is a duplicate and is not trained.
 """
 
 import gc
@@ -34,7 +33,7 @@ _MAX_PAUSE = 5.0
 
 @dataclass(frozen=True)
 class TrialQueue:
-    """The trials of a study that a search wants."""
+    """The trials of a search, by index."""
 
     study: Study
     arguments: SearchArguments
@@ -50,14 +49,13 @@ class TrialQueue:
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcome of each trial, of all attempts together."""
-        return [self._outcome(attempts) for attempts in self.attempts()]
-
-    def _outcome(self, attempts: Sequence[FrozenTrial]) -> Outcome:
-        for trial in attempts:
-            if Outcome.of(trial) != Outcome.INTERRUPTED:
-                return Outcome.of(trial)
-        killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
-        return Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
+        outcomes = []
+        for attempts in self.attempts():
+            killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
+            unfinished = Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
+            ends = (Outcome.of(trial) for trial in attempts)
+            outcomes.append(next((end for end in ends if end != Outcome.INTERRUPTED), unfinished))
+        return outcomes
 
     def add_next(self) -> bool:
         """Queue the next trial; return whether a trial is waiting."""
@@ -72,14 +70,11 @@ class TrialQueue:
     def is_duplicate(self, trial: BaseTrial) -> bool:
         """Return whether a trial that has just started is not needed: an older attempt is under way or has a result."""
         index = trial.user_attrs.get(INDEX)
-        if (
-            index is None or index >= self.arguments.trials
-        ):  # another worker took the queued one, or fewer are wanted now
+        # Another worker took the queued trial, or `trials` is lower now.
+        if index is None or index >= self.arguments.trials:
             return True
-        return any(
-            other.number < trial.number and Outcome.of(other) != Outcome.INTERRUPTED
-            for other in self.attempts()[index]
-        )
+        older = [other for other in self.attempts()[index] if other.number < trial.number]
+        return any(Outcome.of(other) != Outcome.INTERRUPTED for other in older)
 
     def fail_killed(self) -> None:
         """Fail the trials of killed workers."""
@@ -153,13 +148,10 @@ def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
     Raises:
         ConfigError: If it is the last of several that failed.
     """
-    trials = [
-        one
-        for one in study.get_trials(deepcopy=False)
-        if one.state.is_finished() and Outcome.of(one) != Outcome.DUPLICATE
-    ]
     if Outcome.of(trial) == Outcome.DUPLICATE:
         return
+    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+    trials = [one for one in ended if Outcome.of(one) != Outcome.DUPLICATE]
     value = f" at {trial.value:.4f}" if trial.value is not None else ""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
     drawn = ", ".join(
@@ -179,12 +171,3 @@ def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
             f"the last {_MAX_FAILURES} trials failed, the last one with: {last[-1].user_attrs.get(REASON, '')}. Fix the "
             "cause; the same command then resumes"
         )
-
-
-def print_space(arguments: SearchArguments) -> None:
-    """Print what is searched."""
-    print(
-        f"search: {arguments.trials} trials, TPE after {arguments.startup_trials} at random, pruner {arguments.pruner}"
-    )
-    for path, given in arguments.space.items():
-        print(f"  {path}: {', '.join(f'{key} {value}' for key, value in given.items())}")
