@@ -16,7 +16,7 @@ from conftest import tone
 
 from hfmgc.data.caching import reading_cache
 from hfmgc.data.corpus import Corpus, decode_corpus
-from hfmgc.data.features import extract_windows
+from hfmgc.data.features import TrackWindows, extract_features
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.folder import Folder
 from hfmgc.data.splits import split_corpus
@@ -230,13 +230,14 @@ def test_windows_equal_the_extractors(music_folder):
     folder = music_folder({"blues": 1}, seconds=0.4)
     soundfile.write(folder / "blues" / "long.wav", tone(9, seconds=2), RATE)
     tracks, extractor = decode(folder).tracks, HfmgcASTFeatureExtractor(max_length=64)
-    windows = extract_windows(tracks, extractor)
+    windows = TrackWindows(extract_features(tracks, extractor), extractor)
     assert windows.column_names == ["track_id", "genre", "genres", "artist", "split", "input_values"]
     for row, track in zip(windows, tracks, strict=True):
         expected = extractor(track["waveform"], sampling_rate=RATE, return_tensors="np")["input_values"][0]
         np.testing.assert_array_equal(row["input_values"], expected)
     assert [len(row["input_values"]) for row in windows] == [1, 4]
-    other = extract_windows(tracks, HfmgcASTFeatureExtractor(max_length=64, max_windows=2))
+    fewer = HfmgcASTFeatureExtractor(max_length=64, max_windows=2)
+    other = TrackWindows(extract_features(tracks, fewer), fewer)
     assert [len(row["input_values"]) for row in other] == [1, 2]
 
 

@@ -188,7 +188,9 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     def count_frames(self, num_samples: int) -> int:
         """Return the number of centred frames after decimation."""
-        frames = 1 + num_samples // self.hop_length
+        # An odd n_fft gets one sample less of padding; librosa's CQT pads by itself.
+        odd = self.n_fft % 2 if self.representation != "cqt" else 0
+        frames = 1 + (num_samples - odd) // self.hop_length
         return frames if self.frames_per_second is None else decimated_count(frames, self._step)
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
