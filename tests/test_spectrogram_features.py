@@ -268,7 +268,9 @@ def test_the_default_policy_covers_the_track_and_a_batch_is_masked(over):
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
-@pytest.mark.parametrize("fields", [{}, {"pad_mode": "reflect"}, {"n_fft": 511}, {"n_fft": 2048}, {"representation": "stft"}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"pad_mode": "reflect"}, {"n_fft": 511}, {"n_fft": 2048}, {"representation": "stft"}]
+)
 def test_a_window_of_audio_is_the_window_of_the_tracks_features(over, fields):
     fields = {"num_bins": None, **fields} if "representation" in fields else fields
     extractor = make(normalize_over=over, normalization="min_max", **fields)
