@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import datasets
@@ -226,6 +227,16 @@ def test_gtzan_without_network_says_what_to_do():
         open_source("gtzan").tracks()
 
 
+def test_few_decoded_tracks_are_in_memory_at_a_time(music_folder):
+    folder = music_folder({"blues": 8}, seconds=30)
+    tracemalloc.start()
+    tracks = decode(folder).tracks
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(tracks) == 8
+    assert peak < 12 * tracks[0]["waveform"].nbytes
+
+
 def test_windows_equal_the_extractors(music_folder):
     folder = music_folder({"blues": 1}, seconds=0.4)
     soundfile.write(folder / "blues" / "long.wav", tone(9, seconds=2), RATE)
@@ -266,9 +277,7 @@ def test_a_damaged_cache_is_one_line_and_what_is_deleted_is_made_anew(music_fold
         other = tmp_path / "other.arrow"
         other.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
         other.replace(path)
-    with pytest.raises(
-        DataError, match=r"a file in the cache of datasets is damaged .*: delete "
-    ):
+    with pytest.raises(DataError, match=r"a file in the cache of datasets is damaged .*: delete "):
         decode(folder)
     for path in paths:
         shutil.rmtree(path.parent) if damaged == "listed" else path.unlink()
