@@ -152,7 +152,7 @@ def first_batch(workdir: Path) -> dict[str, float]:
 
     from hfmgc.data.collation import TrackCollator
     from hfmgc.data.corpus import decode_corpus
-    from hfmgc.data.features import extract_windows
+    from hfmgc.data.features import TrackWindows, extract_features
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
@@ -160,7 +160,7 @@ def first_batch(workdir: Path) -> dict[str, float]:
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s")
     began = time.perf_counter()
     corpus = decode_corpus(open_source(str(workdir / "music")), extractor.sampling_rate)
-    windows = extract_windows(corpus.tracks, extractor)
+    windows = TrackWindows(extract_features(corpus.tracks, extractor), extractor)
     collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
     next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
     return {"seconds": time.perf_counter() - began}

@@ -9,6 +9,7 @@ import datasets
 from transformers.utils import logging
 
 from .data.audio import SHORTEST_SECONDS
+from .data.check import CHECK_RATE
 from .data.corpus import decode_corpus
 from .data.guarded_split import make_split
 from .data.sources import open_source
@@ -19,9 +20,6 @@ from .errors import saving_to
 
 
 logger = logging.get_logger(__name__)
-
-# The rate in Hz at which undecoded audio is checked and fingerprinted.
-CHECK_RATE = 16000
 
 
 def load_dataset(

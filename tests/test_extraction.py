@@ -16,8 +16,7 @@ import hfmgc.cli
 from hfmgc.data import caching, extraction
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.extraction import extract_corpus
-from hfmgc.data.extraction_folder import held
+from hfmgc.data.extraction import extract_corpus, held
 from hfmgc.data.features import track_windows
 from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError

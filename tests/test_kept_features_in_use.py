@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor
 import hfmgc.cli
 from hfmgc.data.caching import code_identity
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.features import check_front_end, extract_windows, track_windows, training_window
+from hfmgc.data.features import TrackWindows, check_front_end, extract_features, track_windows, training_window
 from hfmgc.data.sources import open_source
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import DataError
@@ -26,7 +26,7 @@ def test_windows_of_levels_are_those_of_the_spectrogram_between_0_and_1(tmp_path
     path = write_log_mel(tmp_path / "mel.parquet", [0, 2], frames=40)
     extractor = SpectrogramFeatureExtractor(**FIELDS)
     corpus = decode_corpus(open_source(str(path)), 22050)
-    windows = extract_windows(corpus.tracks, extractor)
+    windows = TrackWindows(extract_features(corpus.tracks, extractor), extractor)
     frames = extractor.window_shape[0]
     spectrograms = []
     for row, levels in zip(windows, log_mel_rows([0, 2])["log_mel"], strict=True):

@@ -268,7 +268,9 @@ def test_the_default_policy_covers_the_track_and_a_batch_is_masked(over):
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
-@pytest.mark.parametrize("fields", [{}, {"pad_mode": "reflect"}, {"n_fft": 2048}, {"representation": "stft"}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"pad_mode": "reflect"}, {"n_fft": 511}, {"n_fft": 2048}, {"representation": "stft"}]
+)
 def test_a_window_of_audio_is_the_window_of_the_tracks_features(over, fields):
     fields = {"num_bins": None, **fields} if "representation" in fields else fields
     extractor = make(normalize_over=over, normalization="min_max", **fields)
@@ -281,7 +283,9 @@ def test_a_window_of_audio_is_the_window_of_the_tracks_features(over, fields):
 
 
 @pytest.mark.parametrize("over", ["window", "track"])
-@pytest.mark.parametrize("fields", [{}, {"frames_per_second": 40.0}, {"representation": "cqt", "fmin": 220.0}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"n_fft": 511}, {"frames_per_second": 40.0}, {"representation": "cqt", "fmin": 220.0}]
+)
 def test_windows_with_gaps_are_those_of_the_whole_tracks_features(over, fields):
     extractor = make(normalize_over=over, normalization="z_score", max_windows=2, **fields)
     waveform = changing(16, 5.0)

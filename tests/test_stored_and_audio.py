@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tone
 
-from hfmgc.data.features import extract_features, extract_windows, training_window
+from hfmgc.data.features import TrackWindows, extract_features, training_window
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.features.spectrogram_presets import PRESETS
@@ -70,7 +70,7 @@ def trained_on(windows: datasets.Dataset, bins: int) -> torch.nn.Module:
 def test_a_model_trained_on_stored_features_gives_the_same_answers_for_audio(name):
     extractor = FRONT_ENDS[name]()
     tracks = music(extractor.sampling_rate)
-    stored = extract_windows(extract_features(tracks, extractor), extractor)
+    stored = TrackWindows(extract_features(tracks, extractor), extractor)
     model = trained_on(stored, extractor.window_shape[1])
     for row, track in zip(stored, tracks, strict=True):
         of_audio = extractor(track["waveform"], sampling_rate=extractor.sampling_rate, return_tensors="pt")

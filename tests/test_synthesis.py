@@ -193,7 +193,7 @@ def test_complete_corpus_is_not_rendered_again_and_a_lost_track_is(small_corpus,
 
 
 def test_concurrent_writers_do_not_break_each_other(tmp_path):
-    settings = {"tracks_per_genre": 4, "seconds": 1, "seed": 4, "genres": ("disco", "jazz")}
+    settings = {"tracks_per_genre": 1, "seconds": 1, "seed": 4}
     with ThreadPoolExecutor(3) as executor:
         folders = list(executor.map(lambda _: write_corpus(tmp_path / "shared", **settings), range(3)))
     assert set(folders) == {tmp_path / "shared"}
@@ -202,10 +202,10 @@ def test_concurrent_writers_do_not_break_each_other(tmp_path):
 
 
 def test_interrupted_rendering_leaves_whole_tracks_and_resumes(tmp_path, monkeypatch):
-    settings = {"tracks_per_genre": 3, "seconds": 1, "seed": 0, "genres": ["rock"]}
+    settings = {"tracks_per_genre": 1, "seconds": 1, "seed": 0}
 
     def failing(genre, index, **settings):
-        if index == 2:
+        if genre == "country":
             raise OSError(28, "No space left on device")
         return compose_track(genre, index, **settings)
 
@@ -214,7 +214,7 @@ def test_interrupted_rendering_leaves_whole_tracks_and_resumes(tmp_path, monkeyp
         write_corpus(tmp_path / "half", **settings)
     half = contents(tmp_path / "half")
     monkeypatch.undo()
-    assert sorted(half) == ["README.txt", "rock/rock.00000.flac", "rock/rock.00001.flac"]
+    assert sorted(half) == ["README.txt", "blues/blues.00000.flac", "classical/classical.00000.flac"]
     whole = contents(write_corpus(tmp_path / "whole", **settings))
     assert half.items() < whole.items()
     assert contents(write_corpus(tmp_path / "half", **settings)) == whole
@@ -234,8 +234,6 @@ def test_corpus_of_other_settings_is_neither_used_nor_overwritten(small_corpus, 
     ("settings", "message"),
     [
         ({"tracks_per_genre": 0}, "tracks_per_genre=0"),
-        ({"genres": ()}, "0 genres"),
-        ({"genres": ("regae",)}, "did you mean 'reggae'"),
         ({"seconds": 0.5}, "at least 1 second"),
         ({"seconds": float("nan")}, "at least 1 second"),
         ({"seconds": float("inf")}, "at least 1 second"),

@@ -1,7 +1,7 @@
-"""The cache of `datasets`, keyed by the versions of our code and of libraries too.
+"""The cache of `datasets`, whose keys also include versions of our code and of libraries.
 
-`datasets` identifies a function of a module by its name. So each cached computation has a version of its code and those
-of the libraries that decide its values; a change of either recomputes it.
+`datasets` identifies a function of a module by its name only. So each cached computation has a version, and lists the
+libraries that affect its values; a change of either recomputes it.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ import torch
 from ..errors import DataError, first_line, saving_to
 
 
-# Rows in memory before they are written; a track of 30 s takes 2 MB, one of an hour 230 MB.
-WRITER_BATCH_SIZE = 8
+# Rows in memory before they are written. A decoded hour takes 230 MB, and about four times as much while it is written.
+WRITER_BATCH_SIZE = 2
 
 
 @dataclass(frozen=True)
 class Computation:
-    """The version of a computation's code, and the libraries whose version may change its values."""
+    """The version of a computation's code, and the libraries that affect its values."""
 
     version: int
     libraries: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def _version(library: str) -> str:
 
 
 def use_one_thread_in_workers() -> None:
-    """Limit torch to one thread in a worker of `map`, which has a core of its own."""
+    """Limit torch to one thread in the worker processes of `map`, of which there is one for each core."""
     if multiprocess.parent_process() is not None:
         torch.set_num_threads(1)
 
@@ -87,7 +87,6 @@ def cached_map(
     *,
     num_proc: int | None = None,
     key: Mapping[str, Any] | None = None,
-    writer_batch_size: int = WRITER_BATCH_SIZE,
     **more: Any,
 ) -> datasets.Dataset:
     """Map a table, cached by the table, the function's arguments and the identity of its code.
@@ -97,8 +96,7 @@ def cached_map(
         function: A function of a module, called as `datasets.Dataset.map` does.
         computations: Names in `COMPUTATIONS` of what it computes.
         num_proc: Worker processes; torch has a single thread in each.
-        key: Identifies the arguments of the function, if only part of them decides its result.
-        writer_batch_size: Rows in memory before they are written.
+        key: Replaces the arguments in the identity, if only some of them affect the result.
         more: Other arguments of `datasets.Dataset.map`.
 
     Raises:
@@ -113,17 +111,15 @@ def cached_map(
         return table.map(
             versioned,
             num_proc=num_proc if num_proc and num_proc > 1 else None,
-            writer_batch_size=writer_batch_size,
+            writer_batch_size=WRITER_BATCH_SIZE,
             new_fingerprint=new_fingerprint,
             **more,
         )
 
 
 def table_fingerprint(table: datasets.Dataset) -> str:
-    """Return the identity of a table in the cache: its files, and how rows and columns were chosen from them.
-
-    The attribute is private, and there is no public way to read it: it is read only here.
-    """
+    """Return the identity of a table in the cache: its files, and how rows and columns were chosen from them."""
+    # Private, and read only here: datasets has no public name for it.
     return table._fingerprint
 
 
@@ -139,16 +135,12 @@ def reading_cache() -> Iterator[None]:
     except (pyarrow.ArrowException, OSError) as error:
         # pyarrow raises a plain OSError without a number or file name, unlike a full disk or the Hub.
         if not isinstance(error, pyarrow.ArrowException) and (type(error) is not OSError or error.errno is not None):
-            if error.filename and not _same_branch(Path(error.filename), cache):
+            path = Path(error.filename or cache)
+            if not (path.is_relative_to(cache) or cache.is_relative_to(path)):  # a parent that could not be created
                 raise
             with saving_to(cache, "or set HF_HOME or HF_DATASETS_CACHE to another folder"):
                 raise
         raise DataError(
-            f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and run the "
-            "command again; its content is recomputed"
+            f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and repeat the "
+            "command, which recomputes its content"
         ) from error
-
-
-def _same_branch(path: Path, folder: Path) -> bool:
-    """Return whether a path lies in a folder, or is one of its parents (which could not be created)."""
-    return path.is_relative_to(folder) or folder.is_relative_to(path)

@@ -2,10 +2,16 @@
 
 The folder is a feature set (`sources/features.py`) for training and evaluation: un-normalised features of whole tracks,
 cut and normalised as if they came from audio. A worker holds one track in memory.
+
+The extracting process locks the folder. If it is killed, its workers may outlive it: the name of a worker's temporary file
+contains its process id, and the file is kept while that process lives.
 """
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +24,13 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..files import temporary_path, write_text
+from ..files import hold, temporary_path, write_text
 from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
 from .corpus import decode_track
-from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path
 from .features import front_end_fields, track_features
 from .identity import track_identity
 from .sources.contract import TrackSource
-from .sources.features import EXTRACTED_BY
+from .sources.features import EXTRACTED_BY, EXTRACTION
 
 
 _SCHEMA = {
@@ -40,6 +45,7 @@ _SCHEMA = {
     "truncation": pa.string(),
 }
 DTYPES = ("float32", "float16")
+LOCK_FILE = ".hfmgc.lock"
 
 
 @dataclass(frozen=True)
@@ -128,11 +134,12 @@ def extract_corpus(
         track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
     }
     extraction = _Extraction(tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds)
-    description = {"hfmgc_version": __version__, "data": source.describe(), **extraction.identity(), "complete": False}
+    identity = json.loads(json.dumps(extraction.identity()))  # lists instead of tuples, as in the saved description
+    description = {"hfmgc_version": __version__, "data": source.describe(), **identity, "complete": False}
     shards = -(-len(tracks) // shard_size)
     with held(folder):
         with saving_to(folder):
-            claim(folder, description)
+            _claim(folder, description, identity)
         written = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
             _write_shard,
             fn_kwargs={"extraction": extraction},
@@ -146,7 +153,7 @@ def extract_corpus(
             raise DataError(f"{source.card.name} ({source.location}): no track could be used; {first}")
         result = {**description, "complete": True, "tracks": len(tracks) - len(skipped), "skipped": skipped}
         with saving_to(folder):
-            write_text(folder / DESCRIPTION, json.dumps(result, indent=1, ensure_ascii=False))
+            write_text(folder / EXTRACTION, json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
 
@@ -160,7 +167,7 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
     folder, size = extraction.folder, extraction.shard_size
     path = folder / f"part-{row['shard']:05d}.parquet"
     rows = range(row["shard"] * size, min((row["shard"] + 1) * size, len(extraction.tracks)))
-    skipped = finished_shard(path, len(rows))
+    skipped = _finished_shard(path, len(rows))
     if skipped is None:
         skipped, writer, temporary = [], None, temporary_path(path)
         try:
@@ -182,7 +189,7 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
         finally:
             temporary.unlink(missing_ok=True)
         with saving_to(folder):
-            write_text(skipped_path(path), json.dumps(skipped, ensure_ascii=False))
+            write_text(_skipped_path(path), json.dumps(skipped, ensure_ascii=False))
     return {"skipped": json.dumps(skipped, ensure_ascii=False)}
 
 
@@ -201,3 +208,90 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path, schema, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Create a folder for an extraction and lock it.
+
+    Raises:
+        ConfigError: If it holds something else, or another process has locked it.
+        SaveError: If it cannot be written to.
+    """
+    with saving_to(folder):
+        others = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
+    if others and not (folder / EXTRACTION).is_file():
+        raise ConfigError(f"{folder} is not empty, and not an extraction: choose another folder")
+    in_use = f"{folder}: another hfmgc extract is writing to it: wait until it has ended, or choose another folder"
+    with hold(folder / LOCK_FILE, in_use=in_use):
+        yield
+
+
+def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Save the description of this extraction in a locked folder, and remove temporary files of killed processes.
+
+    The description of another extraction is replaced if it has no shard and no worker of it is still writing.
+    """
+    path = folder / EXTRACTION
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else identity
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged; extract the features again into another folder") from error
+    changed = [key for key, value in identity.items() if earlier.get(key) != value]
+    if changed and any(folder.glob("part-*.parquet")):
+        raise ConfigError(
+            f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or "
+            "remove this one"
+        )
+    writing = _remove_stale(folder)
+    if changed and writing:
+        raise ConfigError(
+            f"{folder}: process {writing[0]} is still writing to it for another extraction: wait until it has ended, or "
+            "choose another folder"
+        )
+    if changed:
+        for skipped in folder.glob("part-*.skipped.json"):
+            skipped.unlink()
+    write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
+
+
+def _skipped_path(shard: Path) -> Path:
+    """Return the path of the list of a shard's skipped tracks, which is written after the shard."""
+    return shard.with_suffix(".skipped.json")
+
+
+def _finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
+    """Return the tracks that were skipped in a shard of `tracks` tracks, or None if it must be written."""
+    try:
+        skipped = json.loads(_skipped_path(shard).read_text(encoding="utf-8"))
+        if not all(row.keys() == {"track_id", "reason"} for row in skipped):
+            return None
+        written = tracks - len(skipped)
+        if written:
+            with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+                written -= sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing or damaged
+        return None
+    return None if written else skipped
+
+
+def _remove_stale(folder: Path) -> list[int]:
+    """Remove temporary files of processes that have ended; return the processes that are still writing."""
+    writing = []
+    for path in sorted(folder.glob("part-*.tmp")):
+        writer = path.stem.rpartition(".")[2]
+        if writer.isdecimal() and _is_alive(int(writer)):
+            writing.append(int(writer))
+        else:
+            path.unlink(missing_ok=True)
+    return writing
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except PermissionError:  # of another user
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -86,13 +86,6 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
         )
 
 
-def extract_windows(
-    tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
-) -> "TrackWindows":
-    """Return the windows of each track as evaluation hears them; see `extract_features` for the arguments."""
-    return TrackWindows(extract_features(tracks, extractor, num_proc=num_proc), extractor)
-
-
 class TrackWindows(torch.utils.data.Dataset):
     """Tracks as stacks of windows, cut and normalised when a row is read.
 
@@ -190,12 +183,9 @@ class ExtractedWindows:
         row, number = self.locate(index)
         return self.tracks.stack(row, slice(number, number + 1))[0]
 
-    def digest(self) -> str:
-        """Return a digest of all windows and of the number of windows of each track; it reads every window, once."""
-        return self._digest
-
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """A digest of all windows and of the number of windows of each track; it reads every window."""
         digest = hashlib.sha256(self.ends.tobytes())
         for row in range(len(self.tracks)):
             stack = self.tracks.stack(row)
@@ -241,8 +231,8 @@ def training_window(
 ) -> np.ndarray:
     """Return one window of a track of a `Corpus` from a uniformly random position, float32 [frames, bins].
 
-    Audio and stored features give the same window. An augmentation needs audio; the window then comes from the same
-    position of the augmented track.
+    Audio and stored features give the same window. An augmentation needs audio and is applied before `prepare`, as for
+    augmentation offline; the window comes from the same position of the augmented track.
     """
     position = generator.random()
     if "features" in track:
@@ -251,20 +241,20 @@ def training_window(
             slices = _slices(track, stored, extractor)
             return slices[int(position * len(slices))]
         return extractor.feature_window(track_features(track, extractor), position)
-    waveform = extractor.prepare(track["waveform"])
+    waveform = track["waveform"]
     if augmentation is not None:
         waveform = augmentation(_segment(waveform, extractor, position), extractor.sampling_rate, generator)
-    return extractor.audio_window(waveform, position)
+    return extractor.audio_window(extractor.prepare(waveform), position)
 
 
 def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, position: float) -> np.ndarray:
-    """Return the part of a track [samples] that the fastest tempo needs for one window, so that no more is augmented.
+    """Return the part of a track [samples] to augment: as much as the fastest tempo needs for one window.
 
-    The segment starts at `position` of its possible starts, and the window at the same `position` of the starts in the
+    It is the whole track if the front end needs all of it. The segment starts at `position` of its possible starts, and the window at the same `position` of the starts in the
     augmented segment. With a tempo r, the window then starts at `position` of the `len(waveform) - r * window` samples
     where it can start in the track: uniformly, whatever the tempo.
     """
-    if extractor.frame_span(0, 1) is None:
+    if extractor.frame_span(0, 1) is None or extractor.prepare(waveform) is not waveform:
         return waveform
     # Its outer frames hear a little more than the window.
     first, stop, _ = extractor.frame_span(extractor.cut_frames, extractor.cut_frames)

@@ -1,7 +1,7 @@
 """A split that the leak guard has checked, with the identities of its tracks."""
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import COMPUTATIONS
@@ -15,41 +15,25 @@ from .splits import split_corpus
 def make_split(
     corpus: Corpus,
     *,
-    policy: str = "stratified",
-    ratios: str = "8:1:1",
-    seed: int = 0,
-    fold: int = 1,
-    manifest: str | Path | None = None,
     allow_leaks: bool = False,
     extractor: WindowedFeatureExtractor | None = None,
     num_proc: int | None = None,
+    **split_options: Any,
 ) -> SplitManifest:
     """Split the usable tracks of a corpus and check the split for leaks.
 
     Args:
         corpus: Decoded tracks or stored features.
-        policy: A name of `splits.POLICIES` that the source supports.
-        ratios: train:validation:test, for random policies.
-        seed: For random policies.
-        fold: Which of the published folds (`artist_folds`), from 1.
-        manifest: A saved manifest to repeat exactly, instead of a policy.
         allow_leaks: Record leaks instead of refusing them.
         extractor: A front end, to record fingerprints of its features as well.
         num_proc: Worker processes.
+        split_options: As for `split_corpus`.
 
     Raises:
         SplitError: If the split cannot be made or leaks.
         ConfigError: If the policy, ratios or fold do not exist.
     """
-    split = split_corpus(
-        corpus.tracks,
-        corpus.source,
-        policy=policy,
-        ratios=ratios,
-        seed=seed,
-        fold=fold,
-        manifest=Path(manifest) if manifest else None,
-    )
+    split = split_corpus(corpus.tracks, corpus.source, **split_options)
     # Of all tracks, so that other splits find them in the cache.
     identities = identify_tracks(corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=num_proc)
     leaks = find_leaks(

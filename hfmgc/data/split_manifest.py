@@ -84,12 +84,12 @@ class SplitManifest:
             "identities_digest": self.identities_digest,
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the manifest as JSON."""
         write_text(Path(path), json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> "SplitManifest":
+    def load(cls, path: str | Path) -> "SplitManifest":
         """Read a manifest, refusing one that was edited."""
         try:
             content = load_json(Path(path).read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ def split_corpus(
     ratios: str = "8:1:1",
     seed: int = 0,
     fold: int = 1,
-    manifest: Path | None = None,
+    manifest: str | Path | None = None,
 ) -> SplitManifest:
     """Split the usable tracks of a source.
 
@@ -56,8 +56,9 @@ def split_corpus(
 
     Raises:
         SplitError: If the split cannot be made, or a side that it should have is empty.
+        ConfigError: If the policy, ratios or fold do not exist.
     """
-    if manifest is not None:
+    if manifest:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
     check_split(source, policy=policy, ratios=ratios)
     numbers = parse_ratios(ratios)
@@ -236,7 +237,7 @@ def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
         raise SplitError(f"{source.card.name} ({source.location}) has one genre only: classification needs two")
 
 
-def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: Path) -> SplitManifest:
+def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: str | Path) -> SplitManifest:
     """Return a manifest for these data, refusing it if a track is missing."""
     available = set(tracks["track_id"])
     missing = sorted(set().union(*manifest.sides.values()) - available)

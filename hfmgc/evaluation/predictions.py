@@ -44,7 +44,7 @@ class TrackPredictions:
 
 
 def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
-    """Run a model over extracted tracks (`extract_windows`), on all processes of `trainer`.
+    """Run a model over extracted tracks, on all processes of `trainer`.
 
     Raises:
         HfmgcError: If the model returns NaN.

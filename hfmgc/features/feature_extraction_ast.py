@@ -78,17 +78,14 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
 
     @property
     def window_samples(self) -> int:
-        """Samples that the frames of a window cover."""
         return FRAME_SAMPLES + HOP_SAMPLES * (self.max_length - 1)
 
     @property
     def cut_frames(self) -> int:
-        """Frames of a window."""
         return self.max_length
 
     @property
     def window_shape(self) -> tuple[int, int]:
-        """Frames and bins of a window."""
         return self.max_length, self.num_mel_bins
 
     def count_frames(self, num_samples: int) -> int:

@@ -149,7 +149,7 @@ def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, ru
     """Return the store of a side's windows, named by everything that its content depends on."""
     precision = f"{_precision(run)} tf32" if run.tf32 else _precision(run)
     shape = (len(windows), *prefix.state_shape(*windows[0].shape))
-    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest(), precision, run.prefix_dtype)
+    parts = (json.dumps(code_identity("frozen prefix")), fingerprint, windows.digest, precision, run.prefix_dtype)
     name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
     return PrefixStore(prefix_store_folder(run) / name, shape, run.prefix_dtype)
 

@@ -133,7 +133,6 @@ def map_to_tracks(
                 fn_kwargs={"where": where, "split": split, "classes": classes, **arguments},
                 features=TRACK_FEATURES,
                 remove_columns=table.column_names,
-                writer_batch_size=32,
                 desc=f"{where}: reading the table",
             )
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -97,28 +98,14 @@ class MAESTRO(TrackSource):
         ]
         return self.file_table(rows)
 
-    def crops(
-        self,
-        seconds: float,
-        sampling_rate: int,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        per_track: int = 1,
-        side: str = "",
-    ) -> datasets.IterableDataset:
+    def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
         """Return a stream of crops, read from disk or from the Hub without fetching or holding a recording.
 
         Args:
             seconds: Length of a crop.
-            sampling_rate: Wanted rate in Hz.
-            seed: Seed of the run.
-            epoch: Number of the pass: each has other crops.
-            per_track: Crops of each recording.
+            sampling_rate: Of the crops in Hz.
             side: `train`, `validation` or `test` of the official split; all by default.
-
-        Returns:
-            Rows of track_id, start (seconds) and waveform (float32 [seconds * sampling_rate]).
+            options: As for `crop_stream`, which describes the rows.
         """
         if side not in ("", *SIDES):
             raise ConfigError(f"MAESTRO has no side {side!r}: train, validation or test")
@@ -130,7 +117,7 @@ class MAESTRO(TrackSource):
             commit = f"@{self.revision}" if self.revision else ""
             tree = f"hf://datasets/{self.repository}{commit}/{self._tree()}"
             places = {recording.track_id: tree + recording.audio_filename for recording in recordings}
-        return crop_stream(places, seconds, sampling_rate, seed=seed, epoch=epoch, per_track=per_track)
+        return crop_stream(places, seconds, sampling_rate, **options)
 
     def _folder(self) -> Path:
         folder = folder_or_archive(

@@ -4,7 +4,6 @@ Source: ours. With synthetic audio the whole toolkit runs without a download; it
 """
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
@@ -21,9 +20,8 @@ from hfmgc.files import hold, whole, write_text
 CORPUS_VERSION = 2
 LOCK_FILE = ".hfmgc.lock"
 _README = """\
-This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis), with no recording in it.
-It has the genre names and the file format of GTZAN but none of its music; figures measured on it tell nothing about
-real music.
+This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis). It has the genre names of
+GTZAN but none of its recordings; figures measured on it say nothing about real music.
 
 version: {version}
 seed: {seed}
@@ -34,9 +32,7 @@ format: FLAC, 16 bits, {sampling_rate} Hz, mono
 """
 
 
-def write_corpus(
-    folder: Path, *, tracks_per_genre: int, seconds: float, seed: int, genres: Sequence[str] = GENRES
-) -> Path:
+def write_corpus(folder: Path, *, tracks_per_genre: int, seconds: float, seed: int) -> Path:
     """Render the synthetic corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
 
     Only missing tracks are rendered, each written whole or not at all. One process renders; others wait for it.
@@ -46,27 +42,24 @@ def write_corpus(
         tracks_per_genre: At least 1.
         seconds: Length of each track, at least 1.
         seed: Seed of all tracks.
-        genres: Some of `GENRES`.
 
     Raises:
         ConfigError: If an argument is out of range, or the folder holds something else, such as a corpus of another seed.
         SaveError: If a file could not be written.
     """
-    folder = Path(folder)
-    if tracks_per_genre < 1 or not genres:
-        raise ConfigError(f"tracks_per_genre={tracks_per_genre}, {len(genres)} genres: each must be at least 1")
-    for genre in genres:
-        check_request(genre, seconds)
+    if tracks_per_genre < 1:
+        raise ConfigError(f"tracks_per_genre={tracks_per_genre}: must be at least 1")
+    check_request(GENRES[0], seconds)
     readme = _README.format(
         version=CORPUS_VERSION,
         seed=seed,
-        genres=", ".join(genres),
+        genres=", ".join(GENRES),
         tracks_per_genre=tracks_per_genre,
         seconds=float(seconds),
         sampling_rate=SAMPLING_RATE,
     )
     _check_folder(folder, readme)
-    tracks = [(genre, index) for genre in genres for index in range(tracks_per_genre)]
+    tracks = [(genre, index) for genre in GENRES for index in range(tracks_per_genre)]
     if _missing(folder, tracks):
         with hold(folder / LOCK_FILE), saving_to(folder):
             write_text(folder / "README.txt", readme)
@@ -84,7 +77,7 @@ def write_corpus(
 
 def track_path(folder: Path, genre: str, index: int) -> Path:
     """Return the path of a track in the corpus."""
-    return Path(folder) / genre / f"{genre}.{index:05d}.flac"
+    return folder / genre / f"{genre}.{index:05d}.flac"
 
 
 def _missing(folder: Path, tracks: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -92,8 +85,7 @@ def _missing(folder: Path, tracks: list[tuple[str, int]]) -> list[tuple[str, int
 
 
 def _check_folder(folder: Path, readme: str) -> None:
-    """Refuse a folder with anything but this corpus."""
     if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         found = folder / "README.txt"
         if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != readme:
-            raise ConfigError(f"{folder}: is not empty, and not this synthetic corpus; choose another folder")
+            raise ConfigError(f"{folder} is not empty, and not this synthetic corpus: choose another folder")
