@@ -6,12 +6,14 @@ it without a traceback and exit with 1; callers of the library catch `HfmgcError
 
 import difflib
 import errno
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE_BYTES = 2**24
 
 
 class HfmgcError(Exception):
@@ -77,12 +79,7 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
         raise
     except Exception as error:
         text = first_line(error)
-        # safetensors and torch wrap the operating system's error and lose its number.
-        full = getattr(error, "errno", None) in _FULL_DISK or any(
-            sign in str(error)
-            for sign in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
-        )
-        if full:
+        if getattr(error, "errno", None) in _FULL_DISK or _is_full(folder):
             raise SaveError(
                 f"{folder}: the disk is full or a quota is reached ({text}): free some space, {way_out}"
             ) from error
@@ -90,3 +87,14 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise SaveError(f"{folder}: cannot be written ({text}): choose another place, {way_out}") from error
         raise
+
+
+def _is_full(folder: str | Path) -> bool:
+    """Return whether a few megabytes fail to fit: safetensors and torch lose the number of the system's error."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        return error.errno in _FULL_DISK
+    return False
