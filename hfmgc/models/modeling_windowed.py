@@ -269,9 +269,12 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         """
         super().train(mode)
         for module in self.model.modules():
-            can_stay = module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
-            if can_stay and not any(parameter.requires_grad for parameter in module.parameters()):
-                module.eval()
+            if module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                trained = [
+                    parameter.requires_grad for parameter in module.parameters()
+                ]  # none where FSDP flattens them
+                if trained and not any(trained):
+                    module.eval()
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
