@@ -76,7 +76,7 @@ class TrialFailed(Exception):
 class SharedData:
     """The data of a worker's trials, prepared again only when a trial needs other data.
 
-    Every trial draws windows and augmentations from the recipe's `seed`. Stores of the frozen layers' output stay open.
+    Offline augmentation uses the recipe's `seed` in every trial. Stores of the frozen layers' output stay open.
     """
 
     seed: int
@@ -93,6 +93,7 @@ class SharedData:
             self._prepared = prepare_data(data, run.with_values(seed=self.seed), recipe.extractor)
             self._settings = settings
             self.stores.clear()  # they hold other windows
+        self._prepared.train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
         return self._prepared
 
 
