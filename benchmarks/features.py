@@ -1,4 +1,4 @@
-"""Decoding and log-mel extraction beside the plain librosa loop, in one run.
+"""Decoding and log-mel extraction, compared with a plain librosa loop.
 
     python benchmarks/features.py [--quick]
 
@@ -147,7 +147,7 @@ def extraction_memory(workdir: Path, slices: int) -> dict[str, float]:
 
 
 def first_batch(workdir: Path) -> dict[str, float]:
-    """Time to the first batch, through decoding and features or through their cache."""
+    """Return the time to the first batch, from audio or from the cache."""
     from torch.utils.data import DataLoader
 
     from hfmgc.data.collation import TrackCollator
@@ -167,7 +167,7 @@ def first_batch(workdir: Path) -> dict[str, float]:
 
 
 def quiet(workdir: Path) -> None:
-    """Keep the caches of the benchmark apart, and the progress bars out of the way."""
+    """Use a separate cache, and no progress bars."""
     import datasets
 
     datasets.config.HF_DATASETS_CACHE = workdir / "cache"

@@ -1,15 +1,14 @@
-"""Fine-tuning AST-base with its frozen layers run once, beside transformers' Trainer with PEFT, in one run.
+"""Fine-tuning AST-base on the stored output of its frozen layers, compared with transformers' Trainer and PEFT.
 
     python benchmarks/finetune_ast.py [--quick]
 
 The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 and 11, windows of 1,024 frames and 128 mel
 bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
-(micro-batches of 2, as the report has it) on features that lie ready in memory; ours reads the same features from disk,
-fills its store (timed), and trains above it (micro-batches of 4). Weights are random, and equal on both sides; dropout is 0,
-so that both must come to the same losses, which are printed. Sides run in turns, each in a separate process; the best
-epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
+(micro-batches of 2, as in the report) on features in memory; ours reads the same features from disk, fills its store
+(timed), and trains on it (micro-batches of 4). Both sides start from the same random weights without dropout, so their
+losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
 
-With --quick the plain side runs fewer epochs, and its 13 epochs are 13 times its best one.
+With --quick the plain side runs fewer epochs, and the time of 13 epochs is estimated from its best one.
 """
 
 import argparse
@@ -156,7 +155,7 @@ def plain(workdir: Path, clips: int, epochs: int) -> dict:
 
 
 def ours(workdir: Path, clips: int, epochs: int) -> dict:
-    """Train above the frozen layers' output: filling timed on its own."""
+    """Train on the stored output of the frozen layers; filling the store is timed separately."""
     from hfmgc.data.features import TrackWindows
     from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
     from hfmgc.models.configuration_ast import HfmgcASTConfig
@@ -232,11 +231,11 @@ class EpochClock(TrainerCallback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, *arguments: object, **keywords: object) -> None:
-        """Begin."""
+        """Start the clock."""
         self.began = time.perf_counter()
 
     def on_epoch_end(self, *arguments: object, **keywords: object) -> None:
-        """Stop, when all that was begun is done."""
+        """Store the time once the device has finished."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self.began)
@@ -250,7 +249,7 @@ def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: o
 def attention_backward_flops(
     gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object
 ) -> int:
-    """Return those of its gradients: five products, of which forward has two."""
+    """Return the operations of its gradients: five matrix products, where the forward pass has two."""
     return 5 * sdpa_flop_count(query, key, value) // 2
 
 
@@ -262,7 +261,7 @@ ATTENTION_FLOPS = {
 
 
 def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
-    """Return times, losses, peak memory, operations of one clip, and what the machine does at its best."""
+    """Return times, losses, peak memory, operations per clip, and the peak rate of the machine."""
     on_gpu = trainer.args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     batch = trainer._prepare_inputs(trainer.data_collator(examples))
@@ -279,7 +278,7 @@ def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Return the operations a second of a large float32 matrix product, the best of some."""
+    """Return the operations per second of a large float32 matrix product, the best of several."""
     size, best = (8192 if device.type == "cuda" else 2048), 0.0
     left, right = torch.randn(2, size, size, device=device)
     for _ in range(8):

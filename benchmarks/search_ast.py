@@ -1,14 +1,14 @@
-"""A search of a reduced AST on its shared frozen layers, beside the same trials as separate plain runs, in one run.
+"""A search of a reduced AST with shared frozen layers, compared with the same trials as separate plain runs.
 
     python benchmarks/search_ast.py [--quick]
 
 The AST report's space (DoRA from layer 10 or 11 of 12) on an AST of reduced width, from random weights, on random features that
 are stored on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
-so that all trials train to their end; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
-and the same seed, without reuse. Both are whole commands, as a user would start them, with their start, evaluation and files;
+so that all trials are complete; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
+and the same seed, without reuse. Both are timed as whole commands, with start-up, evaluation and files;
 the search keeps no checkpoints, and its time includes plots and table. Dropout is 0 in the backbone, so both must find the
-same validation losses; the greatest difference is printed. The last line, `ratio search_vs_separate_runs VALUE`, is their time
-against ours.
+same validation losses; the greatest difference is printed. The last line, `ratio search_vs_separate_runs VALUE`, is the time of
+the separate runs divided by that of the search.
 """
 
 import argparse

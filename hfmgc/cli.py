@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     of_data = ("--data_options", "--shortest_seconds", "--json")
-    evaluate = add("evaluate", _evaluate, "report how good a saved checkpoint is", *of_data, "--exclude", "--num_proc")
+    evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *of_data, "--exclude", "--num_proc")
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--revision", help="commit of the repository on the Hub")
     evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
@@ -78,16 +78,16 @@ def _parser() -> argparse.ArgumentParser:
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
         default="auto",
-        help="a side of the checkpoint's own split; unseen: tracks that it was not trained on, whatever they are called "
-        "here; auto: the test side where the data contain it, otherwise the unseen tracks",
+        help="a side of the checkpoint's own split; unseen: tracks that it was not trained on, under any "
+        "name; auto: the test side if the data contain it, otherwise the unseen tracks",
     )
-    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks at a time")
+    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch")
     evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
 
     add(
         "list",
         _imported("training.listing", "list_architectures"),
-        "name the architectures, with their papers, sizes and recipes",
+        "list the architectures, with their papers, sizes and recipes",
         "--json",
     )
 
@@ -102,9 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = add("check", _check, "report broken, silent, short and duplicate tracks", *of_data, "--num_proc")
     check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
-    check.add_argument(
-        "--write_exclusions", metavar="FILE", help="write the tracks that are better left out as a CSV for --exclude"
-    )
+    check.add_argument("--write_exclusions", metavar="FILE", help="write the tracks to exclude as a CSV for --exclude")
 
     extract = add(
         "extract",
@@ -119,9 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
-    extract.add_argument("--model_type", default="hfmgc-ast", help="whose front end, where no preset is named")
+    extract.add_argument(
+        "--model_type", default="hfmgc-ast", help="architecture whose front end is used without a preset"
+    )
     extract.add_argument("--dtype", default="float32", help="float32, or float16 for half the size")
-    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks of a shard")
+    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard")
 
     embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *of_data, "--exclude")
     embed.add_argument("--revision", help="commit of the repository on the Hub")
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
     embed.add_argument("--checkpoint", required=True, help="folder of a finished run, or a repository on the Hub")
     embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
-    embed.add_argument("--batch_size", type=_positive, default=16, help="windows at a time")
+    embed.add_argument("--batch_size", type=_positive, default=16, help="windows per batch")
 
     predict = add("predict", _predict, "predict the genres of files", "--shortest_seconds", "--json")
     predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")

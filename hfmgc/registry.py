@@ -155,7 +155,7 @@ def _extend(module: ModuleType) -> None:
 class _TransformersFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Extends modules of transformers when they are imported, and provides those named in `_MODULES`.
 
-    An import hook, because transformers has no lazy way to register a class. `tests/test_registry.py` fails where its
+    An import hook, because transformers has no lazy way to register a class. `tests/test_registry.py` fails if its
     tables change.
     """
 

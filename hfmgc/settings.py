@@ -133,7 +133,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: base is the name of another config file, not {name!r}")
         path = path.parent / name
         if path.resolve() in seen:
-            raise ConfigError(f"{path}: based on itself, by way of {seen[-1].name}")
+            raise ConfigError(f"{path}: is based on itself through {seen[-1].name}")
         seen.append(path.resolve())
         values = _merged(_read_yaml(path), values)
     return values

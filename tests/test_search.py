@@ -302,17 +302,24 @@ def test_a_full_store_stops_the_search_and_costs_no_trial(tmp_path):
 
 def test_data_are_prepared_once_for_all_trials_with_equal_data_settings(features, tmp_path, monkeypatch):
     prepare, calls = trial_module.prepare_data, []
+    fit, example_seeds = trial_module.fit, []
 
     def counted(arguments, run, extractor):
         calls.append((arguments.time_crop, run.seed))
         return prepare(arguments, run, extractor)
 
+    def fit_with_seed(groups, data, *more, **options):
+        example_seeds.append(data.train.seed)
+        return fit(groups, data, *more, **options)
+
     monkeypatch.setattr(trial_module, "prepare_data", counted)
+    monkeypatch.setattr(trial_module, "fit", fit_with_seed)
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
     more = ("--search.trials", "3", "--search.trial_seeds", "own")
     assert search_here(tmp_path, settings, *more).returncode == 0
     assert calls == [(1.0, 42)]
     assert [row["seed"] for row in table(tmp_path / "out")] == ["42", "43", "44"]
+    assert example_seeds == [42, 43, 44], "windows are drawn as in a run with the seed of the trial"
     calls.clear()
     space = {**SPACE, "time_crop": {"choices": [0.5, 0.75]}}
     settings = search_settings(features, tmp_path / "cropped", space=space, num_train_epochs=1)

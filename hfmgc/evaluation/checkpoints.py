@@ -39,7 +39,7 @@ def load_checkpoint(
         auto_class: `AutoModel` for the encoder alone, without the head.
 
     Raises:
-        CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that is not ours.
+        CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that hfmgc does not have.
         ConfigError: If the name is longer than a path may be.
     """
     refuse_long_path("checkpoint", name_or_path)

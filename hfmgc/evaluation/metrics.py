@@ -14,6 +14,7 @@ from ..models.losses import IGNORED_LABEL
 
 ACCURACY_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
+MACRO_METRICS = ("macro_precision", "macro_recall", "macro_f1", "ovr_accuracy")
 
 
 class GenreMetrics(evaluate.Metric):
@@ -40,17 +41,11 @@ class GenreMetrics(evaluate.Metric):
         labelled = references != IGNORED_LABEL
         predictions, references = predictions[labelled], references[labelled]
         table = per_genre_table(predictions, references, range(num_labels))
+        columns = {name: name.removeprefix("macro_") for name in MACRO_METRICS}
         means = {
-            column: float(np.mean([row[column] for row in table if row["tracks"]]))
-            for column in ("precision", "recall", "f1", "ovr_accuracy")
+            name: float(np.mean([row[column] for row in table if row["tracks"]])) for name, column in columns.items()
         }
-        return {
-            "accuracy": float(accuracy_score(references, predictions)),
-            "macro_precision": means["precision"],
-            "macro_recall": means["recall"],
-            "macro_f1": means["f1"],
-            "ovr_accuracy": means["ovr_accuracy"],
-        }
+        return {"accuracy": float(accuracy_score(references, predictions)), **means}
 
 
 def genre_metrics(predictions: Sequence[int], references: Sequence[int], num_labels: int) -> dict[str, float]:

@@ -37,11 +37,6 @@ class TrackPredictions:
         """Number of windows of all tracks."""
         return sum(map(len, self.window_logits))
 
-    @property
-    def window_references(self) -> np.ndarray:
-        """The references of each window's track [windows, ...]."""
-        return np.repeat(self.references, [len(logits) for logits in self.window_logits], axis=0)
-
 
 def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
     """Run a model over extracted tracks, on all processes of `trainer`.

@@ -67,7 +67,7 @@ class EvaluationReport:
 
     @property
     def heading(self) -> str:
-        """Model and data, as every picture names them."""
+        """Model and data, for the titles of pictures."""
         architecture = f" ({self.model_type})" if self.model_type else ""
         return f"{self.checkpoint}{architecture} on {self.data['name']}"
 

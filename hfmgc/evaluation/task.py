@@ -27,26 +27,16 @@ class Measure(NamedTuple):
 
 
 class Task(ABC):
-    """One genre per track or several. `task_of` returns the task of a config's `problem_type`.
-
-    Attributes:
-        problem_type: As in the configs of transformers.
-        description: Its name in messages.
-        measures: The figures that reports and cards show; the first is the main one and chooses the best checkpoint.
-        columns: Keys and titles of the columns of the table by genre.
-        picture: File name of the report's picture.
-        picture_title: Its heading on the card.
-        picture_caption: What it shows.
-        answer: What the model predicts, in the card's words.
-        how_many: How many of the genres it predicts.
-        limit: The first of the card's limits.
-    """
+    """One genre per track or several. `task_of` returns the task of a config's `problem_type`."""
 
     problem_type: ClassVar[str]
     description: ClassVar[str]
+    # The first is the main one, and by default chooses the best checkpoint.
     measures: ClassVar[tuple[Measure, ...]]
+    # Keys and titles of the table by genre.
     columns: ClassVar[tuple[tuple[str, str], ...]]
     picture: ClassVar[str]
+    # For the model card.
     picture_title: ClassVar[str]
     picture_caption: ClassVar[str]
     answer: ClassVar[str]
@@ -163,7 +153,8 @@ class SingleLabelTask(Task):
     def results(self, predictions: TrackPredictions, genres: Sequence[str]) -> dict[str, Any]:
         references, probabilities = predictions.references, softmax(predictions.logits, axis=-1)
         predicted = predictions.logits.argmax(axis=-1)
-        windows = self.metrics(np.concatenate(predictions.window_logits), predictions.window_references)
+        window_references = np.repeat(references, list(map(len, predictions.window_logits)))
+        windows = self.metrics(np.concatenate(predictions.window_logits), window_references)
         interval = accuracy_interval(predicted, references)
         return {
             "metrics": {

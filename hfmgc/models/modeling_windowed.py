@@ -81,7 +81,7 @@ class WindowedPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_values"
     input_modalities = ("audio",)
-    # Auto class -> `file.Class` of the architecture; set by `register_auto_classes`.
+    # Auto class -> `file.Class` of the architecture, by `register_auto_classes`.
     auto_map: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: WindowedConfig):
@@ -173,8 +173,8 @@ class WindowedModel(WindowedPreTrainedModel):
                 With `first_stage`, states [..., tokens, hidden] in place of windows.
             window_mask: Which windows exist [tracks, windows], where tracks have different numbers of windows.
             first_stage: Stage that `input_values` enter; 0: the first one. See `run_stages`.
-            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default the config's; others are
-                passed to the backbone.
+            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default those of the config; others
+                are passed to the backbone.
 
         Raises:
             ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
@@ -271,9 +271,12 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         """
         super().train(mode)
         for module in self.model.modules():
-            can_stay = module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
-            if can_stay and not any(parameter.requires_grad for parameter in module.parameters()):
-                module.eval()
+            if module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                trained = [
+                    parameter.requires_grad for parameter in module.parameters()
+                ]  # none where FSDP flattens them
+                if trained and not any(trained):
+                    module.eval()
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -298,16 +301,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
-        """Classify tracks.
+        """Classify tracks; `labels` are genre indices [tracks] or targets [tracks, labels].
 
-        Args:
-            input_values: As in [`WindowedModel.forward`].
-            window_mask: As in [`WindowedModel.forward`].
-            labels: Genre indices [tracks] or targets [tracks, labels].
-            kwargs: As in [`WindowedModel.forward`], `first_stage` too.
-
-        Raises:
-            ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
+        The other arguments and the errors are those of [`WindowedModel.forward`].
         """
         output = self.model(input_values, window_mask=window_mask, **kwargs)
         stacks = output.window_embeddings.shape[:2]

@@ -1,4 +1,4 @@
-"""The settings of a recipe, in three groups. Nothing changes them once they are checked (`check.check_recipe`)."""
+"""The settings of a recipe, in three groups. They do not change after the check (`check.check_recipe`)."""
 
 import copy
 from dataclasses import MISSING, dataclass, field, fields

@@ -31,12 +31,8 @@ from .spectrogram_augmentation import cropped_frames
 class CheckedRecipe:
     """Settings that fit together, and the parts that they describe.
 
-    Args:
-        groups: The settings; `model_type` is that of the checkpoint to start from.
-        extractor: The front end.
-        meta_model: The model with its adapter on the meta device: shapes without weights.
-        parameters: Of the model without its adapter.
-        notes: What was assumed.
+    `model_type` is that of the checkpoint to start from, `meta_model` has the adapter and is on the meta device, `parameters`
+    counts those without the adapter, and `notes` names assumptions.
     """
 
     groups: Groups

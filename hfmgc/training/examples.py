@@ -112,11 +112,9 @@ class FixedExamples(TrainingExamples):
         return len(self.windows)
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the row of an example's track, and its number among the windows of the track."""
         return self.windows.locate(index)
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
-        """Return the window, float32 [frames, bins]."""
         return self.windows[self.windows.first(row) + draw]
 
 

@@ -15,10 +15,7 @@ _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class FrozenPrefix:
-    """The frozen stages of a classifier's base model.
-
-    Args:
-        model: A classifier of ours, with its adapter if any; also on the meta device.
+    """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device.
 
     Raises:
         ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.

@@ -19,7 +19,7 @@ class MixupCollator:
     they do not depend on the number of workers. Examples without it, those of evaluation, are not mixed.
 
     Args:
-        collator: Makes the batch before it is mixed.
+        collator: Builds the batch before mixing.
         alpha: Parameter of the Beta distribution of a batch's weight.
         num_labels: Number of genres.
     """

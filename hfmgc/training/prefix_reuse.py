@@ -130,7 +130,7 @@ class StoredTracks(torch.utils.data.Dataset):
 
     def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
         self._tracks = tracks.tracks
-        self._ends = windows.ends
+        self._windows = windows
         self._store = store
         self._first_stage = first_stage
         self.column_names = self._tracks.column_names
@@ -141,8 +141,8 @@ class StoredTracks(torch.utils.data.Dataset):
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
             return self._tracks[key]
-        first, end = int(self._ends[key - 1]) if key else 0, int(self._ends[key])
-        return {**self._tracks[key], "input_values": self._store[first:end], "first_stage": self._first_stage}
+        states = self._store[self._windows.first(key) : self._windows.first(key + 1)]
+        return {**self._tracks[key], "input_values": states, "first_stage": self._first_stage}
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:

@@ -110,7 +110,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         if arguments.fit_statistics != "none":
             _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
         train = sides["train"]
-        # Stored features are past the point where a waveform could be changed.
+        # Waveforms of stored features cannot be augmented.
         augmentation = arguments.augmentation if "waveform" in corpus.tracks.column_names else "none"
         if augmentation != "none":
             train = corpus.select(manifest.sides["train"])
@@ -134,7 +134,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             **chosen,
         )
     validation = TrackWindows(sides["validation"], extractor)
-    validation.stack(0)  # stored features that do not fit the front end fail here, not in the middle of training
+    validation.stack(0)  # stored features that do not fit the front end fail here, not during training
     test = TrackWindows(sides["test"], extractor) if manifest.sides["test"] else validation
     return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
 

@@ -1,4 +1,4 @@
-"""What a training prints: one line for each evaluation, in place of the Trainer's dictionaries."""
+"""The output of a training: one line for each evaluation instead of the Trainer's dictionaries."""
 
 import time
 from collections.abc import Mapping
@@ -66,7 +66,6 @@ class EpochLines(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs,
     ) -> None:
-        """Print the line."""
         self._print(args, state, metrics or {})
 
     def _print(self, args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]) -> None:

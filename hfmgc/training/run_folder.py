@@ -87,7 +87,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
 
 def refuse_folder(field: str, folder: Path, data: str) -> None:
-    """Raise a ConfigError if the folder that a field names is too long, is a file, lies below one, or lies in the data."""
+    """Raise a ConfigError if a field's folder has too long a path, is a file or below one, or lies in the data."""
     refuse_long_path(field, str(folder))
     refuse_long_path("data", data)
     existing = nearest_existing(folder)

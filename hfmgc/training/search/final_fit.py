@@ -90,7 +90,6 @@ def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
     reports = [_results(folder) for folder in folders]
     metrics = [report["metrics"] for report in reports]
     numbers = [name for name, value in metrics[0].items() if isinstance(value, (int, float))]
-    kept = {*numbers, *(name for name in metrics[0] if name.endswith("_interval"))}
     return {
         "seeds": list(seeds),
         **{name: reports[0][name] for name in ("side", "tracks", "split", "notes")},
@@ -102,11 +101,7 @@ def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
             if all(values[name] is not None for values in metrics)
         },
         "runs": [
-            {
-                "seed": seed,
-                "folder": f"{FOLDER}/{folder.name}",
-                "metrics": {name: value for name, value in values.items() if name in kept},
-            }
+            {"seed": seed, "folder": f"{FOLDER}/{folder.name}", "metrics": values}
             for seed, folder, values in zip(seeds, folders, metrics, strict=True)
         ],
     }

@@ -4,8 +4,7 @@ import contextlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,16 +151,12 @@ def _plot(study: Study, folder: Path) -> dict[str, float] | None:
         except (ValueError, RuntimeError) as error:  # a single complete trial, or equal values
             (folder / "importances.png").unlink(missing_ok=True)  # of an earlier, shorter search
             print(f"importances.png was not drawn: {first_line(error)}")
+        plt.switch_backend("agg")  # needs no display
         for name, draw in drawers.items():
-            _save_plot(folder / name, partial(draw, study, target_name=metric))
+            with matplotlib.rc_context(), whole(folder / name) as temporary:  # Optuna changes the global style
+                axes = np.ravel(draw(study, target_name=metric))
+                for axis in axes:
+                    axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap
+                axes[0].figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+                plt.close("all")
     return importances
-
-
-def _save_plot(path: Path, draw: Callable[[], Any]) -> None:
-    plt.switch_backend("agg")  # needs no display
-    with matplotlib.rc_context(), whole(path) as temporary:  # Optuna changes the global style
-        axes = np.ravel(draw())
-        for axis in axes:
-            axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap
-        axes[0].figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
-        plt.close("all")

@@ -107,7 +107,14 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
                 raise ConfigError(f"{where}: {other} is part of {path}: search only one of them")
         if without_adapter and path.startswith("adapter_"):
             raise ConfigError(f"{where}.{path}: the recipe has no adapter, so the field has no effect")
-    _check_limits(parameters, recipe)
+    # One parameter varies at a time, the others have their first limit.
+    first = {parameter.name: parameter.limits()[0] for parameter in parameters}
+    for parameter in parameters:
+        for limit in parameter.limits():
+            try:
+                check_recipe(recipe.of_trial(fields_of(parameters, {**first, parameter.name: limit}, recipe)))
+            except HfmgcError as error:
+                raise ConfigError(f"{where}.{parameter.path}, value {limit!r}: {error}") from error
     return parameters
 
 
@@ -135,17 +142,3 @@ def _parameter(path: str, given: Any, where: str) -> Parameter:
     if not isinstance(given, dict):
         raise ConfigError(f"{where} must be a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
     return settings_from({**given, "path": path}, [Parameter], where=where)[0]
-
-
-def _check_limits(parameters: Sequence[Parameter], recipe: BaseRecipe) -> None:
-    """Refuse limits that the recipe or its model refuses; one parameter varies at a time, the others have their first limit."""
-    first = {parameter.name: parameter.limits()[0] for parameter in parameters}
-    for parameter in parameters:
-        for limit in parameter.limits():
-            try:
-                fields = fields_of(parameters, {**first, parameter.name: limit}, recipe)
-                check_recipe(recipe.of_trial(fields))
-            except HfmgcError as error:
-                raise ConfigError(
-                    f"{recipe.where}: search.space.{parameter.path}, value {limit!r}: {error}"
-                ) from error

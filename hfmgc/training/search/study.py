@@ -68,7 +68,7 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
-        raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
+        raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
     with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), hold(folder / LOCK):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = SearchStorage(

@@ -25,6 +25,7 @@ from ..check import CheckedRecipe, check_recipe
 from ..fit import fit
 from ..prefix_store import PrefixStore, StoreFullError
 from ..preparation import PreparedData, prepare_data
+from ..progress import epoch_line
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter, fields_of
 
@@ -75,9 +76,7 @@ class TrialFailed(Exception):
 class SharedData:
     """The data of a worker's trials, prepared again only when a trial needs other data.
 
-    Args:
-        seed: The recipe's, from which windows and augmentations are drawn in every trial.
-        stores: Open stores of the frozen layers' output; each is checked when the first trial opens it.
+    Offline augmentation uses the recipe's `seed` in every trial. Stores of the frozen layers' output stay open.
     """
 
     seed: int
@@ -94,24 +93,23 @@ class SharedData:
             self._prepared = prepare_data(data, run.with_values(seed=self.seed), recipe.extractor)
             self._settings = settings
             self.stores.clear()  # they hold other windows
+        self._prepared.train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
         return self._prepared
 
 
 @dataclass
 class ReportToStudy(TrainerCallback):
-    """Reports each evaluation to the study, and ends a training that diverged or is pruned."""
+    """Reports the metric that chooses the best checkpoint to the study, and ends a training that diverged or is pruned."""
 
     trial: Trial
     values: list[float] = field(default_factory=list)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End a training whose loss is not finite."""
         _check("training loss", kwargs["logs"].get("loss"), state)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Report the metric that chooses the best checkpoint, and ask the pruner."""
         metrics: Mapping[str, float] = kwargs["metrics"]
         metric = args.metric_for_best_model or "loss"
         value = metrics[f"eval_{metric}"]
@@ -119,12 +117,7 @@ class ReportToStudy(TrainerCallback):
         _check(metric, value, state)
         self.values.append(value)
         self.trial.report(value, step=len(self.values))
-        loss = f", loss {metrics['eval_loss']:.4f}" if "eval_loss" in metrics and metric != "loss" else ""
-        print(
-            f"  trial {self.trial.number}, epoch {state.epoch or 0:.4g} of {state.num_train_epochs:g}: "
-            f"{metric} {value:.4f}{loss}",
-            flush=True,
-        )
+        print(f"  trial {self.trial.number}, {epoch_line(args, state, None, metrics)}", flush=True)
         # After its last step a trial is complete.
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise TrialPruned()

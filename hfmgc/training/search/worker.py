@@ -139,7 +139,10 @@ def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
         trial = study.get_trials(deepcopy=False)[objective.trial_number]
         if Outcome.of(trial) != Outcome.INTERRUPTED:
             raise
-        print(f"trial {trial.number}: no heartbeat for longer than search.grace_period, so it is repeated", flush=True)
+        print(
+            f"trial {trial.number}: no heartbeat for longer than search.grace_period, so the trial is repeated",
+            flush=True,
+        )
 
 
 def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
