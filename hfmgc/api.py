@@ -13,8 +13,9 @@ from .data.corpus import decode_corpus
 from .data.guarded_split import make_split
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
+from .data.splits import check_split
 from .data.targets import genres_of
-from .errors import saving_to
+from .errors import ConfigError, saving_to
 
 
 logger = logging.get_logger(__name__)
@@ -85,7 +86,13 @@ def load_dataset(
     >>> track["waveform"].shape, music["train"].features["genre"].int2str(track["genre"])
     ((32000,), 'blues')
     """
+    if sampling_rate is not None and sampling_rate < 1:
+        raise ConfigError(
+            f"sampling_rate must be at least 1 Hz, not {sampling_rate}; leave it out for undecoded audio"
+        )
     source = open_source(os.fspath(name_or_path), options, exclude=exclude)
+    if split_manifest is None:
+        check_split(source, policy=split_policy, ratios=split_ratios)
     corpus = decode_corpus(source, sampling_rate or CHECK_RATE, num_proc=num_proc, shortest_seconds=shortest_seconds)
     manifest = make_split(
         corpus,

@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "report how good a saved checkpoint is", *of_data, "--exclude", "--num_proc")
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--revision", help="commit of the repository on the Hub")
-    evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
+    evaluate.add_argument(
+        "--data", required=True, help="a folder of genres, a manifest, features, or a dataset's name"
+    )
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
@@ -136,7 +138,12 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]:
     from .errors import saving_to
     from .evaluation.evaluate import evaluate_checkpoint
+    from .training.run_folder import RUN_FILE, refuse_folder
 
+    if output:
+        refuse_folder("output", output, options["data"])
+        if (output / RUN_FILE).exists():
+            raise HfmgcError(f"output {output} holds a run, whose results would be replaced: name another folder")
     report = evaluate_checkpoint(**options)
     text = report.to_text()
     if output:
@@ -153,6 +160,7 @@ def _list() -> tuple[dict[str, Any], str]:
 
 
 def _show(**options: Any) -> tuple[dict[str, Any], str]:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at the import; a recipe is shown from the local cache alone
     from .training.show import show_recipe
 
     return show_recipe(**options)
@@ -165,6 +173,8 @@ def _check(
     from .data.sources import open_source
     from .data.sources.exclusions import write_exclusions as write
 
+    if write_exclusions and Path(write_exclusions).suffix.lower() != ".csv":
+        raise HfmgcError(f"write_exclusions {write_exclusions}: the list is a CSV: name a file that ends in .csv")
     report = check_source(open_source(data, data_options), **options)
     text = report.to_text()
     if write_exclusions:
@@ -187,7 +197,9 @@ def _extract(
     from .settings import settings_from
     from .training.arguments import ModelArguments
     from .training.build import build_feature_extractor
+    from .training.run_folder import refuse_folder
 
+    refuse_folder("output", output, data)
     fields = {"model_type": model_type, "front_end": front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
     source = open_source(data, data_options, exclude=exclude)
@@ -198,7 +210,9 @@ def _extract(
 
 def _embed(**options: Any) -> tuple[dict[str, Any], str]:
     from .inference.embed import embed_tracks
+    from .training.run_folder import refuse_folder
 
+    refuse_folder("output", options["output"].parent, options["data"])  # a parquet file would turn it into features
     result = embed_tracks(**options)
     kind = "windows" if options["windows"] else "tracks"
     text = f"written: {options['output']}: embeddings of {result['rows']} {kind}, {result['hidden']} values each"
