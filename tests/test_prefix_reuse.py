@@ -201,13 +201,16 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"training_windows": "random"}, "reuse_frozen_prefix does not go with training_windows: random windows"),
-        ({"training_windows": "random", "augmentation": "fresh"}, "does not go with training_windows"),
-        ({"time_crop": 0.5}, "does not go with time_crop"),
-        ({"spec_augment": {"time_masks": 1, "time_mask_frames": 8}}, "does not go with spec_augment"),
-        ({"spectrogram_effects": {"tempo": 1.1}}, "does not go with spectrogram_effects"),
-        ({"mixup_alpha": 0.3}, "does not go with mixup_alpha"),
-        ({"gradient_checkpointing": True}, "does not go with gradient_checkpointing"),
+        (
+            {"training_windows": "random"},
+            "reuse_frozen_prefix cannot be combined with training_windows: random windows",
+        ),
+        ({"training_windows": "random", "augmentation": "fresh"}, "cannot be combined with training_windows"),
+        ({"time_crop": 0.5}, "cannot be combined with time_crop"),
+        ({"spec_augment": {"time_masks": 1, "time_mask_frames": 8}}, "cannot be combined with spec_augment"),
+        ({"spectrogram_effects": {"tempo": 1.1}}, "cannot be combined with spectrogram_effects"),
+        ({"mixup_alpha": 0.3}, "cannot be combined with mixup_alpha"),
+        ({"gradient_checkpointing": True}, "cannot be combined with gradient_checkpointing"),
         ({"adapter": "none"}, "reuse_frozen_prefix: backbone.embeddings"),
         ({"prefix_dtype": "int8"}, "prefix_dtype must be float32 or bfloat16, not 'int8'"),
         ({"prefix_store_gigabytes": 0}, "prefix_store_gigabytes must be above 0"),

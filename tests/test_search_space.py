@@ -26,7 +26,7 @@ AST_SEARCH = ROOT / "recipes" / "configs" / "ast_search.yaml"
 
 
 def tiny_recipe(tmp_path: Path, **more) -> BaseRecipe:
-    return BaseRecipe(tiny_settings(tmp_path / "music", tmp_path / "out", adapter="dora", **more), "here")
+    return BaseRecipe(tiny_settings("synthetic", tmp_path / "out", adapter="dora", **more), "here")
 
 
 # The section
@@ -148,7 +148,7 @@ def test_fields_that_would_change_nothing_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("path", "given", "message"),
     [
-        ("mixup_alpha", {"choices": [0.0, 0.3]}, "value 0.3: reuse_frozen_prefix does not go with mixup_alpha"),
+        ("mixup_alpha", {"choices": [0.0, 0.3]}, "value 0.3: reuse_frozen_prefix cannot be combined with mixup_alpha"),
         ("model.backbone_config.hidden_dropout_prob", {"low": 0.0, "high": 0.1}, "hidden_dropout_prob to 0"),
         ("adapter", {"choices": ["dora", "none"]}, "is trained, so no layer before it is frozen"),
     ],

@@ -58,7 +58,7 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     for name, reason in excluded.items():
         if reason:
             raise ConfigError(
-                f"reuse_frozen_prefix does not go with {name}: {reason}, or leave out reuse_frozen_prefix"
+                f"reuse_frozen_prefix cannot be combined with {name}: {reason}, or leave out reuse_frozen_prefix"
             )
 
 
