@@ -16,7 +16,7 @@ from .data.sources import open_source
 from .data.sources.contract import TrackSource
 from .data.splits import check_split
 from .data.targets import genres_of
-from .errors import saving_to
+from .errors import ConfigError, saving_to
 
 
 logger = logging.get_logger(__name__)
@@ -84,6 +84,10 @@ def load_dataset(
     >>> track["waveform"].shape, music["train"].features["genre"].int2str(track["genre"])
     ((32000,), 'blues')
     """
+    if sampling_rate is not None and sampling_rate < 1:
+        raise ConfigError(
+            f"sampling_rate must be at least 1 Hz, not {sampling_rate}; leave it out for undecoded audio"
+        )
     options = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
     source = open_source(os.fspath(name_or_path), options, exclude=exclude)
     if split_manifest is None:

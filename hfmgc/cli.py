@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *of_data, "--exclude", "--num_proc")
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--revision", help="commit of the repository on the Hub")
-    evaluate.add_argument("--data", required=True, help="a folder of genres, or a dataset's name")
+    evaluate.add_argument(
+        "--data", required=True, help="a folder of genres, a manifest, features, or a dataset's name"
+    )
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
@@ -93,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = add(
         "show",
-        _imported("training.show", "show_recipe"),
+        _show,
         "show what a recipe would build, without building it",
         "--json",
     )
@@ -152,7 +154,12 @@ def _imported(module: str, name: str) -> Callable:
 def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]:
     from .errors import saving_to
     from .evaluation.evaluate import evaluate_checkpoint
+    from .training.run_folder import RUN_FILE, refuse_folder
 
+    if output:
+        refuse_folder("output", output, options["data"])
+        if (output / RUN_FILE).exists():
+            raise HfmgcError(f"output {output} holds a run, whose results would be replaced: name another folder")
     report = evaluate_checkpoint(**options)
     text = report.to_text()
     if output:
@@ -162,6 +169,13 @@ def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]
     return report.to_dict(), text
 
 
+def _show(**options: Any) -> tuple[dict[str, Any], str]:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import; recipes are shown from the local cache
+    from .training.show import show_recipe
+
+    return show_recipe(**options)
+
+
 def _check(
     data: str, data_options: dict[str, Any], write_exclusions: str | None, **options: Any
 ) -> tuple[dict[str, Any], str, int]:
@@ -169,6 +183,8 @@ def _check(
     from .data.sources import open_source
     from .data.sources.exclusions import write_exclusions as write
 
+    if write_exclusions and Path(write_exclusions).suffix.lower() != ".csv":
+        raise HfmgcError(f"write_exclusions {write_exclusions}: the list is a CSV: name a file that ends in .csv")
     report = check_source(open_source(data, data_options), **options)
     text = report.to_text()
     if write_exclusions:
@@ -191,7 +207,9 @@ def _extract(
     from .settings import settings_from
     from .training.arguments import ModelArguments
     from .training.build import build_feature_extractor
+    from .training.run_folder import refuse_folder
 
+    refuse_folder("output", output, data)
     fields = {"model_type": model_type, "front_end": front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
     source = open_source(data, data_options, exclude=exclude)
@@ -202,7 +220,9 @@ def _extract(
 
 def _embed(**options: Any) -> tuple[dict[str, Any], str]:
     from .inference.embed import embed_tracks
+    from .training.run_folder import refuse_folder
 
+    refuse_folder("output", options["output"].parent, options["data"])  # a parquet file would turn it into features
     result = embed_tracks(**options)
     kind = "windows" if options["windows"] else "tracks"
     text = f"written: {options['output']}: embeddings of {result['rows']} {kind}, {result['hidden']} values each"

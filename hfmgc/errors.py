@@ -37,6 +37,10 @@ class DataError(HfmgcError):
     """A corpus that is missing, empty, too small for the split, or has unexpected labels."""
 
 
+class UnreachableDataError(DataError):
+    """A dataset that could not be loaded from the Hub, but may exist."""
+
+
 class SplitError(DataError):
     """A split that is impossible or would leak."""
 

@@ -90,6 +90,18 @@ def test_without_a_rate_the_audio_stays_undecoded_and_unusable_files_are_skipped
             np.testing.assert_array_equal(hfmgc.load_audio(track["audio"]["path"], 16000), expected["waveform"])
 
 
+def test_a_split_that_the_data_lack_and_a_rate_of_0_are_refused_before_decoding(music_folder, monkeypatch):
+    music = music_folder(("blues", "pop"), tracks=3)
+    monkeypatch.delattr("hfmgc.api.decode_corpus")
+    for options, field in (
+        ({"split_policy": "grouped"}, "split_policy"),
+        ({"split_ratios": "8"}, "split_ratios"),
+        ({"sampling_rate": 0}, "sampling_rate"),
+    ):
+        with pytest.raises(ConfigError, match=field):
+            hfmgc.load_dataset(music, **options)
+
+
 def test_a_leak_is_refused_or_recorded(music_folder, tmp_path):
     music = music_folder(("blues", "pop"), tracks=3)
     copy = (music / "blues" / "blues.000.wav").read_bytes()

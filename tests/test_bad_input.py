@@ -47,6 +47,23 @@ def test_paths_of_thousands_of_characters(tmp_path, capsys):
     assert "pretrained_backbone" in _run(tmp_path, "synthetic", pretrained_backbone="/" + long, model={})
 
 
+def test_no_command_writes_into_its_data_or_over_a_run(tmp_path, capsys):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=2, seconds=1)
+    before = sorted(music.rglob("*"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").touch()
+    for command in (
+        ("extract", music, music / "features"),
+        ("embed", music, music / "embeddings.parquet", "--checkpoint", tmp_path),
+        ("evaluate", tmp_path, "--data", music, "--output", tmp_path / "run"),
+        ("check", music, "--write_exclusions", tmp_path / "bad.txt"),
+    ):
+        assert hfmgc.cli.main([str(word) for word in command]) == 1
+        assert capsys.readouterr().err.startswith(("error: output ", "error: write_exclusions "))
+    assert sorted(music.rglob("*")) == before
+    assert sorted(tmp_path.iterdir()) == [music, tmp_path / "run"]
+
+
 def test_no_data_and_a_run_below_the_current_folder_are_not_confused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "data is empty" in _run(tmp_path, "")

@@ -173,3 +173,7 @@ def test_show_asks_nothing_of_the_network(tmp_path, monkeypatch):
     assert requests == []
     assert "pretrained_backbone MIT/ast-finetuned-audioset-10-10-0.4593" in result.stdout
     assert "default sizes" in result.stdout
+    data = ("--data", "hub", "--data_options", "{repository: user/music}", "--output_dir", tmp_path / "out")
+    result = hfmgc_here("show", ROOT / "recipes" / "configs" / "folder.yaml", *data)
+    assert result.returncode == 0, result.stderr
+    assert "data hub is not in the local cache" in result.stdout

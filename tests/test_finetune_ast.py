@@ -137,7 +137,7 @@ def test_run_prints_table_matrix_and_an_answer(finished):
     assert "confusion_matrix.png" in result.stdout
     assert "epoch 2 of 2: train loss" in result.stdout
     assert "{'" not in result.stdout
-    assert "pipeline answers for" in result.stdout
+    assert "prediction for" in result.stdout
 
 
 def test_card_has_no_path_of_this_machine(finished):

@@ -106,6 +106,7 @@ def test_what_cannot_be_used_is_named(checkpoint, song, server, tmp_path):
         ("http://127.0.0.1:1/song.flac", "127.0.0.1:1"),
         (buffer.getvalue(), "silent"),
         ({"path": "deleted.wav", "bytes": None}, "deleted.wav"),
+        ({"array": np.ones(16000)}, "sampling_rate"),
     ):
         with pytest.raises(AudioError, match=name):
             classifier(given)

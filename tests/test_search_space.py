@@ -26,7 +26,7 @@ AST_SEARCH = ROOT / "recipes" / "configs" / "ast_search.yaml"
 
 
 def tiny_recipe(tmp_path: Path, **more) -> BaseRecipe:
-    return BaseRecipe(tiny_settings(tmp_path / "music", tmp_path / "out", adapter="dora", **more), "here")
+    return BaseRecipe(tiny_settings("synthetic", tmp_path / "out", adapter="dora", **more), "here")
 
 
 # The section

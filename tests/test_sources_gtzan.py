@@ -265,7 +265,7 @@ def test_a_class_number_without_a_name_is_named_where_nothing_else_tells_the_gen
     features = {"audio": datasets.Audio(decode=False), "genre": datasets.ClassLabel(names=list(GENRES))}
     rows = {"audio": [{"bytes": audio_bytes(0), "path": None}], "genre": [number]}
     mirror = write_parquet(tmp_path / "mirror", {"train": rows}, features)
-    with pytest.raises(DataError, match=rf"row 0 of split 'train' has the genre {number}, which is none of its ten"):
+    with pytest.raises(DataError, match=rf"row 0 of split 'train' has the genre {number}"):
         gtzan(repository=str(mirror)).tracks()
 
 

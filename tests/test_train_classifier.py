@@ -312,7 +312,7 @@ def test_an_adapter_goes_on_from_an_ast(tiny_checkpoint, music, tmp_path):
             {"class_weights": "balanced", "model": {"class_weights": [1, 2, 3]}},
             "class_weights and model.class_weights exclude each other",
         ),
-        ({"training_windows": "fixed", "windows_per_track": 2}, "windows_per_track is for random training_windows"),
+        ({"training_windows": "fixed", "windows_per_track": 2}, "windows_per_track applies"),
         ({"training_windows": "fixed", "augmentation": "fresh"}, "training_windows fixed are extracted once"),
         ({"training_windows": "slices"}, "training_windows must be random or fixed, not 'slices'"),
         ({"class_weights": "even"}, "class_weights must be none or balanced, not 'even'"),

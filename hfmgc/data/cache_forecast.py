@@ -1,4 +1,4 @@
-"""An estimate of the room that the cache of a corpus takes, before it is written."""
+"""An estimate of the disk space that the cache of a corpus takes, before it is written."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ SAMPLED_TRACKS = 8
 
 
 def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> str:
-    """Return one line on the size of the decoded sound and of the features, and where they are cached.
+    """Return one line on the size of the decoded audio and of the features, and where they are cached.
 
     "" for stored features, which are used where they are, and where no header can be read.
     """
@@ -33,8 +33,8 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     line = (
-        f"cache: decoded sound of {len(tracks):,} tracks about {_size(sound)}, features about {_size(extracted)} in "
-        f"{cache}, unless they are there already"
+        f"cache: {len(tracks):,} tracks need about {_size(sound)} decoded and {_size(extracted)} as features in {cache}, "
+        "less what is already there"
     )
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free

@@ -156,8 +156,9 @@ def with_preset(init: Callable) -> Callable:
         defaults = {}
         if preset is not None:
             if preset not in PRESETS:
-                near = difflib.get_close_matches(str(preset), PRESETS, n=1, cutoff=0.0)
-                raise ValueError(f"unknown preset {preset!r}; did you mean {near[0]!r} of {', '.join(PRESETS)}?")
+                near = difflib.get_close_matches(str(preset), PRESETS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PRESETS)}"
+                raise ValueError(f"unknown preset {preset!r}; {hint}")
             defaults = dict(PRESETS[preset].fields)
         if "window_seconds" in fields or "window_frames" in fields:
             defaults.pop("window_seconds", None)

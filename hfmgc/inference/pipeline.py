@@ -66,6 +66,8 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
                 return soxr.resample(samples.astype(np.float32), inputs["sampling_rate"], rate)
             return samples
         if isinstance(inputs, dict):
+            if "raw" in inputs or "array" in inputs:
+                raise AudioError("<array>", "no sampling_rate beside it")
             inputs, name = inputs.get("bytes") or inputs.get("path"), inputs.get("path")
         if isinstance(inputs, str) and inputs.startswith(("http://", "https://", "file://")):
             inputs, name = _download(inputs), inputs

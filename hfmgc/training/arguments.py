@@ -165,7 +165,7 @@ class DataArguments:
         check_fields_of(self)
         parse_ratios(self.split_ratios)
         if self.training_windows == "fixed" and self.windows_per_track != 1:
-            raise ValueError("windows_per_track is for random training_windows; leave it out where they are fixed")
+            raise ValueError("windows_per_track applies only to random training_windows: leave it out")
         if self.training_windows == "fixed" and self.augmentation == "fresh":
             raise ValueError(
                 "training_windows fixed are extracted once: augmentation must be none or offline (spec_augment works)"

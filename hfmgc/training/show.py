@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.names import distinct
 from ..data.sources import open_source
-from ..errors import HfmgcError
+from ..errors import HfmgcError, UnreachableDataError
 from ..settings import read_settings
 from .arguments import RECIPE_GROUPS, DataArguments
 from .build import count_parameters
@@ -59,10 +59,13 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
         return distinct(open_source(arguments.data, arguments.data_options).genres()), None
+    except UnreachableDataError:
+        note = f"data {arguments.data} is not in the local cache"
     except HfmgcError as error:
         if arguments.data:
             raise
-        return [f"genre {index}" for index in range(10)], f"{error}; counted for 10 genres"
+        note = str(error)
+    return [f"genre {index}" for index in range(10)], f"{note}; counted for 10 genres"
 
 
 def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:

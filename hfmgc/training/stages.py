@@ -229,4 +229,4 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
         return
     prediction = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in prediction[:3])
-    print(f"\npipeline answers for {track_id} (true genre: {', '.join(track['genres'])}): {scores}")
+    print(f"\nprediction for {track_id} (true genre: {', '.join(track['genres'])}): {scores}")

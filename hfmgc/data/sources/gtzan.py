@@ -204,5 +204,5 @@ def _mirror_track(
         raise DataError(f"{where} has neither the name of a track nor a genre")
     genre = next(iter(labels_of(row[column], classes.get(column), where)), row[column])
     if genre not in GENRES:
-        raise DataError(f"{where} has the genre {genre!r}, which is none of its ten")
+        raise DataError(f"{where} has the genre {genre!r}, which is not one of GTZAN's ten")
     return track_row(f"{genre}.{split}-{index:05d}", genre, path=None, audio=content, split=side)

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
 
-from ...errors import DataError, HfmgcError, first_line, saving_to
+from ...errors import DataError, HfmgcError, UnreachableDataError, first_line, saving_to
 from ..caching import cached_map, reading_cache
 from .contract import TRACK_FEATURES, shown_location
 from .tables import check_unique, class_names
@@ -98,10 +98,10 @@ def _loading(what: str, place: str, way_out: str = "name a copy on disk in --dat
         raise
     except Exception as error:  # datasets, pyarrow, the Hub's client and its HTTP library share no base class
         if Path(place).exists():
-            where, advice = shown_location(place), "check that it holds parquet files with rows"
+            kind, where, advice = DataError, shown_location(place), "check that it holds parquet files with rows"
         else:
-            where, advice = f"{place} on the Hub", "check the network and HF_HUB_OFFLINE"
-        raise DataError(
+            kind, where, advice = UnreachableDataError, f"{place} on the Hub", "check the network and HF_HUB_OFFLINE"
+        raise kind(
             f"{what} could not be loaded from {where} ({type(error).__name__}: {first_line(error)}): {advice}, or {way_out}"
         ) from error
 
