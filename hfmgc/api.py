@@ -11,7 +11,7 @@ from transformers.utils import logging
 from .data.audio import SHORTEST_SECONDS
 from .data.check import CHECK_RATE
 from .data.corpus import decode_corpus
-from .data.guarded_split import make_split
+from .data.leaks import make_split
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
 from .data.targets import genres_of

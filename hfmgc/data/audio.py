@@ -96,13 +96,8 @@ def decode_audio(
     """Decode audio as mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
 
     The cache keeps 16 bits, so rounding here makes cached and fresh audio equal. Samples above full scale (1.0) are
-    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
-
-    Args:
-        source: A path, or the bytes of a file.
-        sampling_rate: Of the waveform in Hz.
-        name: Name in errors; the path by default.
-        shortest_seconds: Shorter audio is refused.
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead. `source` is a path or the bytes of a file;
+    `name` replaces the path in errors.
 
     Raises:
         AudioError: If it is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite samples.

@@ -115,15 +115,9 @@ def decode_corpus(
 ) -> Corpus:
     """Decode all tracks of a source, cached.
 
-    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, and that
-    cannot be decoded; of stored features, those that are empty, ragged, not finite, or differ in size from the rest.
-
-    Args:
-        source: The tracks.
-        sampling_rate: Of the waveforms in Hz.
-        labels: Genres as a checkpoint spells them, whose spelling replaces that of the source.
-        num_proc: Worker processes.
-        shortest_seconds: Shorter audio is skipped.
+    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, that cannot
+    be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
+    differ in size from the rest. `labels` are a checkpoint's genres, whose spelling replaces that of the source.
 
     Raises:
         DataError: If no track can be used.
@@ -194,7 +188,7 @@ def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Da
 
 
 def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
-    """Return rows as slices of the table, without the indices of `select`, so that columns can be added without a copy."""
+    """Return rows as slices of the table: after `select`, adding a column would copy the table."""
     if not rows:
         return tracks.select([])
     starts = [row for before, row in zip([-2, *rows], rows, strict=False) if row != before + 1]

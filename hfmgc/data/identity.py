@@ -90,15 +90,7 @@ def content_digest(values: np.ndarray) -> str:
 
 
 def track_identity(waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """Return the columns that identify the track of stored features.
-
-    Args:
-        waveform: The decoded track, float32 [samples].
-        sampling_rate: Hz.
-
-    Returns:
-        `digest` (str) and `fingerprint` (uint32 [frames]) of the sound.
-    """
+    """Return the columns that identify a decoded track [samples]: `digest` (str) and `fingerprint` (uint32 [frames])."""
     waveform = np.asarray(waveform, dtype=np.float32)
     return {"digest": content_digest(waveform), "fingerprint": fingerprint(waveform, sampling_rate)}
 
@@ -111,14 +103,10 @@ def identify_tracks(
     extractor: WindowedFeatureExtractor | None = None,
     num_proc: int | None = None,
 ) -> dict[str, TrackIdentity]:
-    """Return the identity of each track by its id, cached.
+    """Return the identity of each track of a `Corpus` by its id, cached.
 
-    Args:
-        tracks: Tracks of a `Corpus`: decoded (column waveform), or stored features (column features) with or without the
-            columns of `track_identity`.
-        sampling_rate: Of the waveforms in Hz.
-        extractor: A front end, to fingerprint its features of decoded tracks as well.
-        num_proc: Worker processes.
+    Stored features may have the columns of `track_identity`. With an extractor, its features of decoded tracks are
+    fingerprinted too.
     """
     wanted = [name for name in ("waveform", "features", "digest", "fingerprint") if name in tracks.column_names]
     contents = tracks.select_columns(wanted)

@@ -47,7 +47,7 @@ def split_corpus(
 
     Args:
         tracks: Columns track_id, genre, artist and split (the official side).
-        source: Where they come from, with its published splits.
+        source: Their source, with its published splits.
         policy: A name in `POLICIES` that the source has.
         ratios: train:validation:test, for `DRAWN_POLICIES`.
         seed: For `DRAWN_POLICIES`.

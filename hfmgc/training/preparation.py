@@ -11,7 +11,7 @@ from ..data.cache_forecast import cache_forecast
 from ..data.caching import reading_cache
 from ..data.corpus import Corpus, decode_corpus
 from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
-from ..data.guarded_split import make_split
+from ..data.leaks import make_split
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
 from ..data.targets import genres_of

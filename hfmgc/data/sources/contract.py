@@ -127,12 +127,8 @@ class TrackSource(ABC):
     def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
         """Return rows of `track_row` with paths as the table for `tracks`.
 
-        Its fingerprint depends on the rows and on the state of the files. Names that are not UTF-8 are escaped, and their
-        tracks are skipped.
-
-        Args:
-            rows: The tracks.
-            unreadable: Track id -> why a file cannot be opened.
+        Its fingerprint depends on the rows and on the state of the files. Tracks whose names are not UTF-8 are skipped, and
+        their names escaped. `unreadable`: track id -> why a file cannot be opened.
         """
         self.unreadable = dict(unreadable or {})
         rows = [_as_text(row, self.unreadable) for row in rows]

@@ -44,13 +44,9 @@ def write_exclusions(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:
-    """Return what a run records of the tracks that it leaves out, or None where nothing is excluded.
+    """Return what a run records of the tracks that it leaves out (id -> reason), or None without exclusions.
 
-    Reasons are counted by what stands before the first colon. The digest is that of the ids that occur in the data.
-
-    Args:
-        excluded: Track id -> reason.
-        track_ids: All tracks of the data.
+    Reasons are counted by their text before the first colon. The digest is that of the excluded ids in the data.
     """
     if not excluded:
         return None

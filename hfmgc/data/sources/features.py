@@ -37,7 +37,7 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    Each row is a track: an id, a genre, and one column of numbers: un-normalised features [frames, bins] (float), as
+    Each row is a track: an id, a genre or a list of them, and one column of numbers: un-normalised features [frames, bins] (float), as
     `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
     and normalised [slices, frames, bins].
 
@@ -61,7 +61,6 @@ class FeatureSet(TrackSource):
 
     @property
     def place(self) -> str:
-        """The file or folder."""
         return self.path
 
     def genres(self) -> list[str]:
@@ -91,21 +90,22 @@ class FeatureSet(TrackSource):
                 if row[identifier] in (None, ""):
                     self.unreadable[where] = "no track id"
                     row[identifier] = where
-                name = next(iter(labels_of(row[genre], names, f"{where}, {genre!r}")), "")
+                labels = labels_of(row[genre], names, f"{where}, {genre!r}")
                 rows.append(
                     {
                         "track_id": str(row[identifier]),
-                        "genre": name,
+                        "genre": next(iter(labels), ""),
+                        "genres": row.get("genres") or labels,
                         "artist": str(row.get("artist") or ""),
                         "split": part.side or side_of(str(row.get("split") or ""), part.where),
-                        "genres": row.get("genres") or [name],
                     }
                 )
             table = part.table.select_columns([values, *sound_columns])
             tables[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in rows], self.location)
         features = datasets.concatenate_datasets(with_one_type(tables))
-        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows), features], axis=1)
+        columns = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
+        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows, columns), features], axis=1)
 
     def front_end(self) -> dict[str, Any] | None:
         """Return what `hfmgc extract` wrote of the front end, or None for features of another origin."""
@@ -116,7 +116,7 @@ class FeatureSet(TrackSource):
         """Return by which other versions the features were extracted, or that their origin is unknown."""
         content = self._description()
         if content is None:
-            return ["the origin of these features is unknown: the run's front end is assumed to have made them"]
+            return ["the origin of these features is unknown: they are assumed to come from the run's front end"]
         other = _other_versions(content["code"])
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
@@ -139,8 +139,8 @@ class FeatureSet(TrackSource):
             description, found = self._description(), sum(len(table) for _, table in named.values())
             if description and description["tracks"] != found:
                 raise DataError(
-                    f"{self.path}: {found} of the {description['tracks']} extracted tracks are there; call hfmgc extract "
-                    "again for the missing shard"
+                    f"{self.path}: {found} of the {description['tracks']} extracted tracks were found: repeat hfmgc "
+                    "extract, which writes the missing shards"
                 )
         parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
         self._loaded = [part for part in parts if len(part.table)]
@@ -161,12 +161,12 @@ class FeatureSet(TrackSource):
             content = json.loads(description.read_text(encoding="utf-8"))
             # Another version of our code computes other values from the same audio.
             if any(name.startswith("hfmgc ") for name in _other_versions(content["code"])):
-                raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them again")
+                raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them with this one")
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
-        raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
+        raise DataError(f"{self.path}: its extraction was interrupted: repeat hfmgc extract, which resumes it")
 
     def _column_of(self, known: tuple[str, ...], what: str) -> str:
         columns = self._parts()[0].table.column_names

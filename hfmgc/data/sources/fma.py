@@ -96,7 +96,6 @@ class FMA(TrackSource):
 
     @property
     def place(self) -> str:
-        """The audio or the metadata on disk, or the mirror."""
         return self.audio or self.metadata or self.mirror
 
     @property
@@ -105,7 +104,6 @@ class FMA(TrackSource):
         return (self._checksum(self.metadata) or None) if self.metadata else super().revision
 
     def notes(self) -> list[str]:
-        """Return what the mirrors lack."""
         if self.metadata:
             return []
         note = "the mirrors of FMA lack the official split and the top genre: results are not comparable with others"

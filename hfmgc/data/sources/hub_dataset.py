@@ -51,7 +51,6 @@ class HubDataset(TrackSource):
 
     @property
     def place(self) -> str:
-        """The repository, or its copy on disk."""
         return self.repository
 
     def genres(self) -> list[str]:
@@ -62,7 +61,6 @@ class HubDataset(TrackSource):
         )
 
     def tracks(self) -> datasets.Dataset:
-        """Return the rows of all splits in their order."""
         columns = {option: getattr(self, option) for option in ("audio_column", *_OTHER_COLUMNS)}
         used = list(dict.fromkeys(filter(None, columns.values())))
         tables = {split: table.select_columns(used) for split, table in self._tables().items()}

@@ -64,11 +64,9 @@ class MAESTRO(TrackSource):
 
     @property
     def place(self) -> str:
-        """The authors' folder or archive, or the repository."""
         return self.audio or self.repository
 
     def genres(self) -> list[str]:
-        """MAESTRO has none."""
         return []
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:

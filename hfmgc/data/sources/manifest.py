@@ -56,12 +56,10 @@ class Manifest(TrackSource):
 
     @property
     def place(self) -> str:
-        """The list."""
         return self.file
 
     @property
     def revision(self) -> str | None:
-        """Digest of the list."""
         path = Path(self.file)
         return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 

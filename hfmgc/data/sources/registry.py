@@ -34,13 +34,9 @@ SOURCES: dict[str, type[TrackSource]] = {
 
 
 def open_source(data: str, options: dict[str, Any] | None = None, *, exclude: str | Path | None = None) -> TrackSource:
-    """Return the source that `data` names.
+    """Return the source that `data` names: a dataset, or the path of a manifest, stored features, or a folder of genres.
 
-    Args:
-        data: The name of a dataset, or the path of a manifest, of stored features, or of a folder with a subfolder for
-            each genre.
-        options: Options of the dataset.
-        exclude: List of tracks to leave out; see `exclusions.read_exclusions`.
+    `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`.
 
     Raises:
         DataError: If there are no such data, or the list cannot be read.

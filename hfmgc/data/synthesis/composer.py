@@ -128,7 +128,7 @@ def _produce(track: _Track) -> np.ndarray:
 
 
 def check_request(genre: str, seconds: float) -> None:
-    """Raise `ConfigError` unless the genre is one of the ten and `seconds` is finite and at least 1."""
+    """Refuse an unknown genre, and `seconds` that are below 1 or not finite."""
     if genre not in STYLES:
         raise ConfigError(f"{genre!r} is not a genre of the synthetic corpus{nearest(str(genre), STYLES)}")
     if not math.isfinite(seconds) or seconds < 1:
