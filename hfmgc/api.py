@@ -60,7 +60,7 @@ def load_dataset(
         split_manifest: A saved manifest (a run's `split.json`) to repeat exactly, instead of a policy.
         save_manifest: Where to save the manifest of this split; `SplitManifest.load` reads it.
         allow_leaks: Record artists or recordings on two sides instead of refusing them.
-        exclude: A list of tracks to leave out.
+        exclude: A list of tracks to exclude.
         shortest_seconds: Shorter audio is skipped.
         num_proc: Processes that decode and fingerprint.
         options: Options of the dataset, as a recipe's `data_options`: `folder=...`, `subset=...`.

@@ -313,7 +313,7 @@ def test_classes_of_another_order_or_in_words_are_joined_by_their_names(tmp_path
 
 def test_files_without_rows_are_one_line_and_one_among_others_is_left_out(tmp_path, capsys):
     write_log_mel(tmp_path / "mel" / "train.parquet", [])
-    assert "mel: no rows in it; extract the features again" in fails(capsys, "check", tmp_path / "mel")
-    assert "train.parquet: no rows in it" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
+    assert "mel: has no rows" in fails(capsys, "check", tmp_path / "mel")
+    assert "train.parquet: has no rows" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
     write_log_mel(tmp_path / "mel" / "test.parquet", [0, 2])
     assert tracks_of(tmp_path / "mel")["split"] == ["test", "test"]

@@ -66,8 +66,8 @@ def unpack(
 ) -> Path:
     """Unpack an archive into a folder, unless all of its files are there, and return the folder.
 
-    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, complete members are
-    not written again. Links and devices are skipped. Several processes may call this at once.
+    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, only missing members are
+    written. Links and devices are skipped. Several processes may call this at once.
 
     Args:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
@@ -75,7 +75,7 @@ def unpack(
             a replaced archive gets another.
         checksum: `sha1:...` or `sha256:...` of the archive, verified first.
         wanted: Which members to unpack, by their paths; all by default.
-        selection: A name for what is wanted; part of the name of the default folder.
+        selection: A name for the wanted members; part of the name of the default folder.
 
     Raises:
         DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the

@@ -17,7 +17,7 @@ from ..errors import AudioError
 
 # Decoded by all current builds of libsndfile.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
-# Not decoded by libsndfile; listed so that such files are reported with a hint, not silently ignored.
+# Not decoded by libsndfile: such files are reported with a hint instead of being ignored.
 FOREIGN_AUDIO_SUFFIXES = (
     ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".mka", ".mpc", ".tta", ".webm", ".wma", ".wv",
 )  # fmt: skip
@@ -68,7 +68,7 @@ class DecodedAudio:
 
 
 def open_nameless(path: str | os.PathLike) -> BinaryIO:
-    """Open a file for soundfile so that its format is recognised by its content alone.
+    """Open a file for soundfile, which then recognises its format by content alone.
 
     Given a path, libsndfile takes any .au file for headerless sound; given a handle with a name, soundfile requires the
     rate of any .raw file.

@@ -16,9 +16,9 @@ from .features import extract_features, features_array
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
-# The record of a split has every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
+# The record of a split has every fourth word of the sound: enough to find 29 of 30 excerpts of 6 s as quiet MP3s.
 SOUND_STEP = 4
-# Most words that it has of a track's features, whose frame rate is unknown.
+# The most words that it has of a track's features, whose frame rate is unknown.
 FEATURE_WORDS = 200
 # Larger values in a record are damaged, and would fill the memory.
 LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000

@@ -23,7 +23,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """Something on two sides: `kind` is track, artist or recording; `ids` are the tracks, one of each side."""
+    """A track, artist or recording (`kind`) on two sides, with a track of each side (`ids`)."""
 
     kind: str
     sides: tuple[str, str]
@@ -158,7 +158,7 @@ def make_split(
         ConfigError: If the policy, ratios or fold do not exist.
     """
     split = split_corpus(corpus.tracks, corpus.source, **split_options)
-    # Of all tracks, so that other splits find them in the cache.
+    # Of all tracks: the cached identities serve every split.
     identities = identify_tracks(corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=num_proc)
     leaks = find_leaks(
         corpus.tracks,

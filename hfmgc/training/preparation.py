@@ -7,9 +7,8 @@ from functools import cached_property
 import datasets
 import numpy as np
 
-from ..data.cache_forecast import cache_forecast
 from ..data.caching import reading_cache
-from ..data.corpus import Corpus, decode_corpus
+from ..data.corpus import Corpus, cache_forecast, decode_corpus
 from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
 from ..data.leaks import make_split
 from ..data.sources import open_source

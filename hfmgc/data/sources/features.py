@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import pyarrow.dataset
@@ -20,11 +20,11 @@ from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_
 
 logger = logging.get_logger(__name__)
 
-# What `hfmgc extract` writes beside its shards.
+# The description that `hfmgc extract` writes with its shards.
 EXTRACTION = "extraction.json"
 # Compares pages with their checksums, which the files of `hfmgc extract` have.
 CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-# The computations that decide the values of extracted features.
+# The computations that affect the values of extracted features.
 EXTRACTED_BY = ("decoding", "features", "fingerprints")
 # Columns of `hfmgc extract` about the sound; trusted in its own files only.
 SOUND_COLUMNS = ("digest", "fingerprint", "truncation")
@@ -68,7 +68,7 @@ class FeatureSet(TrackSource):
         genre, tables = self._column_of(GENRE_COLUMNS, "genre"), {}
         for part in self._parts():
             part.check_columns(genre)
-            tables[part.where] = part.table.select_columns([genre, "genres"] if part.has_genres else [genre])
+            tables[part.where] = part.table.select_columns(part.genre_columns(genre))
         return occurring_labels(tables, [genre, "genres"])
 
     def tracks(self) -> datasets.Dataset:
@@ -83,7 +83,7 @@ class FeatureSet(TrackSource):
             if depth_of(part.table.features[values]) not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
             names = class_names(part.table.features[genre])
-            known = {identifier, genre, "artist", "split", *(["genres"] if part.has_genres else [])}
+            known = {identifier, *part.genre_columns(genre), "artist", "split"}
             wanted = [name for name in part.table.column_names if name in known]
             for number, row in enumerate(part.table.select_columns(wanted)):
                 where = f"{part.where}, row {number}"
@@ -108,12 +108,12 @@ class FeatureSet(TrackSource):
         return datasets.concatenate_datasets([datasets.Dataset.from_list(rows, columns), features], axis=1)
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return what `hfmgc extract` wrote of the front end, or None for features of another origin."""
+        """Return the front end in the description of `hfmgc extract`, or None for features of other programs."""
         content = self._description()
         return content and content.get("front_end")
 
     def notes(self) -> list[str]:
-        """Return by which other versions the features were extracted, or that their origin is unknown."""
+        """Return other library versions that extracted the features, or that their origin is unknown."""
         content = self._description()
         if content is None:
             return ["the origin of these features is unknown: they are assumed to come from the run's front end"]
@@ -145,14 +145,14 @@ class FeatureSet(TrackSource):
         parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
         self._loaded = [part for part in parts if len(part.table)]
         if not self._loaded:
-            raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
+            raise DataError(f"{self.path}: has no rows: extract the features again, or name another file")
         for part in parts:
             if not len(part.table):
                 logger.warning(f"{part.where} has no rows")
         return self._loaded
 
     def _description(self) -> dict[str, Any] | None:
-        """Return what `hfmgc extract` wrote beside its shards, or None for features of another origin."""
+        """Return the description of `hfmgc extract`, or None for features of other programs."""
         path = Path(self.path)
         description = (path.parent if path.is_file() else path) / EXTRACTION
         if not description.is_file():
@@ -161,7 +161,9 @@ class FeatureSet(TrackSource):
             content = json.loads(description.read_text(encoding="utf-8"))
             # Another version of our code computes other values from the same audio.
             if any(name.startswith("hfmgc ") for name in _other_versions(content["code"])):
-                raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them with this one")
+                raise DataError(
+                    f"{self.path}: another version of hfmgc extracted these features: extract them with this one"
+                )
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -189,18 +191,16 @@ class FeatureSet(TrackSource):
         return found[0]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A file or split: its name in errors, its side or "", and its rows."""
 
     where: str
     side: str
     table: datasets.Dataset
 
-    @property
-    def has_genres(self) -> bool:
-        """Whether there is a column of all genres of each track, as hfmgc extract writes it."""
-        return self.table.features.get("genres") == TRACK_FEATURES["genres"]
+    def genre_columns(self, genre: str) -> list[str]:
+        """Return the columns of the genre and, as hfmgc extract writes it, of all genres of a track."""
+        return [genre, "genres"] if self.table.features.get("genres") == TRACK_FEATURES["genres"] else [genre]
 
     def check_columns(self, *columns: str) -> None:
         for column in columns:

@@ -69,5 +69,5 @@ def _open(data: str, options: dict[str, Any]) -> TrackSource:
     elif is_feature_set(path):
         source_class, option = FeatureSet, "path"
     if option in options:
-        raise ConfigError(f"data_options: leave out {option}: data already names the path ({data})")
+        raise ConfigError(f"data_options: remove {option}: data already names the path ({data})")
     return make_source(source_class, {option: data, **options})

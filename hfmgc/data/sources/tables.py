@@ -46,7 +46,7 @@ def class_names(feature: Any) -> list[str] | None:
 def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
     """Return the labels in a value of a column: numbers of the classes `names`, or texts if that is None; one or a list.
 
-    Missing labels and numbers without a class (such as -1, for unlabelled examples) are left out.
+    Missing labels and numbers without a class (such as -1, for unlabelled examples) are skipped.
 
     Raises:
         DataError: If a label without class names is not a text: 1, 1.0 and true are not names of genres.
