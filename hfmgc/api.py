@@ -12,9 +12,9 @@ from .data.audio import SHORTEST_SECONDS
 from .data.check import CHECK_RATE
 from .data.corpus import decode_corpus
 from .data.leaks import make_split
+from .data.names import genres_of
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
-from .data.targets import genres_of
 from .errors import saving_to
 
 

@@ -43,21 +43,13 @@ _TRUNCATED_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class DecodedAudio:
-    """The content of an audio file.
+    """The content of an audio file."""
 
-    Args:
-        waveform: float32 [samples], mono, at the requested rate, rounded to 16 bits.
-        rate: Sampling rate of the file in Hz.
-        channels: Channels of the file.
-        seconds: Decoded length.
-        declared_seconds: Length that the header declares; the decoded length if it declares none.
-    """
-
-    waveform: np.ndarray
-    rate: int
-    channels: int
-    seconds: float
-    declared_seconds: float
+    waveform: np.ndarray  # float32 [samples], mono, at the requested rate, rounded to 16 bits
+    rate: int  # of the file, in Hz
+    channels: int  # of the file
+    seconds: float  # decoded
+    declared_seconds: float  # by the header; the decoded length if it declares none
 
     @property
     def truncation(self) -> str:

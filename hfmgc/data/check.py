@@ -16,10 +16,9 @@ from .caching import cached_map, reading_cache
 from .fingerprints import fingerprint
 from .identity import TrackIdentity, content_digest, identify_tracks
 from .leaks import find_copies
-from .names import distinct, one_spelling, spelling_note
+from .names import distinct, genres_of, one_spelling, spelling_note
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
-from .targets import genres_of
 
 
 # In Hz: enough for fingerprints and the other measures, and the same for all tracks.

@@ -15,11 +15,10 @@ from ..errors import AudioError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
-from .names import one_spelling, spelling_note
+from .names import genres_of, one_spelling, spelling_note
 from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
-from .targets import genres_of
 from .waveform import WAVEFORM
 
 

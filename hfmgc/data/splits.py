@@ -12,10 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
-from .names import comparable, distinct
+from .names import comparable, distinct, genres_of
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
-from .targets import genres_of
 
 
 def parse_ratios(ratios: str) -> list[int]:

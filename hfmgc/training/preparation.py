@@ -11,9 +11,9 @@ from ..data.caching import reading_cache
 from ..data.corpus import Corpus, cache_forecast, decode_corpus
 from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
 from ..data.leaks import make_split
+from ..data.names import genres_of
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
-from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, ModelArguments, RunArguments

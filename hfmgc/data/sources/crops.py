@@ -49,9 +49,9 @@ def crop_stream(
     Args:
         locations: Track id -> path or `hf://` address.
         seconds: Length of a crop; after the end of a shorter recording, samples are zero.
-        sampling_rate: Wanted rate in Hz.
+        sampling_rate: Of the crops in Hz.
         seed: Seed of the run.
-        epoch: Number of the pass: each has other crops.
+        epoch: Each epoch has other crops.
         per_track: Crops of each recording.
 
     Returns:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.signal import butter, oaconvolve, sosfilt
 
-from hfmgc.data.synthesis.drums import render_kit
 from hfmgc.data.synthesis.harmony import chord_tone, frequency, parse_chord, voice_chord
-from hfmgc.data.synthesis.instruments import SAMPLING_RATE, VOICES
+from hfmgc.data.synthesis.instruments import SAMPLING_RATE, VOICES, render_kit
 from hfmgc.data.synthesis.styles import STYLES, GenreStyle, Part, Range
 from hfmgc.errors import ConfigError, nearest
 from hfmgc.randomness import example_generator
