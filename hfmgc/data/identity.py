@@ -38,18 +38,12 @@ def _no_words() -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrackIdentity:
-    """The identity of a track.
+    """The identity of a track: a digest, and fingerprints of uint32 [frames], empty if unknown."""
 
-    Attributes:
-        digest: Of the decoded samples, or of stored features; 32 hexadecimal digits.
-        sound: Fingerprint of the sound, uint32 [frames]; empty if unknown.
-        features: Fingerprint of the features of a front end, uint32 [frames]; empty if unknown.
-        sound_step, features_step: Frames between words; the words between are 0.
-    """
-
-    digest: str
+    digest: str  # of the decoded samples, or of stored features; 32 hexadecimal digits
     sound: np.ndarray = field(default_factory=_no_words)
-    features: np.ndarray = field(default_factory=_no_words)
+    features: np.ndarray = field(default_factory=_no_words)  # of the features of a front end
+    # Frames from one word to the next; the words between are 0.
     sound_step: int = 1
     features_step: int = 1
 

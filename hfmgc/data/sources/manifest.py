@@ -1,4 +1,4 @@
-"""Your own music: a list of files, as CSV or JSON Lines, with their labels."""
+"""Your own music: a list of files with their labels, as CSV or JSON Lines."""
 
 import hashlib
 import os
