@@ -11,11 +11,11 @@ from transformers.utils import logging
 from .data.audio import SHORTEST_SECONDS
 from .data.check import CHECK_RATE
 from .data.corpus import decode_corpus
-from .data.guarded_split import make_split
+from .data.leaks import make_split
+from .data.names import genres_of
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
 from .data.splits import check_split
-from .data.targets import genres_of
 from .errors import ConfigError, saving_to
 
 
@@ -61,7 +61,7 @@ def load_dataset(
         split_manifest: A saved manifest (a run's `split.json`) to repeat exactly, instead of a policy.
         save_manifest: Where to save the manifest of this split; `SplitManifest.load` reads it.
         allow_leaks: Record artists or recordings on two sides instead of refusing them.
-        exclude: A list of tracks to leave out.
+        exclude: A list of tracks to exclude.
         shortest_seconds: Shorter audio is skipped.
         num_proc: Processes that decode and fingerprint.
         options: Options of the dataset, as a recipe's `data_options`: `folder=...`, `subset=...`.

@@ -12,9 +12,9 @@ from conftest import tone, write_music
 import hfmgc.cli
 from hfmgc.data.check import check_source
 from hfmgc.data.corpus import decode_corpus
+from hfmgc.data.names import genres_of
 from hfmgc.data.sources import open_source
 from hfmgc.data.splits import split_corpus
-from hfmgc.data.targets import genres_of
 from hfmgc.errors import DataError
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 

@@ -226,7 +226,7 @@ def test_a_record_whose_identities_were_changed_is_refused(by_audio, tmp_path):
     content = json.loads((by_audio / "split.json").read_text())
     for changed in ({}, dict(list(content["identities"].items())[1:])):
         (tmp_path / "split.json").write_text(json.dumps({**content, "identities": changed}))
-        with pytest.raises(SplitError, match="do not match the digests"):
+        with pytest.raises(SplitError, match="do not match its digests"):
             SplitManifest.load(tmp_path / "split.json")
 
 

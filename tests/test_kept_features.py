@@ -57,6 +57,14 @@ def test_a_track_without_genre_is_set_aside_and_is_no_genre_of_its_own(tmp_path)
     assert (list(corpus.tracks["genre"]), [track.track_id for track in corpus.skipped]) == (["blues", "pop"], ["t.01"])
 
 
+def test_a_column_of_lists_names_all_genres_of_a_track(tmp_path):
+    path = write_table(tmp_path / "mel.parquet", genre=[["pop", "blues"], ["pop"]])
+    tracks = tracks_of(path)
+    assert tracks["genre"] == ["pop", "pop"]
+    assert tracks["genres"] == [["pop", "blues"], ["pop"]]
+    assert open_source(str(path)).genres() == ["blues", "pop"]
+
+
 def test_a_folder_of_sides_is_the_official_split(tmp_path):
     tracks = tracks_of(write_sides(tmp_path / "mel"))
     assert {side: tracks["split"].count(side) for side in ("train", "validation", "test")} == {
@@ -305,7 +313,7 @@ def test_classes_of_another_order_or_in_words_are_joined_by_their_names(tmp_path
 
 def test_files_without_rows_are_one_line_and_one_among_others_is_left_out(tmp_path, capsys):
     write_log_mel(tmp_path / "mel" / "train.parquet", [])
-    assert "mel: no rows in it; extract the features again" in fails(capsys, "check", tmp_path / "mel")
-    assert "train.parquet: no rows in it" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
+    assert "mel: has no rows" in fails(capsys, "check", tmp_path / "mel")
+    assert "train.parquet: has no rows" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
     write_log_mel(tmp_path / "mel" / "test.parquet", [0, 2])
     assert tracks_of(tmp_path / "mel")["split"] == ["test", "test"]

@@ -178,7 +178,7 @@ def test_how_features_are_cut_and_normalised_is_free(tmp_path):
 def test_training_and_evaluation_refuse_features_of_another_front_end(tmp_path, capsys, tiny_checkpoint):
     folder = extracted(tmp_path / "kept", n_fft=4096)
     assert hfmgc.cli.main(["evaluate", str(tiny_checkpoint()), "--data", str(folder)]) == 1
-    assert "made by another front end" in capsys.readouterr().err
+    assert "another front end" in capsys.readouterr().err
     result = train(tmp_path, folder, front_end=FIELDS)
     assert result.returncode == 1
     assert "n_fft 4096, not 2048" in result.stderr.strip().splitlines()[-1]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -16,7 +17,7 @@ from conftest import needs_real_data
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.identity import identify_tracks
-from hfmgc.data.leaks import find_leaks, leaks_report, refuse_leaks
+from hfmgc.data.leaks import find_leaks, refuse_leaks
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.gtzan import GENRES
 from hfmgc.data.split_manifest import SplitManifest
@@ -256,7 +257,9 @@ def test_allowed_leaks_are_returned_and_can_be_recorded(tmp_path):
     split = sides("a", "b", "c")
     leaks = find_leaks(tracks, split, sampling_rate=RATE)
     assert [leak.ids for leak in leaks] == [("a", "c")]
-    manifest = SplitManifest("x", None, "official", [], 0, split, leaks=json.loads(json.dumps(leaks_report(leaks))))
+    manifest = SplitManifest(
+        "x", None, "official", [], 0, split, leaks=json.loads(json.dumps(list(map(asdict, leaks))))
+    )
     manifest.save(tmp_path / "split.json")
     again = SplitManifest.load(tmp_path / "split.json")
     assert again.leaks[0]["kind"] == "recording"

@@ -17,11 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hfmgc.data.synthesis import corpus
-from hfmgc.data.synthesis.composer import compose_track
+from hfmgc.data.synthesis.composer import chord_tone, compose_track, frequency, parse_chord, voice_chord
 from hfmgc.data.synthesis.corpus import track_path, write_corpus
-from hfmgc.data.synthesis.drums import KITS
-from hfmgc.data.synthesis.harmony import chord_tone, frequency, parse_chord, voice_chord
-from hfmgc.data.synthesis.instruments import SAMPLING_RATE, VOICES
+from hfmgc.data.synthesis.instruments import KITS, SAMPLING_RATE, VOICES
 from hfmgc.data.synthesis.styles import GENRES, STYLES
 from hfmgc.errors import ConfigError, SaveError
 

@@ -36,7 +36,7 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_skipped(tmp_path):
     (music / "all").symlink_to(".")
     (music / "pop" / ".hidden").symlink_to(tmp_path / "nowhere")
     source = open_source(str(music))
-    nowhere, circle = "a link that leads nowhere", "a link that leads back to a folder above it"
+    nowhere, circle = "a link to a missing file", "a link to one of its parent folders"
     expected = {
         "all": circle,
         "blues/gone.wav": nowhere,

@@ -1,4 +1,4 @@
-"""Unpacking archives: all of their files or none, and nothing outside of the folder."""
+"""Unpacking archives: all of their files or none, and nothing outside the folder."""
 
 import gzip
 import hashlib
@@ -39,11 +39,7 @@ def is_archive(path: str | os.PathLike) -> bool:
 
 
 def verify_checksum(path: Path, expected: str) -> None:
-    """Compare a file with `sha1:...` or `sha256:...`, given by at least eight digits.
-
-    Raises:
-        DataError: If they differ, or if `expected` has another form.
-    """
+    """Refuse a file that differs from `sha1:...` or `sha256:...`, given by at least eight digits."""
     algorithm, _, digits = expected.lower().partition(":")
     if algorithm not in ("sha1", "sha256") or len(digits) < 8 or set(digits) - set("0123456789abcdef"):
         raise DataError(f"checksum {expected!r} of {path.name}: write sha256: or sha1: and at least 8 hex digits")
@@ -57,11 +53,7 @@ def verify_checksum(path: Path, expected: str) -> None:
 
 
 def folder_or_archive(place: str, what: str, **options: Any) -> Path:
-    """Return a folder as it is, and for an archive the folder of its files (`unpack` takes the options).
-
-    Raises:
-        DataError: If it is neither; `what` names the setting.
-    """
+    """Return a folder as it is, or the folder of an archive's files; `options` as for `unpack`, `what` names the setting."""
     if is_archive(place):
         return unpack(Path(place), **options)
     if not Path(place).is_dir():
@@ -74,16 +66,16 @@ def unpack(
 ) -> Path:
     """Unpack an archive into a folder, unless all of its files are there, and return the folder.
 
-    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, complete members are
-    not written again. Links and devices are skipped. Several processes may call this at once.
+    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, only missing members are
+    written. Links and devices are skipped. Several processes may call this at once.
 
     Args:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
-        folder: The folder for its members; by default one in the cache of datasets, which depends on the archive's path,
-            size and modification time: a replaced archive is unpacked again.
+        folder: By default one in the cache of datasets that depends on the archive's path, size and modification time, so
+            a replaced archive gets another.
         checksum: `sha1:...` or `sha256:...` of the archive, verified first.
         wanted: Which members to unpack, by their paths; all by default.
-        selection: A name for what is wanted; part of the name of the default folder.
+        selection: A name for the wanted members; part of the name of the default folder.
 
     Raises:
         DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the

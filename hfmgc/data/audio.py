@@ -17,7 +17,7 @@ from ..errors import AudioError
 
 # Decoded by all current builds of libsndfile.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
-# Not decoded by libsndfile; listed so that such files are reported with a hint, not silently ignored.
+# Not decoded by libsndfile: such files are reported with a hint instead of being ignored.
 FOREIGN_AUDIO_SUFFIXES = (
     ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".mka", ".mpc", ".tta", ".webm", ".wma", ".wv",
 )  # fmt: skip
@@ -43,21 +43,13 @@ _TRUNCATED_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class DecodedAudio:
-    """The content of an audio file.
+    """The content of an audio file."""
 
-    Args:
-        waveform: float32 [samples], mono, at the requested rate, rounded to 16 bits.
-        rate: Sampling rate of the file in Hz.
-        channels: Channels of the file.
-        seconds: Decoded length.
-        declared_seconds: Length that the header declares; the decoded length if it declares none.
-    """
-
-    waveform: np.ndarray
-    rate: int
-    channels: int
-    seconds: float
-    declared_seconds: float
+    waveform: np.ndarray  # float32 [samples], mono, at the requested rate, rounded to 16 bits
+    rate: int  # of the file, in Hz
+    channels: int  # of the file
+    seconds: float  # decoded
+    declared_seconds: float  # by the header; the decoded length if it declares none
 
     @property
     def truncation(self) -> str:
@@ -68,7 +60,7 @@ class DecodedAudio:
 
 
 def open_nameless(path: str | os.PathLike) -> BinaryIO:
-    """Open a file for soundfile so that its format is recognised by its content alone.
+    """Open a file for soundfile, which then recognises its format by content alone.
 
     Given a path, libsndfile takes any .au file for headerless sound; given a handle with a name, soundfile requires the
     rate of any .raw file.
@@ -96,13 +88,8 @@ def decode_audio(
     """Decode audio as mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
 
     The cache keeps 16 bits, so rounding here makes cached and fresh audio equal. Samples above full scale (1.0) are
-    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
-
-    Args:
-        source: A path, or the bytes of a file.
-        sampling_rate: Of the waveform in Hz.
-        name: Name in errors; the path by default.
-        shortest_seconds: Shorter audio is refused.
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead. `source` is a path or the bytes of a file;
+    `name` replaces the path in errors.
 
     Raises:
         AudioError: If it is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite samples.

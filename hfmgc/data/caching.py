@@ -89,15 +89,10 @@ def cached_map(
     key: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> datasets.Dataset:
-    """Map a table, cached by the table, the function's arguments and the identity of its code.
+    """Map a table with a function of a module, cached by the table, the arguments and the identity of its code.
 
-    Args:
-        table: The input.
-        function: A function of a module, called as `datasets.Dataset.map` does.
-        computations: Names in `COMPUTATIONS` of what it computes.
-        num_proc: Worker processes; torch has a single thread in each.
-        key: Replaces the arguments in the identity, if only some of them affect the result.
-        more: Other arguments of `datasets.Dataset.map`.
+    `computations` are the names in `COMPUTATIONS` of what it computes. `key` replaces the arguments (`fn_kwargs`) in the
+    identity if only some of them affect the result. `more`: other arguments of `datasets.Dataset.map`.
 
     Raises:
         DataError: If a file in the cache is damaged.

@@ -16,10 +16,9 @@ from .caching import cached_map, reading_cache
 from .fingerprints import fingerprint
 from .identity import TrackIdentity, content_digest, identify_tracks
 from .leaks import find_copies
-from .names import distinct, one_spelling, spelling_note
+from .names import distinct, genres_of, one_spelling, spelling_note
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
-from .targets import genres_of
 
 
 # In Hz: enough for fingerprints and the other measures, and the same for all tracks.
@@ -127,7 +126,7 @@ def _by_detail(findings: list[Finding]) -> list[str]:
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
 ) -> CheckReport:
-    """Decode all tracks of a source, with progress and in parallel, and report what is wrong with them.
+    """Decode all tracks of a source, in parallel and with progress, and report their problems.
 
     Of several copies of a recording the first (by id) is usable, the others are duplicates. Clipped and truncated tracks
     and those of an unusual rate are usable.
@@ -191,7 +190,7 @@ def _duplicates(track_ids: list[str], identities: dict[str, TrackIdentity], cont
 def _check_audio(
     tracks: datasets.Dataset, num_proc: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, TrackIdentity]]:
-    """Return for each track what `_check_track` finds, and the identities of all tracks by id."""
+    """Return the findings of `_check_track` for each track, and the identities of all tracks by id."""
     checked = cached_map(
         tracks,
         _check_track,
@@ -231,7 +230,7 @@ def _check_track(track: dict[str, Any]) -> dict[str, Any]:
 def _check_features(
     tracks: datasets.Dataset, num_proc: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, TrackIdentity]]:
-    """Return for each track of stored features what is wrong, and the identities of the sound ones by id."""
+    """Return the problem of each track of stored features, and the identities of the usable ones by id."""
     unknown = {"truncation": "", "seconds": 0.0, "rate": 0, "clipped": 0.0}
     problems = feature_problems(tracks, num_proc)
     rows = [

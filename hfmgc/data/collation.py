@@ -12,15 +12,15 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class TrackCollator:
-    """Stacks examples of `input_values` and `genre` (multi-label: `genres`) into what the models take.
+    """Stacks examples of `input_values` and `genre` (multi-label: `genres`) into the models' input.
 
-    Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation), or with
-    `first_stage` the states that enter the model at that stage ([`WindowedModel.run_stages`]) in place of windows; tracks
-    with fewer windows than the longest of the batch are filled up and masked.
+    Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation); with
+    `first_stage`, the states that enter the model at that stage ([`WindowedModel.run_stages`]) instead of windows. Tracks
+    are padded to the most windows in the batch and masked.
 
     Args:
         label2id: The index of each genre.
-        multi_label: Whether tracks have several genres; one with none of them has only zeros as targets.
+        multi_label: Whether tracks have several genres; the targets of a track without any are zeros.
 
     Example:
 
@@ -43,9 +43,12 @@ class TrackCollator:
         Labels are genre indices [tracks], or for multi-label models zeros and ones, float32 [tracks, labels].
 
         Raises:
-            DataError: If multi-label targets are wanted and an example has no `genres`.
+            DataError: If an example has no `genres` in multi-label mode.
         """
-        labels = self._targets(examples) if self.multi_label else self._indices(examples)
+        if self.multi_label:
+            labels = self._targets(examples)
+        else:
+            labels = torch.tensor([self._index(example["genre"]) for example in examples])
         values = [np.asarray(example["input_values"], dtype=np.float32) for example in examples]
         batch = {"labels": labels}
         if "first_stage" in examples[0]:
@@ -59,20 +62,17 @@ class TrackCollator:
         mask = torch.arange(stacks.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
         return {"input_values": stacks, "window_mask": mask, **batch}
 
-    def _indices(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-        return torch.tensor([self._index(example["genre"]) for example in examples])
-
     def _targets(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         targets = torch.zeros(len(examples), len(self.label2id))
         for row, example in enumerate(examples):
             if example.get("genres") is None:
                 raise DataError(
-                    "the data have no genres (a list for each track), and the model names several of them: give the "
-                    "tracks a column genres, or train without problem_type multi_label_classification"
+                    "the data have no column genres (a list for each track), which multi-label models need: add it, or "
+                    "train without problem_type multi_label_classification"
                 )
             targets[row, [self._index(genre) for genre in example["genres"]]] = 1
         return targets
 
     def _index(self, genre: str | int) -> int:
-        """Return the index of a genre; in a `ClassLabel` column it is one already."""
+        """Return the index of a genre; values of a `ClassLabel` column are indices."""
         return self.label2id[genre] if isinstance(genre, str) else int(genre)

@@ -1,20 +1,24 @@
 """A decoded corpus: broken tracks are skipped and reported, the rest is ready for training and evaluation."""
 
+import io
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import soundfile
 
 from ..errors import AudioError, DataError
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
-from .names import one_spelling, spelling_note
+from .names import genres_of, one_spelling, spelling_note
 from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
-from .targets import genres_of
 from .waveform import WAVEFORM
 
 
@@ -32,6 +36,7 @@ DECODED_FEATURES = datasets.Features(
 )
 # Tracks that a note names at most; `hfmgc check` names all.
 NAMED_TRACKS = 20
+SAMPLED_HEADERS = 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Corpus:
     """Decoded tracks of a source.
 
     `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`)
-    or features, as they were stored. `truncated` maps the id of a truncated track to what is missing.
+    or features, as they were stored. `truncated` maps the id of a truncated track to its missing part.
     """
 
     source: TrackSource
@@ -77,7 +82,7 @@ class Corpus:
         return describe_exclusions(self.source.excluded, [track.track_id for track in self.skipped])
 
     def notes(self) -> list[str]:
-        """Return the notes on these tracks that belong beside results."""
+        """Return the notes that results on these tracks need."""
         exclusions = self.exclusions()
         notes = [exclusions_text(exclusions)] if exclusions else []
         notes += filter(None, [spelling_note(self.source.genres())])
@@ -115,15 +120,9 @@ def decode_corpus(
 ) -> Corpus:
     """Decode all tracks of a source, cached.
 
-    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, and that
-    cannot be decoded; of stored features, those that are empty, ragged, not finite, or differ in size from the rest.
-
-    Args:
-        source: The tracks.
-        sampling_rate: Of the waveforms in Hz.
-        labels: Genres as a checkpoint spells them, whose spelling replaces that of the source.
-        num_proc: Worker processes.
-        shortest_seconds: Shorter audio is skipped.
+    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, that cannot
+    be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
+    differ in size from the rest. `labels` are a checkpoint's genres, whose spelling replaces that of the source.
 
     Raises:
         DataError: If no track can be used.
@@ -194,7 +193,7 @@ def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Da
 
 
 def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
-    """Return rows as slices of the table, without the indices of `select`, so that columns can be added without a copy."""
+    """Return rows as slices of the table: after `select`, adding a column would copy the table."""
     if not rows:
         return tracks.select([])
     starts = [row for before, row in zip([-2, *rows], rows, strict=False) if row != before + 1]
@@ -214,3 +213,43 @@ def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0)
         return {"waveform": decoded.waveform, "problem": "", "truncation": decoded.truncation}
     except AudioError as error:
         return {"waveform": np.zeros(0, np.float32), "problem": error.reason, "truncation": ""}
+
+
+def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> str:
+    """Return one line on the space that decoded audio and features take in the cache, estimated from a few headers.
+
+    "" for stored features, which are not copied, and if no header can be read.
+    """
+    tracks = source.tracks()
+    if "features" in tracks.column_names or not len(tracks):
+        return ""
+    rows = np.linspace(0, len(tracks) - 1, min(SAMPLED_HEADERS, len(tracks))).astype(int)
+    seconds = [length for row in rows if (length := _seconds(tracks[int(row)]["audio"]))]
+    if not seconds:
+        return ""
+    samples = round(np.mean(seconds) * extractor.sampling_rate)
+    sound = len(tracks) * samples * 2
+    extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    line = (
+        f"cache: decoded audio of {len(tracks):,} tracks about {_size(sound)}, features about {_size(extracted)} in "
+        f"{cache}, unless they are cached already"
+    )
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < sound + extracted:
+        line += f"; only {_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
+    return line
+
+
+def _seconds(audio: dict) -> float:
+    """Return the length that a file declares; 0 if it cannot be read."""
+    try:
+        return soundfile.info(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]).duration
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
+        return 0.0
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes in GB or MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -50,7 +50,7 @@ LOCK_FILE = ".hfmgc.lock"
 
 @dataclass(frozen=True)
 class _Extraction:
-    """What every worker needs to write a shard."""
+    """What a worker needs to write a shard."""
 
     tracks: datasets.Dataset
     extractor: WindowedFeatureExtractor
@@ -61,7 +61,7 @@ class _Extraction:
     shortest_seconds: float
 
     def identity(self) -> dict[str, Any]:
-        """Return what two extractions must share for one to resume the other."""
+        """Return what an extraction must share with another to resume it."""
         return {
             "tracks_digest": _digest([list(self.tracks["track_id"]), table_fingerprint(self.tracks)]),
             "excluded_digest": _digest(sorted(self.known_problems.items())),
@@ -105,16 +105,9 @@ def extract_corpus(
 ) -> dict[str, Any]:
     """Write the features of all tracks of a source to `folder`; return the description that is saved with them.
 
-    An interrupted extraction resumes when it is called again with the same source and front end.
-
-    Args:
-        source: The tracks.
-        extractor: The front end.
-        folder: Folder of the shards (parquet).
-        dtype: `float32`, or `float16`: half the size, 11 bits of precision (of 80 dB steps of 0.06 dB).
-        shard_size: Tracks of a shard.
-        num_proc: Worker processes.
-        shortest_seconds: Shorter audio is skipped.
+    An interrupted extraction resumes when it is repeated with the same source and front end. `float16` takes half the
+    space of `float32` and has 11 bits of precision (over 80 dB, steps of 0.06 dB). Audio below `shortest_seconds` is
+    skipped.
 
     Raises:
         ConfigError: If `folder` holds the features of another source, front end or exclusion list, or if another process
@@ -127,8 +120,8 @@ def extract_corpus(
         raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
     tracks = source.tracks()
     if "features" in tracks.column_names:
-        raise ConfigError(f"{source.location} holds features already")
-    # Libraries load their parts on first use: once here, and not in every worker.
+        raise ConfigError(f"{source.location} holds features, not audio: use them as they are")
+    # Libraries load parts of themselves on first use: once here instead of in every worker.
     extractor.track_features(np.zeros(extractor.sampling_rate, dtype=np.float32))
     known_problems = {
         track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
@@ -184,7 +177,7 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
                 if writer is not None:
                     writer.close()
                     temporary.replace(path)
-                else:  # there may be a damaged one
+                else:  # no track is usable, but a damaged shard may exist
                     path.unlink(missing_ok=True)
         finally:
             temporary.unlink(missing_ok=True)

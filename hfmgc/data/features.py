@@ -22,7 +22,6 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 # The content of a track, waveform or features, and the columns that identify it.
 CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
-# 64-bit offsets: a batch of long recordings has more than 2**31 values.
 FEATURES = datasets.LargeList(datasets.List(datasets.Value("float32")))
 
 
@@ -31,13 +30,8 @@ def extract_features(
 ) -> datasets.Dataset:
     """Return tracks with their un-normalised features (float32 [frames, bins]) in place of the waveforms.
 
-    They are computed once for these tracks and the fields of the front end that decide them: windows and normalisation
-    are free. So extract a whole corpus, then split it. Stored features are returned as they are.
-
-    Args:
-        tracks: Tracks of a `Corpus`.
-        extractor: The front end.
-        num_proc: Worker processes.
+    They are cached for these tracks and the fields of the front end that affect them, whatever its windows and
+    normalisation. So extract a whole corpus, then split it. Stored features are returned as they are.
     """
     if "waveform" not in tracks.column_names:
         return tracks
@@ -62,13 +56,13 @@ def _extract(track: dict, extractor: WindowedFeatureExtractor) -> dict:
 
 
 def front_end_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
-    """Return the fields of a front end that decide the values of `track_features`."""
+    """Return the fields of a front end that affect the values of `track_features`."""
     fields = extractor.to_dict()
     return {name: fields[name] for name in extractor.feature_fields}
 
 
 def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse stored features of another front end, where the source records which one made them.
+    """Refuse stored features of another front end, if the source records it.
 
     Raises:
         DataError: Naming the fields that differ.
@@ -81,8 +75,8 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
     if different:
         fields = ", ".join(f"{name} {made.get(name)!r}, not {asked[name]!r}" for name in different)
         raise DataError(
-            f"{source.location}: these features were made by another front end ({fields}): extract them with this one, "
-            "or use a model that was trained on theirs"
+            f"{source.location}: these features come from another front end ({fields}): extract them with this one, or "
+            "use a model that was trained on theirs"
         )
 
 
@@ -90,10 +84,7 @@ class TrackWindows(torch.utils.data.Dataset):
     """Tracks as stacks of windows, cut and normalised when a row is read.
 
     A row has the columns of the tracks, with `input_values` (float32 [windows, frames, bins]) in place of the content.
-
-    Args:
-        tracks: Tracks with the column `features`.
-        extractor: Cuts and normalises them.
+    `tracks` have the column `features`.
     """
 
     def __init__(self, tracks: datasets.Dataset, extractor: WindowedFeatureExtractor):
@@ -106,11 +97,7 @@ class TrackWindows(torch.utils.data.Dataset):
         return len(self._features)
 
     def __getitem__(self, key: int | str) -> Any:
-        if key == "input_values":
-            return [self.stack(row) for row in range(len(self))]
-        if isinstance(key, str):
-            return self.tracks[key]
-        return {**(self.tracks[key] if self.tracks.column_names else {}), "input_values": self.stack(key)}
+        return self.tracks[key] if isinstance(key, str) else {**self.tracks[key], "input_values": self.stack(key)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(len(self)))
@@ -118,27 +105,22 @@ class TrackWindows(torch.utils.data.Dataset):
     @cached_property
     def counts(self) -> list[int]:
         """The number of windows of each track."""
-        return [
-            self._count(_lists(batch["features"].slice(row, 1)))
-            for batch in self._features.iter(batch_size=100)
-            for row in range(len(batch))
-        ]
-
-    def _count(self, lists: tuple[list[int], pa.Array]) -> int:
-        shape, values = lists
-        if len(shape) == 3:
-            return shape[0]
-        # Stored levels are [bins, frames].
-        return self.extractor.count_windows(shape[0] if pa.types.is_floating(values.type) else shape[1])
+        counts = []
+        for batch in self._features.iter(batch_size=100):
+            for row in range(len(batch)):
+                shape, values = _lists(batch["features"].slice(row, 1))
+                # Slices are [windows, frames, bins], features [frames, bins], levels [bins, frames].
+                frames = shape[0 if pa.types.is_floating(values.type) else 1]
+                counts.append(shape[0] if len(shape) == 3 else self.extractor.count_windows(frames))
+        return counts
 
     def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
         """Return windows of the track in a row, all by default, float32 [windows, frames, bins]."""
         return track_windows(self.track(row), self.extractor, chosen)
 
     def track(self, row: int) -> dict[str, Any]:
-        """Return a row of the tracks with its features, read-only: ten times as fast as `datasets` reads nested lists."""
-        columns = self.tracks[row] if self.tracks.column_names else {}
-        return {**columns, "features": features_array(self._features[row])}
+        """Return a row of the tracks with its features (read-only), ten times as fast as `datasets` reads nested lists."""
+        return {**self.tracks[row], "features": features_array(self._features[row])}
 
 
 def features_array(row: pa.Table) -> np.ndarray:
@@ -197,7 +179,7 @@ class ExtractedWindows:
 def track_windows(
     track: Mapping[str, Any], extractor: WindowedFeatureExtractor, chosen: slice = slice(None)
 ) -> np.ndarray:
-    """Return windows of a track of a `Corpus` as evaluation hears it, all by default, float32 [windows, frames, bins]."""
+    """Return windows of a track of a `Corpus` for evaluation, all by default, float32 [windows, frames, bins]."""
     if "features" not in track:
         return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0][chosen]
     stored = np.asarray(track["features"])
@@ -218,8 +200,8 @@ def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor
         return extractor.as_features(np.asarray(track["features"]))
     except ValueError as error:
         raise DataError(
-            f"{track['track_id']}: the stored features do not fit the front end ({error}): name the one that they were "
-            "made with, such as front_end: {preset: gtzan_decimated}"
+            f"{track['track_id']}: the stored features do not fit the front end ({error}): name the one that made them, "
+            "such as front_end: {preset: gtzan_decimated}"
         ) from error
 
 
@@ -268,6 +250,6 @@ def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFea
     if stored.shape[1:] != extractor.window_shape:
         raise DataError(
             f"{track['track_id']}: stored slices of {stored.shape[1]} frames and {stored.shape[2]} bins, the front end "
-            f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end they were made with"
+            f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end that made them"
         )
     return stored.astype(np.float32, copy=False)

@@ -79,11 +79,9 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     """Return the fingerprint of a stored spectrogram as uint32 [frames]; 0 for frames that hardly change.
 
-    It does not depend on gain or on the normalisation of the track. Only fingerprints of the same front end can be
-    compared: the bands are shares of its bins.
-
-    Args:
-        features: [frames, bins] of any scale that grows with loudness. With fewer than 33 bins there are no words.
+    The features [frames, bins] may have any scale that grows with loudness. Neither gain nor the normalisation of the track
+    changes the fingerprint. Only fingerprints of the same front end can be compared: the bands are shares of its bins.
+    With fewer than 33 bins, all words are 0.
     """
     frames, bins = features.shape
     lowest, highest = int(BAND_SHARES[0] * bins), int(BAND_SHARES[1] * bins)
@@ -101,10 +99,9 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
 
 
 def stored_fingerprint(values: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of stored features; empty if they are no spectrogram.
+    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
 
-    Args:
-        values: Levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
+    It is empty for other stored features.
     """
     if values.dtype == object or values.ndim not in (2, 3) or not values.size:
         return np.zeros(0, np.uint32)

@@ -27,18 +27,14 @@ def extract_handmade(
     quirk: bool = False,
     num_proc: int | None = None,
 ) -> tuple[datasets.Dataset, list[SkippedTrack]]:
-    """Extract the hand-made features of each track, cached.
+    """Extract the hand-made features of each decoded track of a `Corpus`, cached.
 
-    Args:
-        tracks: Decoded tracks (`Corpus.tracks`).
-        sampling_rate: Of their waveforms in Hz.
-        kind: `fma` for FMA's 518 (`column_names()`), `summary` for GTZAN's 57 (`GTZAN_SUMMARY_COLUMNS`).
-        quirk: With `fma`, assume 22,050 Hz as the authors did (`QUIRK_FEATURES`).
-        num_proc: Worker processes.
+    `kind` is `fma` for FMA's 518 (`column_names()`) or `summary` for GTZAN's 57 (`GTZAN_SUMMARY_COLUMNS`). With `quirk`, FMA's
+    assume 22,050 Hz as the authors did (`QUIRK_FEATURES`).
 
     Returns:
-        The columns of `tracks` with `features`, float32 [518] or [57], in place of the waveform; and the tracks that have
-        no features, such as those that are too short for a frame.
+        The columns of `tracks` with `features`, float32 [518] or [57], in place of the waveform; and the skipped tracks,
+        such as those shorter than a frame.
     """
     kept = {name: kind for name, kind in tracks.features.items() if name != "waveform"}
     extracted = cached_map(

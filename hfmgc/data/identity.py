@@ -16,9 +16,9 @@ from .features import extract_features, features_array
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
-# The record of a split has every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
+# The record of a split has every fourth word of the sound: enough to find 29 of 30 excerpts of 6 s as quiet MP3s.
 SOUND_STEP = 4
-# Most words that it has of a track's features, whose frame rate is unknown.
+# The most words that it has of a track's features, whose frame rate is unknown.
 FEATURE_WORDS = 200
 # Larger values in a record are damaged, and would fill the memory.
 LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000
@@ -38,18 +38,12 @@ def _no_words() -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrackIdentity:
-    """The identity of a track.
+    """The identity of a track: a digest, and fingerprints of uint32 [frames], empty if unknown."""
 
-    Attributes:
-        digest: Of the decoded samples, or of stored features; 32 hexadecimal digits.
-        sound: Fingerprint of the sound, uint32 [frames]; empty if unknown.
-        features: Fingerprint of the features of a front end, uint32 [frames]; empty if unknown.
-        sound_step, features_step: Frames between words; the words between are 0.
-    """
-
-    digest: str
+    digest: str  # of the decoded samples, or of stored features; 32 hexadecimal digits
     sound: np.ndarray = field(default_factory=_no_words)
-    features: np.ndarray = field(default_factory=_no_words)
+    features: np.ndarray = field(default_factory=_no_words)  # of the features of a front end
+    # Frames from one word to the next; the words between are 0.
     sound_step: int = 1
     features_step: int = 1
 
@@ -90,15 +84,7 @@ def content_digest(values: np.ndarray) -> str:
 
 
 def track_identity(waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """Return the columns that identify the track of stored features.
-
-    Args:
-        waveform: The decoded track, float32 [samples].
-        sampling_rate: Hz.
-
-    Returns:
-        `digest` (str) and `fingerprint` (uint32 [frames]) of the sound.
-    """
+    """Return the columns that identify a decoded track [samples]: `digest` (str) and `fingerprint` (uint32 [frames])."""
     waveform = np.asarray(waveform, dtype=np.float32)
     return {"digest": content_digest(waveform), "fingerprint": fingerprint(waveform, sampling_rate)}
 
@@ -111,14 +97,10 @@ def identify_tracks(
     extractor: WindowedFeatureExtractor | None = None,
     num_proc: int | None = None,
 ) -> dict[str, TrackIdentity]:
-    """Return the identity of each track by its id, cached.
+    """Return the identity of each track of a `Corpus` by its id, cached.
 
-    Args:
-        tracks: Tracks of a `Corpus`: decoded (column waveform), or stored features (column features) with or without the
-            columns of `track_identity`.
-        sampling_rate: Of the waveforms in Hz.
-        extractor: A front end, to fingerprint its features of decoded tracks as well.
-        num_proc: Worker processes.
+    Stored features may have the columns of `track_identity`. With an extractor, its features of decoded tracks are
+    fingerprinted too.
     """
     wanted = [name for name in ("waveform", "features", "digest", "fingerprint") if name in tracks.column_names]
     contents = tracks.select_columns(wanted)

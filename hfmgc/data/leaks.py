@@ -1,15 +1,21 @@
 """The leak guard: no track, no known artist and no recording on two sides of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import datasets
 
 from ..errors import SplitError
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from .caching import COMPUTATIONS
+from .corpus import Corpus
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches
 from .identity import TrackIdentity, identify_tracks
 from .names import comparable
+from .split_manifest import SplitManifest
+from .splits import split_corpus
 
 
 SHOWN = 5
@@ -17,7 +23,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """Something on two sides: `kind` is track, artist or recording; `ids` are the tracks, one of each side."""
+    """A track, artist or recording (`kind`) on two sides, with a track of each side (`ids`)."""
 
     kind: str
     sides: tuple[str, str]
@@ -46,14 +52,10 @@ def find_leaks(
     waived: Callable[[str], object] = lambda artist: None,
     identities: Mapping[str, TrackIdentity] | None = None,
 ) -> list[Leak]:
-    """Return everything that is on two sides of a split.
+    """Return everything that is on two sides of a split of decoded tracks or stored features.
 
-    Args:
-        tracks: All tracks of the corpus, decoded (column waveform) or as features (column features).
-        sides: Track ids of each side.
-        sampling_rate: Of the waveforms in Hz.
-        waived: Returns whether the authors of a published split knowingly put an artist on two sides.
-        identities: Of the tracks of the sides, if they are already known (`identify_tracks`).
+    `waived` returns whether the authors of a published split knowingly put an artist on two sides. Identities are computed
+    if they are not given.
     """
     side_of: dict[str, str] = {}
     leaks = []
@@ -97,11 +99,6 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
         )
 
 
-def leaks_report(leaks: Sequence[Leak]) -> list[dict]:
-    """Return leaks as plain rows."""
-    return [asdict(leak) for leak in leaks]
-
-
 def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]) -> list[Leak]:
     """Return a leak for each artist and each pair of sides, with a track of each; spellings of a name are one artist."""
     shown: dict[str, dict[str, str]] = {}  # artist -> side -> the first track
@@ -117,12 +114,9 @@ def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]
 
 
 def find_copies(identities: Sequence[TrackIdentity], content: str, groups: Sequence[int] | None = None) -> list[Copy]:
-    """Return the pairs of tracks with equal content or matching fingerprints.
+    """Return the pairs of tracks with equal content (samples or features) or matching fingerprints.
 
-    Args:
-        identities: Of each track.
-        content: What the digests were computed of, samples or features.
-        groups: If given, only pairs of different groups are returned (the sides of a split).
+    With `groups`, the sides of a split, only pairs of different groups are returned.
     """
     first: dict[str, dict[int, int]] = {}  # digest -> group -> its first track
     copies = []
@@ -144,3 +138,42 @@ def find_copies(identities: Sequence[TrackIdentity], content: str, groups: Seque
         for match in matches
         if identities[match.first].digest != identities[match.second].digest
     ]
+
+
+def make_split(
+    corpus: Corpus,
+    *,
+    allow_leaks: bool = False,
+    extractor: WindowedFeatureExtractor | None = None,
+    num_proc: int | None = None,
+    **split_options: Any,
+) -> SplitManifest:
+    """Split the usable tracks of a corpus (`split_corpus`), check the split for leaks and record the tracks' identities.
+
+    With `allow_leaks`, leaks are recorded instead of refused. With an extractor, identities include fingerprints of its
+    features.
+
+    Raises:
+        SplitError: If the split cannot be made or leaks.
+        ConfigError: If the policy, ratios or fold do not exist.
+    """
+    split = split_corpus(corpus.tracks, corpus.source, **split_options)
+    # Of all tracks: the cached identities serve every split.
+    identities = identify_tracks(corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=num_proc)
+    leaks = find_leaks(
+        corpus.tracks,
+        split.sides,
+        sampling_rate=corpus.sampling_rate,
+        waived=lambda artist: corpus.source.artist_waiver(split.policy, artist),
+        identities=identities,
+    )
+    if not allow_leaks:
+        refuse_leaks(leaks)
+    return replace(
+        split,
+        leaks=[asdict(leak) for leak in leaks],
+        identities={
+            track_id: identities[track_id].to_json() for members in split.sides.values() for track_id in members
+        },
+        fingerprint_version=COMPUTATIONS["fingerprints"].version,
+    )

@@ -1,7 +1,9 @@
-"""Comparing names of artists and genres regardless of case, blanks and Unicode form."""
+"""Names of artists and genres, compared regardless of case, blanks and Unicode form."""
 
 import unicodedata
 from collections.abc import Iterable
+
+import datasets
 
 
 def comparable(name: str) -> str:
@@ -25,3 +27,10 @@ def spelling_note(genres: Iterable[str]) -> str | None:
     """Return which spellings of genres are merged, or None if there are none."""
     others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(genres).items() if other != genre]
     return f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None
+
+
+def genres_of(tracks: datasets.Dataset) -> list[list[str]]:
+    """Return all genres of each track; without a column `genres`, its one genre."""
+    if "genres" in tracks.column_names:
+        return [list(genres) for genres in tracks["genres"]]
+    return [[genre] for genre in tracks["genre"]]

@@ -1,4 +1,4 @@
-"""The record of a split: which track is on which side, and how the split was made."""
+"""The record of a split: the side of each track, and how the split was made."""
 
 import hashlib
 import json
@@ -39,9 +39,9 @@ class SplitManifest:
     # How many tracks of a published split are available, if some are missing.
     incomplete: str | None = None
     genres: list[str] = field(default_factory=list)
-    # What is on two sides, if the leak guard was overridden.
+    # Tracks, artists and recordings on two sides, if the leak guard was overridden.
     leaks: list[dict[str, Any]] = field(default_factory=list)
-    # Track id -> how it is recognised under any name (`identity.TrackIdentity.to_json`). Older versions wrote none.
+    # Track id -> its identity (`identity.TrackIdentity.to_json`), independent of its name. Older versions wrote none.
     identities: dict[str, dict[str, str]] = field(default_factory=dict)
     # The version of the fingerprints (`caching.COMPUTATIONS`): only equal versions can be compared.
     fingerprint_version: int | None = None
@@ -63,7 +63,7 @@ class SplitManifest:
         return "test" if self.sides.get("test") else "validation"
 
     def notes(self) -> list[str]:
-        """Return what must be said beside results with this split."""
+        """Return the notes that results with this split need."""
         notes = [note for note in (self.incomplete, self.comparable_note) if note]
         if self.leaks:
             kinds = Counter(leak["kind"] for leak in self.leaks)
@@ -103,5 +103,5 @@ class SplitManifest:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SplitError(f"{path} is not a split manifest of hfmgc ({error})") from error
         if not matches:
-            raise SplitError(f"{path}: its tracks do not match the digests beside them; use the original file")
+            raise SplitError(f"{path}: its tracks do not match its digests: use the original file")
         return manifest

@@ -12,10 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
 from ..randomness import example_generator
-from .names import comparable, distinct
+from .names import comparable, distinct, genres_of
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
-from .targets import genres_of
 
 
 def parse_ratios(ratios: str) -> list[int]:
@@ -47,7 +46,7 @@ def split_corpus(
 
     Args:
         tracks: Columns track_id, genre, artist and split (the official side).
-        source: Where they come from, with its published splits.
+        source: Their source, with its published splits.
         policy: A name in `POLICIES` that the source has.
         ratios: train:validation:test, for `DRAWN_POLICIES`.
         seed: For `DRAWN_POLICIES`.

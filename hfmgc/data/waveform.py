@@ -15,7 +15,7 @@ from .audio import FULL_SCALE
 class Waveform:
     """Type of a column of mono waveforms: written as int16, read as float32 [samples] in [-1, 1].
 
-    `decode_audio` returns samples on the grid of 16 bits, so that nothing is lost. Other floats are rounded, and clipped
+    `decode_audio` returns multiples of 1 / 32768, which are stored exactly. Other floats are rounded, and clipped
     at full scale. A table that was saved with this column is read by `datasets` once this module is imported.
     """
 

@@ -10,9 +10,9 @@ from transformers import Trainer, TrainingArguments
 from ..data.audio import SHORTEST_SECONDS
 from ..data.corpus import decode_corpus
 from ..data.features import TrackWindows, check_front_end, extract_features
+from ..data.names import genres_of
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
-from ..data.targets import genres_of
 from ..errors import DataError
 from .checkpoints import checkpoint_file, load_checkpoint
 from .predictions import predict_tracks

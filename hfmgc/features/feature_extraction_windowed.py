@@ -41,7 +41,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_values", "window_mask"]  # noqa: RUF012 (transformers reads it as a plain class attribute)
-    # The fields that decide the values of `track_features`: stored features fit an extractor that shares them.
+    # The fields that affect `track_features`: stored features fit an extractor with the same values.
     feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
     # Value of a silent frame before normalisation.
     silence = 0.0

@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
-from ..data.targets import genres_of
+from ..data.names import genres_of
 from ..errors import CheckpointError, ConfigError, first_line, saving_to
 from ..evaluation.task import task_of
 from .arguments import Groups, RunArguments

@@ -8,17 +8,16 @@ import datasets
 import numpy as np
 
 from ..data.augmentation.report import FreshAugmentation
-from ..data.cache_forecast import cache_forecast
 from ..data.caching import reading_cache
-from ..data.corpus import Corpus, decode_corpus
+from ..data.corpus import Corpus, cache_forecast, decode_corpus
 from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
-from ..data.guarded_split import make_split
+from ..data.leaks import make_split
+from ..data.names import genres_of
 from ..data.sources import open_source
 from ..data.sources.exclusions import read_exclusions
 from ..data.sources.features import FeatureSet
 from ..data.split_manifest import SplitManifest
 from ..data.splits import check_split
-from ..data.targets import genres_of
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, ModelArguments, RunArguments

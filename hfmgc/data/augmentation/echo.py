@@ -46,7 +46,7 @@ class Echo(BaseWaveformTransform):
         super().__init__(p)
         self.min_in_gain, self.max_in_gain = min_in_gain, max_in_gain
         self.min_out_gain, self.max_out_gain = min_out_gain, max_out_gain
-        # Lists, so that a configuration equals itself after a round trip through JSON.
+        # Lists: a configuration must equal itself after a round trip through JSON.
         self.delays = [[float(bound) for bound in bounds] for bounds in delays]
         self.decays = [[float(bound) for bound in bounds] for bounds in decays]
         if not self.delays or len(self.delays) != len(self.decays):

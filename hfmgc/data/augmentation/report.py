@@ -124,12 +124,8 @@ def offline_variants(
 ) -> dict[str, np.ndarray]:
     """Return the original and its six variants by name, float32 [at most as many samples] each.
 
-    Source: the report, also for the random crop of a slower clip to the length of its source.
-
-    Args:
-        waveform: float [samples].
-        sampling_rate: Hz.
-        generator_for: Returns the generator of a variant, so that variants do not depend on each other.
+    Source: the report, also for the random crop of a slower clip to the length of its source. `generator_for` returns the
+    generator of a variant: variants do not depend on each other.
     """
     clips = {}
     for variant in (ORIGINAL, *VARIANTS):

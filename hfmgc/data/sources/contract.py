@@ -1,4 +1,4 @@
-"""The contract of every dataset: what it states about itself, and its table of tracks."""
+"""The contract of every dataset: its card, its options and its table of tracks."""
 
 import sys
 import typing
@@ -62,7 +62,7 @@ def shown_location(place: str) -> str:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a user must know about a dataset."""
+    """The facts about a dataset that its users need."""
 
     name: str
     citation: str
@@ -83,10 +83,10 @@ class TrackSource(ABC):
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
 
-    # Without annotations, so that these are no options of `data_options`.
-    repository_revision = None  # sources with a repository make it an option
-    excluded = MappingProxyType({})  # track id -> why the user leaves it out, see `exclusions`
-    unreadable = MappingProxyType({})  # track id -> why it cannot be opened, as `tracks` found
+    # Not annotated, or they would be options of `data_options`.
+    repository_revision = None  # an option of sources with a repository
+    excluded = MappingProxyType({})  # track id -> why the user excludes it, see `exclusions`
+    unreadable = MappingProxyType({})  # track id -> why it cannot be opened; set by `tracks`
 
     @property
     @abstractmethod
@@ -100,7 +100,7 @@ class TrackSource(ABC):
 
     @property
     def revision(self) -> str | None:
-        """Which state of the data this is: the commit of a repository, by default the pinned one; None on disk."""
+        """The commit of a repository, by default the pinned one; None for data on disk."""
         if Path(self.place).exists():
             return None
         return self.repository_revision or self.card.repositories.get(self.place) or None
@@ -110,7 +110,7 @@ class TrackSource(ABC):
         """Return the genres in the order of the labels."""
 
     def empty_genres(self) -> list[str]:
-        """Return the genres that the data name without having a track of them; they are skipped."""
+        """Return the genres without tracks; they are skipped."""
         return []
 
     @abstractmethod
@@ -121,22 +121,18 @@ class TrackSource(ABC):
         which can serve for pre-training, is "".
 
         Raises:
-            DataError: If the data cannot be found, naming the place and the way out.
+            DataError: If the data cannot be found.
         """
 
     def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
         """Return rows of `track_row` with paths as the table for `tracks`.
 
-        Its fingerprint depends on the rows and on the state of the files. Names that are not UTF-8 are escaped, and their
-        tracks are skipped.
-
-        Args:
-            rows: The tracks.
-            unreadable: Track id -> why a file cannot be opened.
+        Its fingerprint depends on the rows and on the state of the files. Tracks whose names are not UTF-8 are skipped, and
+        their names escaped. `unreadable`: track id -> why a file cannot be opened.
         """
         self.unreadable = dict(unreadable or {})
         rows = [_as_text(row, self.unreadable) for row in rows]
-        # With size and modification time in the fingerprint, a replaced file is decoded again.
+        # Size and modification time are part of the fingerprint: a replaced file must be decoded.
         states = []
         for row in rows:
             path = row["audio"]["path"]
@@ -150,7 +146,7 @@ class TrackSource(ABC):
         )
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return what the dataset is known to have wrong with a track, or None."""
+        """Return the known problem of a track of this dataset, or None."""
         return self.card.known_bad.get(track_id)
 
     def reason_to_skip(self, track_id: str) -> str | None:
@@ -160,7 +156,7 @@ class TrackSource(ABC):
         return self.unreadable.get(track_id) or self.known_problem(track_id)
 
     def notes(self) -> list[str]:
-        """Return what must be said beside results on these data."""
+        """Return the notes that results on these data need."""
         if self.revision or Path(self.place).exists():
             return []
         return [f"{self.place} is not pinned to a commit: set repository_revision to repeat results"]
@@ -184,7 +180,7 @@ class TrackSource(ABC):
         return sides
 
     def split_note(self, policy: str) -> str | None:
-        """Return what must be said beside results with `policy`, or None."""
+        """Return the note that results with `policy` need, or None."""
         return None
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:
@@ -192,7 +188,7 @@ class TrackSource(ABC):
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return what is recorded beside a result."""
+        """Return the record of the data in a result."""
         return {
             "name": self.card.name,
             "location": self.location,

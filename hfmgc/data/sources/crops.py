@@ -26,7 +26,7 @@ CROP_FEATURES = datasets.Features(
         "waveform": datasets.List(datasets.Value("float32")),
     }
 )
-# Read on both sides of a crop, so that resampling treats its ends as within the whole recording.
+# Also read on both sides of a crop: its ends are resampled as parts of the recording.
 _MARGIN_SECONDS = 0.05
 # Bytes of a request to the Hub: about six seconds of stereo at 44.1 kHz.
 _BLOCK_BYTES = 1 << 20
@@ -41,17 +41,17 @@ def crop_stream(
     epoch: int = 0,
     per_track: int = 1,
 ) -> datasets.IterableDataset:
-    """Return `per_track` crops at random places from each recording, recordings in random order.
+    """Return `per_track` crops at random positions of each recording, in random order.
 
-    Order and places are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
+    Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
     A recording that cannot be read is skipped with a warning.
 
     Args:
         locations: Track id -> path or `hf://` address.
         seconds: Length of a crop; after the end of a shorter recording, samples are zero.
-        sampling_rate: Wanted rate in Hz.
+        sampling_rate: Of the crops in Hz.
         seed: Seed of the run.
-        epoch: Number of the pass: each has other crops.
+        epoch: Each epoch has other crops.
         per_track: Crops of each recording.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lists of tracks that a run leaves out: written by `hfmgc check --write_exclusions`, or by hand."""
+"""Lists of tracks that a run excludes: written by `hfmgc check --write_exclusions`, or by hand."""
 
 import csv
 import hashlib
@@ -44,13 +44,9 @@ def write_exclusions(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:
-    """Return what a run records of the tracks that it leaves out, or None where nothing is excluded.
+    """Return the record of the excluded tracks (id -> reason), or None without exclusions.
 
-    Reasons are counted by what stands before the first colon. The digest is that of the ids that occur in the data.
-
-    Args:
-        excluded: Track id -> reason.
-        track_ids: All tracks of the data.
+    Reasons are counted by their text before the first colon. The digest is that of the excluded ids in the data.
     """
     if not excluded:
         return None
@@ -64,7 +60,7 @@ def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -
 
 
 def exclusions_text(described: Mapping[str, Any] | None) -> str:
-    """Return what `describe_exclusions` returned as one line to read."""
+    """Return the record of `describe_exclusions` as one line."""
     if described is None:
         return "no tracks excluded"
     reasons = ", ".join(f"{count} {reason}" for reason, count in described["reasons"].items())

@@ -22,7 +22,7 @@ def depth_of(feature: Any) -> int:
 
 
 def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
-    """Return tables whose columns `features` have one type, so that they can be concatenated.
+    """Return tables whose columns `features` have one type, ready to be concatenated.
 
     Arrays of different fixed sizes become lists; numbers get the widest precision.
 
@@ -53,7 +53,7 @@ def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
 
 
 def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
-    """Return for each row what is wrong with its features, or "".
+    """Return the problem of the features in each row, or "".
 
     Broken are features that are missing, empty, ragged, NaN or infinite, and those whose size (the number of bins, of
     slices also of frames) differs from that of the majority.

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import pyarrow.dataset
@@ -20,11 +20,11 @@ from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_
 
 logger = logging.get_logger(__name__)
 
-# What `hfmgc extract` writes beside its shards.
+# The description that `hfmgc extract` writes with its shards.
 EXTRACTION = "extraction.json"
 # Compares pages with their checksums, which the files of `hfmgc extract` have.
 CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-# The computations that decide the values of extracted features.
+# The computations that affect the values of extracted features.
 EXTRACTED_BY = ("decoding", "features", "fingerprints")
 # Columns of `hfmgc extract` about the sound; trusted in its own files only.
 SOUND_COLUMNS = ("digest", "fingerprint", "truncation")
@@ -37,7 +37,7 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    Each row is a track: an id, a genre, and one column of numbers: un-normalised features [frames, bins] (float), as
+    Each row is a track: an id, a genre or a list of them, and one column of numbers: un-normalised features [frames, bins] (float), as
     `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
     and normalised [slices, frames, bins].
 
@@ -61,7 +61,6 @@ class FeatureSet(TrackSource):
 
     @property
     def place(self) -> str:
-        """The file or folder."""
         return self.path
 
     def genres(self) -> list[str]:
@@ -69,7 +68,7 @@ class FeatureSet(TrackSource):
         genre, tables = self._column_of(GENRE_COLUMNS, "genre"), {}
         for part in self._parts():
             part.check_columns(genre)
-            tables[part.where] = part.table.select_columns([genre, "genres"] if part.has_genres else [genre])
+            tables[part.where] = part.table.select_columns(part.genre_columns(genre))
         return occurring_labels(tables, [genre, "genres"])
 
     def tracks(self) -> datasets.Dataset:
@@ -84,39 +83,40 @@ class FeatureSet(TrackSource):
             if depth_of(part.table.features[values]) not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
             names = class_names(part.table.features[genre])
-            known = {identifier, genre, "artist", "split", *(["genres"] if part.has_genres else [])}
+            known = {identifier, *part.genre_columns(genre), "artist", "split"}
             wanted = [name for name in part.table.column_names if name in known]
             for number, row in enumerate(part.table.select_columns(wanted)):
                 where = f"{part.where}, row {number}"
                 if row[identifier] in (None, ""):
                     self.unreadable[where] = "no track id"
                     row[identifier] = where
-                name = next(iter(labels_of(row[genre], names, f"{where}, {genre!r}")), "")
+                labels = labels_of(row[genre], names, f"{where}, {genre!r}")
                 rows.append(
                     {
                         "track_id": str(row[identifier]),
-                        "genre": name,
+                        "genre": next(iter(labels), ""),
+                        "genres": row.get("genres") or labels,
                         "artist": str(row.get("artist") or ""),
                         "split": part.side or side_of(str(row.get("split") or ""), part.where),
-                        "genres": row.get("genres") or [name],
                     }
                 )
             table = part.table.select_columns([values, *sound_columns])
             tables[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in rows], self.location)
         features = datasets.concatenate_datasets(with_one_type(tables))
-        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows), features], axis=1)
+        columns = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
+        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows, columns), features], axis=1)
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return what `hfmgc extract` wrote of the front end, or None for features of another origin."""
+        """Return the front end in the description of `hfmgc extract`, or None for features of other programs."""
         content = self._description()
         return content and content.get("front_end")
 
     def notes(self) -> list[str]:
-        """Return by which other versions the features were extracted, or that their origin is unknown."""
+        """Return other library versions that extracted the features, or that their origin is unknown."""
         content = self._description()
         if content is None:
-            return ["the origin of these features is unknown: the run's front end is assumed to have made them"]
+            return ["the origin of these features is unknown: they are assumed to come from the run's front end"]
         other = _other_versions(content["code"])
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
@@ -139,20 +139,20 @@ class FeatureSet(TrackSource):
             description, found = self._description(), sum(len(table) for _, table in named.values())
             if description and description["tracks"] != found:
                 raise DataError(
-                    f"{self.path}: {found} of the {description['tracks']} extracted tracks are there; call hfmgc extract "
-                    "again for the missing shard"
+                    f"{self.path}: {found} of the {description['tracks']} extracted tracks were found: repeat hfmgc "
+                    "extract, which writes the missing shards"
                 )
         parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
         self._loaded = [part for part in parts if len(part.table)]
         if not self._loaded:
-            raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
+            raise DataError(f"{self.path}: has no rows: extract the features again, or name another file")
         for part in parts:
             if not len(part.table):
                 logger.warning(f"{part.where} has no rows")
         return self._loaded
 
     def _description(self) -> dict[str, Any] | None:
-        """Return what `hfmgc extract` wrote beside its shards, or None for features of another origin."""
+        """Return the description of `hfmgc extract`, or None for features of other programs."""
         path = Path(self.path)
         description = (path.parent if path.is_file() else path) / EXTRACTION
         if not description.is_file():
@@ -161,12 +161,14 @@ class FeatureSet(TrackSource):
             content = json.loads(description.read_text(encoding="utf-8"))
             # Another version of our code computes other values from the same audio.
             if any(name.startswith("hfmgc ") for name in _other_versions(content["code"])):
-                raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them again")
+                raise DataError(
+                    f"{self.path}: another version of hfmgc extracted these features: extract them with this one"
+                )
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
-        raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
+        raise DataError(f"{self.path}: its extraction was interrupted: repeat hfmgc extract, which resumes it")
 
     def _column_of(self, known: tuple[str, ...], what: str) -> str:
         columns = self._parts()[0].table.column_names
@@ -189,18 +191,16 @@ class FeatureSet(TrackSource):
         return found[0]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A file or split: its name in errors, its side or "", and its rows."""
 
     where: str
     side: str
     table: datasets.Dataset
 
-    @property
-    def has_genres(self) -> bool:
-        """Whether there is a column of all genres of each track, as hfmgc extract writes it."""
-        return self.table.features.get("genres") == TRACK_FEATURES["genres"]
+    def genre_columns(self, genre: str) -> list[str]:
+        """Return the columns of the genre and, as hfmgc extract writes it, of all genres of a track."""
+        return [genre, "genres"] if self.table.features.get("genres") == TRACK_FEATURES["genres"] else [genre]
 
     def check_columns(self, *columns: str) -> None:
         for column in columns:

@@ -1,6 +1,9 @@
 """FMA (Defferrard et al., 2017), small, medium, large and full: the authors' archives on disk, or the Hub mirrors."""
 
+import csv
 import hashlib
+import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,13 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError, nearest
 from ..archives import folder_or_archive, is_archive
 from .contract import DatasetCard, TrackSource, track_row
-from .fma_csv import SUBSETS, FMATrack, read_genres, read_tracks
 from .hub import audio_fields, load_tables, map_to_tracks
-from .tables import check_unique, class_names, labels_of, occurring_labels, sorted_by_id
+from .tables import check_unique, class_names, labels_of, occurring_labels, read_rows, reading, side_of, sorted_by_id
 
 
 logger = logging.get_logger(__name__)
 
+SUBSETS = ("small", "medium", "large")
 SMALL_GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
 TOP_GENRES = tuple(
     sorted(
@@ -31,6 +34,27 @@ _SHORT_IDS = (
     98565, 98567, 98569, 99134, 108925, 133297, 1486, 5574, 65753, 80391, 98558, 98559, 98560, 98566, 98568, 98571,
     105247, 108924, 126981, 127336, 143992,
 )  # fmt: skip
+
+
+_COLUMNS = (
+    ("set", "split"),
+    ("set", "subset"),
+    ("track", "genre_top"),
+    ("track", "genres_all"),
+    ("artist", "id"),
+)
+
+
+@dataclass(frozen=True)
+class FMATrack:
+    """The columns of a row of `tracks.csv` that labels and splits need."""
+
+    track_id: str
+    side: str
+    subset: str
+    top_genre: str
+    genre_ids: tuple[int, ...]
+    artist: str
 
 
 @dataclass
@@ -96,7 +120,6 @@ class FMA(TrackSource):
 
     @property
     def place(self) -> str:
-        """The audio or the metadata on disk, or the mirror."""
         return self.audio or self.metadata or self.mirror
 
     @property
@@ -105,7 +128,6 @@ class FMA(TrackSource):
         return (self._checksum(self.metadata) or None) if self.metadata else super().revision
 
     def notes(self) -> list[str]:
-        """Return what the mirrors lack."""
         if self.metadata:
             return []
         note = "the mirrors of FMA lack the official split and the top genre: results are not comparable with others"
@@ -238,3 +260,50 @@ def _mirror_track(row: dict, index: int, where: str, split: str, classes: dict[s
         genres=names,
         artist=row.get("artist") or "",
     )
+
+
+def read_tracks(path: Path) -> list[FMATrack]:
+    """Return all tracks of `tracks.csv`, by their ids.
+
+    The header has two rows (group and column) and, in the authors' file, a third that names the index.
+
+    Raises:
+        DataError: If the file or a column is missing, or a row cannot be read.
+    """
+    tracks = []
+    with reading(path) as text:
+        rows = csv.reader(text.splitlines(keepends=True))
+        header = list(zip(next(rows, []), next(rows, []), strict=False))
+        missing = [str(column) for column in _COLUMNS if column not in header]
+        if missing:
+            raise DataError(
+                f"{path.name} has no column {', '.join(missing)} in its first two rows: take it from fma_metadata.zip"
+            )
+        columns = [header.index(column) for column in _COLUMNS]
+        for row in rows:
+            if not row or row[0] == "track_id":
+                continue
+            where = f"{path.name}, line {rows.line_num}"
+            try:
+                split, subset, top_genre, genres_all, artist = (row[column] for column in columns)
+                genre_ids = tuple(int(genre_id) for genre_id in json.loads(genres_all or "[]"))
+                track_id = f"{int(row[0]):06d}"
+            except (IndexError, ValueError, TypeError) as error:
+                raise DataError(f"{where} cannot be read ({error}): download the file again") from error
+            tracks.append(FMATrack(track_id, side_of(split, where), subset, top_genre, genre_ids, artist))
+    return sorted(tracks, key=lambda track: track.track_id)
+
+
+def read_genres(path: Path) -> dict[int, str]:
+    """Return the names of all genres of the hierarchy by their ids; equal names are followed by their ids."""
+    titles: dict[int, str] = {}
+    for line, row in read_rows(path, needed=("genre_id", "title")):
+        try:
+            titles[int(row["genre_id"])] = row["title"]
+        except ValueError as error:
+            raise DataError(f"{path.name}, {line} has no genre_id that is a number") from error
+    counts = Counter(titles.values())
+    return {
+        genre_id: title if counts[title] == 1 else f"{title} ({genre_id})"
+        for genre_id, title in sorted(titles.items())
+    }

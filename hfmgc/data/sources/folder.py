@@ -13,7 +13,7 @@ from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from .contract import DatasetCard, TrackSource, track_row
 
 
-_LOOP = "a link that leads back to a folder above it"
+_LOOP = "a link to one of its parent folders"
 
 
 @dataclass
@@ -33,7 +33,6 @@ class Folder(TrackSource):
 
     @property
     def place(self) -> str:
-        """The folder."""
         return self.folder
 
     def genres(self) -> list[str]:
@@ -92,9 +91,7 @@ class Folder(TrackSource):
 def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:
     """Yield the path of each audio file and of each entry that cannot be opened, with its problem or "".
 
-    Args:
-        folder: Where to look.
-        parents: The resolved folders above it, to detect loops of links.
+    `parents`: the resolved parent folders, to detect loops of links.
     """
     target = folder.resolve()
     if target in parents:
@@ -120,5 +117,5 @@ def _link_problem(path: Path) -> str:
         if path.is_symlink():
             path.stat()
     except OSError as error:
-        return _LOOP if error.errno == errno.ELOOP else "a link that leads nowhere"
+        return _LOOP if error.errno == errno.ELOOP else "a link to a missing file"
     return ""

@@ -70,11 +70,9 @@ class GTZAN(TrackSource):
 
     @property
     def place(self) -> str:
-        """The folder, the archive or the repository."""
         return self.folder or self.archive or self.repository
 
     def genres(self) -> list[str]:
-        """Return the ten genres in alphabetical order."""
         return list(GENRES)
 
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
@@ -88,7 +86,6 @@ class GTZAN(TrackSource):
         return {"train": others, "validation": [], "test": folds[fold - 1]}
 
     def tracks(self) -> datasets.Dataset:
-        """Return the tracks, sorted by their ids."""
         if self.folder:
             return self._from_folder(Path(self.folder))
         if not self.archive:

@@ -49,15 +49,10 @@ def load_tables(
     audio_column: str = "audio",
     way_out: str,
 ) -> dict[str, datasets.Dataset]:
-    """Return the splits of a dataset by their names; `audio_column` holds structs of bytes and path.
+    """Return the splits of a dataset by their names; `audio_column`, which all must have, holds structs of bytes and path.
 
-    Args:
-        what: The name of the dataset, for errors.
-        place: A repository on the Hub, a parquet file, a folder of them, or a folder that `save_to_disk` wrote.
-        revision: Commit of the repository.
-        config: Configuration of the repository.
-        audio_column: A column that every split must have.
-        way_out: Advice for errors, such as the option for a copy on disk.
+    `place` is a repository on the Hub, a parquet file, a folder of them, or a folder of `save_to_disk`. `way_out` is advice
+    for errors, such as the option for a copy on disk.
     """
     with _loading(what, place, way_out):
         loaded = _load(place, revision, config)
@@ -111,12 +106,8 @@ def map_to_tracks(
 ) -> datasets.Dataset:
     """Return the rows of all splits as one table of tracks, cached.
 
-    Args:
-        tables: Name of the split -> table.
-        track_of: Returns a row of `track_row`; called with a row, its number, `where`, `split` (its name), `classes`
-            (column -> names of its classes) and the further arguments. A function of a module.
-        where: The name of the dataset, for errors.
-        arguments: Further arguments of `track_of`.
+    `track_of`, a function of a module, returns a row of `track_row`. It is called with a row, its number, `where` (the name
+    of the dataset, for errors), `split` (its name), `classes` (column -> names of its classes) and `arguments`.
 
     Raises:
         DataError: If a track id is repeated.

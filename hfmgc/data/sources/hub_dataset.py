@@ -19,17 +19,6 @@ class HubDataset(TrackSource):
     """Any dataset with an audio column; its splits train, validation and test are the official sides.
 
     A track's id is its value of `id_column`, or `<split>/<row>`.
-
-    Attributes:
-        repository: A repository of the Hub, a folder of parquet files, a parquet file, or a folder of `save_to_disk`.
-        repository_revision: Commit of the repository.
-        config: Configuration of the repository.
-        splits: The splits to read, between commas; all by default.
-        audio_column: Column of the audio (bytes or path; never decoded by datasets).
-        label_column: Column of the labels: classes, names, or lists of them; "" for data without labels.
-        artist_column: Column of the artists.
-        id_column: Column of the track ids.
-        split_column: Column of the sides, where the splits are not the sides.
     """
 
     card = DatasetCard(
@@ -39,19 +28,18 @@ class HubDataset(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    repository: str
-    repository_revision: str | None = None
-    config: str | None = None
-    splits: str = ""
-    audio_column: str = "audio"
-    label_column: str = "label"
+    repository: str  # of the Hub, or a parquet file, a folder of them, or a folder of `save_to_disk`
+    repository_revision: str | None = None  # its commit
+    config: str | None = None  # configuration of the repository
+    splits: str = ""  # to read, separated by commas; all by default
+    audio_column: str = "audio"  # bytes or paths
+    label_column: str = "label"  # classes, names, or lists of them; "" for data without labels
     artist_column: str = ""
     id_column: str = ""
-    split_column: str = ""
+    split_column: str = ""  # sides, if the splits are not the sides
 
     @property
     def place(self) -> str:
-        """The repository, or its copy on disk."""
         return self.repository
 
     def genres(self) -> list[str]:
@@ -62,7 +50,6 @@ class HubDataset(TrackSource):
         )
 
     def tracks(self) -> datasets.Dataset:
-        """Return the rows of all splits in their order."""
         columns = {option: getattr(self, option) for option in ("audio_column", *_OTHER_COLUMNS)}
         used = list(dict.fromkeys(filter(None, columns.values())))
         tables = {split: table.select_columns(used) for split, table in self._tables().items()}

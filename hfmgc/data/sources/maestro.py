@@ -35,13 +35,6 @@ class MAESTRO(TrackSource):
     """Classical piano, 199 hours; a track's id is its audio file without the suffix, `2018/MIDI-...wav--1`.
 
     The artist is the composer. The official split separates pieces, not composers; `grouped` separates these as well.
-
-    Attributes:
-        audio: The authors' folder (`maestro-v3.0.0`) or archive; by default the repository is read.
-        metadata: `maestro-v3.0.0.csv`; the one in the folder by default.
-        repository: A repository of the Hub with the authors' tree.
-        repository_revision: Its commit.
-        verify: Whether an archive named as the authors' must have their sha256.
     """
 
     card = DatasetCard(
@@ -56,19 +49,17 @@ class MAESTRO(TrackSource):
     )
     split_policies = ("official", "grouped")
 
-    audio: str = ""
-    metadata: str = ""
-    repository: str = "ddPn08/maestro-v3.0.0"
-    repository_revision: str | None = None
-    verify: bool = True
+    audio: str = ""  # the authors' folder (`maestro-v3.0.0`) or archive; by default the repository is read
+    metadata: str = ""  # `maestro-v3.0.0.csv`; by default the one in the folder
+    repository: str = "ddPn08/maestro-v3.0.0"  # with the authors' tree
+    repository_revision: str | None = None  # its commit
+    verify: bool = True  # whether an archive named as the authors' must have their sha256
 
     @property
     def place(self) -> str:
-        """The authors' folder or archive, or the repository."""
         return self.audio or self.repository
 
     def genres(self) -> list[str]:
-        """MAESTRO has none."""
         return []
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Your own music: a list of files, as CSV or JSON Lines, with their labels."""
+"""Your own music: a list of files with their labels, as CSV or JSON Lines."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ GENRES_SEPARATOR = "|"
 
 @dataclass
 class Manifest(TrackSource):
-    """A row for each track: its path, label or genres, and where known artist, split and track_id.
+    """A list of tracks: path, label or genres, and optionally artist, split and track_id.
 
     Paths are relative to the list. Without a column for it, a track's id is its path as written. Ids are published with
     the split, so of an absolute path the id is only the part below the list's folder; for a file outside of it, its name
@@ -29,7 +29,7 @@ class Manifest(TrackSource):
         file: A CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
         path_column: Column of the paths.
         label_column: Column of the labels; in JSON a label can be a list, for multi-label models.
-        genres_column: Column of all genres of a track, for multi-label models, beside or instead of the label: a list in
+        genres_column: Column of all genres of a track, for multi-label models, with or without a label: a list in
             JSON, `rock|folk` in a CSV. "" ignores the column.
         artist_column: Column of the artists, if there is one.
         split_column: Column of the sides (train, validation, test), if there is one.
@@ -56,12 +56,10 @@ class Manifest(TrackSource):
 
     @property
     def place(self) -> str:
-        """The list."""
         return self.file
 
     @property
     def revision(self) -> str | None:
-        """Digest of the list."""
         path = Path(self.file)
         return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 

@@ -34,13 +34,9 @@ SOURCES: dict[str, type[TrackSource]] = {
 
 
 def open_source(data: str, options: dict[str, Any] | None = None, *, exclude: str | Path | None = None) -> TrackSource:
-    """Return the source that `data` names.
+    """Return the source that `data` names: a dataset, or the path of a manifest, stored features, or a folder of genres.
 
-    Args:
-        data: The name of a dataset, or the path of a manifest, of stored features, or of a folder with a subfolder for
-            each genre.
-        options: Options of the dataset.
-        exclude: List of tracks to leave out; see `exclusions.read_exclusions`.
+    `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`.
 
     Raises:
         DataError: If there are no such data, or the list cannot be read.
@@ -73,5 +69,5 @@ def _open(data: str, options: dict[str, Any]) -> TrackSource:
     elif is_feature_set(path):
         source_class, option = FeatureSet, "path"
     if option in options:
-        raise ConfigError(f"data_options: leave out {option}: data already names the path ({data})")
+        raise ConfigError(f"data_options: remove {option}: data already names the path ({data})")
     return make_source(source_class, {option: data, **options})

@@ -29,7 +29,6 @@ class Synthetic(TrackSource):
 
     @property
     def location(self) -> str:
-        """The size of the corpus."""
         return f"{self.tracks_per_genre} tracks of {self.seconds:g} s for each genre"
 
     @property
@@ -45,7 +44,6 @@ class Synthetic(TrackSource):
         return str(Path(datasets.config.HF_DATASETS_CACHE) / name)
 
     def genres(self) -> list[str]:
-        """Return GTZAN's ten genres."""
         return list(GENRES)
 
     def tracks(self) -> datasets.Dataset:

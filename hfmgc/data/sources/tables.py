@@ -1,4 +1,4 @@
-"""Lists and columns of tracks: rows read from lists on disk, and labels, sides and ids as people write them."""
+"""Lists and columns of tracks: rows of lists on disk; labels, sides and ids as people write them."""
 
 import csv
 from collections import Counter
@@ -44,13 +44,9 @@ def class_names(feature: Any) -> list[str] | None:
 
 
 def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
-    """Return the labels in a value of a column.
+    """Return the labels in a value of a column: numbers of the classes `names`, or texts if that is None; one or a list.
 
-    Args:
-        value: A label or a list of labels: numbers of classes, or texts. Missing labels and numbers without a class
-            (such as -1, for unlabelled examples) are left out.
-        names: The names of the classes; None for texts.
-        where: The file, row and column, for errors.
+    Missing labels and numbers without a class (such as -1, for unlabelled examples) are skipped.
 
     Raises:
         DataError: If a label without class names is not a text: 1, 1.0 and true are not names of genres.
@@ -65,11 +61,9 @@ def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
 
 
 def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[str]) -> list[str]:
-    """Return the labels that occur in these columns of some tables: in the order of the classes, then sorted.
+    """Return the labels, or lists of labels, that occur in these columns: in the order of the classes, then sorted.
 
-    Args:
-        tables: Name of the table -> table; columns that a table lacks are skipped.
-        columns: Columns of labels or of lists of labels.
+    Columns that a table lacks are skipped.
     """
     ordered: dict[str, None] = {}
     occurring: set[str] = set()
@@ -100,10 +94,8 @@ def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
 def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return the rows of a list, each with its place in the file, such as `line 3` or `item 2`.
 
-    Args:
-        path: A CSV or TSV file with a header, a JSON Lines file, or a JSON file with a list of objects; UTF-8.
-        needed: Columns that a CSV must have.
-        line_field: If given, the list may also be a `.txt` whose lines are the values of this field.
+    The list is a CSV or TSV file with a header (with the columns `needed`), a JSON Lines file, or a JSON file with a list of
+    objects, in UTF-8; with `line_field` also a `.txt` whose lines are the values of this field.
 
     Raises:
         DataError: If the file cannot be read or lacks a column.

@@ -35,13 +35,8 @@ format: FLAC, 16 bits, {sampling_rate} Hz, mono
 def write_corpus(folder: Path, *, tracks_per_genre: int, seconds: float, seed: int) -> Path:
     """Render the synthetic corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
 
-    Only missing tracks are rendered, each written whole or not at all. One process renders; others wait for it.
-
-    Args:
-        folder: A folder for this corpus alone.
-        tracks_per_genre: At least 1.
-        seconds: Length of each track, at least 1.
-        seed: Seed of all tracks.
+    Only missing tracks are rendered, each written whole or not at all. One process renders; others wait for it. The folder
+    holds only this corpus, of tracks of at least one second.
 
     Raises:
         ConfigError: If an argument is out of range, or the folder holds something else, such as a corpus of another seed.

@@ -1,9 +1,10 @@
-"""Pitched instruments: additive synthesis with a few parameters for each. Source: ours."""
+"""Instruments. Source: ours; pitched ones by additive synthesis, percussion as a falling sine, noise or both."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import butter, sosfilt
 
 
 SAMPLING_RATE = 22_050
@@ -35,36 +36,21 @@ def _oscillate(frequency: float, amplitudes: np.ndarray, t: np.ndarray, vibrato:
 
 @dataclass(frozen=True)
 class Instrument:
-    """An instrument.
-
-    Args:
-        harmonics: Number of harmonics.
-        slope: Amplitudes of the harmonics fall as 1 / n**slope.
-        attack: Seconds.
-        decay: Seconds in which the first harmonics of A3 fall by 1/e; the others fall four times as fast.
-        release: Seconds that a note rings after it ends.
-        vibrato: Share of the frequency.
-        voices: Players, slightly out of tune with each other.
-        drive: Range of the amplifier's distortion; 0 for none.
-    """
+    """An instrument; times are in seconds."""
 
     harmonics: int
-    slope: float
+    slope: float  # the amplitudes of the harmonics fall as 1 / n**slope
     attack: float = 0.003
-    decay: float = math.inf
-    release: float = 0.06
-    vibrato: float = 0.0
-    voices: int = 1
-    drive: tuple[float, float] = (0.0, 0.0)
+    decay: float = math.inf  # in which the first harmonics of A3 fall by 1/e; the others fall four times as fast
+    release: float = 0.06  # how long a note rings after it ends
+    vibrato: float = 0.0  # a share of the frequency
+    voices: int = 1  # players, slightly out of tune with each other
+    drive: tuple[float, float] = (0.0, 0.0)  # range of the amplifier's distortion
 
     def __call__(self, frequency: float, seconds: float, timbre: float, generator: np.random.Generator) -> np.ndarray:
-        """Return a note, float32 [samples], about within -1..1.
+        """Return a note of `seconds` and its release, float32 [samples], about within -1..1.
 
-        Args:
-            frequency: Hz.
-            seconds: Until it ends; `release` comes after that.
-            timbre: 0 (dark) to 1 (bright).
-            generator: Draws the detuning.
+        `frequency` is in Hz, `timbre` from 0 (dark) to 1 (bright).
         """
         t = seconds_axis(seconds + self.release)
         amplitudes = 1.0 / np.arange(1, self.harmonics + 1) ** (self.slope + 0.6 * (0.5 - timbre))
@@ -106,3 +92,40 @@ VOICES: dict[str, Instrument] = {
     "synth pad": Instrument(16, 1.0, attack=0.2, release=0.3, voices=3),
     "synth lead": Instrument(24, 0.8, attack=0.01, vibrato=0.003, voices=2),
 }
+
+# Kick's pitch (Hz), decay (s) and noise, snare's pitch and decay, lowest frequency of the cymbals.
+KITS: dict[str, tuple[float, ...]] = {
+    "acoustic": (58, 0.11, 0.2, 190, 0.09, 5500),
+    "jazz": (75, 0.10, 0.05, 210, 0.11, 4200),
+    "metal": (60, 0.06, 0.5, 200, 0.10, 5000),
+    "disco": (60, 0.09, 0.2, 200, 0.08, 6000),
+    "boom-bap": (52, 0.14, 0.15, 175, 0.10, 4500),
+    "electronic": (50, 0.13, 0.25, 200, 0.10, 6500),
+    "reggae": (55, 0.12, 0.08, 260, 0.05, 5500),
+}
+
+
+def render_kit(kind: str, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return the strokes of one of the `KITS`, varied in pitch, damping and brightness, each float32 [samples]."""
+    kick, kick_decay, click, snare, snare_decay, low = np.array(KITS[kind]) * generator.uniform(0.8, 1.25, 6)
+
+    def stroke(
+        decay: float, noise: float, band: tuple[float, float], tone: float = 0.0, fall: float = 0.0
+    ) -> np.ndarray:
+        t = seconds_axis(min(5 * decay, 1.6))
+        hiss = sosfilt(butter(2, band, "bandpass", fs=SAMPLING_RATE, output="sos"), generator.standard_normal(len(t)))
+        body = np.sin(2 * np.pi * (tone * t + fall * (1 - np.exp(-t / 0.02))))
+        sound = (body + noise * hiss / hiss.std()) * np.exp(-t / decay)
+        return (sound * envelope(len(t), 0.0005, 0.01)).astype(np.float32)
+
+    cymbals = (low, 10_800)
+    return {
+        "kick": stroke(kick_decay, 0.2 * click, (20, 5000), kick, fall=1.8),
+        "snare": stroke(snare_decay, 0.4, (900, 9500), snare),
+        "rim": stroke(0.02, 0.2, (900, 9500), 4 * snare),
+        "clap": stroke(0.8 * snare_decay, 0.4, (900, 4500)),
+        "hat": stroke(0.025, 0.25, cymbals),
+        "open": stroke(0.14, 0.25, cymbals),
+        "ride": stroke(0.3, 0.2, (0.6 * low, 10_800), 14 * snare),
+        "crash": stroke(0.45, 0.3, (0.4 * low, 10_800)),
+    }

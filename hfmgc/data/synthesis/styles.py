@@ -14,21 +14,13 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """One player.
+    """One player. Of each list, a track uses one entry; the first is the most frequent."""
 
-    Args:
-        rows: Rows of steps, separated by blanks; a track plays one of them.
-        instruments: Separated by commas; a track uses one of them. In all lists here, the first is the most frequent.
-        low: Pitch above which chords are folded.
-        gain: dB.
-        chance: Probability that a track has this part.
-    """
-
-    rows: str
-    instruments: str
-    low: int
-    gain: float = 0.0
-    chance: float = 1.0
+    rows: str  # of steps, separated by blanks
+    instruments: str  # separated by commas
+    low: int  # the pitch above which chords are folded
+    gain: float = 0.0  # dB
+    chance: float = 1.0  # probability that a track has this part
 
 
 @dataclass(frozen=True)
