@@ -251,7 +251,7 @@ def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
 def test_what_is_computed_with_another_precision_is_kept_apart():
     """TF32 needs a GPU, so the store is described and not made."""
     prefix = SimpleNamespace(state_shape=lambda frames, bins: (2, 32))
-    slices = datasets.Dataset.from_dict({"features": [np.zeros((1, 16, 8), np.float32).tolist()]})
+    slices = datasets.Dataset.from_dict({"track_id": ["a"], "features": [np.zeros((1, 16, 8), np.float32).tolist()]})
     windows = ExtractedWindows(TrackWindows(slices, SimpleNamespace(window_shape=(16, 8))))
     run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "stores"}
     wanted = [
