@@ -23,6 +23,12 @@ def escape_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def shown_size(count: float) -> str:
+    """Return a number of bytes in GB, MB or kB."""
+    unit, name = next(((size, name) for size, name in ((1e9, "GB"), (1e6, "MB")) if count >= size), (1e3, "kB"))
+    return f"{count / unit:.1f} {name}"
+
+
 def shown_url(text: str) -> str:
     """Return a text that names a database without its password, and without the folder of an SQLite file."""
     text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)

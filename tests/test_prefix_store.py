@@ -72,7 +72,7 @@ def test_a_store_reads_in_another_process(tmp_path):
 
 def test_size_is_announced_before_it_is_filled(tmp_path, capsys):
     def layers(windows):
-        assert "frozen layers, train: 11 windows take 1.76e-06 GB (float32)" in capsys.readouterr().out
+        assert "frozen layers, train: 11 windows take 1.8 kB (float32)" in capsys.readouterr().out
         return torch.zeros(len(windows), 5, 8)
 
     opened(tmp_path, layers, batch_size=11)
@@ -151,16 +151,14 @@ def _fail(windows):
 
 def test_bound_and_free_disk_are_refused_with_their_fields_before_anything_is_computed(tmp_path, monkeypatch):
     layers = Layers()
-    with pytest.raises(
-        ConfigError, match=r"^prefix_store_gigabytes 1e-06: .*11 windows takes 1\.76e-06 GB: allow more"
-    ):
+    with pytest.raises(ConfigError, match=r"^prefix_store_gigabytes 1e-06: .*11 windows takes 1\.8 kB: allow more"):
         opened(tmp_path, layers, gigabytes=1e-6)
     opened(tmp_path, layers, gigabytes=2e-6)
-    with pytest.raises(ConfigError, match=r"other stores in .* take 1\.76e-06 GB: allow more, remove those"):
+    with pytest.raises(ConfigError, match=r"other stores in .* take 1\.8 kB: allow more, remove those"):
         opened(tmp_path, layers, name="other", gigabytes=2e-6)
     usage = type(shutil.disk_usage(tmp_path))(total=10, used=9, free=1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ConfigError, match=r"^prefix_store .*: .* 1e-09 GB left"):
+    with pytest.raises(ConfigError, match=r"^prefix_store .*: .* left"):
         opened(tmp_path, layers, name="other")
     assert len(layers.asked) == 3
 

@@ -13,6 +13,7 @@ import soundfile
 
 from ..errors import AudioError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..text import shown_size
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
 from .names import genres_of, one_spelling, spelling_note
@@ -232,13 +233,13 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     line = (
-        f"cache: decoded audio of {len(tracks):,} tracks about {_size(sound)}, features about {_size(extracted)} in "
+        f"cache: decoded audio of {len(tracks):,} tracks about {shown_size(sound)}, features about {shown_size(extracted)} in "
         f"{cache}, unless they are cached already"
     )
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < sound + extracted:
-        line += f"; only {_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
+        line += f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
     return line
 
 
@@ -248,8 +249,3 @@ def _seconds(audio: dict) -> float:
         return soundfile.info(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]).duration
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
         return 0.0
-
-
-def _size(count: float) -> str:
-    """Return a number of bytes in GB or MB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..errors import ConfigError, HfmgcError, saving_to
 from ..files import hold
+from ..text import shown_size
 from .run_folder import nearest_existing
 
 
@@ -98,7 +99,7 @@ class PrefixStore:
             return
         stored = len(self) - len(missing)
         print(
-            f"frozen layers, {name}: {len(self):,} windows take {self.nbytes / GIGABYTE:.3g} GB ({self.dtype}) in "
+            f"frozen layers, {name}: {len(self):,} windows take {shown_size(self.nbytes)} ({self.dtype}) in "
             f"{self.folder}" + (f"; {stored:,} of them are stored already" if stored else ""),
             flush=True,
         )
@@ -154,9 +155,9 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
     parent, folders = stores[0].folder.parent, {store.folder for store in stores}
     others = sum(path.stat().st_size for path in parent.glob(f"*/{STATES}") if path.parent not in folders)
     wanted = sum(store.nbytes for store in stores)
-    takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {wanted / GIGABYTE:.3g} GB"
+    takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {shown_size(wanted)}"
     if wanted + others > gigabytes * GIGABYTE:
-        earlier = f", and other stores in {parent} take {others / GIGABYTE:.3g} GB" if others else ""
+        earlier = f", and other stores in {parent} take {shown_size(others)}" if others else ""
         raise StoreFullError(
             f"prefix_store_gigabytes {gigabytes:g}: {takes}{earlier}: allow more, "
             f"{'remove those, ' if others else ''}set prefix_dtype bfloat16 or fewer front_end.max_windows, or leave out "
@@ -167,6 +168,6 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
     free = shutil.disk_usage(nearest_existing(parent)).free
     if wanted - taken > free:
         raise StoreFullError(
-            f"prefix_store {parent}: {takes}, and its disk has {free / GIGABYTE:.3g} GB left: set prefix_store to a larger "
+            f"prefix_store {parent}: {takes}, and its disk has {shown_size(free)} left: set prefix_store to a larger "
             "disk, or prefix_dtype bfloat16"
         )
