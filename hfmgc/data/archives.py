@@ -52,13 +52,13 @@ def verify_checksum(path: Path, expected: str) -> None:
         )
 
 
-def folder_or_archive(place: str, what: str, **options: Any) -> Path:
+def folder_or_archive(origin: str, what: str, **options: Any) -> Path:
     """Return a folder as it is, or the folder of an archive's files; `options` as for `unpack`, `what` names the setting."""
-    if is_archive(place):
-        return unpack(Path(place), **options)
-    if not Path(place).is_dir():
-        raise DataError(f"{what} {place!r} is neither a folder nor a zip")
-    return Path(place)
+    if is_archive(origin):
+        return unpack(Path(origin), **options)
+    if not Path(origin).is_dir():
+        raise DataError(f"{what} {origin!r} is neither a folder nor a zip")
+    return Path(origin)
 
 
 def unpack(

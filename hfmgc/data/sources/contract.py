@@ -55,9 +55,9 @@ def track_row(
     }
 
 
-def shown_location(place: str) -> str:
+def shown_location(origin: str) -> str:
     """Return the name of a repository, or the last part of a path on disk: its parents are not published."""
-    return Path(place).resolve().name if Path(place).exists() else place
+    return Path(origin).resolve().name if Path(origin).exists() else origin
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ class TrackSource(ABC):
 
     @property
     @abstractmethod
-    def place(self) -> str:
+    def origin(self) -> str:
         """The path of the data on disk, or the name of a repository on the Hub."""
 
     @property
     def location(self) -> str:
-        """The place as it is published."""
-        return shown_location(self.place)
+        """The origin as it is published."""
+        return shown_location(self.origin)
 
     @property
     def revision(self) -> str | None:
         """The commit of a repository, by default the pinned one; None for data on disk."""
-        if Path(self.place).exists():
+        if Path(self.origin).exists():
             return None
-        return self.repository_revision or self.card.repositories.get(self.place) or None
+        return self.repository_revision or self.card.repositories.get(self.origin) or None
 
     @abstractmethod
     def genres(self) -> list[str]:
@@ -157,9 +157,9 @@ class TrackSource(ABC):
 
     def notes(self) -> list[str]:
         """Return the notes that results on these data need."""
-        if self.revision or Path(self.place).exists():
+        if self.revision or Path(self.origin).exists():
             return []
-        return [f"{self.place} is not pinned to a commit: set repository_revision to repeat results"]
+        return [f"{self.origin} is not pinned to a commit: set repository_revision to repeat results"]
 
     def front_end(self) -> dict[str, Any] | None:
         """Return the fields of the front end that made stored features; None for audio, or where unknown."""

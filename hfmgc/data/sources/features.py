@@ -60,7 +60,7 @@ class FeatureSet(TrackSource):
         self._loaded: list[_Part] = []
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.path
 
     def genres(self) -> list[str]:

@@ -119,7 +119,7 @@ class FMA(TrackSource):
         return self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.audio or self.metadata or self.mirror
 
     @property
@@ -208,21 +208,21 @@ class FMA(TrackSource):
         wanted = {name} if name == "features.csv" else {"tracks.csv", "genres.csv"}
         return self._folder(self.metadata, "fma_metadata", wanted) / name
 
-    def _folder(self, place: str, inner: str, wanted: set[str]) -> Path:
+    def _folder(self, origin: str, inner: str, wanted: set[str]) -> Path:
         """Return the authors' folder: the given one, the one inside it, or the wanted files of its archive."""
         path = folder_or_archive(
-            place,
+            origin,
             "data_options of fma:",
-            checksum=self._checksum(place),
+            checksum=self._checksum(origin),
             wanted=lambda member: member.name in wanted,
             selection=hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest(),
         )
-        if is_archive(place):  # the archive of a larger subset has another name inside
+        if is_archive(origin):  # the archive of a larger subset has another name inside
             inner = next((found.name for found in sorted(path.glob("fma_*"))), inner)
         return path / inner if (path / inner).is_dir() else path
 
-    def _checksum(self, place: str) -> str:
-        return self.card.checksums.get(Path(place).name, "") if self.verify else ""
+    def _checksum(self, origin: str) -> str:
+        return self.card.checksums.get(Path(origin).name, "") if self.verify else ""
 
     def _mirror_tables(self) -> dict[str, datasets.Dataset]:
         tables = load_tables(

@@ -32,7 +32,7 @@ class Folder(TrackSource):
     folder: str
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.folder
 
     def genres(self) -> list[str]:

@@ -69,7 +69,7 @@ class GTZAN(TrackSource):
             raise ConfigError("data_options of gtzan: give archive or folder, not both")
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.folder or self.archive or self.repository
 
     def genres(self) -> list[str]:

@@ -42,7 +42,7 @@ def list_files(what: str, repository: str, revision: str | None) -> list[str]:
 
 def load_tables(
     what: str,
-    place: str,
+    origin: str,
     *,
     revision: str | None = None,
     config: str | None = None,
@@ -51,16 +51,16 @@ def load_tables(
 ) -> dict[str, datasets.Dataset]:
     """Return the splits of a dataset by their names; `audio_column`, which all must have, holds structs of bytes and path.
 
-    `place` is a repository on the Hub, a parquet file, a folder of them, or a folder of `save_to_disk`. `way_out` is advice
+    `origin` is a repository on the Hub, a parquet file, a folder of them, or a folder of `save_to_disk`. `way_out` is advice
     for errors, such as the option for a copy on disk.
     """
-    with _loading(what, place, way_out):
-        loaded = _load(place, revision, config)
+    with _loading(what, origin, way_out):
+        loaded = _load(origin, revision, config)
     tables = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
     for split, table in tables.items():
         if audio_column not in table.column_names:
             raise DataError(
-                f"{what} ({shown_location(place)}, split {split!r}) has no column {audio_column!r}, only "
+                f"{what} ({shown_location(origin)}, split {split!r}) has no column {audio_column!r}, only "
                 f"{', '.join(table.column_names)}: name the audio column in data_options"
             )
         if isinstance(table.features[audio_column], datasets.Audio):
@@ -68,14 +68,14 @@ def load_tables(
     return tables
 
 
-def _load(place: str, revision: str | None, config: str | None) -> datasets.Dataset | datasets.DatasetDict:
-    path = Path(place)
+def _load(origin: str, revision: str | None, config: str | None) -> datasets.Dataset | datasets.DatasetDict:
+    path = Path(origin)
     if is_saved_dataset(path):
-        return datasets.load_from_disk(place)
+        return datasets.load_from_disk(origin)
     with reading_cache():
         if path.is_file():
-            return datasets.load_dataset("parquet", data_files=place, split="train")
-        return datasets.load_dataset(place, config, revision=None if path.is_dir() else revision)
+            return datasets.load_dataset("parquet", data_files=origin, split="train")
+        return datasets.load_dataset(origin, config, revision=None if path.is_dir() else revision)
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -84,7 +84,7 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 @contextmanager
-def _loading(what: str, place: str, way_out: str = "name a copy on disk in --data_options") -> Iterator[None]:
+def _loading(what: str, origin: str, way_out: str = "name a copy on disk in --data_options") -> Iterator[None]:
     """Turn every failure to fetch or load into one line."""
     try:
         with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
@@ -92,10 +92,10 @@ def _loading(what: str, place: str, way_out: str = "name a copy on disk in --dat
     except HfmgcError:
         raise
     except Exception as error:  # datasets, pyarrow, the Hub's client and its HTTP library share no base class
-        if Path(place).exists():
-            kind, where, advice = DataError, shown_location(place), "check that it holds parquet files with rows"
+        if Path(origin).exists():
+            kind, where, advice = DataError, shown_location(origin), "check that it holds parquet files with rows"
         else:
-            kind, where, advice = UnreachableDataError, f"{place} on the Hub", "check the network and HF_HUB_OFFLINE"
+            kind, where, advice = UnreachableDataError, f"{origin} on the Hub", "check the network and HF_HUB_OFFLINE"
         raise kind(
             f"{what} could not be loaded from {where} ({type(error).__name__}: {first_line(error)}): {advice}, or {way_out}"
         ) from error

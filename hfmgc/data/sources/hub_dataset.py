@@ -39,7 +39,7 @@ class HubDataset(TrackSource):
     split_column: str = ""  # sides, if the splits are not the sides
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.repository
 
     def genres(self) -> list[str]:

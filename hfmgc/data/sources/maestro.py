@@ -56,7 +56,7 @@ class MAESTRO(TrackSource):
     verify: bool = True  # whether an archive named as the authors' must have their sha256
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.audio or self.repository
 
     def genres(self) -> list[str]:

@@ -55,7 +55,7 @@ class Manifest(TrackSource):
     label_separator: str = ""
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         return self.file
 
     @property

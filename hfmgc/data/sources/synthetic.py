@@ -37,7 +37,7 @@ class Synthetic(TrackSource):
         return f"seed {self.seed}"
 
     @property
-    def place(self) -> str:
+    def origin(self) -> str:
         """The folder in the cache of datasets that the corpus is rendered into."""
         key = f"{CORPUS_VERSION}-{self.tracks_per_genre}-{float(self.seconds)}-{self.seed}"
         name = f"hfmgc-synthetic-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -48,6 +48,6 @@ class Synthetic(TrackSource):
 
     def tracks(self) -> datasets.Dataset:
         """Render the missing tracks and return all."""
-        folder = Path(self.place)
+        folder = Path(self.origin)
         write_corpus(folder, tracks_per_genre=self.tracks_per_genre, seconds=self.seconds, seed=self.seed)
         return Folder(str(folder)).tracks()
