@@ -143,7 +143,7 @@ def test_the_room_in_the_cache_is_announced_before_it_is_written(music, capsys, 
     prepared(music, extractor)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cache: ")]
     assert str(datasets.config.HF_DATASETS_CACHE) in line
-    assert "16 tracks about 0.8 MB" in line  # 16 x 1.5 s x 16,000 samples of 2 bytes
+    assert "16 tracks about 768.0 kB" in line  # 16 x 1.5 s x 16,000 samples of 2 bytes
     assert "features about 1.2 MB" in line  # 16 x 148 frames x 128 bins of 4 bytes
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     prepared(music, extractor)
