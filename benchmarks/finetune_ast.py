@@ -157,13 +157,14 @@ def plain(place: Path, clips: int, epochs: int) -> dict:
 
 def ours(place: Path, clips: int, epochs: int) -> dict:
     """Train above the frozen layers' output: filling timed on its own."""
+    from hfmgc.data.features import TrackWindows
     from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
     from hfmgc.models.configuration_ast import HfmgcASTConfig
     from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
     from hfmgc.training.adapters import add_adapter
     from hfmgc.training.arguments import RunArguments
-    from hfmgc.training.assembly import build_trainer
     from hfmgc.training.examples import FixedExamples
+    from hfmgc.training.fit import build_trainer
     from hfmgc.training.prefix_reuse import reused_prefix, store_place
     from hfmgc.training.preparation import PreparedData
 
@@ -182,36 +183,34 @@ def ours(place: Path, clips: int, epochs: int) -> dict:
         **settings, reuse_frozen_prefix=True, eval_strategy="no", load_best_model_at_end=False, metric_for_best_model=None,
         per_device_eval_batch_size=4,
     )  # fmt: skip
-    tracks = extracted(clips)
-    examples = FixedExamples(tracks, HfmgcASTFeatureExtractor(), seed=42)
+    tracks = TrackWindows(extracted(clips), HfmgcASTFeatureExtractor())
+    examples = FixedExamples(tracks, seed=42)
     # The same windows on both sides of the split: the second is found there, and filling counts each clip once.
-    data = PreparedData(
-        corpus=None, manifest=None, train=examples, validation=tracks, test=datasets.Dataset.from_dict({})
-    )
+    data = PreparedData(corpus=None, manifest=None, train=examples, validation=tracks, test=tracks)
     began = time.perf_counter()
-    with reused_prefix(model, data, run) as learnt:
-        filling = time.perf_counter() - began
-        trainer = build_trainer(model, run, GENRES, train=learnt.train)
-        trainer.add_callback(clock := EpochClock())
-        trainer.train()
-        kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
-        found = report(trainer, clock, [learnt.train[index] for index in range(MICRO_BATCH["ours"])])
+    stored = reused_prefix(model, data, run)
+    filling = time.perf_counter() - began
+    trainer = build_trainer(model, run, GENRES, train=stored.train)
+    trainer.add_callback(clock := EpochClock())
+    trainer.train()
+    kept = sum(path.stat().st_size for path in store_place(run).rglob("*") if path.is_file())
+    found = report(trainer, clock, [stored.train[index] for index in range(MICRO_BATCH["ours"])])
     return {**found, "filling": filling, "store_mib": kept / 2**20}
 
 
 def extracted(clips: int) -> datasets.Dataset:
-    """Return the features as a table of tracks with one window each, on disk, as `extract_windows` gives it."""
+    """Return the features as a table of tracks with one window each, on disk, as slices."""
     values, labels = features(clips)
 
     def rows():
         for index, (value, label) in enumerate(zip(values, labels, strict=True)):
-            yield {"track_id": f"{index}", "genre": GENRES[label], "input_values": value[None]}
+            yield {"track_id": f"{index}", "genre": GENRES[label], "features": value[None]}
 
     floats = datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))
     text = datasets.Value("string")
-    columns = datasets.Features({"track_id": text, "genre": text, "input_values": floats})
+    columns = datasets.Features({"track_id": text, "genre": text, "features": floats})
     return datasets.Dataset.from_generator(rows, features=columns).with_format(
-        "numpy", columns=["input_values"], output_all_columns=True
+        "numpy", columns=["features"], output_all_columns=True
     )
 
 

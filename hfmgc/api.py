@@ -1,6 +1,7 @@
 """`hfmgc.load_dataset`: any dataset of the toolkit, split by a policy that is checked and recorded."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,17 @@ import datasets
 from transformers.utils import logging
 
 from .data.audio import SHORTEST_SECONDS
-from .data.corpus import Corpus, decode_corpus
+from .data.corpus import decode_corpus
 from .data.guarded_split import make_split
 from .data.sources import open_source
 from .data.sources.contract import TrackSource
-from .data.split_manifest import SplitManifest
 from .data.targets import genres_of
 from .errors import saving_to
 
 
 logger = logging.get_logger(__name__)
 
-# The rate at which tracks are checked and fingerprinted where their audio is to stay undecoded, in Hz.
+# The rate in Hz at which undecoded audio is checked and fingerprinted.
 CHECK_RATE = 16000
 
 
@@ -39,31 +39,31 @@ def load_dataset(
     num_proc: int | None = None,
     **options: Any,
 ) -> datasets.DatasetDict:
-    """Load a dataset as the recipes do: unusable files skipped, whole tracks split, the split checked for leaks.
+    """Load a dataset as the recipes do: skip unusable files, split whole tracks, check the split for leaks.
 
-    Columns: `track_id`, `artist` ("" where unknown), `genre` (`ClassLabel`), `genres` (a list of it: all genres of the
-    track), and one of
+    Columns: `track_id`, `artist` ("" if unknown), `genre` (`ClassLabel`), `genres` (a list of `ClassLabel`: all genres of
+    the track), and one of
 
     - `waveform`: float32 [samples], mono, at `sampling_rate`;
-    - `audio` without a `sampling_rate`: `Audio(decode=False)`, a path or the bytes of a file;
-    - `features`, of stored features: as they were stored, whatever the `sampling_rate`.
+    - `audio`, without a `sampling_rate`: `Audio(decode=False)`, a path or the bytes of a file;
+    - `features`, of stored features: as they were stored, for any `sampling_rate`.
 
-    Decoded tracks and fingerprints are cached by `datasets`. Undecoded audio is decoded as well (at 16 kHz) for the
-    checks. Skipped tracks and what must be said beside results are logged as warnings.
+    Decoded tracks and fingerprints are cached by `datasets`. For the checks, undecoded audio is decoded too (at 16 kHz).
+    Skipped tracks and notes about the data and the split are logged as warnings.
 
     Args:
         name_or_path: `gtzan`, `fma`, `hub`, `synthetic`, a manifest, stored features, or a folder with one subfolder for
             each genre.
-        split_policy: `stratified`, `grouped`, `official`, `fault_filtered` or `artist_folds`, where the dataset has it.
+        split_policy: `stratified`, `grouped`, `official`, `fault_filtered` or `artist_folds`, if the dataset has it.
         sampling_rate: Rate of the waveforms in Hz.
         split_ratios: train:validation:test, for `stratified` and `grouped`.
-        split_seed: For the same two.
+        split_seed: Seed of `stratified` and `grouped`.
         split_fold: Which fold is the test side under `artist_folds`, from 1.
         split_manifest: A saved manifest (a run's `split.json`) to repeat exactly, instead of a policy.
         save_manifest: Where to save the manifest of this split; `SplitManifest.load` reads it.
-        allow_leaks: Accept, and record, that artists or recordings are on two sides.
+        allow_leaks: Record artists or recordings on two sides instead of refusing them.
         exclude: A list of tracks to leave out.
-        shortest_seconds: Audio that is shorter is skipped.
+        shortest_seconds: Shorter audio is skipped.
         num_proc: Processes that decode and fingerprint.
         options: Options of the dataset, as a recipe's `data_options`: `folder=...`, `subset=...`.
 
@@ -72,7 +72,7 @@ def load_dataset(
 
     Raises:
         DataError: If the data cannot be found or no track can be used.
-        SplitError: If the split cannot be made, or leaks; the message names the tracks.
+        SplitError: If the split cannot be made, or leaks.
         ConfigError: If a policy or an option does not exist.
 
     Example:
@@ -97,32 +97,22 @@ def load_dataset(
         allow_leaks=allow_leaks,
         num_proc=num_proc,
     )
-    _warn(corpus, manifest)
+    for note in [*source.notes(), *corpus.notes(), *manifest.notes()]:
+        logger.warning(note)
+    if corpus.skipped:
+        logger.warning(corpus.summary())
     if save_manifest is not None:
         with saving_to(Path(save_manifest)):
             manifest.save(Path(save_manifest))
     tracks = _with_class_labels(corpus.tracks, corpus.genres)
     if sampling_rate is None and "waveform" in tracks.column_names:
         tracks = _undecoded(tracks, source)
-    row_of = {track_id: row for row, track_id in enumerate(tracks["track_id"])}
-    return datasets.DatasetDict(
-        {
-            side: tracks.select([row_of[track_id] for track_id in track_ids])
-            for side, track_ids in manifest.sides.items()
-            if track_ids
-        }
-    )
-
-
-def _warn(corpus: Corpus, manifest: SplitManifest) -> None:
-    """Log what was skipped and what must be said beside results on this split."""
-    notes = [*corpus.source.notes(), *corpus.notes(), *manifest.notes()]
-    for note in [corpus.summary(), *notes] if corpus.skipped else notes:
-        logger.warning(note)
+    corpus = replace(corpus, tracks=tracks)
+    return datasets.DatasetDict({side: corpus.select(ids) for side, ids in manifest.sides.items() if ids})
 
 
 def _with_class_labels(tracks: datasets.Dataset, genres: list[str]) -> datasets.Dataset:
-    """Return the tracks with indices of `genres` for the names of their genres; waveforms are not copied."""
+    """Return the tracks with `genre` and `genres` as class labels; waveforms are not copied."""
     label = datasets.ClassLabel(names=genres)
     columns = {
         "genre": label.str2int(tracks["genre"]),

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every message names the thing (file, field, checkpoint) and the way out, in one line. The command line and the recipes
-print it as it is, without a traceback, and exit with 1; whoever calls the library catches `HfmgcError`.
+Every message is one line that names the file, field or checkpoint and the way out. The command line and the recipes print
+it without a traceback and exit with 1; callers of the library catch `HfmgcError`.
 """
 
 import difflib
@@ -19,7 +19,7 @@ class HfmgcError(Exception):
 
 
 class AudioError(HfmgcError):
-    """A file or a buffer that cannot be used as audio. `reason` is the short form that reports list."""
+    """A file or buffer that cannot be used as audio; reports list `reason`."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(f"{name}: {reason}")
@@ -27,16 +27,16 @@ class AudioError(HfmgcError):
         self.reason = reason
 
     def __reduce__(self) -> tuple:
-        """Pickle with both arguments: the error crosses from a worker to its parent."""
+        """Pickle with both arguments, so that workers can raise it in their parent."""
         return type(self), (self.name, self.reason)
 
 
 class DataError(HfmgcError):
-    """A corpus that cannot be used as it is: missing, empty, too small for the split, with unexpected labels."""
+    """A corpus that is missing, empty, too small for the split, or has unexpected labels."""
 
 
 class SplitError(DataError):
-    """A split that cannot be made, or that would leak."""
+    """A split that is impossible or would leak."""
 
 
 class ConfigError(HfmgcError):
@@ -48,7 +48,7 @@ class CheckpointError(HfmgcError):
 
 
 class UnreachableError(CheckpointError):
-    """A checkpoint that may exist, and could not be fetched from the Hub."""
+    """A checkpoint that could not be downloaded from the Hub, but may exist."""
 
 
 class SaveError(HfmgcError):
@@ -56,27 +56,28 @@ class SaveError(HfmgcError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean ...?)` for the nearest of `known`, or the sorted list of them when nothing is near."""
+    """Return ` (did you mean ...?)` with the nearest of `known`, or the sorted list if none is near."""
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says, or its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an exception's message, and the next if it ends in a colon; its type if it has none."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
 
 
 @contextmanager
 def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[None]:
-    """Turn the many faces of a full disk, and every other failure to write, into one SaveError that names the folder."""
+    """Turn a full disk and any other failure to write into a SaveError that names the folder."""
     try:
         yield
     except HfmgcError:
         raise
     except Exception as error:
         text = first_line(error)
-        # safetensors and torch report the operating system's error within exceptions of their own.
+        # safetensors and torch wrap the operating system's error and lose its number.
         full = getattr(error, "errno", None) in _FULL_DISK or any(
             sign in str(error)
             for sign in ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
@@ -85,7 +86,7 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
             raise SaveError(
                 f"{folder}: the disk is full or a quota is reached ({text}): free some space, {way_out}"
             ) from error
-        # Clients of the network raise OSErrors too, without a number of the operating system's.
+        # Network clients raise OSErrors too, without a number.
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise SaveError(f"{folder}: cannot be written ({text}): choose another place, {way_out}") from error
         raise

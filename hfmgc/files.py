@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks against other processes."""
+"""Atomic writing of files, and locks between processes."""
 
 import os
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ logger = logging.get_logger(__name__)
 
 
 def temporary_path(path: Path) -> Path:
-    """Return where this process writes a file until it is whole; the name ends in the process id and `.tmp`."""
+    """Return where this process writes a file until it is complete; the name ends in the process id and `.tmp`."""
     return path.with_suffix(f".{os.getpid()}.tmp")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, which replaces `path` at the end; after an error `path` is as it was."""
+    """Yield a temporary path that replaces `path` at the end; after an error `path` is unchanged."""
     temporary = temporary_path(path)
     try:
         yield temporary
@@ -31,19 +31,19 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 atomically."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def hold(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[None]:
-    """Hold a lock file, whose folder is created; the lock ends with this process, however it ends.
+    """Hold a lock file, creating its folder; the lock is released when this process ends, even if killed.
 
     Args:
-        lock_file: Its path. It stays behind, empty.
-        in_use: What to say if another process holds it; by default that process is waited for.
-        waiting: What to warn of before waiting.
+        lock_file: Its path. The empty file is not removed.
+        in_use: Error message if another process holds the lock; by default wait for it.
+        waiting: Warning before waiting.
 
     Raises:
         ConfigError: `in_use`.

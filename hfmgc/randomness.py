@@ -1,7 +1,7 @@
-"""Randomness that depends on nothing but its address.
+"""Random draws that depend only on their key.
 
-Whatever is random for an example (crop, augmentation, noise) is drawn from (seed, epoch, example id) and never from a
-global state: so runs repeat, resume exactly, and do not depend on the number of workers or processes.
+The crop, augmentation and noise of an example are drawn from (seed, epoch, example id), never from a global state: so runs
+repeat, resume exactly, and do not depend on the number of workers or processes.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import numpy as np
 
 
-def example_generator(*address: int | str) -> np.random.Generator:
-    """Return the generator that belongs to an address such as `(seed, epoch, track_id, "crop")`.
+def example_generator(*key: int | str) -> np.random.Generator:
+    """Return the generator of a key such as `(seed, epoch, track_id, "crop")`.
 
-    Equal addresses give equal streams on every machine; different addresses give independent ones.
+    Equal keys give equal streams on every machine; different keys give independent ones.
     """
-    digest = hashlib.blake2b("\x1f".join(map(str, address)).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
@@ -25,7 +25,7 @@ def example_generator(*address: int | str) -> np.random.Generator:
 def seeded_globals(generator: np.random.Generator) -> Iterator[None]:
     """Seed the global `random` and `numpy.random` from `generator`, and restore both afterwards.
 
-    For libraries that draw from the global state (audiomentations does).
+    For libraries that draw from the global state, such as audiomentations.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(int(generator.integers(2**63)))

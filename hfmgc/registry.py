@@ -1,8 +1,8 @@
-"""The architectures of the toolkit, one line each, and how transformers' Auto classes come to know them.
+"""The architectures of the toolkit, and how transformers' Auto classes and pipelines find them.
 
-Registering a class imports it, and with it torch. So that `import hfmgc` stays cheap, the names are entered into the
-tables from which transformers' Auto classes load their own architectures lazily, at the moment when somebody imports
-these tables; only when transformers is there already are the classes registered at once.
+Registering a class imports it, and with it torch. To keep `import hfmgc` cheap, names are added to the tables from which
+transformers loads its own architectures lazily, when these tables are imported. Where transformers was imported before
+hfmgc, the classes are registered at once.
 """
 
 import importlib
@@ -10,30 +10,51 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
+
+
+SPECTROGRAM_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where an architecture's classes are, as `module:Class`, which paper it comes from, and a recipe that trains it."""
+    """An architecture, whose classes are imported when they are used.
 
-    config: str
-    base_model: str
-    model: str
-    feature_extractor: str
+    Args:
+        name: Of its files, `configuration_NAME.py` and `modeling_NAME.py`; its model type is `hfmgc-NAME`.
+        prefix: Of its classes: `PREFIXConfig`, `PREFIXModel`, `PREFIXForAudioClassification`.
+        paper: Where it was published.
+        recipe: Config in `recipes/configs` that trains it.
+        parameters: Of the default config with 10 genres.
+        feature_extractor: Its front end, as `module:Class`.
+    """
+
+    name: str
+    prefix: str
     paper: str
     recipe: str
+    parameters: int
+    feature_extractor: str = SPECTROGRAM_FEATURE_EXTRACTOR
+
+    @property
+    def model_type(self) -> str:
+        """Name of the architecture in configs."""
+        return f"hfmgc-{self.name}"
+
+    def address(self, role: str) -> str:
+        """Return where the class of `role` is, as `module:Class`: `config`, `base_model`, `model` or `feature_extractor`."""
+        stem = self.name.replace("-", "_")
+        return {
+            "config": f"hfmgc.models.configuration_{stem}:{self.prefix}Config",
+            "base_model": f"hfmgc.models.modeling_{stem}:{self.prefix}Model",
+            "model": f"hfmgc.models.modeling_{stem}:{self.prefix}ForAudioClassification",
+            "feature_extractor": self.feature_extractor,
+        }[role]
 
     def load(self, role: str) -> type:
-        """Import and return the class of `role`: `config`, `base_model`, `model` or `feature_extractor`."""
-        return load_class(getattr(self, role))
-
-    def class_name(self, role: str) -> str:
-        """Return the name of the class of `role` without importing it."""
-        return getattr(self, role).partition(":")[2]
+        """Import and return the class of `role`."""
+        return load_class(self.address(role))
 
 
 def load_class(address: str) -> type:
@@ -42,83 +63,49 @@ def load_class(address: str) -> type:
     return getattr(importlib.import_module(module), name)
 
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "hfmgc-ast": Architecture(
-        "hfmgc.models.configuration_ast:HfmgcASTConfig",
-        "hfmgc.models.modeling_ast:HfmgcASTModel",
-        "hfmgc.models.modeling_ast:HfmgcASTForAudioClassification",
-        "hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
-        "Music genre classification using an audio spectrogram transformer (project report, 2024)",
-        "recipes/configs/ast_gtzan.yaml",
+# fmt: off
+_ARCHITECTURES = (
+    Architecture(
+        "ast", "HfmgcAST", recipe="recipes/configs/ast_gtzan.yaml", parameters=86_344_610,
+        feature_extractor="hfmgc.features.feature_extraction_ast:HfmgcASTFeatureExtractor",
+        paper="Music genre classification using an audio spectrogram transformer (project report, 2024)",
     ),
-    "hfmgc-lgnet": Architecture(
-        "hfmgc.models.configuration_lgnet:LGNetConfig",
-        "hfmgc.models.modeling_lgnet:LGNetModel",
-        "hfmgc.models.modeling_lgnet:LGNetForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
-        "recipes/configs/lgnet/mel_lgnet_4.yaml",
+    Architecture(
+        "lgnet", "LGNet", recipe="recipes/configs/lgnet/mel_lgnet_4.yaml", parameters=12_243_436,
+        paper="Locally Activated Gated Neural Network for Automatic Music Genre Classification (Applied Sciences 13, 2023)",
     ),
-    "hfmgc-resnet-bigru": Architecture(
-        "hfmgc.models.configuration_resnet_bigru:ResNetBiGRUConfig",
-        "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUModel",
-        "hfmgc.models.modeling_resnet_bigru:ResNetBiGRUForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "Music Genre Classification with ResNet and Bi-GRU Using Visual Spectrograms (2023), as in the Deformer paper",
-        "recipes/configs/deformer/resnet_bigru.yaml",
+    Architecture(
+        "resnet-bigru", "ResNetBiGRU", recipe="recipes/configs/deformer/resnet_bigru.yaml", parameters=11_665_866,
+        paper="Music Genre Classification with ResNet and Bi-GRU Using Visual Spectrograms (2023), as in the Deformer paper",
     ),
-    "hfmgc-crnn": Architecture(
-        "hfmgc.models.configuration_crnn:DivideAndConquerCRNNConfig",
-        "hfmgc.models.modeling_crnn:DivideAndConquerCRNNModel",
-        "hfmgc.models.modeling_crnn:DivideAndConquerCRNNForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques and "
-        "novel data processing methods (project report, 2022)",
-        "recipes/configs/divide_and_conquer/crnn_30s_3conv.yaml",
+    Architecture(
+        "crnn", "DivideAndConquerCRNN", recipe="recipes/configs/divide_and_conquer/crnn_30s_3conv.yaml",
+        parameters=805_930,
+        paper="Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques "
+        "and novel data processing methods (project report, 2022)",
     ),
-    "hfmgc-ts-resformer": Architecture(
-        "hfmgc.models.configuration_ts_resformer:TSResformerConfig",
-        "hfmgc.models.modeling_ts_resformer:TSResformerModel",
-        "hfmgc.models.modeling_ts_resformer:TSResformerForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "TS-Resformer: a model based on multimodal fusion for the classification of music signals (Frontiers in "
+    Architecture(
+        "ts-resformer", "TSResformer", recipe="recipes/configs/ts_resformer/ts_resformer.yaml", parameters=1_424_318,
+        paper="TS-Resformer: a model based on multimodal fusion for the classification of music signals (Frontiers in "
         "Neurorobotics 19, 2025)",
-        "recipes/configs/ts_resformer/ts_resformer.yaml",
     ),
-    "hfmgc-lenet": Architecture(
-        "hfmgc.models.configuration_lenet:LeNetConfig",
-        "hfmgc.models.modeling_lenet:LeNetModel",
-        "hfmgc.models.modeling_lenet:LeNetForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
-        "recipes/configs/divide_and_conquer/lenet_30s.yaml",
+    Architecture(
+        "lenet", "LeNet", recipe="recipes/configs/divide_and_conquer/lenet_30s.yaml", parameters=61_706,
+        paper="LeCun, Bottou, Bengio and Haffner: Gradient-based learning applied to document recognition (1998)",
     ),
-    "hfmgc-recurrent": Architecture(
-        "hfmgc.models.configuration_recurrent:RecurrentConfig",
-        "hfmgc.models.modeling_recurrent:RecurrentModel",
-        "hfmgc.models.modeling_recurrent:RecurrentForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "Hochreiter and Schmidhuber: Long short-term memory (1997); Cho et al.: Learning phrase representations using RNN "
-        "encoder-decoder (2014)",
-        "recipes/configs/lgnet/mel_bi_lstm.yaml",
+    Architecture(
+        "recurrent", "Recurrent", recipe="recipes/configs/lgnet/mel_bi_lstm.yaml", parameters=265_738,
+        paper="Hochreiter and Schmidhuber: Long short-term memory (1997); Cho et al.: Learning phrase representations "
+        "using RNN encoder-decoder (2014)",
     ),
-    "hfmgc-fcn": Architecture(
-        "hfmgc.models.configuration_fcn:FCNConfig",
-        "hfmgc.models.modeling_fcn:FCNModel",
-        "hfmgc.models.modeling_fcn:FCNForAudioClassification",
-        "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-        "Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et al.: LSTM "
-        "fully convolutional networks for time series classification (2018)",
-        "recipes/configs/lgnet/mel_fcn.yaml",
+    Architecture(
+        "fcn", "FCN", recipe="recipes/configs/lgnet/mel_fcn.yaml", parameters=396_042,
+        paper="Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et "
+        "al.: LSTM fully convolutional networks for time series classification (2018)",
     ),
-}
-
-
-# Front ends that several architectures may use, under a name that is no architecture's.
-FEATURE_EXTRACTORS: dict[str, str] = {
-    "hfmgc-spectrogram": "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor",
-}
-
+)
+# fmt: on
+ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
 
 # Module of transformers -> its tables of class names -> the role of the classes there.
 _TABLES = {
@@ -129,15 +116,16 @@ _TABLES = {
     },
     "transformers.models.auto.feature_extraction_auto": {"FEATURE_EXTRACTOR_MAPPING_NAMES": "feature_extractor"},
 }
+# For an entry `hfmgc-ast` of these tables, transformers imports the module `transformers.models.hfmgc_ast`.
+_MODULES = {f"transformers.models.{name.replace('-', '_')}": item for name, item in ARCHITECTURES.items()}
 
-# Imported as soon as transformers' pipelines are: this module registers one with them.
 _PIPELINES, _OUR_PIPELINE = "transformers.pipelines", "hfmgc.inference.pipeline"
 
 
 def register_architectures() -> None:
-    """Make transformers' Auto classes and pipelines know the architectures; repeating it changes nothing."""
-    if not any(isinstance(finder, _TransformersTables) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TransformersTables())
+    """Register the architectures with transformers' Auto classes, and our pipeline; repeating it changes nothing."""
+    if not any(isinstance(finder, _TransformersFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TransformersFinder())
     if any(name in sys.modules for name in _TABLES):
         _register_classes()
 
@@ -151,65 +139,46 @@ def _register_classes() -> None:
         AutoModel.register(config, architecture.load("base_model"), exist_ok=True)
         AutoModelForAudioClassification.register(config, architecture.load("model"), exist_ok=True)
         AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
-    # One that belongs to no single config is found by its name in the table, which is asked at every call.
-    table = importlib.import_module("transformers.models.auto.feature_extraction_auto")
-    table.FEATURE_EXTRACTOR_MAPPING_NAMES.update(_names("feature_extractor", shared_only=True))
     if _PIPELINES in sys.modules:
         importlib.import_module(_OUR_PIPELINE)
 
 
-def _add_names(tables: Mapping[str, str], module: ModuleType) -> None:
-    for table, role in tables.items():
-        getattr(module, table).update(_names(role))
+def _extend(module: ModuleType) -> None:
+    """Add our names to the tables of a module of transformers; or, to its pipelines, ours."""
+    if module.__name__ == _PIPELINES:
+        importlib.import_module(_OUR_PIPELINE)
+    for table, role in _TABLES.get(module.__name__, {}).items():
+        names = {name: item.address(role).partition(":")[2] for name, item in ARCHITECTURES.items()}
+        getattr(module, table).update(names)
 
 
-def _names(role: str, *, shared_only: bool = False) -> dict[str, str]:
-    """Return what is entered into the table of a role: model type or front end -> name of the class."""
-    names = {} if shared_only else {name: item.class_name(role) for name, item in ARCHITECTURES.items()}
-    if role == "feature_extractor":
-        names |= {name: address.partition(":")[2] for name, address in FEATURE_EXTRACTORS.items()}
-    return names
+class _TransformersFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Extends modules of transformers when they are imported, and provides those named in `_MODULES`.
 
-
-class _TransformersTables(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Adds our names to transformers' tables, and our pipeline to theirs, when these are imported.
-
-    An entry `hfmgc-ast` of the tables means the module `transformers.models.hfmgc_ast`; this finder also answers for
-    that module, with the classes of the architecture.
+    An import hook, because transformers has no lazy way to register a class. `tests/test_registry.py` fails where its
+    tables change.
     """
-
-    def __init__(self):
-        self.addresses = {
-            name: [item.config, item.base_model, item.model, item.feature_extractor]
-            for name, item in ARCHITECTURES.items()
-        } | {name: [address] for name, address in FEATURE_EXTRACTORS.items()}
-        self.modules = {f"transformers.models.{name.replace('-', '_')}": name for name in self.addresses}
-        self.pending = {name: partial(_add_names, tables) for name, tables in _TABLES.items()}
-        self.pending[_PIPELINES] = lambda module: importlib.import_module(_OUR_PIPELINE)
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name in self.modules:
+        if name in _MODULES:
             return importlib.machinery.ModuleSpec(name, self)
-        if name not in self.pending:
+        if name not in _TABLES and name != _PIPELINES:
             return None
-        act = self.pending.pop(name)
-        spec = importlib.util.find_spec(name)  # from the other finders: this one does not answer for the name now
-        self.pending[name] = act  # finding is not importing: somebody may only have looked
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
 
-        def execute_and_act(module: ModuleType) -> None:
-            execute(module)
-            self.pending.pop(name, None)
-            act(module)
+            def execute_and_extend(module: ModuleType) -> None:
+                execute(module)
+                _extend(module)
 
-        spec.loader.exec_module = execute_and_act
+            spec.loader.exec_module = execute_and_extend
         return spec
 
     def exec_module(self, module: ModuleType) -> None:
-        for address in self.addresses[self.modules[module.__name__]]:
-            loaded = load_class(address)
+        for role in ("config", "base_model", "model", "feature_extractor"):
+            loaded = _MODULES[module.__name__].load(role)
             setattr(module, loaded.__name__, loaded)

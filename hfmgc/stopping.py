@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in one line, during its imports and with workers as well."""
+"""Ctrl-C and SIGTERM end a command with one line, also during its imports and with workers."""
 
 import multiprocessing
 import os
@@ -13,16 +13,16 @@ _BEFORE: dict[int, Any] = {}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever handles Ctrl-C handles it as well."""
+    """SIGTERM, handled wherever Ctrl-C is."""
 
 
 def catch_signals(*, importing: bool = False) -> None:
-    """Raise KeyboardInterrupt at SIGINT and Terminated at SIGTERM in this process alone.
+    """Raise KeyboardInterrupt for SIGINT and Terminated for SIGTERM, only in this process.
 
-    A terminal sends Ctrl-C to forked workers too: they leave it to this process, which ends them.
+    A terminal also sends Ctrl-C to forked workers, which ignore it; this process ends them.
 
     Args:
-        importing: Exit instead, because no command is there yet to handle the exception.
+        importing: Exit instead, because no command can handle the exception yet.
     """
     owner = os.getpid()
 
@@ -37,14 +37,14 @@ def catch_signals(*, importing: bool = False) -> None:
             os.kill(os.getpid(), number)
 
     if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None:
-        return  # only the main thread can, and a spawned worker that imports a recipe leaves it to its parent
+        return  # only the main thread can; a spawned worker that imports a recipe is ended by its parent
     for number in _SIGNALS:
         before = signal.signal(number, stop)
         _BEFORE.setdefault(number, before if before is not None else signal.SIG_DFL)
 
 
 def release_signals() -> None:
-    """Restore the handlers that were there before `catch_signals`."""
+    """Restore the handlers from before `catch_signals`."""
     while _BEFORE:
         signal.signal(*_BEFORE.popitem())
 

@@ -1,4 +1,4 @@
-"""Fine-tune an Audio Spectrogram Transformer for genres, with DoRA, and judge it by whole tracks.
+"""Fine-tune an Audio Spectrogram Transformer for genres, with DoRA, and evaluate it on whole tracks.
 
     accelerate launch recipes/finetune_ast.py [CONFIG.yaml] [--field value ...]
 

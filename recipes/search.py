@@ -2,9 +2,9 @@
 
     python recipes/search.py [CONFIG.yaml] [--field value ...] [--search.trials 35 ...]
 
-Without arguments: the AST report's search (recipes/configs/ast_search.yaml). Any config of recipes/train_classifier.py with a
-section `search` can be searched, whatever its architecture. Commands started with the same output_dir (or search.storage)
-share the trials; the same command resumes a stopped search. The final fit, afterwards:
+Without arguments this is the search of the AST report (recipes/configs/ast_search.yaml). Any config of
+recipes/train_classifier.py can be searched once it has a section `search`. Commands started with the same output_dir (or
+search.storage) share the trials; the same command resumes a stopped search. Then the final fit:
 
     python recipes/search.py CONFIG.yaml --search.final_fit
 
@@ -14,9 +14,10 @@ share the trials; the same command resumes a stopped search. The final fit, afte
 import sys
 from pathlib import Path
 
-from train_classifier import train_and_judge  # a run of the final fit is a run like any other
+from train_classifier import train_and_evaluate  # a run of the final fit is an ordinary run
 
 from hfmgc.training import stages
+from hfmgc.training.check import check_recipe
 
 
 try:
@@ -24,9 +25,9 @@ try:
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
-    from hfmgc.training.search.study import check_storage, reporting_storage_errors, storage_url
+    from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors, storage_url
     from hfmgc.training.search.trial import SharedData
-    from hfmgc.training.search.worker import make_search_folder, print_space, search, shared_study
+    from hfmgc.training.search.worker import print_space, search
 except ModuleNotFoundError as missing:
     if missing.name != "optuna":
         raise
@@ -41,37 +42,37 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     # Settings
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
-    folder = make_search_folder(groups)
-    check_storage(arguments, folder)
+    folder = Path(groups[2].output_dir)
+    open_storage(arguments, groups)  # an unusable storage is refused before the data are prepared
 
     # Space
     parameters = read_space(arguments.space, recipe)
-    print_space(parameters, arguments)
+    print_space(arguments)
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
-    data = shared.prepared_for(*recipe.groups())
+    data = shared.prepared_for(check_recipe(groups))
     stages.announce(groups[2], data)
 
     with reporting_storage_errors(storage_url(arguments, folder)):
         # Study, shared with the other workers
-        study = shared_study(recipe, arguments, parameters, data)
+        study = open_study(recipe, arguments, data)
 
         # Trials
         try:
-            progress = search(study, recipe, arguments, parameters, shared)
+            outcomes = search(study, recipe, arguments, parameters, shared)
         except BaseException:  # Ctrl-C as well
             save_table(study, recipe, parameters)
             raise
 
         # Save: table, best config, plots, record
-        chosen = save_results(study, progress, recipe, arguments, parameters, data)
-        show_results(study, progress, folder)
+        chosen = save_results(study, outcomes, recipe, arguments, parameters, data)
+        show_results(study, outcomes, parameters, folder)
 
     # Final fit
     if arguments.final_fit:
-        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_judge)
-        if result is not None:
+        result = final_fit(recipe, chosen, arguments.final_seeds, train_and_evaluate)
+        if groups[2].should_save:
             show_final_fit(result, folder)
 
 

@@ -1,9 +1,9 @@
-"""Train any architecture for genres, and judge it by whole tracks.
+"""Train any architecture for genres, and evaluate it on whole tracks.
 
     accelerate launch recipes/train_classifier.py CONFIG.yaml [--field value ...]
 
 `hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a saved checkpoint
-of ours. Stored spectrograms serve as well as audio:
+of ours. The data can be stored spectrograms in place of audio:
 
     accelerate launch recipes/train_classifier.py recipes/configs/gtzan_logmel/lgnet_4.yaml --data FEATURES
 
@@ -19,14 +19,14 @@ from hfmgc.stopping import catch_signals
 catch_signals(importing=True)  # the other imports take seconds
 
 from hfmgc.evaluation.report import EvaluationReport
+from hfmgc.settings import read_settings
 from hfmgc.training import stages
-from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from hfmgc.training.assembly import adapt_model, build_feature_extractor, build_model, build_trainer, check_model
-from hfmgc.training.prefix_reuse import check_reuse, reused_prefix
-from hfmgc.training.preparation import balanced_class_weights, check_data_arguments, prepare_data
+from hfmgc.training.arguments import RECIPE_GROUPS, Groups
+from hfmgc.training.check import check_recipe
+from hfmgc.training.fit import fit
+from hfmgc.training.preparation import prepare_data
+from hfmgc.training.progress import EpochLines
 from hfmgc.training.run_folder import RunRecord, begin_run
-from hfmgc.training.settings import read_settings
-from hfmgc.training.starting_point import adopt_checkpoint
 
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lgnet" / "mel_lgnet_4.yaml"
@@ -34,62 +34,41 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lgnet" / "mel_lgnet_4.yaml
 
 def main(default_config: Path = DEFAULT_CONFIG) -> None:
     """Read the settings and run all stages."""
-    train_and_judge(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
+    train_and_evaluate(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
 
 
-def train_and_judge(groups: tuple[ModelArguments, DataArguments, RunArguments]) -> EvaluationReport:
+def train_and_evaluate(groups: Groups) -> EvaluationReport:
     """Run all stages with these settings (recipes/search.py does too); return the result."""
-    # Settings
-    model_arguments, data_arguments, run = groups
-    push_wanted, run.push_to_hub = run.push_to_hub, False  # at the end and in one commit, not by the Trainer
-    adopt_checkpoint(model_arguments, run)
-    record = RunRecord.from_settings(groups, run)
+    # Settings: checked here, unchanged from here on
+    recipe = check_recipe(groups)
+    _, data_arguments, run = recipe.groups
+    record = RunRecord.from_settings(recipe.groups, run)
 
-    # Run folder: a new one, or the last checkpoint of an earlier one
-    checkpoint = begin_run(run, record, data_arguments.data)
+    # Run folder: a new one, or the last checkpoint of an earlier start
+    checkpoint = begin_run(run, record)
 
     # Data
-    extractor = build_feature_extractor(model_arguments)
-    check_data_arguments(data_arguments, model_arguments, extractor)  # shows before hours of decoding
-    check_reuse(data_arguments, run)
-    check_model(model_arguments, extractor, data_arguments.time_crop, reuse_frozen_prefix=run.reuse_frozen_prefix)
-    data = prepare_data(data_arguments, run, extractor)
+    data = prepare_data(data_arguments, run, recipe.extractor)
     stages.announce(run, data)
+    stages.record_start(run, data, record, checkpoint)
 
-    # Model
-    if data_arguments.class_weights == "balanced":
-        model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
-    model = build_model(model_arguments, data.corpus.genres, run)
-    model = adapt_model(model, model_arguments)
-
-    # What frozen layers make of the windows, once for all epochs, where the recipe reuses it
-    with reused_prefix(model, data, run) as learnt:
-        # Trainer
-        trainer = build_trainer(
-            model,
-            run,
-            data.corpus.genres,
-            train=learnt.train,
-            validation=learnt.validation,
-            mixup_alpha=data_arguments.mixup_alpha,
-        )
-
-        # Train
-        training = stages.train(trainer, checkpoint, record, data)
+    # Model and training
+    trainer = fit(recipe.groups, data, [EpochLines()], checkpoint=checkpoint)
+    training = stages.training_record(trainer, checkpoint)
 
     # Evaluate
     report = stages.evaluate(trainer, data, run)
 
     # Save, with results and model card
-    stages.save(trainer, extractor, model_arguments, run, data, report, record, training)
+    stages.save(trainer, recipe, data, report, record, training)
     stages.show(run, report)
 
     # Publish
-    stages.publish(run, run.hub_model_id, wanted=push_wanted)
+    stages.publish(run)
 
     # Try it
     stages.try_out(run, data)
-    stages.finish(trainer)
+    trainer.accelerator.wait_for_everyone()  # for the process that saves and publishes
     return report
 
 

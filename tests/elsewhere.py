@@ -42,21 +42,23 @@ class Elsewhere:
 
 
 def answer(folder: str, inputs: str) -> dict[str, Any]:
-    """Return what a checkpoint is and says."""
+    """Return what a checkpoint is and says; of a front end saved alone, its features."""
     import numpy as np
     import torch
     import transformers
 
     given = np.load(inputs)
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    features = extractor(given["waveform"], sampling_rate=extractor.sampling_rate)["input_values"]
+    if not (Path(folder) / "config.json").exists():
+        return {"features": np.asarray(features).tolist()}
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
     model = transformers.AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
     encoder = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
     classify = transformers.pipeline("audio-classification", model=folder, trust_remote_code=True)
     with torch.no_grad():
         logits = model(torch.from_numpy(given["values"])).logits
         embeddings = encoder(torch.from_numpy(given["values"])).pooler_output
-    features = extractor(given["waveform"], sampling_rate=extractor.sampling_rate)["input_values"]
     return {
         "config": config.to_dict(),
         "logits": logits.tolist(),

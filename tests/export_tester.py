@@ -3,7 +3,6 @@
 import warnings
 
 import onnxruntime
-import pytest
 import torch
 from torch.export import Dim
 
@@ -20,10 +19,9 @@ class ExportTester:
             batch["input_values"][~batch["window_mask"]] = 1e6  # must not be heard
         return batch
 
-    @pytest.mark.parametrize("masked", [False, True])
     @torch.no_grad()
-    def test_an_exported_model_answers_as_itself_for_any_number_of_tracks_and_windows(self, masked):
-        model, example = self.model(), self.batch(3, 2, masked)
+    def test_an_exported_model_answers_as_itself_for_any_number_of_tracks_and_windows(self):
+        model, example = self.model(), self.batch(3, 2, masked=True)
         free = {0: Dim("tracks"), 1: Dim("windows")}
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -33,7 +31,7 @@ class ExportTester:
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
         session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString())
         for tracks, windows in ((3, 2), (5, 4), (1, 1)):
-            batch = self.batch(tracks, windows, masked)
+            batch = self.batch(tracks, windows, masked=True)
             expected = model(**batch)
             answers = program.module()(**batch)
             arrays = [torch.from_numpy(array) for array in session.run(None, {k: v.numpy() for k, v in batch.items()})]

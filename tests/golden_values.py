@@ -18,7 +18,7 @@ from hfmgc.data.augmentation.report import ORIGINAL, VARIANTS, augment
 from hfmgc.data.caching import COMPUTATIONS
 from hfmgc.data.corpus import decode_track
 from hfmgc.data.fingerprints import fingerprint, stored_fingerprint
-from hfmgc.data.sources import feature_rows, fma_mirror, gtzan, hub_dataset
+from hfmgc.data.sources import feature_rows, fma, gtzan, hub_dataset
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.features.handmade_features import extract_handmade_features, extract_summary_features
@@ -71,7 +71,7 @@ def _checks() -> dict[str, str]:
         "levels": np.full((4, 5), 300),
         "NaN": np.full((4, 5), np.nan),
     }
-    return results | {name: json.dumps(feature_rows._look_at({"features": row})) for name, row in rows.items()}
+    return results | {name: json.dumps(feature_rows._check_row({"features": row})) for name, row in rows.items()}
 
 
 def _features() -> dict[str, np.ndarray]:
@@ -99,9 +99,15 @@ def _tables() -> dict[str, str]:
         "split_column": "",
     }
     rows = {
-        "gtzan": gtzan._mirrored({"audio": {"path": "pop.00003.wav", "bytes": b"x"}}, 0, "train", False, {}),
-        "fma": fma_mirror._mirrored({"audio": audio, "genres": [1], "artist": "A"}, 7, ["Pop", "Rock"], "full"),
-        "hub": hub_dataset._as_track({"audio": audio, "label": 1, "by": "A"}, 7, columns, "test", ["a", "b"], "x"),
+        "gtzan": gtzan._mirror_track(
+            {"audio": {"path": "pop.00003.wav", "bytes": b"x"}}, 0, "x", "train", {}, has_sides=False
+        ),
+        "fma": fma._mirror_track(
+            {"audio": audio, "genres": [1], "artist": "A"}, 7, "x", "full", {"genres": ["Pop", "Rock"]}
+        ),
+        "hub": hub_dataset._track(
+            {"audio": audio, "label": 1, "by": "A"}, 7, "x", "test", {"label": ["a", "b"]}, columns
+        ),
     }
     return {name: json.dumps(row, default=str, sort_keys=True) for name, row in rows.items()}
 

@@ -13,6 +13,7 @@ from unittest import mock
 import datasets
 import numpy as np
 import yaml
+from forked import Forked
 
 from hfmgc.cli import main as hfmgc_main
 
@@ -129,11 +130,6 @@ def python(*arguments: str | Path, environment: dict | None = None, **options) -
     )
 
 
-def finetune(config: Path, *overrides: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run recipes/finetune_ast.py on one process."""
-    return python(FINETUNE_AST, config, *overrides, **options)
-
-
 def torchrun(processes: int, *arguments: str | Path, environment: dict | None = None) -> subprocess.CompletedProcess:
     """Run a script on several processes of this machine's CPU."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
@@ -187,17 +183,11 @@ class Hold:
         self.file.touch()
         self._held = (event, str(step), str(self.file))
 
-    def start(self, script: Path, *arguments: str | Path) -> subprocess.Popen:
+    def start(self, script: Path, *arguments: str | Path) -> Forked:
         """Start a recipe."""
-        return subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "held_run.py", *self._held, script, *map(str, arguments)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Forked(ROOT / "tests" / "held_run.py", *self._held, script, *arguments)
 
-    def wait_for(self, process: subprocess.Popen) -> None:
+    def wait_for(self, process: Forked) -> None:
         """Wait until a recipe stands still."""
         standing = self.file.with_name(f"{self.file.name}.{process.pid}")
         while not standing.exists():

@@ -1,11 +1,13 @@
-"""Helpers of the tests that search: a tiny LGNet's space, and the commands and readings of a search."""
+"""Helpers of the tests that search: the space of a tiny LGNet, commands, and what a search leaves."""
 
 import csv
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 
+from hfmgc.training import fit as fit_module
 from recipes import SEARCH, classifier_settings, run_here, write_config
 
 
@@ -51,3 +53,14 @@ def load(folder: Path) -> optuna.Study:
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def before_each_model(monkeypatch, action: Callable[[], object]) -> None:
+    """Call `action` before a trial builds its model."""
+    build = fit_module.build_model
+
+    def build_afterwards(*arguments):
+        action()
+        return build(*arguments)
+
+    monkeypatch.setattr(fit_module, "build_model", build_afterwards)

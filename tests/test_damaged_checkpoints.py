@@ -36,7 +36,7 @@ def flip(path: Path) -> None:
 def begin(folder: Path, wanted: str) -> Path | None:
     run = RunArguments(output_dir=str(folder), resume_from_checkpoint=wanted, use_cpu=True)
     try:
-        return begin_run(run, RunRecord.from_settings((run,), run), "")
+        return begin_run(run, RunRecord.from_settings((run,), run))
     finally:
         leave_runs()
 

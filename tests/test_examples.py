@@ -209,43 +209,43 @@ def test_the_trainer_tells_the_epoch_after_a_resume_too(tracks, reached, epoch, 
 
 
 def test_offline_augmentation_gives_the_original_and_six_variants_of_each_track(tracks):
-    augmented = augment_offline(tracks, 16000, seed=0)
+    augmented = augment_offline(tracks, EXTRACTOR, seed=0)
     assert len(augmented) == 28
     variants = augmented["variant"][:7]
     assert variants == ["original", "faster", "slower", "high_pass", "low_pass", "echo", "bundle"]
     assert augmented["track_id"][::7] == tracks["track_id"][:]
     assert augmented["genre"][::7] == tracks["genre"][:]
     for row in range(4):
-        original = tracks[row]["waveform"]
-        np.testing.assert_array_equal(augmented[7 * row]["waveform"], original)
-        others = [augmented[7 * row + variant]["waveform"] for variant in range(1, 7)]
+        original = EXTRACTOR.track_features(tracks[row]["waveform"])
+        np.testing.assert_array_equal(augmented[7 * row]["features"], original)
+        others = [augmented[7 * row + variant]["features"] for variant in range(1, 7)]
         assert all(len(other) <= len(original) and np.isfinite(other).all() for other in others)
         assert all(not np.array_equal(other, original[: len(other)]) for other in others)
 
 
 def test_offline_variants_depend_on_the_seed_and_the_track_alone(tracks):
-    whole = augment_offline(tracks, 16000, seed=0)
-    part = augment_offline(tracks.select([2]), 16000, seed=0)
-    other = augment_offline(tracks.select([2]), 16000, seed=1)
+    whole = augment_offline(tracks, EXTRACTOR, seed=0)
+    part = augment_offline(tracks.select([2]), EXTRACTOR, seed=0)
+    other = augment_offline(tracks.select([2]), EXTRACTOR, seed=1)
     for variant in range(7):
-        np.testing.assert_array_equal(part[variant]["waveform"], whole[14 + variant]["waveform"])
-        assert variant == 0 or not np.array_equal(part[variant]["waveform"], other[variant]["waveform"])
+        np.testing.assert_array_equal(part[variant]["features"], whole[14 + variant]["features"])
+        assert variant == 0 or not np.array_equal(part[variant]["features"], other[variant]["features"])
 
 
 def test_the_same_music_under_another_name_gets_other_variants(tracks):
     twins = tracks.select([0, 0]).remove_columns("track_id").add_column("track_id", ["one", "other"])
     twins = twins.with_format("numpy", columns=["waveform"], output_all_columns=True)
-    augmented = augment_offline(twins, 16000, seed=0)
-    one, other = ([augmented[7 * row + variant]["waveform"] for variant in range(7)] for row in range(2))
+    augmented = augment_offline(twins, EXTRACTOR, seed=0)
+    one, other = ([augmented[7 * row + variant]["features"] for variant in range(7)] for row in range(2))
     np.testing.assert_array_equal(one[0], other[0])
     assert all(not np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
 
 
 def test_variants_of_a_track_are_cut_at_places_of_their_own(tracks):
-    augmented = augment_offline(tracks.select([0]), 16000, seed=0)
+    augmented = augment_offline(tracks.select([0]), EXTRACTOR, seed=0)
     same = augmented.select([0, 0]).remove_columns("variant")
     renamed = same.add_column("variant", ["original", "echo"]).with_format(
-        "numpy", columns=["waveform"], output_all_columns=True
+        "numpy", columns=["features"], output_all_columns=True
     )
     first, second = values(examples(renamed, fresh=False))
     assert not np.array_equal(first, second)
@@ -296,7 +296,7 @@ def test_mixing_keys_depend_on_seed_epoch_and_track_alone(tracks):
 
 def test_fixed_windows_are_those_of_evaluation_each_once_in_an_epoch(tracks):
     extracted = extract_windows(tracks, EXTRACTOR)
-    made = FixedExamples(extracted, EXTRACTOR, seed=0)
+    made = FixedExamples(extracted, seed=0)
     expected = [(row["genre"], window) for row in extracted for window in row["input_values"]]
     assert len(made) == len(expected) > 4
     for index, (genre, window) in enumerate(expected):
@@ -314,7 +314,7 @@ def test_fixed_windows_are_those_of_evaluation_each_once_in_an_epoch(tracks):
 
 def test_fixed_windows_of_chosen_and_reordered_tracks_stay_with_their_track(tracks):
     extracted = extract_windows(tracks, EXTRACTOR)
-    made = FixedExamples(extracted.select([3, 0]), EXTRACTOR, seed=0)
+    made = FixedExamples(extract_windows(extract_features(tracks, EXTRACTOR).select([3, 0]), EXTRACTOR), seed=0)
     expected = [window for row in (3, 0) for window in extracted[row]["input_values"]]
     assert not some_differ(values(made), expected)
     assert made[0]["genre"] == "pop"
@@ -324,11 +324,9 @@ def test_fixed_windows_of_chosen_and_reordered_tracks_stay_with_their_track(trac
 def test_fixed_windows_are_cropped_masked_and_free_to_change(tracks):
     extracted = extract_windows(tracks, EXTRACTOR)
     masks = SpecAugment(frequency_masks=2, frequency_mask_bins=60)
-    made = FixedExamples(extracted, EXTRACTOR, seed=0, time_crop=0.25, masks=masks)
+    made = FixedExamples(extracted, seed=0, time_crop=0.25, masks=masks)
     assert made[0]["input_values"].shape == (16, 128)
-    FixedExamples(extracted, EXTRACTOR, seed=0)[0]["input_values"][:] = (
-        0  # torch warns of arrays that it may not write
-    )
+    FixedExamples(extracted, seed=0)[0]["input_values"][:] = 0  # torch warns of arrays that it may not write
     before = values(made)
     made.set_epoch(1)
     assert some_differ(before, values(made))
@@ -338,7 +336,7 @@ def test_stored_slices_serve_as_fixed_windows(tracks):
     slices = np.random.default_rng(0).random((4, 3, 64, 128)).astype(np.float32)
     stored = tracks.remove_columns("waveform").with_format(None).add_column("features", slices.tolist())
     stored = stored.with_format("numpy", columns=["features"], output_all_columns=True)
-    made = FixedExamples(extract_windows(stored, EXTRACTOR), EXTRACTOR, seed=0)
+    made = FixedExamples(extract_windows(stored, EXTRACTOR), seed=0)
     assert len(made) == 12
     np.testing.assert_array_equal(np.stack(values(made)), slices.reshape(12, 64, 128))
 

@@ -127,7 +127,7 @@ def test_a_run_says_prints_and_records_what_it_leaves_out_and_compares_it_when_r
     again = run_here(TRAIN_CLASSIFIER, config, "--resume_from_checkpoint", "last", "--num_train_epochs", "2")
     assert again.returncode == 1
     line = again.stderr.strip().splitlines()[-1]
-    assert f"began with another exclusion list ({said}; now 1 tracks excluded (1 noise))" in line
+    assert f"another exclusion list ({said}; now 1 tracks excluded (1 noise))" in line
 
     capsys.readouterr()
     report = ["evaluate", str(tmp_path / "run"), "--data", str(data), "--side", "all", "--json"]
@@ -141,3 +141,9 @@ def test_a_list_that_excludes_nothing_changes_nothing():
     described = describe_exclusions({"elsewhere": "noise"}, ["blues.1"])
     assert (described["tracks"], described["digest"]) == (0, None)
     assert describe_exclusions({}, ["blues.1"]) is None
+
+
+def test_a_list_without_rows_is_reported(tmp_path, caplog):
+    music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.2)
+    assert open_source(str(music), exclude=write(tmp_path / "bad.csv", "track_id,reason\n")).excluded == {}
+    assert "bad.csv" in caplog.text

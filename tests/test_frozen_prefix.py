@@ -16,7 +16,8 @@ from hfmgc.training.frozen_prefix import FrozenPrefix
 
 
 LAYERS = 3
-WHOLE_ENCODER = 2 * LAYERS
+# Embeddings, attention and feed-forward block of each layer, pooling.
+STAGES = 2 + 2 * LAYERS
 
 
 def tiny(attention: str = "sdpa", dropout: float = 0.0, backbone: dict | None = None, **fields):
@@ -75,8 +76,7 @@ def assert_same_step(model, values, **more) -> FrozenPrefix:
     single = values.flatten(0, -3)
     states = prefix.states(single)
     assert states.shape[1:] == prefix.state_shape(*values.shape[-2:])
-    with prefix.reading_states():
-        found = step(model, states.unflatten(0, values.shape[:-2]), **more)
+    found = step(model, states.unflatten(0, values.shape[:-2]), first_stage=prefix.stages, **more)
     torch.testing.assert_close(found[0], logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1], loss, rtol=1e-5, atol=1e-6)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -96,35 +96,44 @@ LABELS = torch.tensor([0, 1, 2, 1])
 @pytest.mark.parametrize("min_layer", range(LAYERS))
 def test_states_give_logits_loss_and_gradients_of_windows_under_dora(min_layer, role, attention):
     prefix = assert_same_step(adapted(min_layer, (role,), attention=attention), windows(), labels=LABELS)
-    assert prefix.split == 2 * min_layer + role.startswith("fc")  # as high as it can lie
+    assert prefix.stages == 1 + 2 * min_layer + role.startswith("fc")  # as high as it can lie
 
 
 def test_states_give_the_same_under_lora_on_all_roles():
     assert (
-        assert_same_step(adapted(1, ("q", "k", "v", "o", "fc1", "fc2"), kind="lora"), windows(), labels=LABELS).split
-        == 2
+        assert_same_step(adapted(1, ("q", "k", "v", "o", "fc1", "fc2"), kind="lora"), windows(), labels=LABELS).stages
+        == 3
     )
 
 
-def test_states_of_a_head_that_is_trained_alone_are_two_tokens():
+def test_states_below_a_head_that_is_trained_alone_are_the_embeddings():
     model = tiny().requires_grad_(False).train()
     model.classifier.requires_grad_(True)
     prefix = assert_same_step(model, windows(), labels=LABELS)
-    assert (prefix.split, prefix.state_shape(64, 128)) == (WHOLE_ENCODER, (2, 32))
+    assert (prefix.stages, prefix.state_shape(64, 128)) == (STAGES, (1, 32))
+    torch.testing.assert_close(prefix.states(windows())[:, 0], model.eval().model(windows()).pooler_output)
+
+
+def test_states_below_a_layer_norm_that_is_trained_are_two_tokens():
+    model = tiny().requires_grad_(False).train()
+    model.model.pooled_layernorm.requires_grad_(True)
+    model.classifier.requires_grad_(True)
+    prefix = assert_same_step(model, windows(), labels=LABELS)
+    assert (prefix.stages, prefix.state_shape(64, 128)) == (STAGES - 1, (2, 32))
 
 
 def test_states_of_layers_that_are_trained_whole_begin_before_them():
     model = tiny().requires_grad_(False).train()
     model.classifier.requires_grad_(True)
     model.model.backbone.layers[1].requires_grad_(True)
-    assert assert_same_step(model, windows(), labels=LABELS).split == 2
+    assert assert_same_step(model, windows(), labels=LABELS).stages == 3
 
 
 def test_a_layer_whose_norm_alone_is_trained_is_cut_before_that_norm():
     for norm, half in (("layernorm_before", 0), ("layernorm_after", 1)):
         model = tiny().requires_grad_(False).train()
         getattr(model.model.backbone.layers[1], norm).requires_grad_(True)
-        assert assert_same_step(model, windows(), labels=LABELS).split == 2 + half
+        assert assert_same_step(model, windows(), labels=LABELS).stages == 3 + half
 
 
 def test_only_two_tokens_are_kept_where_the_last_layer_alone_is_trained_above_its_attention():
@@ -142,9 +151,10 @@ def test_stacks_of_windows_are_voted_on_and_masked_as_ever():
     stack = windows(12).unflatten(0, (4, 3))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
     assert_same_step(adapted(), stack, window_mask=mask, labels=LABELS)
-    model = adapted()
-    with FrozenPrefix(model).reading_states(), pytest.raises(ValueError, match="without any window"):
-        model(input_values=torch.zeros(2, 3, 34, 32), window_mask=torch.tensor([[1, 0, 0], [0, 0, 0]]))
+    with pytest.raises(ValueError, match="without any window"):
+        adapted()(
+            input_values=torch.zeros(2, 3, 34, 32), window_mask=torch.tensor([[1, 0, 0], [0, 0, 0]]), first_stage=3
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,20 +174,19 @@ def test_dropout_above_the_cut_is_drawn_in_training_and_the_same_from_the_same_s
     prefix = FrozenPrefix(model)
     values = windows()
 
-    def loss(seed, given):
+    def loss(seed, given, first_stage=prefix.stages):
         torch.manual_seed(seed)
-        return model(input_values=given, labels=LABELS).loss.detach()
+        return model(input_values=given, labels=LABELS, first_stage=first_stage).loss.detach()
 
     # In the last layer the adapter drops from two tokens and not from all, so its draws differ from the whole network's: the
     # loss is another number, drawn from the same distribution.
     states = prefix.states(values)
-    with prefix.reading_states():
-        first, again, other = loss(0, states), loss(0, states), loss(1, states)
-        model.eval()
-        quiet = loss(0, states)
-    assert first == again != other
+    first, second, other = loss(0, states), loss(0, states), loss(1, states)
+    model.eval()
+    quiet = loss(0, states)
+    assert first == second != other
     assert quiet not in (first, other)
-    torch.testing.assert_close(quiet, loss(0, values))
+    torch.testing.assert_close(quiet, loss(0, values, first_stage=0))
 
 
 class DropoutByPlace(torch.nn.Module):
@@ -207,32 +216,19 @@ def test_dropout_of_the_head_draws_the_very_same_from_windows_and_from_states():
     expected = model(input_values=windows(), labels=LABELS).loss.detach()
     states = prefix.states(windows())
     torch.manual_seed(3)
-    with prefix.reading_states():
-        torch.testing.assert_close(model(input_values=states, labels=LABELS).loss.detach(), expected)
-
-
-def test_model_takes_windows_again_afterwards_and_after_an_error():
-    model = adapted()
-    before = model(input_values=windows()).logits
-    state_names = model.state_dict().keys()
-    with pytest.raises(KeyError), FrozenPrefix(model).reading_states():
-        assert model.state_dict().keys() == state_names
-        with pytest.raises(ValueError, match="states of the frozen prefix"):
-            model(input_values=windows())
-        raise KeyError
-    assert torch.equal(model(input_values=windows()).logits, before)
+    found = model(input_values=states, labels=LABELS, first_stage=prefix.stages).loss.detach()
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_copy_of_the_model_reads_states_with_its_own_weights():
     model = adapted()
     prefix = FrozenPrefix(model)
     states = prefix.states(windows())
-    with prefix.reading_states():
-        before = model(input_values=states).logits
-        other = copy.deepcopy(model)  # as weight averaging makes one
-        scatter_parameters(other, seed=5)
-        assert torch.equal(model(input_values=states).logits, before)
-        assert not torch.allclose(other(input_values=states).logits, before, atol=1e-3)
+    before = model(input_values=states, first_stage=prefix.stages).logits
+    other = copy.deepcopy(model)  # as weight averaging makes one
+    scatter_parameters(other, seed=5)
+    assert torch.equal(model(input_values=states, first_stage=prefix.stages).logits, before)
+    assert not torch.allclose(other(input_values=states, first_stage=prefix.stages).logits, before, atol=1e-3)
 
 
 def test_fingerprint_follows_the_frozen_weights_and_the_cut_and_nothing_else():
@@ -255,10 +251,10 @@ def test_fingerprint_follows_the_frozen_weights_and_the_cut_and_nothing_else():
 
 
 def test_what_cannot_be_reused_is_refused_with_its_field():
-    with pytest.raises(ConfigError, match="the embeddings are trained"):
+    with pytest.raises(ConfigError, match=r"reuse_frozen_prefix: backbone\.embeddings\..*freeze_backbone.*adapter"):
         FrozenPrefix(tiny())
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         with pytest.raises(ConfigError, match=rf"reuse_frozen_prefix: .*set model\.backbone_config\.{name} to 0"):
             FrozenPrefix(adapted(backbone={name: 0.1}))
-    with pytest.raises(ConfigError, match="hfmgc-lgnet has no frozen layers"):
+    with pytest.raises(ConfigError, match=r"reuse_frozen_prefix: backbone\..* is trained.*set freeze_backbone"):
         FrozenPrefix(LGNetForAudioClassification(LGNetConfig(num_labels=3)))

@@ -1,4 +1,4 @@
-"""Genres that read the same are one genre, in every source; what is no text is no genre."""
+"""Genres that read the same are one genre, in every source; what is not text is no genre."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import soundfile
 from conftest import tone, write_music
 
 import hfmgc.cli
+from hfmgc.data.check import check_source
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.splits import split_corpus
@@ -63,6 +64,9 @@ def test_genres_that_read_the_same_are_one_with_a_note_in_every_source(tmp_path,
     (note,) = corpus.notes()
     assert note.startswith("genres that differ only in case, blanks or Unicode form are one: ")
     assert "'rock' as 'Rock'" in note
+    report = check_source(source, shortest_seconds=0.1)
+    assert sum(report.genres.values()) == report.usable
+    assert (set(report.genres), report.empty_genres, report.notes) == ({"Pop", "Rock"}, [], [note])
 
 
 def test_genres_that_differ_stay_as_they_are_without_a_note(tmp_path):
@@ -99,5 +103,5 @@ def test_labels_of_tables_that_are_no_text_are_refused_with_their_row(tmp_path):
     values = np.random.default_rng(0).random((2, 8, 5)).astype(np.float32).tolist()
     rows = {"track_id": ["a", "b"], "genre": [1, 2], "features": values}
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "features.parquet"))
-    with pytest.raises(DataError, match=r"features.parquet, row 0, 'genre': the label 1 is no text"):
+    with pytest.raises(DataError, match=r"features.parquet, row 0, 'genre': the label 1 is not text"):
         decode_corpus(open_source(str(tmp_path / "features.parquet")), 16000)

@@ -123,15 +123,14 @@ def test_training_tracks_that_were_renamed_moved_and_encoded_again_are_excluded(
     assert [row["track_id"] for row in report.predictions] == ["blues/new.wav", "metal/new.wav"]
     (note,) = report.notes
     assert f"{seen} of the {seen + 2} tracks are known from training" in note
-    assert f"{len(sides['train'])} trained on" in note
-    assert f"recognised {seen} by how they sound" in note
+    assert f"{len(sides['train'])} from the training side, {len(sides['validation'])} from the validation side" in note
     assert f"song 000.mp3 is {sides['train'][0]}" in note
     assert "excluded" in note
 
     report = evaluate_checkpoint(str(by_audio), str(folder), side="all")
     assert (report.side, report.tracks) == ("all", seen + 2)
     assert f"{seen} of the {seen + 2} tracks are known from training" in report.notes[0]
-    assert "not a measure of how the model does on new music" in report.notes[0]
+    assert "not a measure of the model's quality on new music" in report.notes[0]
 
 
 def test_nothing_but_training_tracks_is_refused_with_the_way_out(by_audio, music, tmp_path, capsys):
@@ -148,7 +147,7 @@ def test_the_test_side_is_found_under_other_names(by_audio, music, tmp_path):
     folder = encoded_again(music, sorted(track_id for side in sides.values() for track_id in side), tmp_path / "music")
     report = evaluate_checkpoint(str(by_audio), str(folder))
     assert (report.side, report.tracks) == ("test", len(sides["test"]))
-    assert any(f"{len(sides['test'])} of them have other names here" in note for note in report.notes)
+    assert any(f"{len(sides['test'])} of them have other names" in note for note in report.notes)
     again = evaluate_checkpoint(str(by_audio), str(folder), side="unseen")
     assert {row["track_id"] for row in again.predictions} == {row["track_id"] for row in report.predictions}
 
@@ -194,7 +193,7 @@ def test_a_split_record_of_an_older_version_loads_and_says_what_it_cannot_tell(b
     capsys.readouterr()
     for side in ("test", "unseen"):
         assert hfmgc.cli.main(["evaluate", str(run), "--data", str(music), "--side", side]) == 1
-        assert "does not say what it was trained on" in capsys.readouterr().err
+        assert "split.json is missing" in capsys.readouterr().err
     other = {**content, "fingerprint_version": content["fingerprint_version"] + 1}
     (run / "split.json").write_text(json.dumps(other))
     assert "training tracks cannot be recognised" in evaluate_checkpoint(str(run), str(music)).notes[0]

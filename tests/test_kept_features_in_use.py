@@ -187,4 +187,4 @@ def test_training_and_evaluation_refuse_features_of_another_front_end(tmp_path, 
 def test_of_features_of_another_origin_it_is_said_that_nobody_knows(tmp_path):
     source = open_source(str(write_sides(tmp_path / "kept")))
     check_front_end(source, SpectrogramFeatureExtractor(**FIELDS))
-    assert "nothing says how these features were made" in source.notes()[0]
+    assert "front end" in source.notes()[0]

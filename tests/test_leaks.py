@@ -15,7 +15,8 @@ from conftest import needs_real_data
 
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.leaks import check_split, find_leaks, leaks_report
+from hfmgc.data.identity import identify_tracks
+from hfmgc.data.leaks import find_leaks, leaks_report, refuse_leaks
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.gtzan import GENRES
 from hfmgc.data.split_manifest import SplitManifest
@@ -69,7 +70,7 @@ def found(tracks: datasets.Dataset, split: dict[str, list[str]], **options) -> l
 
 def test_a_clean_split_has_no_leaks():
     tracks = unlike("a", "b", "c", artists={"a": "Ann", "b": "Bob"})
-    assert check_split(tracks, sides("a", "b", "c"), sampling_rate=RATE) == []
+    assert find_leaks(tracks, sides("a", "b", "c"), sampling_rate=RATE) == []
 
 
 def test_a_track_on_two_sides_is_found():
@@ -127,7 +128,10 @@ def test_a_recording_on_two_sides_is_found_and_one_on_a_single_side_is_not():
 def test_two_processes_find_what_one_finds():
     tracks = decoded({"a": noise(0), "b": noise(1), "c": 0.2 * noise(0), "d": noise(3)})
     split = sides("a b", "d", "c")
-    assert found(tracks, split, num_proc=2) == found(tracks, split) == [("recording", ("train", "test"), ("a", "c"))]
+    two = identify_tracks(tracks, RATE, num_proc=2)
+    assert (
+        found(tracks, split, identities=two) == found(tracks, split) == [("recording", ("train", "test"), ("a", "c"))]
+    )
 
 
 def test_equal_features_on_two_sides_are_found():
@@ -228,7 +232,7 @@ def test_real_features_of_mp3_copies_are_found_and_the_fault_filtered_sides_have
 def test_a_refusal_names_ids_sides_kinds_and_the_ways_out():
     tracks = decoded({"my/a": noise(0), "my/b": noise(1), "my/c": 0.2 * noise(0)}, {"my/b": "Ann", "my/c": "Ann"})
     with pytest.raises(SplitError) as refusal:
-        check_split(tracks, sides("my/a", "my/b", "my/c my/b"), sampling_rate=RATE)
+        refuse_leaks(find_leaks(tracks, sides("my/a", "my/b", "my/c my/b"), sampling_rate=RATE))
     message = str(refusal.value)
     assert "1 by track: my/b (validation) and my/b (test)" in message
     assert "1 by recording: my/a (train) and my/c (test): the same recording" in message
@@ -242,7 +246,7 @@ def test_a_refusal_of_many_leaks_names_the_first_and_counts_the_rest():
     artists = {track_id: f"artist {number // 2}" for number, track_id in enumerate(ids)}
     with pytest.raises(SplitError, match=r"8 by artist: t0 .* and 3 more") as refusal:
         split = {"train": ids[::2], "validation": ids[1::2], "test": []}
-        check_split(unlike(*ids, artists=artists), split, sampling_rate=RATE)
+        refuse_leaks(find_leaks(unlike(*ids, artists=artists), split, sampling_rate=RATE))
     assert "t8 " in str(refusal.value)
     assert "t10 " not in str(refusal.value)
 
@@ -250,7 +254,7 @@ def test_a_refusal_of_many_leaks_names_the_first_and_counts_the_rest():
 def test_allowed_leaks_are_returned_and_can_be_recorded(tmp_path):
     tracks = decoded({"a": noise(0), "b": noise(1), "c": 0.2 * noise(0)})
     split = sides("a", "b", "c")
-    leaks = check_split(tracks, split, sampling_rate=RATE, allow=True)
+    leaks = find_leaks(tracks, split, sampling_rate=RATE)
     assert [leak.ids for leak in leaks] == [("a", "c")]
     manifest = SplitManifest("x", None, "official", [], 0, split, leaks=json.loads(json.dumps(leaks_report(leaks))))
     manifest.save(tmp_path / "split.json")
@@ -285,10 +289,10 @@ def refused_with_planted_copy(folder: Path, original: str, work: Path) -> None:
     # Ids 0 to 9 of a genre are often by one artist, which the guard tells as well: here it is told to pass them over.
     passed_over = {"sampling_rate": corpus.sampling_rate, "waived": lambda artist: True}
     with pytest.raises(SplitError) as refusal:
-        check_split(corpus.tracks, split.sides, **passed_over)
+        refuse_leaks(find_leaks(corpus.tracks, split.sides, **passed_over))
     assert f"the split leaks: 1 by recording: {original} (train) and rock.00077 (test)" in str(refusal.value)
     unplanted = {side: [track for track in members if track != "rock.00077"] for side, members in split.sides.items()}
-    assert check_split(corpus.tracks, unplanted, **passed_over) == []
+    assert find_leaks(corpus.tracks, unplanted, **passed_over) == []
 
 
 def test_a_planted_mp3_in_a_gtzan_folder_is_refused(tmp_path):

@@ -1,12 +1,17 @@
 """`hfmgc list`: every architecture is named, with its size and what trains it; `hfmgc show` counts a config that has a base."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import hfmgc.cli
 from hfmgc.registry import ARCHITECTURES
+from hfmgc.training.arguments import ModelArguments
+from hfmgc.training.listing import DEFAULT_MODEL_TYPE, NUM_GENRES
 
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +31,23 @@ def test_every_architecture_is_listed_with_its_size(capsys, tmp_path, monkeypatc
     for model_type, architecture in ARCHITECTURES.items():
         assert (rows[model_type]["paper"], rows[model_type]["recipe"]) == (architecture.paper, architecture.recipe)
         assert rows[model_type]["configs"] is None, "there are none where there is no checkout"
-        assert 0 < rows[model_type]["trainable_parameters"] <= rows[model_type]["parameters"]
-    assert rows["hfmgc-lgnet"]["parameters"] == 12_243_436
-    assert rows["hfmgc-lenet"]["parameters"] == 61_706
+        assert rows[model_type]["parameters"] == architecture.parameters
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_registry_has_the_parameters_of_the_default_config(architecture):
+    with torch.device("meta"):
+        model = architecture.load("model")(architecture.load("config")(num_labels=NUM_GENRES))
+    assert sum(parameter.numel() for parameter in model.parameters()) == architecture.parameters
+
+
+def test_listing_imports_no_torch():
+    script = "import sys; from hfmgc.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_a_config_without_an_architecture_has_the_recipes_default():
+    assert ModelArguments.model_type == DEFAULT_MODEL_TYPE
 
 
 def test_in_a_checkout_the_configs_of_each_are_listed_as_they_resolve(capsys, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch.nn import functional as F
 
 from hfmgc.models.configuration_windowed import WindowedConfig
@@ -108,7 +109,7 @@ def test_class_weights_follow_the_precision_of_the_logits(logits):
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [1.0, 0.0, 1.0], [1.0, float("nan"), 1.0]])
 def test_configs_refuse_class_weights_that_do_not_fit(weights):
-    with pytest.raises(ValueError, match="class_weights must be 3 positive numbers"):
+    with pytest.raises(StrictDataclassError, match="class_weights"):
         WindowedConfig(num_labels=3, class_weights=weights)
     assert WindowedConfig(num_labels=3, class_weights=[1, 2.0, 0.5]).class_weights == [1, 2.0, 0.5]
 

@@ -5,7 +5,6 @@ import pytest
 
 from hfmgc.evaluation.metrics import (
     accuracy_interval,
-    confusion,
     genre_metrics,
     one_vs_rest_accuracy,
     per_genre_table,
@@ -102,10 +101,6 @@ def test_the_table_has_a_row_for_each_genre_in_their_order():
         {"genre": "blues", "tracks": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5, "ovr_accuracy": 0.6}
     )
     assert table[3] == {"genre": "rock", "tracks": 0, "precision": 0, "recall": 0, "f1": 0, "ovr_accuracy": 1}
-
-
-def test_the_confusion_matrix_counts_true_genres_in_rows():
-    assert confusion([1, 1, 0, 2], [0, 0, 0, 2], 4) == [[1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
 
 def test_the_interval_is_near_the_normal_approximation():

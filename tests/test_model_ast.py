@@ -10,6 +10,7 @@ import pytest
 import torch
 from architecture_tester import ArchitectureTester
 from conftest import old_ast_name
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 from transformers import ASTConfig, ASTForAudioClassification, AutoModelForAudioClassification
 
@@ -38,8 +39,8 @@ class TestHfmgcAST(ArchitectureTester):
     window_shape = (64, 128)
     other_lengths = (48, 100)
     wrong_windows = (
-        ((64, 64), "expected 128 mel bins in the last dimension, got 64"),
-        ((15, 128), r"expected at least 16 frames \(one patch\), got 15"),
+        ((64, 64), "expected 128 bins in the last dimension, got 64"),
+        ((15, 128), r"expected at least 16 frames, got 15"),
     )
 
     def config(self, **fields):
@@ -74,7 +75,7 @@ class TestHfmgcAST(ArchitectureTester):
         [{"head_hidden_size": 0}, {"head_input_dropout": 1.0}, {"head_hidden_dropout": -0.1}],
     )
     def test_impossible_fields_are_refused_by_name(self, fields):
-        with pytest.raises(ValueError, match=next(iter(fields))):
+        with pytest.raises(StrictDataclassError, match=next(iter(fields))):
             self.config(**fields)
 
 

@@ -14,9 +14,9 @@ from hfmgc.errors import SaveError
 from hfmgc.evaluation.plots import TRAINING_CURVE
 from hfmgc.hub.card import REFERENCES, CardError, references, write_model_card
 from hfmgc.registry import ARCHITECTURES
+from hfmgc.settings import settings_from
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.run_folder import RunRecord
-from hfmgc.training.settings import settings_from
 
 
 GENRES = ["blues", "hip|hop"]
@@ -108,7 +108,7 @@ def card_of(folder: Path, **options) -> str:
 
 def test_the_card_says_what_the_files_of_the_run_say(tmp_path):
     folder = write_run(tmp_path / "out")
-    card = card_of(folder, hub_model_id="tester/model", licence="cc-by-4.0", backbone_licence="bsd-3-clause")
+    card = card_of(folder, hub_model_id="tester/model", licence="cc-by-4.0")
 
     pattern = r"""# tester/model
 .* one of 2\. Trained with hfmgc 0\.1\.0\.
@@ -116,7 +116,7 @@ def test_the_card_says_what_the_files_of_the_run_say(tmp_path):
 ## Model
 \| Architecture \| `HfmgcASTForAudioClassification` \|
 \| Backbone .*\| `somebody/backbone` \|
-\| Licence of the backbone \| bsd-3-clause \|
+\| Licence of the backbone \| not recorded.*\|
 \| Parameters \| 86,345,210 \|
 \| Trained parameters \| 155,810 \|
 \| Adapter .*\| type: lora, r: 8 \|
@@ -125,7 +125,7 @@ def test_the_card_says_what_the_files_of_the_run_say(tmp_path):
 from hfmgc\.data\.audio import load_audio
 classifier = pipeline\("audio-classification", model="tester/model"\)
 trust_remote_code=True
-up to 12 windows of a track, evenly spaced .* at 16,000 Hz\. .* mean of the windows' probabilities
+up to 12 windows, evenly spaced .* at 16,000 Hz\. .* mean of the windows' probabilities
 ## Genres
 blues, hip\\\|hop
 ## Training data
@@ -174,7 +174,7 @@ python train\.py ast\.yaml --seed 42
 
 def test_the_model_index_parses_back(tmp_path):
     data = ModelCard.load(
-        write_model_card(write_run(tmp_path / "out"), hub_model_id="tester/model", licence="mit", tags=["mine"])
+        write_model_card(write_run(tmp_path / "out"), hub_model_id="tester/model", licence="mit")
     ).data
 
     assert data.model_name == "model"
@@ -193,7 +193,7 @@ def test_the_model_index_parses_back(tmp_path):
     assert first.dataset_args == {"policy": "stratified", "seed": 7, "digest": "sha256:abcdef"}
     assert (data.license, data.base_model, data.datasets) == ("mit", "somebody/backbone", ["somebody/gtzan"])
     assert data.pipeline_tag == "audio-classification"
-    assert {"mine", "peft"} <= set(data.tags)
+    assert {"hfmgc", "peft"} <= set(data.tags)
 
 
 def test_an_incomplete_published_split_is_said_in_split_results_and_model_index(tmp_path):
@@ -231,7 +231,7 @@ def test_warnings_appear_where_they_belong_and_nowhere_else(tmp_path):
     assert random_split not in card_of(made)
     assert synthetic in card_of(made)
     assert optimistic in card_of(made)
-    assert "never heard real music" in card_of(made)
+    assert "not trained on real music" in card_of(made)
     assert "synthetic-data" in ModelCard.load(made / "README.md").data.tags
 
 
@@ -361,13 +361,13 @@ def test_a_run_that_says_almost_nothing_has_a_card(tmp_path):
 def test_a_card_without_what_it_is_written_from_is_an_error(tmp_path, name):
     folder = write_run(tmp_path / "out")
     (folder / name).unlink()
-    with pytest.raises(CardError, match=f"{name}: missing, and the model card is written from it"):
+    with pytest.raises(CardError, match=f"{name}: missing"):
         write_model_card(folder)
     (folder / name).write_text("{broken")
     with pytest.raises(CardError, match=f"{name}: cannot be read"):
         write_model_card(folder)
     (folder / name).write_text("[]")
-    with pytest.raises(CardError, match=f"{name}: should hold names and values, not a list"):
+    with pytest.raises(CardError, match=f"{name}: .* not a list"):
         write_model_card(folder)
     assert not (folder / "README.md").exists()
 
@@ -375,7 +375,7 @@ def test_a_card_without_what_it_is_written_from_is_an_error(tmp_path, name):
 def test_a_card_that_cannot_be_written_is_an_error(tmp_path):
     folder = write_run(tmp_path / "out")
     (folder / "README.md").mkdir()
-    with pytest.raises(SaveError, match="could not be written"):
+    with pytest.raises(SaveError, match=r"README\.md"):
         write_model_card(folder)
 
 
@@ -429,3 +429,11 @@ def test_every_reference_is_of_an_architecture_a_dataset_or_a_backbone():
     text = files("hfmgc.hub").joinpath(REFERENCES).read_text(encoding="utf-8")
     keywords = {word for found in re.findall(r"keywords = \{(.*)\}", text) for word in found.split(", ")}
     assert keywords - {"gtzan", "fma", "MIT/ast-finetuned-audioset-10-10-0.4593"} == keywords & set(ARCHITECTURES)
+
+
+def test_the_cards_in_the_repository_link_only_files_that_exist():
+    cards = sorted((Path(__file__).parents[1] / "model_cards").glob("*.md"))
+    assert cards
+    for card in cards:
+        for link in re.findall(r"\]\(([^)]*)\)", card.read_text(encoding="utf-8")):
+            assert (card.parent / link).is_file(), f"{card}: {link}"

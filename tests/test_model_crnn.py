@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
@@ -15,8 +16,8 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
     window_shape = (20, 16)
     other_lengths = (10, 33)
     wrong_windows = (
-        ((20, 15), "expected 16 mel bins in the last dimension, got 15"),
-        ((9, 16), r"expected at least 10 frames \(of fewer the pools leave none\), got 9"),
+        ((20, 15), "expected 16 bins in the last dimension, got 15"),
+        ((9, 16), r"expected at least 10 frames, got 9"),
     )
 
     def config(self, **fields):
@@ -40,7 +41,7 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"num_frames": 0}, "num_frames must be at least 1, not 0"),
+            ({"num_frames": 0}, "num_frames"),
             ({"num_bins": 0}, "num_bins"),
             ({"dense_size": 0}, "dense_size"),
             ({"channels": [4, 0]}, "channels"),
@@ -54,14 +55,14 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
             ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
             ({"pools": [[2, 2]]}, "pools must be one for each of the 2 channels, not 1"),
             ({"pools": [[2, 2], [2]]}, r"pools must be pairs \[time, mel\]"),
-            ({"pools": [[2, 2], [0, 2]]}, r"pools\[1\] must be one or more whole numbers"),
-            ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] does not fit: of num_frames 20, 7 are left before it"),
-            ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] does not fit: of num_bins 16, 5 are left before it"),
-            ({"num_bins": 2}, r"pools\[0\] \[2, 2\] does not fit: of num_bins 2, 0 are left before it"),
+            ({"pools": [[2, 2], [0, 2]]}, r"pools\[1\]"),
+            ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] does not fit: 7 of num_frames 20 are left before it"),
+            ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] does not fit: 5 of num_bins 16 are left before it"),
+            ({"num_bins": 2}, r"pools\[0\] \[2, 2\] does not fit: 0 of num_bins 2 are left before it"),
         ],
     )
     def test_impossible_fields_are_refused_by_name(self, fields, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(StrictDataclassError, match=message):
             self.config(**fields)
 
     def test_the_largest_pools_that_fit_leave_one_frame_and_one_bin(self):

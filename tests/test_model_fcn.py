@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ class TestFCN(ArchitectureTester):
     other_lengths = (4, 50)
     wrong_windows = (
         ((20, 15), "expected 16 bins in the last dimension, got 15"),
-        ((0, 16), "expected at least 1 frame, got 0"),
+        ((0, 16), "expected at least 1 frames, got 0"),
     )
     recurrent_hidden_size = 0
 
@@ -126,5 +127,5 @@ def test_the_kernels_run_over_time_and_have_the_papers_lengths():
     ],
 )
 def test_impossible_fields_are_refused_by_name(fields):
-    with pytest.raises(ValueError, match=next(iter(fields))):
+    with pytest.raises(StrictDataclassError, match=next(iter(fields))):
         FCNConfig(**fields)

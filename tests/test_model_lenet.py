@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_lenet import LeNetConfig
@@ -32,7 +33,7 @@ class TestLeNet(ArchitectureTester):
         "fields", [{"num_bins": 15}, {"activation": "gelu"}, {"subsampling": "mean"}, {"dropout": 1.0}]
     )
     def test_impossible_fields_are_refused_by_name(self, fields):
-        with pytest.raises(ValueError, match=next(iter(fields))):
+        with pytest.raises(StrictDataclassError, match=next(iter(fields))):
             self.config(**fields)
 
     def test_the_smallest_spectrogram_that_is_not_refused_is_heard(self):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import ResNetConfig, ResNetModel
@@ -39,7 +40,7 @@ class TestLGNet(ArchitectureTester):
     other_lengths = (20, 75)
     wrong_windows = (
         ((32, 40), "expected 24 bins in the last dimension, got 40"),
-        ((7, 24), r"expected at least 8 frames \(the ResNet's total stride\), got 7"),
+        ((7, 24), r"expected at least 8 frames, got 7"),
     )
 
     def config(self, **fields):
@@ -246,10 +247,10 @@ def test_a_dict_states_only_what_differs_from_resnet_18():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_experts": 1}, r"num_experts must be 0 \(plain ResNet\) or at least 2, not 1"),
+        ({"num_experts": 1}, "num_experts"),
         ({"num_experts": -2}, "num_experts"),
         ({"expert_hidden_size": 0}, "expert_hidden_size"),
-        ({"gate": "relu"}, "gate must be one of softmax, sigmoid, linear, not 'relu'"),
+        ({"gate": "relu"}, "gate"),
         ({"router_frozen_after_epochs": -1}, "router_frozen_after_epochs"),
         ({"dropout": 1.0}, "dropout"),
         ({"num_bins": 7}, "num_bins must be at least 8"),
@@ -258,12 +259,12 @@ def test_a_dict_states_only_what_differs_from_resnet_18():
         ({"backbone_config": {"depths": [1]}}, "one entry for each stage, not 4 and 1"),
         (
             {"backbone_config": {**BACKBONE, "depths": [1, 0]}},
-            r"backbone_config.depths must be one or more whole numbers of at least 1, not \[1, 0\]",
+            "backbone_config.depths",
         ),
         ({"backbone_config": {**BACKBONE, "hidden_sizes": [0, 8]}}, "backbone_config.hidden_sizes"),
         ({"backbone_config": {**BACKBONE, "embedding_size": 0}}, "backbone_config.embedding_size"),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         tiny(**fields)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_recurrent import RecurrentConfig
@@ -18,7 +19,7 @@ class TestRecurrent(ArchitectureTester):
     other_lengths = (4, 50)
     wrong_windows = (
         ((20, 17), "expected 16 bins in the last dimension, got 17"),
-        ((0, 16), "expected at least 1 frame, got 0"),
+        ((0, 16), "expected at least 1 frames, got 0"),
     )
     fields = {"bidirectional": True}  # noqa: RUF012 (pytest's classes are no dataclasses)
 
@@ -126,5 +127,5 @@ def test_dropout_acts_between_layers_and_before_the_classifier():
     ],
 )
 def test_impossible_fields_are_refused_by_name(fields):
-    with pytest.raises(ValueError, match=next(iter(fields))):
+    with pytest.raises(StrictDataclassError, match=next(iter(fields))):
         RecurrentConfig(**fields)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from huggingface_hub.errors import StrictDataclassError
 from transformers import ResNetModel
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -25,7 +26,7 @@ class TestResNetBiGRU(ArchitectureTester):
     other_lengths = (20, 75)
     wrong_windows = (
         ((48, 40), "expected 24 bins in the last dimension, got 40"),
-        ((7, 24), r"expected at least 8 frames \(the ResNet's total stride\), got 7"),
+        ((7, 24), r"expected at least 8 frames, got 7"),
     )
 
     def config(self, **fields):
@@ -99,8 +100,8 @@ def test_30_seconds_of_387_frames_are_13_steps():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"gru_hidden_size": 0}, "gru_hidden_size must be at least 1, not 0"),
-        ({"num_gru_layers": 0}, "num_gru_layers must be at least 1, not 0"),
+        ({"gru_hidden_size": 0}, "gru_hidden_size"),
+        ({"num_gru_layers": 0}, "num_gru_layers"),
         ({"dropout": -0.1}, "dropout"),
         ({"num_bins": 7}, "num_bins must be at least 8"),
         ({"backbone_config": {"hidden_act": "swosh"}}, "backbone_config.hidden_act: .* 'swosh'"),
@@ -108,5 +109,5 @@ def test_30_seconds_of_387_frames_are_13_steps():
     ],
 )
 def test_impossible_configs_are_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         tiny(**fields)

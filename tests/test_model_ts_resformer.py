@@ -6,12 +6,13 @@ import pytest
 import torch
 from architecture_tester import ArchitectureTester
 from conftest import scatter_parameters
+from huggingface_hub.errors import StrictDataclassError
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_ts_resformer import TSResformerConfig
 from hfmgc.models.modeling_ts_resformer import (
     PairedFilters,
-    PooledAttention,
+    PooledGate,
     RecurrentBranch,
     SEResBlock,
     TransformerBranch,
@@ -80,7 +81,7 @@ class TestTSResformer(ArchitectureTester):
     window_shape = (64, 16)
     other_lengths = (4, 37, 150)
     wrong_windows = (
-        ((64, 15), "expected 16 mel bins in the last dimension, got 15"),
+        ((64, 15), "expected 16 bins in the last dimension, got 15"),
         ((3, 16), "expected at least 4 frames"),
     )
 
@@ -104,7 +105,7 @@ def test_every_row_of_the_tables_is_what_it_says_and_learns(row):
     if model.model.residual is not None:
         # The paired filters stay in every row; what weighs them does not.
         assert isinstance(model.model.residual.filters, PairedFilters)
-        attentions = [module for module in model.model.residual.modules() if isinstance(module, PooledAttention)]
+        attentions = [module for module in model.model.residual.modules() if isinstance(module, PooledGate)]
         expected = [(3,), (2,)] if fields.get("time_frequency_attention", True) else []
         expected += [(2, 3), (2, 3)] if fields.get("squeeze_excitation", True) else []
         assert [attention.averaged for attention in attentions] == expected
@@ -158,7 +159,7 @@ def test_the_padding_is_pytorchs_same(shape):
 def test_attention_weighs_each_filters_own_axis_between_zero_and_one(branch, shape):
     torch.manual_seed(0)
     attention = next(
-        module for module in getattr(PairedFilters(tiny()), branch).modules() if isinstance(module, PooledAttention)
+        module for module in getattr(PairedFilters(tiny()), branch).modules() if isinstance(module, PooledGate)
     )
     features = noise(2, 4, 16, 20)
     weights = attention.weights(features)
@@ -286,23 +287,23 @@ def test_positions_are_the_sines_and_cosines_of_vaswani():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sequence_branch": "rnn"}, "sequence_branch must be one of transformer, .* not 'rnn'"),
-        ({"arrangement": "crossed"}, "arrangement must be one of parallel, serial, not 'crossed'"),
+        ({"sequence_branch": "rnn"}, "sequence_branch"),
+        ({"arrangement": "crossed"}, "arrangement"),
         ({"residual_branch": False, "sequence_branch": "none"}, "residual_branch is False and sequence_branch"),
         ({"arrangement": "serial", "sequence_branch": "none"}, "arrangement 'serial' needs"),
         ({"arrangement": "serial", "residual_branch": False}, "arrangement 'serial' needs"),
         ({"initial_pool": [17, 1]}, r"initial_pool \[17, 1\] pools more than num_bins 16"),
-        ({"initial_pool": [2]}, "initial_pool must be"),
-        ({"initial_pool": [0, 1]}, "initial_pool must be"),
-        ({"block_channels": []}, "block_channels must be one or more"),
-        ({"block_channels": [8, 0]}, "block_channels must be one or more"),
+        ({"initial_pool": [2]}, "initial_pool"),
+        ({"initial_pool": [0, 1]}, "initial_pool"),
+        ({"block_channels": []}, "block_channels"),
+        ({"block_channels": [8, 0]}, "block_channels"),
         ({"block_channels": [8, 3]}, "block_channels .* at least squeeze_reduction 4"),
         ({"num_attention_heads": 3}, "num_bins 16 is not divisible by num_attention_heads 3"),
         ({"arrangement": "serial", "num_attention_heads": 8}, r"block_channels\[-1\] 12 is not divisible"),
-        ({"num_encoder_layers": -1}, "num_encoder_layers must be at least 0"),
-        ({"encoder_dropout": 1.0}, "encoder_dropout must lie in"),
+        ({"num_encoder_layers": -1}, "num_encoder_layers"),
+        ({"encoder_dropout": 1.0}, "encoder_dropout"),
         *(
-            ({name: 0}, f"{name} must be at least 1, not 0")
+            ({name: 0}, name)
             for name in (
                 "num_bins",
                 "num_filters",
@@ -319,7 +320,7 @@ def test_positions_are_the_sines_and_cosines_of_vaswani():
     ],
 )
 def test_impossible_configs_are_refused_by_the_name_of_the_field(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         tiny(**fields)
 
 

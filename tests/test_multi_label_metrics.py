@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import logit
+from transformers import EvalPrediction
 
-from hfmgc.evaluation.multi_label_metrics import left_out, map_interval, multi_label_metrics, multi_label_table
-from hfmgc.evaluation.predictions import MultiLabelPredictions
+from hfmgc.errors import ConfigError, DataError
+from hfmgc.evaluation.multi_label_metrics import map_interval, multi_label_metrics, multi_label_table
+from hfmgc.evaluation.predictions import TrackPredictions
 from hfmgc.evaluation.report import EvaluationReport
+from hfmgc.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_of
 
 
 # Four tracks, three genres; the second genre is ranked perfectly, the first has a wrong track before its second one.
@@ -31,12 +35,15 @@ def test_figures_are_those_computed_by_hand():
     assert all(type(value) is float for value in metrics.values())
 
 
-def test_what_is_left_out_is_counted():
-    assert left_out(REFERENCES) == {"genres_without_tracks": 1, "genres_without_both": 1}
-    everywhere = np.array([[1, 0], [1, 1]])
-    assert left_out(everywhere) == {"genres_without_tracks": 0, "genres_without_both": 1}
-    metrics = multi_label_metrics(np.array([[0.9, 0.2], [0.8, 0.7]]), everywhere)
+def test_genres_without_tracks_or_with_all_are_counted_and_in_no_mean():
+    everywhere = np.array([[1, 0, 0], [1, 1, 0]])
+    probabilities = np.array([[0.9, 0.2, 0.1], [0.8, 0.7, 0.1]])
+    metrics = multi_label_metrics(probabilities, everywhere)
     assert (metrics["macro_map"], metrics["macro_roc_auc"]) == (1, 1)
+    table = multi_label_table(probabilities, everywhere, GENRES)
+    assert [row["roc_auc"] for row in table] == [None, 1, None]
+    text = MULTI_LABEL.not_averaged(table)
+    assert [int(word) for word in text.split() if word.isdigit()] == [1, 3, 2, 3]
 
 
 def test_a_figure_that_is_not_defined_is_none_and_no_crash():
@@ -83,8 +90,14 @@ def test_an_interval_that_says_nothing_is_called_so():
 
 def report(references=REFERENCES, probabilities=PROBABILITIES, **more) -> EvaluationReport:
     return EvaluationReport.from_predictions(
-        MultiLabelPredictions([f"{i}.wav" for i in range(len(references))], references, probabilities, num_windows=9),
+        TrackPredictions(
+            track_ids=[f"{i}.wav" for i in range(len(references))],
+            references=references,
+            logits=logit(probabilities),
+            window_logits=[row[None] for row in logit(probabilities)],
+        ),
         GENRES,
+        MULTI_LABEL,
         checkpoint="runs-demo",
         data={"name": "manifest", "location": "tracks.csv"},
         side="test",
@@ -113,8 +126,15 @@ def test_the_text_says_what_is_left_out_and_a_single_track_is_no_crash():
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert lines["rock"] == ["2", "0.833", "0.750", "0.667", "1.000", "0.800"]
     assert lines["noise"] == ["0", "n/a", "n/a", "n/a", "n/a", "n/a"]
-    assert "average precision, mean of genres  0.917  (95 % interval" in text
-    assert "left out of the means: 1 genres without tracks; of roc-auc 1" in text
+    (figure,) = [line for line in text.splitlines() if line.startswith("Average precision, mean of genres")]
+    assert figure.split()[-7:-2] == [
+        "0.917",
+        "(95",
+        "%",
+        "interval",
+        f"{report().metrics['macro_map_interval'][0]:.3f}",
+    ]
+    assert "means of genres: 1 of 3" in text
     single = report(REFERENCES[:1], PROBABILITIES[:1])
     assert "interval" not in single.to_text()
     assert single.to_dict()["metrics"]["macro_roc_auc"] is None
@@ -134,3 +154,30 @@ def test_the_report_is_written_with_a_picture_of_its_own(tmp_path, number):
     picture = imread(tmp_path / "other.png")
     assert min(picture.shape[:2]) > 400
     assert picture[..., :3].std() > 0.01
+
+
+def test_the_problem_type_of_a_config_chooses_the_task_and_its_best_metric():
+    assert task_of(None) is task_of("single_label_classification") is SINGLE_LABEL
+    assert task_of("multi_label_classification") is MULTI_LABEL
+    assert [task.best_metric("auto") for task in (SINGLE_LABEL, MULTI_LABEL)] == ["accuracy", "macro_map"]
+    assert [MULTI_LABEL.best_metric(name) for name in (None, "eval_micro_f1", "loss")] == [
+        None,
+        "eval_micro_f1",
+        "loss",
+    ]
+    with pytest.raises(ConfigError, match="metric_for_best_model 'accuracy'"):
+        MULTI_LABEL.best_metric("accuracy")
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL])
+def test_validation_computes_every_metric_that_can_choose_the_checkpoint(task):
+    references = REFERENCES if task is MULTI_LABEL else np.array([0, 1, 2, 2])
+    metrics = task.validation_metrics(EvalPrediction((logit(PROBABILITIES),), references))
+    assert {*metrics, "loss"} == set(task.best_metrics)
+
+
+def test_a_best_metric_that_is_undefined_is_refused():
+    prediction = EvalPrediction((logit(PROBABILITIES[:1]),), REFERENCES[:1])
+    assert "macro_roc_auc" not in MULTI_LABEL.validation_metrics(prediction, best="macro_map")
+    with pytest.raises(DataError, match="metric_for_best_model eval_macro_roc_auc"):
+        MULTI_LABEL.validation_metrics(prediction, best="eval_macro_roc_auc")

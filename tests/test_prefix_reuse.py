@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 from conftest import write_ast, write_music
+from forked import distribute, run_forked
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
-from hfmgc.data.features import ExtractedWindows
+from hfmgc.data.features import ExtractedWindows, TrackWindows
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.training import prefix_reuse
-from recipes import FINETUNE_AST, finetune, finetune_here, run_and_kill, tiny_settings, torchrun, write_config
+from recipes import FINETUNE_AST, finetune_here, run_and_kill, tiny_settings, write_config
 
 
 GENRES = ("blues", "metal", "pop")
@@ -167,7 +168,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         dataloader_num_workers=1,
     )
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = finetune(config)
+    undisturbed = run_forked(FINETUNE_AST, config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
     # A store of its own: that it is filled anew must make no difference.
@@ -175,7 +176,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=10)
     assert (killed / "checkpoint-10" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
-    resumed = finetune(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
@@ -188,7 +189,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
         settings = settings_for(
             place, place / name, ddp_backend="gloo", per_device_train_batch_size=1, num_train_epochs=1, **more
         )
-        result = torchrun(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
+        result = distribute(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
         assert result.returncode == 0, result.stderr[-3000:]
         assert yaml.safe_load((place / name / "run.yaml").read_text())["training"]["world_size"] == 2
         output[name] = result.stdout
@@ -207,12 +208,12 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
         ({"spectrogram_effects": {"tempo": 1.1}}, "does not go with spectrogram_effects"),
         ({"mixup_alpha": 0.3}, "does not go with mixup_alpha"),
         ({"gradient_checkpointing": True}, "does not go with gradient_checkpointing"),
-        ({"adapter": "none"}, "reuse_frozen_prefix: the embeddings are trained"),
+        ({"adapter": "none"}, "reuse_frozen_prefix: backbone.embeddings"),
         ({"prefix_dtype": "int8"}, "prefix_dtype must be float32 or bfloat16, not 'int8'"),
         ({"prefix_store_gigabytes": 0}, "prefix_store_gigabytes must be above 0"),
         (
             {"pretrained_backbone": None, "model": {"backbone_config": {"hidden_dropout_prob": 0.1}}},
-            "reuse_frozen_prefix: dropout in the frozen layers",
+            "model.backbone_config.hidden_dropout_prob to 0",
         ),
         (
             {
@@ -222,7 +223,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
                 "adapter": "none",
                 "pretrained_backbone": None,
             },
-            "hfmgc-lenet has no frozen layers",
+            "reuse_frozen_prefix: convolutions.0.0.weight is trained",
         ),
     ],
 )
@@ -241,18 +242,17 @@ def test_a_store_above_its_bound_is_refused_with_its_size(place, tmp_path):
     )
     result = finetune_here(write_config(tmp_path / "run.yaml", settings))
     assert result.returncode == 1
-    assert "error: prefix_store_gigabytes 1e-06: what the frozen layers make of" in result.stderr.splitlines()[-1]
+    assert "error: prefix_store_gigabytes 1e-06: " in result.stderr.splitlines()[-1]
 
 
 def test_what_is_computed_with_another_precision_is_kept_apart():
     """TF32 needs a GPU, so the store is described and not made."""
     prefix = SimpleNamespace(state_shape=lambda frames, bins: (2, 32))
-    windows = ExtractedWindows(
-        datasets.Dataset.from_dict({"input_values": [np.zeros((1, 16, 8), np.float32).tolist()]})
-    )
-    run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32"}
+    slices = datasets.Dataset.from_dict({"features": [np.zeros((1, 16, 8), np.float32).tolist()]})
+    windows = ExtractedWindows(TrackWindows(slices, SimpleNamespace(window_shape=(16, 8))))
+    run = {"mixed_precision": "no", "tf32": None, "prefix_dtype": "float32", "prefix_store": "stores"}
     wanted = [
-        prefix_reuse._content(prefix, "weights", windows, SimpleNamespace(**{**run, **change})).fingerprint
+        prefix_reuse._store(prefix, "weights", windows, SimpleNamespace(**{**run, **change})).folder
         for change in ({}, {"tf32": False}, {"tf32": True}, {"mixed_precision": "bf16"})
     ]
     assert wanted[0] == wanted[1]
@@ -262,7 +262,7 @@ def test_what_is_computed_with_another_precision_is_kept_apart():
 def test_a_place_that_cannot_hold_stores_is_refused_before_the_data_are_read(place, tmp_path):
     (tmp_path / "file").write_text("")
     for store, message in (
-        (place / "music" / "store", "lies in the data folder: it would be taken for music"),
+        (place / "music" / "store", "lies in the data folder"),
         (tmp_path / "file" / "store", "file is a file: name a folder"),
         ("x" * 5000, "prefix_store"),
     ):
@@ -279,11 +279,11 @@ def test_both_sides_must_fit_before_the_first_is_filled(place, tmp_path):
     settings = settings_for(place, tmp_path / "out", reuse_frozen_prefix=True, **bound)
     result = finetune_here(write_config(tmp_path / "run.yaml", settings))
     assert result.returncode == 1, result.stdout
-    assert "prefix_store_gigabytes 0.00077: what the frozen layers make of" in result.stderr.splitlines()[-1]
+    assert "prefix_store_gigabytes 0.00077: " in result.stderr.splitlines()[-1]
     assert not list((tmp_path / "store").glob("*/*"))
 
 
 def test_show_says_what_a_window_takes(place, tmp_path, capsys):
     config = write_config(tmp_path / "run.yaml", settings_for(place, tmp_path / "out", reuse_frozen_prefix=True))
     hfmgc_command(["show", str(config)])
-    assert "the encoder up to layer 1's feed-forward block, 0.00794 MB a window (float32)" in capsys.readouterr().out
+    assert "everything before backbone.layers.1.mlp, 0.00794 MB a window (float32)" in capsys.readouterr().out

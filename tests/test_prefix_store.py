@@ -1,30 +1,29 @@
 """The store of frozen layers' output: filled once, checked when it is opened, made whole again, bounded."""
 
-import multiprocessing
 import os
 import pickle
 import shutil
 import signal
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from forked import CONTEXT
 
 from hfmgc.errors import ConfigError, HfmgcError
-from hfmgc.training.prefix_store import CHECKSUMS, STATES, StoreContent, open_store
+from hfmgc.training.prefix_store import CHECKSUMS, STATES, PrefixStore, check_space
 
 
-CONTENT = StoreContent(fingerprint="f" * 64, windows=11, tokens=5, hidden=8, dtype="float32")
+SHAPE = (11, 5, 8)
+WINDOW_BYTES = 5 * 8 * 4
 
 
 class Layers:
     """Stands for the frozen layers: known states, and which windows were asked for."""
 
-    def __init__(self, content: StoreContent = CONTENT):
-        shape = (content.windows, content.tokens, content.hidden)
-        self.states = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    def __init__(self):
+        self.states = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
         self.asked: list[list[int]] = []
 
     def __call__(self, windows):
@@ -32,9 +31,11 @@ class Layers:
         return self.states[list(windows)]
 
 
-def opened(place, layers, content=CONTENT, **more):
-    settings = {"batch_size": 4, "gigabytes": 1.0, "progress": False, **more}
-    return open_store(place, content, layers, **settings)
+def opened(place, layers, name="ours", dtype="float32", gigabytes=1.0, batch_size=4):
+    store = PrefixStore(place / name, SHAPE, dtype)
+    check_space([store], gigabytes)
+    store.fill(layers, batch_size=batch_size, name="train", progress=False)
+    return store
 
 
 def assert_whole(store, layers):
@@ -48,15 +49,15 @@ def test_states_come_back_as_they_were_written_and_are_computed_once(tmp_path):
     assert_whole(store, layers)
     assert store[3].shape == (5, 8) and store[3].dtype == np.float32
     assert store[2:4].shape == (2, 5, 8)
-    again = opened(tmp_path, layers)
+    reopened = opened(tmp_path, layers)
     assert len(layers.asked) == 3
-    assert_whole(again, layers)
+    assert_whole(reopened, layers)
 
 
 def test_bfloat16_halves_the_size_and_rounds(tmp_path):
-    content, layers = replace(CONTENT, dtype="bfloat16"), Layers()
-    store = opened(tmp_path, layers, content)
-    assert (store.folder / STATES).stat().st_size == content.nbytes == CONTENT.nbytes // 2
+    layers = Layers()
+    store = opened(tmp_path, layers, dtype="bfloat16")
+    assert (store.folder / STATES).stat().st_size == store.nbytes == 11 * WINDOW_BYTES // 2
     expected = layers.states.to(torch.bfloat16).float().numpy()
     np.testing.assert_array_equal(store[:], expected)
     assert not np.array_equal(expected, layers.states.numpy())
@@ -74,17 +75,17 @@ def test_size_is_announced_before_it_is_filled(tmp_path, capsys):
         assert "frozen layers, train: 11 windows take 1.76e-06 GB (float32)" in capsys.readouterr().out
         return torch.zeros(len(windows), 5, 8)
 
-    opened(tmp_path, layers, name="train", batch_size=11)
+    opened(tmp_path, layers, batch_size=11)
 
 
 def damage_window(folder):
     with (folder / STATES).open("r+b") as file:
-        file.seek(CONTENT.window_nbytes * 5 + 17)
+        file.seek(WINDOW_BYTES * 5 + 17)
         file.write(b"\xff\x00")
 
 
 def cut_off(folder):
-    os.truncate(folder / STATES, CONTENT.window_nbytes * 5 + 3)
+    os.truncate(folder / STATES, WINDOW_BYTES * 5 + 3)
 
 
 def exchange_windows(folder):
@@ -124,13 +125,13 @@ def test_damage_of_every_kind_is_found_and_made_good_where_it_is(tmp_path, damag
 def test_states_of_other_weights_are_never_read(tmp_path):
     first = Layers()
     folder = opened(tmp_path, first).folder
-    other, layers = replace(CONTENT, fingerprint="0" * 64), Layers()
+    layers = Layers()
     layers.states = layers.states + 1
-    assert_whole(opened(tmp_path, layers, other), layers)
+    assert_whole(opened(tmp_path, layers, name="other"), layers)
     assert_whole(opened(tmp_path, first), first)
     # Somebody puts the folder of other weights in place of ours.
     shutil.rmtree(folder)
-    shutil.copytree(tmp_path / other.fingerprint[:32], folder)
+    shutil.copytree(tmp_path / "other", folder)
     assert_whole(opened(tmp_path, first), first)
 
 
@@ -155,14 +156,12 @@ def test_bound_and_free_disk_are_refused_with_their_fields_before_anything_is_co
     ):
         opened(tmp_path, layers, gigabytes=1e-6)
     opened(tmp_path, layers, gigabytes=2e-6)
-    other = replace(CONTENT, fingerprint="0" * 64)
-    with pytest.raises(ConfigError, match=r"other stores in .* hold 1\.76e-06 GB: allow more, remove those"):
-        opened(tmp_path, layers, other, gigabytes=2e-6)
-    opened(tmp_path, layers, gigabytes=1e-9)  # it is there: nothing is to be filled
+    with pytest.raises(ConfigError, match=r"other stores in .* take 1\.76e-06 GB: allow more, remove those"):
+        opened(tmp_path, layers, name="other", gigabytes=2e-6)
     usage = type(shutil.disk_usage(tmp_path))(total=10, used=9, free=1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ConfigError, match=r"^prefix_store .*: 1e-09 GB are free on its disk"):
-        opened(tmp_path, layers, other)
+    with pytest.raises(ConfigError, match=r"^prefix_store .*: .* 1e-09 GB left"):
+        opened(tmp_path, layers, name="other")
     assert len(layers.asked) == 3
 
 
@@ -190,7 +189,7 @@ def _fill_slowly(place, log):
 
 
 def started(*arguments):
-    process = multiprocessing.get_context("spawn").Process(target=_fill_slowly, args=arguments)
+    process = CONTEXT.Process(target=_fill_slowly, args=arguments)
     process.start()
     return process
 

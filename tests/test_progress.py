@@ -9,7 +9,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
-from hfmgc.training.progress import epoch_line, print_epochs
+from hfmgc.training.progress import EpochLines, epoch_line, print_lines_only
 
 
 class Line(nn.Module):
@@ -26,7 +26,7 @@ class Line(nn.Module):
 
 @pytest.fixture(autouse=True)
 def progress_bars():
-    """Restore the setting of transformers that `print_epochs` changes."""
+    """Restore the setting of transformers that `print_lines_only` changes."""
     yield
     logging.enable_progress_bar()
 
@@ -55,8 +55,9 @@ def trained(folder, **more) -> Trainer:
         train_dataset=rows,
         eval_dataset=rows,
         compute_metrics=lambda _: {"accuracy": next(accuracies)},
+        callbacks=[EpochLines()],
     )
-    print_epochs(trainer)
+    print_lines_only(trainer)
     trainer.train()
     return trainer
 

@@ -6,7 +6,7 @@ import soundfile
 from conftest import tone
 
 from hfmgc.hub.push import files_to_push
-from hfmgc.training.run_folder import _shorten
+from hfmgc.training.run_folder import _published
 from recipes import finetune_here, tiny_settings, write_config
 
 
@@ -49,13 +49,13 @@ def test_a_run_publishes_no_path_of_the_machine_and_readable_weights(tmp_path, t
     assert len(modes) == 1, modes
 
 
-def test_paths_within_an_option_are_shortened():
-    assert _shorten("{audio: /home/me/my music/fma_small, metadata: /home/me/meta}") == (
+def test_paths_within_an_option_are_publisheded():
+    assert _published("{audio: /home/me/my music/fma_small, metadata: /home/me/meta}") == (
         "{audio: fma_small, metadata: meta}"
     )
     assert (
-        _shorten("--data_options={folders: [/home/me/a, b/c], seed: 1}")
+        _published("--data_options={folders: [/home/me/a, b/c], seed: 1}")
         == "--data_options={folders: [a, b/c], seed: 1}"
     )
     for text in ("{seed: 1e-4,  a: b}", "[", "https://host/path", "music/blues", "--data=b/c"):
-        assert _shorten(text) == text
+        assert _published(text) == text

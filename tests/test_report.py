@@ -1,5 +1,6 @@
 """The report: one object, as JSON, as text and as a picture."""
 
+import errno
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from hfmgc.evaluation.plots import (
 )
 from hfmgc.evaluation.predictions import TrackPredictions, predict_tracks
 from hfmgc.evaluation.report import EvaluationReport
+from hfmgc.evaluation.task import SINGLE_LABEL
 
 
 GENRES = ["blues", "Türkü", "pop"]
@@ -29,7 +31,7 @@ def predictions() -> TrackPredictions:
     return TrackPredictions(
         track_ids=["blues/a.wav", "Türkü/ü.wav", "pop/c.wav", "pop/d.wav"],
         references=np.array([0, 1, 2, 2]),
-        log_probabilities=np.log(probabilities),
+        logits=np.log(probabilities),
         window_logits=[np.stack([blues, blues, pop]), np.stack([folk]), np.stack([folk]), np.stack([pop, pop])],
     )
 
@@ -40,7 +42,7 @@ def report(**more) -> EvaluationReport:
         "data": {"name": "folder", "location": "music", "synthetic": False},
         "side": "test",
     }
-    return EvaluationReport.from_predictions(predictions(), GENRES, **{**fields, **more})
+    return EvaluationReport.from_predictions(predictions(), GENRES, SINGLE_LABEL, **{**fields, **more})
 
 
 def test_figures_are_those_of_the_predictions():
@@ -80,22 +82,26 @@ def test_the_text_has_every_genre_and_both_accuracies():
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert lines["blues"][1:] == ["1", "1.000", "1.000", "1.000", "1.000"]
     assert lines["pop"][1:4] == ["2", "1.000", "0.500"]
-    assert "accuracy, whole tracks    0.750" in text
-    assert "accuracy, single windows  0.714  (one-vs-rest 0.810)" in text
-    assert "genres without tracks" not in text
+    figures = {line.split("  ")[0]: line.split("  ")[1:] for line in text.splitlines()}
+    assert figures["Accuracy of tracks"][-2].strip() == "0.750"
+    assert figures["Accuracy of tracks"][-1].startswith("(95 % interval")
+    assert figures["Accuracy of single windows"][-1].strip() == "0.714"
+    assert figures["One-vs-rest accuracy of single windows, mean of genres"] == ["0.810"]
+    assert "without tracks" not in text
     assert "skipped" not in text
 
 
-def test_genres_without_tracks_are_said_to_be_in_no_mean():
+def test_the_text_counts_the_genres_that_the_means_leave_out():
     made = EvaluationReport.from_predictions(
         replace(predictions(), references=np.array([0, 1, 1, 1])),
         GENRES,
+        SINGLE_LABEL,
         checkpoint="runs-demo",
         data={"name": "folder", "location": "music"},
         side="test",
     )
     text = made.to_text()
-    assert "left out of the macro means: 1 genres without tracks" in text
+    assert "means of genres: 1 of 3" in text
     (pop,) = [line.split() for line in text.splitlines() if line.startswith("pop")]
     assert pop == ["pop", "0", "n/a", "n/a", "n/a", "n/a"]
 
@@ -130,6 +136,19 @@ def test_a_report_is_written_as_two_json_files_and_a_picture(tmp_path):
     assert "Türkü" in (tmp_path / "results.json").read_text(encoding="utf-8")
 
 
+def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    def full_disk(figure, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+    (tmp_path / "confusion_matrix.png").write_bytes(b"earlier")
+    with pytest.raises(OSError, match="No space left"):
+        report().save(tmp_path)
+    assert (tmp_path / "confusion_matrix.png").read_bytes() == b"earlier"
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
 @pytest.mark.parametrize("labels", [1, 2, 16])
 def test_the_picture_is_a_png_of_some_size_for_any_number_of_genres(tmp_path, labels):
     from matplotlib.image import imread
@@ -150,6 +169,7 @@ def test_names_with_line_breaks_and_of_any_length_leave_the_table_whole():
     made = EvaluationReport.from_predictions(
         replace(predictions(), track_ids=["a\nb", "c", "d", "e"]),
         NAMES,
+        SINGLE_LABEL,
         checkpoint="runs-demo",
         data={"name": "folder", "location": "mu\nsic"},
         side="test",
@@ -158,7 +178,7 @@ def test_names_with_line_breaks_and_of_any_length_leave_the_table_whole():
     )
     lines = made.to_text().splitlines()
     assert lines[0] == "folder (mu sic), side: test, 4 tracks in 7 windows"
-    table = lines[2:7]
+    table = lines[2:6]
     assert len({len(line) for line in table}) == 1
     assert [line.split("  ")[0] for line in table[1:4]] == [" ".join(name.split()) for name in NAMES]
     assert lines[-2:] == ["skipped: x y: is broken", "note: one two"]
@@ -188,7 +208,7 @@ def test_the_picture_of_long_names_is_cut_nowhere(tmp_path, draw):
 def test_every_picture_names_the_model_and_the_data(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(
-        "hfmgc.evaluation.report.plot_confusion_matrix", lambda *args, title, **more: titles.append(title)
+        "hfmgc.evaluation.plots.plot_confusion_matrix", lambda *args, title, **more: titles.append(title)
     )
     monkeypatch.setattr("hfmgc.evaluation.report.plot_expert_usage", lambda *args, title, **more: titles.append(title))
     replace(report(model_type="hfmgc-lgnet"), expert_usage=[[1], [2], [3]]).save(tmp_path)
@@ -266,9 +286,9 @@ def test_which_expert_answered_is_counted_by_genre_and_drawn(tmp_path):
     found = predict_tracks(trainer, tracks)
     assert found.expert_usage.tolist() == [[2, 0, 1], [0, 1, 2], [0, 0, 0]]
     made = EvaluationReport.from_predictions(
-        found, GENRES, checkpoint="c", data={"name": "folder", "location": "music"}, side="test"
+        found, GENRES, SINGLE_LABEL, checkpoint="c", data={"name": "folder", "location": "music"}, side="test"
     )
-    assert "windows of each expert    0.33, 0.17, 0.50" in made.to_text()
+    assert "0.33, 0.17, 0.50" in made.to_text()
     assert tmp_path / "expert_usage.png" in made.save(tmp_path)
     assert (tmp_path / "expert_usage.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "results.json").read_text())["expert_usage"][1] == [0, 1, 2]

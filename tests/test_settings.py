@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from hfmgc.errors import CheckpointError, ConfigError
+from hfmgc.settings import describe_fields, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from hfmgc.training.assembly import build_config, build_feature_extractor, build_model
-from hfmgc.training.settings import describe_fields, read_settings
+from hfmgc.training.build import build_config, build_feature_extractor, build_model
 from hfmgc.training.show import show_recipe
 
 
@@ -309,9 +309,9 @@ def test_fields_of_model_and_front_end_reach_them_and_unknown_ones_are_refused(t
     with pytest.raises(ConfigError, match=r"front_end: .*did you mean 'max_length'"):
         build_feature_extractor(wrong)
     bad, *_ = recipe(tmp_path, model={"head_hidden_size": 0}, front_end={"max_windows": 0})
-    with pytest.raises(ConfigError, match="model: head_hidden_size must be at least 1"):
+    with pytest.raises(ConfigError, match=r"model: .*head_hidden_size"):
         build_config(bad, ["blues"])
-    with pytest.raises(ConfigError, match="front_end: max_windows must be at least 1"):
+    with pytest.raises(ConfigError, match="front_end: max_windows"):
         build_feature_extractor(bad)
 
 
@@ -369,7 +369,7 @@ def test_the_report_is_shown_with_its_sizes_and_that_they_are_assumed_offline(tm
     assert result["front_end"]["window_seconds"] == pytest.approx(10.255)
     assert result["training"]["batch_size"] == 16
     assert result["training"]["learning_rate"] == pytest.approx(1.3221e-4)
-    assert any("cannot be reached: counted with the default sizes" in note for note in result["notes"])
+    assert any("pretrained_backbone" in note and "default sizes" in note for note in result["notes"])
     assert re.search(r"trainable\s+172,706 \(adapter: dora\)", text)
 
 

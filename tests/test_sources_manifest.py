@@ -65,6 +65,8 @@ def test_ids_of_absolute_paths_say_nothing_of_the_machine_and_do_not_depend_on_t
     assert one != another
     assert all(re.fullmatch(r"[0-9a-f]{8}/1\.wav", name) for name in (one, another))
     assert ids(other / "x" / "1.wav") == [one]
+    text = f"path,label,track_id\na.wav,pop,{music / 'a.wav'}\n"
+    assert list(open_source(write(music, "named.csv", text)).tracks()["track_id"]) == ["a.wav"]
 
 
 @pytest.mark.parametrize("name", ["tracks.jsonl", "tracks.json"])
@@ -112,12 +114,12 @@ def test_a_changed_list_and_a_replaced_file_are_seen(music):
     [
         ("file,label\na.wav,blues\n", r"no column 'path'.*path_column"),
         ("path,labels\na.wav,blues\n", r"no column 'label' \(did you mean 'labels'\?\).*label_column"),
-        ("path,label\na.wav,\nb.wav, \n", "2 rows have an empty path or label, the first: line 2, 'label'"),
-        ("path,label\na.wav,blues\n,pop\n", "1 row has an empty path or label, the first: line 3, 'path'"),
-        ("path,label\na.wav,blues\nb.wav,pop\na.wav,pop\n", r"1 file is listed .*'a\.wav' \(line 2, line 4\)"),
-        ("path,label\na.wav,blues\nx/../a.wav,pop\n", r"1 file is listed more than once"),
+        ("path,label\na.wav,\nb.wav, \n", "line 2: 'label' is empty"),
+        ("path,label\na.wav,blues\n,pop\n", "line 3: 'path' is empty"),
+        ("path,label\na.wav,blues\nb.wav,pop\na.wav,pop\n", r"line 4: 'a\.wav' .* line 2"),
+        ("path,label\na.wav,blues\nx/../a.wav,pop\n", r"line 3: 'x/\.\./a\.wav' .* line 2"),
         ("path,label,track_id\na.wav,blues,1\nb.wav,pop,1\n", "track id '1' occurs more than once"),
-        ("path,label,split\na.wav,blues,holdout\n", "line 2: 'holdout' is no side of a split"),
+        ("path,label,split\na.wav,blues,holdout\n", "line 2: 'holdout' is not a side of a split"),
         ("path,label\na, b.wav,blues\n", "line 2 has 3 fields and the header 2: put text with a comma in quotes"),
         ("path,path,label\na.wav,b.wav,pop\n", "two columns have the same name"),
         ('path,label\n"a.wav,blues\n', "cannot be read"),
@@ -134,10 +136,10 @@ def test_a_csv_that_cannot_be_used_is_named_with_the_line(music, text, said):
     ("name", "text", "said"),
     [
         ("t.jsonl", '{"path": "a.wav", "label": "pop"}\n{broken\n', r"t\.jsonl cannot be read \(line 2: "),
-        ("t.jsonl", "[1]\n", "line 1 is no object"),
-        ("t.json", "[1, 2]", "item 1 is no object"),
+        ("t.jsonl", "[1]\n", "line 1 is not an object"),
+        ("t.json", "[1, 2]", "item 1 is not an object"),
         ("t.json", "[", "cannot be read"),
-        ("t.jsonl", '{"path": "a.wav", "label": []}', "line 1, 'label'"),
+        ("t.jsonl", '{"path": "a.wav", "label": []}', "line 1: 'label'"),
     ],
 )
 def test_json_that_cannot_be_used_is_named(music, name, text, said):
@@ -230,7 +232,7 @@ def test_saved_datasets_and_single_parquet_files_are_read(repository, tmp_path):
         ({"artist_column": "singer"}, "has no column 'singer'.*artist_column"),
         ({"splits": "trian"}, "has no split 'trian'.*did you mean 'train'"),
         ({"id_column": "part"}, "track id '(train|val)' .*occurs more than once"),
-        ({"split_column": "who", "splits": "train"}, "'Ann' is no side"),
+        ({"split_column": "who", "splits": "train"}, "'Ann' is not a side"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(repository, options, said):
@@ -268,7 +270,7 @@ def test_a_row_without_an_id_is_named_by_its_place(tmp_path):
 def test_numbers_without_class_names_are_no_labels(tmp_path):
     features = {"audio": datasets.Audio(decode=False), "label": datasets.Value("int64")}
     rows = {"audio": [{"bytes": audio_bytes(0), "path": None}], "label": [3]}
-    with pytest.raises(DataError, match=r"music, row 0 of split 'train', 'label': the label 3 is no text"):
+    with pytest.raises(DataError, match=r"music, row 0 of split 'train', 'label': the label 3 is not text"):
         hub(write_parquet(tmp_path / "music", {"train": rows}, features)).tracks()
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hfmgc.errors import ConfigError
 from hfmgc.training.arguments import DataArguments
 from hfmgc.training.spectrogram_augmentation import SpecAugment, cropped_frames, random_time_crop
 
@@ -105,7 +106,7 @@ def test_the_recipe_makes_masks_of_its_settings():
     fields = {"time_masks": 2, "time_mask_frames": 20}
     assert DataArguments(spec_augment=fields).masks == SpecAugment(time_masks=2, time_mask_frames=20)
     assert DataArguments().masks is None
-    with pytest.raises(ValueError, match=r"spec_augment has no entry 'time_mask' .*did you mean 'time_masks'"):
+    with pytest.raises(ConfigError, match=r"spec_augment: .*'time_mask' .*did you mean 'time_masks'"):
         DataArguments(spec_augment={"time_mask": 2})
     with pytest.raises(Exception, match="spec_augment: field 'time_masks' takes int, not 'two'"):
         DataArguments(spec_augment={"time_masks": "two", "time_mask_frames": 2})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hfmgc.errors import ConfigError
+from hfmgc.settings import settings_from
 from hfmgc.training.arguments import RECIPE_GROUPS
-from hfmgc.training.settings import settings_from
 from hfmgc.training.spectrogram_effects import SpectrogramEffects
 
 
@@ -100,7 +100,7 @@ def test_windows_of_a_frame_or_two_stay_what_they_are(frames):
         ({"pitch_bins": -1}, "pitch_bins must be at least 0"),
         ({"equalizer_bands": 4}, "equalizer_bands and equalizer_strength need each other"),
         ({"equalizer_strength": 0.5}, "need each other"),
-        ({"temp": 1.2}, "no entry 'temp'.*did you mean 'tempo'"),
+        ({"temp": 1.2}, "spectrogram_effects: .*'temp'.*did you mean 'tempo'"),
         ({"tempo": "fast"}, "tempo.*takes float"),
     ],
 )

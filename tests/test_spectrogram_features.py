@@ -252,7 +252,7 @@ def test_statistics_stay_exact_far_from_zero_and_hold_one_spectrogram_at_a_time(
 def test_statistics_refuse_nothing_and_unequal_bins():
     with pytest.raises(ValueError, match="at least one spectrogram"):
         make().fit_statistics([])
-    with pytest.raises(ValueError, match="equal bins: 4 and 5"):
+    with pytest.raises(ValueError, match="shapes"):
         running_statistics([np.zeros((3, 4)), np.zeros((3, 5))], per_bin=True)
 
 

@@ -67,7 +67,7 @@ def test_fault_filtered_gives_the_listed_sides_and_says_what_is_missing(gtzan):
     assert manifest.sides == {**lists, "train": [track for track in lists["train"] if track != "jazz.00054"]}
     assert manifest.counts() == {"train": 442, "validation": 197, "test": 290}
     assert manifest.notes() == [
-        "incomplete: 442 of 443 train tracks of the fault-filtered lists (jazz.00054: broken in every copy of GTZAN)"
+        "incomplete: 442 of 443 train tracks of the fault_filtered lists (jazz.00054: broken in every copy of GTZAN)"
     ]
     assert (manifest.policy, manifest.ratios, manifest.seed) == ("fault_filtered", [], 0)
     assert manifest.genres == list(GENRES)
@@ -90,7 +90,7 @@ def test_a_part_of_a_published_split_is_called_incomplete_with_its_counts(gtzan,
     broken = "test" if "jazz.00054" in artist_folds()[0] else "train"
     total = 315 if broken == "test" else 633
     assert fold.incomplete.startswith(
-        f"incomplete: {total - 1} of {total} {broken} tracks of the artist folds (jazz.00054"
+        f"incomplete: {total - 1} of {total} {broken} tracks of the artist_folds lists (jazz.00054"
     )
     assert split(gtzan, "stratified").incomplete is None
 
@@ -391,8 +391,7 @@ def test_lists_that_match_nothing_are_named_before_anything_else(tmp_path, polic
     corpus = decode_corpus(
         open_source("gtzan", {"folder": str(write_gtzan_folder(tmp_path / "one", [foreign]))}), 8000
     )
-    name = "the fault-filtered lists" if policy == "fault_filtered" else "the artist folds"
-    with pytest.raises(SplitError, match=f"^{name} match none of the 1 tracks of one: .*'{foreign}'"):
+    with pytest.raises(SplitError, match=f"^the {policy} lists match none of the 1 tracks of one: .*'{foreign}'"):
         split(corpus, policy)
 
 

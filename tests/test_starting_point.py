@@ -9,11 +9,17 @@ from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_lgnet import LGNetConfig
 from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
-from hfmgc.training import starting_point
-from hfmgc.training.arguments import ModelArguments, RunArguments
-from hfmgc.training.assembly import adapt_model, build_config, build_feature_extractor, build_model, check_model
+from hfmgc.training import build
+from hfmgc.training.arguments import DataArguments, ModelArguments, RunArguments
+from hfmgc.training.build import (
+    adapt_model,
+    build_config,
+    build_feature_extractor,
+    build_model,
+    with_checkpoint_type,
+)
+from hfmgc.training.check import check_recipe
 from hfmgc.training.show import show_recipe
-from hfmgc.training.starting_point import adopt_checkpoint
 from recipes import write_config
 
 
@@ -22,7 +28,7 @@ GENRES = ["blues", "metal", "pop"]
 
 @pytest.fixture(autouse=True)
 def _nothing_kept():
-    starting_point._load.cache_clear()
+    build._checkpoint.cache_clear()
 
 
 @pytest.fixture
@@ -50,9 +56,7 @@ def lgnet(tmp_path) -> str:
 
 
 def start_from(checkpoint: str, run: RunArguments, **more) -> ModelArguments:
-    arguments = ModelArguments(model_name_or_path=checkpoint, **more)
-    adopt_checkpoint(arguments, run)
-    return arguments
+    return with_checkpoint_type(ModelArguments(model_name_or_path=checkpoint, **more), run)
 
 
 def same(one: dict, other: dict, prefix: str) -> list[bool]:
@@ -84,8 +88,7 @@ def test_other_genres_keep_the_body_and_get_a_new_head(lgnet, run, genres, caplo
 def test_a_new_head_depends_on_the_seed_alone(lgnet, run):
     one, again = (build_model(start_from(lgnet, run), ["jazz", "rock"], run).state_dict() for _ in range(2))
     assert all(same(one, again, ""))
-    run.seed = 7
-    other = build_model(start_from(lgnet, run), ["jazz", "rock"], run).state_dict()
+    other = build_model(start_from(lgnet, run), ["jazz", "rock"], run.with_values(seed=7)).state_dict()
     assert not torch.equal(one["classifier.dense.weight"], other["classifier.dense.weight"])
 
 
@@ -95,7 +98,7 @@ def test_fields_that_change_no_size_may_be_changed(lgnet, run):
         run,
         model={"dropout": 0.3, "voting": "mean", "router_frozen_after_epochs": None, "class_weights": [1, 1, 2]},
     )
-    check_model(arguments, build_feature_extractor(arguments))
+    check_recipe((arguments, DataArguments(), run))
     model = build_model(arguments, GENRES, run)
     assert (model.config.dropout, model.config.voting) == (0.3, "mean")
     assert model.config.router_frozen_after_epochs is None
@@ -113,7 +116,7 @@ def test_fields_that_change_no_size_may_be_changed(lgnet, run):
 def test_changed_sizes_are_one_clear_error_before_the_data_are_read(lgnet, run, fields):
     arguments = start_from(lgnet, run, model=fields)
     with pytest.raises(CheckpointError, match=r"lgnet does not fit the recipe's model \(.*: leave out the fields"):
-        check_model(arguments, build_feature_extractor(arguments))
+        check_recipe((arguments, DataArguments(), run))
     with pytest.raises(CheckpointError, match="does not fit"):
         build_model(arguments, ["jazz", "rock"], run)
 
@@ -146,7 +149,7 @@ def test_the_front_end_is_the_checkpoints_with_the_recipes_fields_in_place(lgnet
 def test_a_window_that_does_not_fit_the_checkpoint_is_refused(lgnet, run):
     arguments = start_from(lgnet, run, front_end={"window_frames": 6})
     with pytest.raises(ConfigError, match=r"model and front_end do not fit: expected at least 8 frames.*got 6"):
-        check_model(arguments, build_feature_extractor(arguments))
+        check_recipe((arguments, DataArguments(), run))
 
 
 def test_an_ast_goes_on_with_an_adapter(tiny_checkpoint, run):
@@ -156,9 +159,7 @@ def test_an_ast_goes_on_with_an_adapter(tiny_checkpoint, run):
     model = adapt_model(build_model(arguments, ["jazz", "rock"], run), arguments)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert all("lora" in name or "classifier" in name for name in trained)
-    again = ModelArguments(model_name_or_path=checkpoint, freeze_backbone=True, model_type="hfmgc-lgnet")
-    adopt_checkpoint(again, run)
-    frozen = build_model(again, ["blues", "metal", "pop"], run)
+    frozen = build_model(start_from(checkpoint, run, freeze_backbone=True), ["blues", "metal", "pop"], run)
     assert {name.split(".")[0] for name, value in frozen.named_parameters() if value.requires_grad} == {"classifier"}
 
 

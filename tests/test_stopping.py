@@ -68,7 +68,7 @@ def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     [
         (TRAIN_CLASSIFIER, "torch", signal.SIGINT),
         (FINETUNE_AST, "transformers", signal.SIGTERM),
-        (SEARCH, "optuna", signal.SIGINT),
+        (SEARCH, "torch", signal.SIGINT),
     ],
 )
 def test_a_recipe_stopped_during_its_imports_is_one_line(script, module, number):
@@ -92,7 +92,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
         result = run(code, config, "--output_dir", tmp_path / number.name)
         assert "Traceback" not in result.stderr
         ends[number] = (result.returncode, result.stderr.strip().splitlines()[-1])
-    line = "stopped; --resume_from_checkpoint last goes on"
+    line = "stopped; --resume_from_checkpoint last resumes"
     assert ends == {signal.SIGINT: (130, line), signal.SIGTERM: (143, line)}
 
 

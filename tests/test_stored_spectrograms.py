@@ -24,10 +24,8 @@ def test_windows_of_stored_levels_are_those_of_the_audio_to_a_level(normalizatio
     windows, direct = extractor.cut_features(features), extract(extractor, waveform)
     assert windows.shape == direct.shape
     assert np.abs(windows - direct).max() <= {"none": 80, "z_score": 80 / direct.std()}.get(normalization, 1) * 2 / 255
-    np.testing.assert_array_equal(extractor.as_features(stored.T, bins_first=False), features)
-    # Floats are taken as track_features made them, or as librosa would have.
+    # Floats are taken as track_features returns them.
     np.testing.assert_array_equal(extractor.as_features(features), features)
-    np.testing.assert_array_equal(extractor.as_features(features.T, bins_first=True), features)
 
 
 @pytest.mark.parametrize("fields", [{"scale": "log"}, {"scale": "none"}, {"top_db": None}])
@@ -63,7 +61,7 @@ def test_short_stored_features_are_looped_or_followed_by_silence():
         (np.zeros((50, 32), np.uint8), r"must be \[32, frames\], not \[50, 32\]"),
         (np.zeros((32, 0), np.uint8), r"must be \[32, frames\], not \[32, 0\]"),
         (np.zeros(32, np.uint8), r"must be \[32, frames\], not \[32\]"),
-        (np.zeros((32, 50)), r"must be \[frames, 32\], not \[32, 50\]"),
+        (np.zeros((32, 50)), r"must be .*\[frames, 32\], not .*\[32, 50\]"),
         (np.full((5, 32), np.nan), "NaN or infinite"),
         (np.full((32, 5), 256), r"0\.\.255"),
         (np.full((32, 5), -1), r"0\.\.255"),

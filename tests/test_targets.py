@@ -15,8 +15,8 @@ from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.extraction import extract_corpus
 from hfmgc.data.sources import open_source
 from hfmgc.data.splits import split_corpus
-from hfmgc.data.targets import check_targets
 from hfmgc.errors import DataError
+from hfmgc.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 
 
@@ -54,12 +54,12 @@ def test_examples_without_genres_are_refused():
 
 
 def test_data_of_the_other_kind_are_refused_naming_the_way_out():
-    check_targets([["pop"], ["pop", "rock"]], multi_label=True, where="data")
-    check_targets([["pop"], ["rock"]], multi_label=False, where="data")
+    MULTI_LABEL.check_targets([["pop"], ["pop", "rock"]], where="data")
+    SINGLE_LABEL.check_targets([["pop"], ["rock"]], where="data")
     with pytest.raises(DataError, match=r"each of the 2 tracks has one genre.*column genres"):
-        check_targets([["pop"], ["rock"]], multi_label=True, where="data")
+        MULTI_LABEL.check_targets([["pop"], ["rock"]], where="data")
     with pytest.raises(DataError, match=r"1 of 2 tracks have several genres.*problem_type multi_label_classification"):
-        check_targets([["pop"], ["pop", "rock"]], multi_label=False, where="data")
+        SINGLE_LABEL.check_targets([["pop"], ["pop", "rock"]], where="data")
 
 
 # Manifests
@@ -101,7 +101,7 @@ def test_json_lines_give_a_list_of_genres(music):
 
 def test_empty_and_missing_genres_are_named(music):
     path = written(music, "empty.csv", "path,genres\na.000.wav,rock\na.001.wav,|\n")
-    with pytest.raises(DataError, match="1 row has an empty path or label, the first: line 3, 'genres'"):
+    with pytest.raises(DataError, match="line 3: 'genres' is empty"):
         open_source(path).tracks()
     with pytest.raises(DataError, match=r"no column 'styles'.*genres_column"):
         open_source(path, {"genres_column": "styles"}).tracks()

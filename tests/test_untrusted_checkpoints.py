@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import write_music
 
-from hfmgc.training import starting_point
+from hfmgc.training import build
 from recipes import FINETUNE_AST, hfmgc_here, run_here, tiny_settings, write_config
 
 
 @pytest.fixture(autouse=True)
 def _somebody_says_yes(monkeypatch):
-    starting_point._load.cache_clear()
+    build._checkpoint.cache_clear()
     monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
 
 
@@ -66,7 +66,7 @@ def test_code_that_a_checkpoint_brings_is_never_run(tmp_path, tiny_checkpoint, m
     folder = tiny_checkpoint()
     marker = marked(folder, "preprocessor_config.json", feature_extractor_type="Evil")
     for result in results(folder, music, tmp_path):
-        refused(result, folder, "needs code of its own, which hfmgc never runs", "hfmgc list")
+        refused(result, folder, "trust_remote_code", "hfmgc list")
         assert not marker.exists()
 
 
@@ -82,7 +82,7 @@ def test_code_that_a_pretrained_backbone_brings_is_never_run(tmp_path, tiny_ast,
     folder = tiny_ast()
     marker = marked(folder, "config.json", model_type="evil")
     settings = tiny_settings(music, tmp_path / "out", pretrained_backbone=str(folder), model={})
-    refused(run_here(FINETUNE_AST, write_config(tmp_path / "run.yaml", settings)), folder, "code of its own")
+    refused(run_here(FINETUNE_AST, write_config(tmp_path / "run.yaml", settings)), folder, "evil")
     assert not marker.exists()
 
 

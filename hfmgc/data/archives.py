@@ -1,4 +1,4 @@
-"""Archives into folders: completely or not at all, and never outside of the folder."""
+"""Unpacking archives: all of their files or none, and nothing outside of the folder."""
 
 import gzip
 import hashlib
@@ -20,13 +20,15 @@ from ..files import hold, write_text
 
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
-# Written into a folder before it gets its name: the archive that it came from, and how much it has to hold.
+# Written into an unpacked folder: its archive, the number of files and their bytes.
 MARKER = ".hfmgc-unpacked.json"
 _CHUNK = 1 << 20
-# Audio hardly shrinks and tables a few times: what unpacks to more than both of these is a bomb.
+# An archive that unpacks to more than both limits is a bomb: audio hardly compresses, tables a few times.
 MOST_TIMES = 20
 MOST_BYTES = 1 << 30
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
+# What a member that is both a file and a folder raises, and (RuntimeError) an encrypted member of a zip.
+_DAMAGE += (FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError)
 
 Wanted = Callable[[PurePosixPath], bool]
 
@@ -37,10 +39,10 @@ def is_archive(path: str | os.PathLike) -> bool:
 
 
 def verify_checksum(path: Path, expected: str) -> None:
-    """Compare a file with `sha1:...` or `sha256:...`; the first eight digits or more will do.
+    """Compare a file with `sha1:...` or `sha256:...`, given by at least eight digits.
 
     Raises:
-        DataError: If they differ, naming both, or if `expected` is written in another way.
+        DataError: If they differ, or if `expected` has another form.
     """
     algorithm, _, digits = expected.lower().partition(":")
     if algorithm not in ("sha1", "sha256") or len(digits) < 8 or set(digits) - set("0123456789abcdef"):
@@ -50,68 +52,65 @@ def verify_checksum(path: Path, expected: str) -> None:
     if not found.startswith(digits):
         raise DataError(
             f"{path.name} has {algorithm} {found}, not the expected {digits}: it is damaged, incomplete or another "
-            "edition; fetch it again"
+            "edition; download it again"
         )
 
 
-def unpacked(
-    archive: str | os.PathLike, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
-) -> Path:
-    """Return the folder in the cache of datasets that holds an archive's files, unpacking it where needed.
-
-    The folder belongs to this path, size and time of change: a replaced archive is unpacked again.
-
-    Args:
-        archive: A `.tar.gz`, `.tgz` or `.zip`.
-        checksum: As for `unpack`.
-        wanted: As for `unpack`.
-        selection: A name for what is wanted: each selection has a folder of its own.
+def folder_or_archive(place: str, what: str, **options: Any) -> Path:
+    """Return a folder as it is, and for an archive the folder of its files (`unpack` takes the options).
 
     Raises:
-        DataError: As `unpack` does.
+        DataError: If it is neither; `what` names the setting.
     """
-    path = _existing(Path(archive))
-    status = path.stat()
-    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
-    name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    return unpack(path, Path(datasets.config.HF_DATASETS_CACHE) / name, checksum=checksum, wanted=wanted)
+    if is_archive(place):
+        return unpack(Path(place), **options)
+    if not Path(place).is_dir():
+        raise DataError(f"{what} {place!r} is neither a folder nor a zip")
+    return Path(place)
 
 
-def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | None = None) -> Path:
-    """Unpack `archive` into `folder`, unless it is complete there.
+def unpack(
+    archive: Path, folder: Path | None = None, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
+) -> Path:
+    """Unpack an archive into a folder, unless all of its files are there, and return the folder.
 
-    Members are written to `<folder>.partial`, which is renamed at the end. After an interruption the next call resumes:
-    members that have their full size there are not written again. Only files are unpacked; links and devices are
-    skipped. Several processes may call this at once.
+    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, complete members are
+    not written again. Links and devices are skipped. Several processes may call this at once.
 
     Args:
         archive: A `.tar.gz`, `.tgz` or `.zip`.
-        folder: The folder for its members.
-        checksum: `sha1:...` or `sha256:...` of the archive, verified before anything is unpacked.
-        wanted: Tells by its path whether a member is unpacked; all are by default.
-
-    Returns:
-        `folder`.
+        folder: The folder for its members; by default one in the cache of datasets, which depends on the archive's path,
+            size and modification time: a replaced archive is unpacked again.
+        checksum: `sha1:...` or `sha256:...` of the archive, verified first.
+        wanted: Which members to unpack, by their paths; all by default.
+        selection: A name for what is wanted; part of the name of the default folder.
 
     Raises:
-        DataError: If the archive is missing, damaged, has another checksum or no files, is a tar with a path that leads outside
-            of the folder, or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept then.
+        DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the
+            folder (tar), or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept then.
         SaveError: If the disk is full.
     """
-    archive = _existing(Path(archive))
+    if not archive.is_file():
+        raise DataError(f"{archive}: no such archive")
     if not is_archive(archive):
         raise DataError(f"{archive.name} cannot be unpacked: its name must end in {', '.join(ARCHIVE_SUFFIXES)}")
+    if folder is None:
+        status = archive.stat()
+        key = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
+        name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        folder = Path(datasets.config.HF_DATASETS_CACHE) / name
     with hold(folder.with_name(f"{folder.name}.lock")), saving_to(folder):
         marker = _marker(folder)
-        if marker and _contents(folder) == (marker.get("files"), marker.get("bytes")):
-            if checksum and marker.get("checksum") != checksum:  # unpacked without it, or with another one
-                verify_checksum(archive, checksum)
-                write_text(folder / MARKER, json.dumps({**marker, "checksum": checksum}) + "\n")
+        complete = bool(marker) and _contents(folder) == (marker.get("files"), marker.get("bytes"))
+        if complete and checksum in ("", marker.get("checksum")):
             return folder
         if folder.exists() and not (folder / MARKER).exists():
             raise DataError(f"{folder} exists and was not unpacked by hfmgc: name another folder")
         if checksum:
             verify_checksum(archive, checksum)
+        if complete:
+            write_text(folder / MARKER, json.dumps({**marker, "checksum": checksum}) + "\n")
+            return folder
         partial = folder.with_name(f"{folder.name}.partial")
         partial.mkdir(exist_ok=True)
         try:
@@ -124,19 +123,13 @@ def unpack(archive: Path, folder: Path, *, checksum: str = "", wanted: Wanted | 
             raise
         marker = {"archive": archive.name, "files": files, "bytes": size, "checksum": checksum}
         write_text(partial / MARKER, json.dumps(marker) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)  # no longer complete
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete
         partial.rename(folder)
     return folder
 
 
-def _existing(archive: Path) -> Path:
-    if not archive.is_file():
-        raise DataError(f"{archive}: no such archive")
-    return archive
-
-
 def _marker(folder: Path) -> dict[str, Any]:
-    """Return what a folder's marker says; nothing where it is missing or damaged."""
+    """Return the content of a folder's marker; nothing if it is missing or damaged."""
     try:
         return dict(json.loads((folder / MARKER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -144,7 +137,7 @@ def _marker(folder: Path) -> dict[str, Any]:
 
 
 def _contents(folder: Path) -> tuple[int, int]:
-    """Return how many files a folder holds, and their bytes: caches are cleaned by hand and by other programs."""
+    """Return the number of files in a folder and their bytes: cached files can be deleted at any time."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
     return len(sizes), sum(sizes)
 
@@ -155,13 +148,9 @@ def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
     try:
         extract(archive, folder, wanted)
     except tarfile.FilterError as error:
-        raise DataError(f"{archive.name}: {error}; nothing of it is unpacked: take the authors' archive") from error
+        raise DataError(f"{archive.name}: {error}; nothing was unpacked: use the authors' archive") from error
     except _DAMAGE as error:
-        raise DataError(f"{archive.name} is truncated or damaged ({error}): fetch it again") from error
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(f"{archive.name} has a member that is both a file and a folder: it is damaged") from error
-    except RuntimeError as error:  # how zipfile says that a member is encrypted
-        raise DataError(f"{archive.name} cannot be unpacked ({error})") from error
+        raise DataError(f"{archive.name} is truncated or damaged ({error}): download it again") from error
 
 
 def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
@@ -169,11 +158,15 @@ def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
         stream = _Bounded(file, archive)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
-                # A sparse file may be far larger than the stream that is bounded.
+                # A sparse file can be far larger than the bounded stream.
                 is_file = member.isreg() and not member.issparse()
-                if is_file and wanted(PurePosixPath(member.name)) and not _is_there(folder, member.name, member.size):
+                if (
+                    is_file
+                    and wanted(PurePosixPath(member.name))
+                    and not _is_complete(folder, member.name, member.size)
+                ):
                     tar.extract(member, folder, filter="data")
-        # tarfile takes a cut between two members for the end: only gzip notices it.
+        # tarfile takes a cut between two members for the end; only gzip notices it.
         while stream.read(_CHUNK):
             pass
 
@@ -188,17 +181,17 @@ def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
             left -= member.file_size
             if left < 0:
                 raise _too_large(archive)
-            if not _is_there(folder, member.filename, member.file_size):
-                file.extract(member, folder)  # leaves out what would lead outside: a root, a drive, ..
+            if not _is_complete(folder, member.filename, member.file_size):
+                file.extract(member, folder)  # drops roots, drives and .. from the name
 
 
-def _is_there(folder: Path, name: str, size: int) -> bool:
+def _is_complete(folder: Path, name: str, size: int) -> bool:
     path = folder / name
     return path.is_file() and path.stat().st_size == size
 
 
 class _Bounded:
-    """The content of a compressed file up to the most that it may unpack to, headers included."""
+    """The content of a compressed file, up to the largest size that it may unpack to, headers included."""
 
     def __init__(self, stream: BinaryIO, archive: Path):
         self._stream, self._archive, self._left = stream, archive, _most(archive)
@@ -218,6 +211,6 @@ def _most(archive: Path) -> int:
 
 def _too_large(archive: Path) -> DataError:
     return DataError(
-        f"{archive.name} unpacks to more than {_most(archive) / 1e9:.1f} GB, far more than music does: fetch it again, "
+        f"{archive.name} unpacks to more than {_most(archive) / 1e9:.1f} GB, far more than music does: download it again, "
         "or unpack it yourself and name the folder"
     )

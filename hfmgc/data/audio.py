@@ -15,38 +15,42 @@ import soxr
 from ..errors import AudioError
 
 
-# What libsndfile decodes in all of its current builds.
+# Decoded by all current builds of libsndfile.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
-# Audio that libsndfile does not decode: still listed, so that it is reported with a hint and not silently ignored.
+# Not decoded by libsndfile; listed so that such files are reported with a hint, not silently ignored.
 FOREIGN_AUDIO_SUFFIXES = (
     ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".mka", ".mpc", ".tta", ".webm", ".wma", ".wv",
 )  # fmt: skip
 
-# What is shorter is skipped by default.
+# Shorter tracks are skipped by default.
 SHORTEST_SECONDS = 1.0
-# A recording whose loudest sample stays below -80 dB of full scale holds nothing to hear.
+# A recording that peaks below -80 dB of full scale is silent.
 SILENCE_PEAK = 1e-4
-# What lies beyond these is a damaged header or no audio at all, and would fill the memory or overflow.
+# Values beyond these come from damaged headers, and would fill the memory or overflow.
 LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
+# Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
+FULL_SCALE = 32768
+# Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
+LARGEST_OVERSHOOT = 2.0
 
 # How libsndfile logs that a header declares more bytes than the file has.
 _DECLARED_BYTES = re.compile(r"(?m)^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED_BYTES = 0x7FF00000  # from here on a size stands for "unknown", as writers to a pipe declare it
-# A decoder may leave out a frame or two of MP3.
+# Decoders may drop a frame or two of MP3.
 _TRUNCATED_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class DecodedAudio:
-    """What a file holds.
+    """The content of an audio file.
 
     Args:
-        waveform: float32 [samples], mono, at the rate that was asked for.
+        waveform: float32 [samples], mono, at the requested rate, rounded to 16 bits.
         rate: Sampling rate of the file in Hz.
         channels: Channels of the file.
-        seconds: Length of what was decoded.
-        declared_seconds: Length that the header declares; that of what was decoded where it declares none.
+        seconds: Decoded length.
+        declared_seconds: Length that the header declares; the decoded length if it declares none.
     """
 
     waveform: np.ndarray
@@ -57,17 +61,17 @@ class DecodedAudio:
 
     @property
     def truncation(self) -> str:
-        """Say how much is missing; "" where the file is as long as its header declares."""
+        """How much is missing; "" if the file is as long as its header declares."""
         if self.declared_seconds - self.seconds <= _TRUNCATED_SECONDS:
             return ""
         return f"{self.seconds:.2f} s of the {self.declared_seconds:.2f} s that its header declares"
 
 
 def open_nameless(path: str | os.PathLike) -> BinaryIO:
-    """Open a file for soundfile so that its content alone says what it is.
+    """Open a file for soundfile so that its format is recognised by its content alone.
 
-    Given a path, libsndfile takes whatever is named .au for headerless sound; given a handle with a name, soundfile wants
-    to be told the rate of whatever is named .raw.
+    Given a path, libsndfile takes any .au file for headerless sound; given a handle with a name, soundfile requires the
+    rate of any .raw file.
     """
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
 
@@ -89,13 +93,16 @@ def load_audio(
 def decode_audio(
     source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
 ) -> DecodedAudio:
-    """Decode audio as mono (the mean of its channels) at `sampling_rate`.
+    """Decode audio as mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
+
+    The cache keeps 16 bits, so rounding here makes cached and fresh audio equal. Samples above full scale (1.0) are
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
 
     Args:
         source: A path, or the bytes of a file.
-        sampling_rate: Wanted rate in Hz.
-        name: What errors call it; the path by default.
-        shortest_seconds: What is shorter is refused.
+        sampling_rate: Of the waveform in Hz.
+        name: Name in errors; the path by default.
+        shortest_seconds: Shorter audio is refused.
 
     Raises:
         AudioError: If it is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite samples.
@@ -113,13 +120,13 @@ def decode_audio(
             if not path.is_file():
                 raise AudioError(name, "no such file" if not path.exists() else "not a file")
             size = path.stat().st_size
-        except OSError as error:  # a name that is too long, a folder that must not be entered
+        except OSError as error:  # a name that is too long, a folder without permission
             raise AudioError(name, f"no such file ({error.strerror})") from error
     if size == 0:
         raise AudioError(name, "empty file (0 bytes)")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open_nameless(source) as handle:
-            # By its descriptor libsndfile reads a file itself; from an object it calls back for every block.
+            # libsndfile reads a descriptor itself; an object costs a call back to Python for every block.
             content = handle if isinstance(source, bytes) else handle.fileno()
             with soundfile.SoundFile(content, closefd=False) as file:
                 samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
@@ -149,7 +156,7 @@ def decode_audio(
         if len(waveform) == 0:
             raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
     return DecodedAudio(
-        waveform=np.ascontiguousarray(waveform, dtype=np.float32),
+        waveform=_rounded(waveform),
         rate=rate,
         channels=samples.shape[1],
         seconds=seconds,
@@ -157,8 +164,16 @@ def decode_audio(
     )
 
 
+def _rounded(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform in 16 bits as float32, clipped or scaled down where it peaks above full scale."""
+    peak = max(waveform.max(), -waveform.min())
+    scale = np.float32(FULL_SCALE / peak if peak > LARGEST_OVERSHOOT else FULL_SCALE)
+    samples = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return samples.astype(np.float32) / np.float32(FULL_SCALE)
+
+
 def _conversion_hint(name: str) -> str:
-    """Return how to convert a file of a format that libsndfile does not decode; "" for any other."""
+    """Return the command that converts a file in a format that libsndfile does not decode; "" for other files."""
     file = Path(name)
     if file.suffix.lower() not in FOREIGN_AUDIO_SUFFIXES:
         return ""
@@ -166,9 +181,9 @@ def _conversion_hint(name: str) -> str:
 
 
 def _declared_frames(file: soundfile.SoundFile, decoded: int, content: BinaryIO) -> float:
-    """Return how many samples of a channel the header declares, or as many as were decoded where it does not say."""
+    """Return the number of frames that the header declares, or of those decoded if it declares none."""
     if file.format == "MP3":
-        # Without such a tag the number of frames is the decoder's own estimate.
+        # Without one of these tags the number of frames is an estimate of the decoder.
         content.seek(0)
         head = content.read(10)
         if head[:3] == b"ID3":

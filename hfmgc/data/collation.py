@@ -14,7 +14,8 @@ from ..errors import DataError
 class TrackCollator:
     """Stacks examples of `input_values` and `genre` (multi-label: `genres`) into what the models take.
 
-    Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation); tracks
+    Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation), or with
+    `first_stage` the states that enter the model at that stage ([`WindowedModel.run_stages`]) in place of windows; tracks
     with fewer windows than the longest of the batch are filled up and masked.
 
     Args:
@@ -46,14 +47,17 @@ class TrackCollator:
         """
         labels = self._targets(examples) if self.multi_label else self._indices(examples)
         values = [np.asarray(example["input_values"], dtype=np.float32) for example in examples]
+        batch = {"labels": labels}
+        if "first_stage" in examples[0]:
+            batch["first_stage"] = examples[0]["first_stage"]
         if values[0].ndim == 2:
-            return {"input_values": torch.from_numpy(np.stack(values)), "labels": labels}
+            return {"input_values": torch.from_numpy(np.stack(values)), **batch}
         windows = torch.tensor([len(stack) for stack in values])
-        batch = torch.zeros(len(values), int(windows.max()), *values[0].shape[1:])
+        stacks = torch.zeros(len(values), int(windows.max()), *values[0].shape[1:])
         for row, stack in enumerate(values):
-            batch[row, : len(stack)] = torch.from_numpy(stack)
-        mask = torch.arange(batch.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
-        return {"input_values": batch, "window_mask": mask, "labels": labels}
+            stacks[row, : len(stack)] = torch.tensor(stack)  # stored features are read-only
+        mask = torch.arange(stacks.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
+        return {"input_values": stacks, "window_mask": mask, **batch}
 
     def _indices(self, examples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         return torch.tensor([self._index(example["genre"]) for example in examples])

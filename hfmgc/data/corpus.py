@@ -1,4 +1,4 @@
-"""A corpus, decoded: what is broken is skipped, counted and named; the rest is ready for training and evaluation."""
+"""A decoded corpus: broken tracks are skipped and reported, the rest is ready for training and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +15,7 @@ from .sources.contract import TRACK_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .targets import genres_of
+from .waveform import WAVEFORM
 
 
 DECODED_FEATURES = datasets.Features(
@@ -24,19 +25,18 @@ DECODED_FEATURES = datasets.Features(
         "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
         "split": datasets.Value("string"),
-        # 64-bit offsets: a batch of long recordings has more than 2**31 samples.
-        "waveform": datasets.LargeList(datasets.Value("float32")),
+        "waveform": WAVEFORM,
         "problem": datasets.Value("string"),
         "truncation": datasets.Value("string"),
     }
 )
-# A note names no more; `hfmgc check` names all.
+# Tracks that a note names at most; `hfmgc check` names all.
 NAMED_TRACKS = 20
 
 
 @dataclass(frozen=True)
 class SkippedTrack:
-    """A track that could not be used, and why."""
+    """A track that cannot be used, and why."""
 
     track_id: str
     reason: str
@@ -46,9 +46,8 @@ class SkippedTrack:
 class Corpus:
     """Decoded tracks of a source.
 
-    `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`,
-    memory-mapped) or features, as they were stored. `truncated`: track id -> how
-    much of a usable track its file lacks.
+    `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`)
+    or features, as they were stored. `truncated` maps the id of a truncated track to what is missing.
     """
 
     source: TrackSource
@@ -70,15 +69,15 @@ class Corpus:
         return self.tracks.select([rows[track_id] for track_id in track_ids])
 
     def skipped_report(self) -> list[dict[str, str]]:
-        """Return what was skipped as plain rows."""
+        """Return the skipped tracks as plain rows."""
         return [asdict(track) for track in self.skipped]
 
     def exclusions(self) -> dict[str, Any] | None:
-        """Return what a run records of the tracks that the user left out, or None where nothing is excluded."""
+        """Return the record of the tracks that the user excluded, or None without exclusions."""
         return describe_exclusions(self.source.excluded, [track.track_id for track in self.skipped])
 
     def notes(self) -> list[str]:
-        """Return what a reader of results must be told about these tracks."""
+        """Return the notes on these tracks that belong beside results."""
         exclusions = self.exclusions()
         notes = [exclusions_text(exclusions)] if exclusions else []
         notes += filter(None, [spelling_note(self.source.genres())])
@@ -92,7 +91,7 @@ class Corpus:
         return notes
 
     def summary(self) -> str:
-        """Say in one line what there is, and what was skipped."""
+        """Return one line on the usable and the skipped tracks."""
         genres = {genre for names in genres_of(self.tracks) for genre in names}
         line = (
             f"{len(self.tracks)} tracks of {len(genres)} genres from {self.source.card.name} ({self.source.location})"
@@ -114,18 +113,17 @@ def decode_corpus(
     num_proc: int | None = None,
     shortest_seconds: float = 0.0,
 ) -> Corpus:
-    """Decode all tracks of a source once; the result is cached by the library's fingerprint.
+    """Decode all tracks of a source, cached.
 
-    Skipped, and reported with the reason, are tracks that the user excludes, that the dataset is known to have broken,
-    that have no genre, and that cannot be decoded; of stored features, those that are empty, ragged, not finite, or of
-    another size than the rest.
+    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, and that
+    cannot be decoded; of stored features, those that are empty, ragged, not finite, or differ in size from the rest.
 
     Args:
-        source: Where the tracks come from.
-        sampling_rate: Rate that the feature extractor wants, in Hz.
-        labels: Genres as a checkpoint writes them; those of the source that are the same are written so.
-        num_proc: Processes that decode.
-        shortest_seconds: Audio that is shorter is skipped.
+        source: The tracks.
+        sampling_rate: Of the waveforms in Hz.
+        labels: Genres as a checkpoint spells them, whose spelling replaces that of the source.
+        num_proc: Worker processes.
+        shortest_seconds: Shorter audio is skipped.
 
     Raises:
         DataError: If no track can be used.
@@ -133,30 +131,39 @@ def decode_corpus(
     tracks = source.tracks()
     spelling = one_spelling([*labels, *source.genres()])
     tracks = _spelled(tracks, spelling)
-    skipped, kept = [], []
-    for row, (track_id, genre) in enumerate(zip(tracks["track_id"], tracks["genre"], strict=True)):
-        problem = source.reason_to_skip(track_id) or ("" if genre else "no genre")
-        if problem:
-            skipped.append(SkippedTrack(track_id, problem))
+    pairs = zip(tracks["track_id"], tracks["genre"], strict=True)
+    problems = [source.reason_to_skip(track_id) or ("" if genre else "no genre") for track_id, genre in pairs]
+    usable, skipped = _without(tracks, problems)
+    content = "features" if "features" in tracks.column_names else "waveform"
+    if len(usable):
+        if content == "features":
+            problems = feature_problems(usable, num_proc)
         else:
-            kept.append(row)
-    if len(kept) < len(tracks):
-        tracks = _select(tracks, kept)
-    truncated: dict[str, str] = {}
-    if not kept:
-        usable = tracks
-    elif "features" in tracks.column_names:
-        usable, broken, truncated = _sound_features(tracks, num_proc)
-        skipped += broken
-    else:
-        usable, broken, truncated = _decode(tracks, sampling_rate, shortest_seconds, num_proc)
+            usable = cached_map(
+                usable,
+                decode_track,
+                ("decoding",),
+                fn_kwargs={"sampling_rate": sampling_rate, "shortest_seconds": shortest_seconds},
+                features=DECODED_FEATURES,
+                remove_columns=["audio"],
+                num_proc=num_proc,
+                desc=f"decoding at {sampling_rate} Hz",
+            )
+            problems = list(usable["problem"])
+            usable = usable.remove_columns("problem")
+        usable, broken = _without(usable, problems)
         skipped += broken
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
+    truncated = {}
+    if "truncation" in usable.column_names:
+        pairs = zip(usable["track_id"], usable["truncation"], strict=True)
+        truncated = {track_id: missing for track_id, missing in pairs if missing}
+        usable = usable.remove_columns("truncation")
     return Corpus(
         source=source,
-        tracks=usable,
+        tracks=usable.with_format("numpy", columns=[content], output_all_columns=True),
         genres=list(dict.fromkeys(map(spelling.get, source.genres()))),
         skipped=skipped,
         sampling_rate=sampling_rate,
@@ -177,52 +184,17 @@ def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.
     return tracks
 
 
-def _decode(
-    tracks: datasets.Dataset, sampling_rate: int, shortest_seconds: float, num_proc: int | None
-) -> tuple[datasets.Dataset, list[SkippedTrack], dict[str, str]]:
-    """Return the tracks that could be decoded, the others, and which of the first are truncated."""
-    decoded = cached_map(
-        tracks,
-        decode_track,
-        ("decoding",),
-        fn_kwargs={"sampling_rate": sampling_rate, "shortest_seconds": shortest_seconds},
-        features=DECODED_FEATURES,
-        remove_columns=["audio"],
-        num_proc=num_proc,
-        desc=f"decoding at {sampling_rate} Hz",
-    )
-    usable, broken = _divide(decoded, list(decoded["problem"]))
-    truncated = _truncated(usable)
-    usable = usable.remove_columns(["problem", "truncation"])
-    return usable.with_format("numpy", columns=["waveform"], output_all_columns=True), broken, truncated
-
-
-def _sound_features(
-    tracks: datasets.Dataset, num_proc: int | None
-) -> tuple[datasets.Dataset, list[SkippedTrack], dict[str, str]]:
-    """Return the tracks whose features can be used, the others, and which of the first are truncated."""
-    usable, broken = _divide(tracks, feature_problems(tracks, num_proc))
-    truncated = {}
-    if "truncation" in usable.column_names:
-        truncated = _truncated(usable)
-        usable = usable.remove_columns("truncation")
-    return usable.with_format("numpy", columns=["features"], output_all_columns=True), broken, truncated
-
-
-def _truncated(tracks: datasets.Dataset) -> dict[str, str]:
-    pairs = zip(tracks["track_id"], tracks["truncation"], strict=True)
-    return {track_id: missing for track_id, missing in pairs if missing}
-
-
-def _divide(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
+def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
     """Return the tracks without a problem, and the others."""
     pairs = zip(tracks["track_id"], problems, strict=True)
-    broken = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
-    return _select(tracks, [row for row, problem in enumerate(problems) if not problem]), broken
+    skipped = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
+    return (
+        _select(tracks, [row for row, problem in enumerate(problems) if not problem]) if skipped else tracks
+    ), skipped
 
 
 def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
-    """Return rows as slices of the table, without the index of `select`: columns can then be added without a copy."""
+    """Return rows as slices of the table, without the indices of `select`, so that columns can be added without a copy."""
     if not rows:
         return tracks.select([])
     starts = [row for before, row in zip([-2, *rows], rows, strict=False) if row != before + 1]
@@ -233,7 +205,7 @@ def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
 
 
 def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:
-    """Add the waveform of a track, or the problem that it has (one of the two is empty), and what is missing of it."""
+    """Return the waveform of a track or its problem (one of the two is empty), and how far it is truncated."""
     audio, name = track["audio"], track["track_id"]
     try:
         decoded = decode_audio(

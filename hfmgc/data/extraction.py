@@ -1,12 +1,12 @@
-"""Extracting the features of a corpus once, in shards that are written as it goes: `hfmgc extract`.
+"""`hfmgc extract`: the features that training caches (`features.py`), written to a folder of parquet shards.
 
-The folder that results is a feature set (`sources/features.py`): training and evaluation start from it. What is stored
-are the un-normalised features of whole tracks, so that windows are cut and normalised as if they came from audio. Memory
-stays flat as the corpus grows: a worker holds one track, and a shard is written row by row.
+The folder is a feature set (`sources/features.py`) for training and evaluation: un-normalised features of whole tracks,
+cut and normalised as if they came from audio. A worker holds one track in memory.
 """
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import temporary_path, write_text
-from .audio import decode_audio
-from .caching import code_identity, reading_cache, use_one_thread_in_workers
+from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
+from .corpus import decode_track
 from .extraction_folder import DESCRIPTION, claim, finished_shard, held, skipped_path
+from .features import front_end_fields, track_features
 from .identity import track_identity
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY
@@ -33,12 +34,56 @@ _SCHEMA = {
     "genres": pa.list_(pa.string()),
     "artist": pa.string(),
     "split": pa.string(),
-    # Of the sound, by which a track is known again when there are only its features; see `track_identity`.
+    # Identity of the sound, by which stored features are recognised; see `track_identity`.
     "digest": pa.string(),
     "fingerprint": pa.list_(pa.uint32()),
     "truncation": pa.string(),
 }
 DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """What every worker needs to write a shard."""
+
+    tracks: datasets.Dataset
+    extractor: WindowedFeatureExtractor
+    folder: Path
+    known_problems: dict[str, str]
+    dtype: str
+    shard_size: int
+    shortest_seconds: float
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two extractions must share for one to resume the other."""
+        return {
+            "tracks_digest": _digest([list(self.tracks["track_id"]), table_fingerprint(self.tracks)]),
+            "excluded_digest": _digest(sorted(self.known_problems.items())),
+            "front_end": front_end_fields(self.extractor),
+            "code": code_identity(*EXTRACTED_BY),
+            "dtype": self.dtype,
+            "shard_size": self.shard_size,
+            "shortest_seconds": self.shortest_seconds,
+        }
+
+    def row(self, index: int) -> pa.Table:
+        """Return the table of one track.
+
+        Raises:
+            AudioError: If the track cannot be used.
+        """
+        track = self.tracks[index]
+        name = track["track_id"]
+        problem = self.known_problems.get(name)
+        decoded = {} if problem else decode_track(track, self.extractor.sampling_rate, self.shortest_seconds)
+        if problem := problem or decoded["problem"]:
+            raise AudioError(name, problem)
+        with np.errstate(over="ignore"):
+            features = track_features(decoded, self.extractor).astype(self.dtype, copy=False)
+        if not np.isfinite(features).all():
+            raise ConfigError(f"the features of {name} are beyond the range of {self.dtype}: choose float32")
+        identity = track_identity(decoded["waveform"], self.extractor.sampling_rate)
+        return _table({**track, **identity, "truncation": decoded["truncation"]}, features)
 
 
 @reading_cache()
@@ -52,22 +97,22 @@ def extract_corpus(
     num_proc: int | None = None,
     shortest_seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Write the features of all tracks of a source to `folder`; return what was done.
+    """Write the features of all tracks of a source to `folder`; return the description that is saved with them.
 
-    Called again with the same source and front end it resumes where it was interrupted.
+    An interrupted extraction resumes when it is called again with the same source and front end.
 
     Args:
-        source: Where the tracks come from.
+        source: The tracks.
         extractor: The front end.
-        folder: Where the shards are written (parquet).
+        folder: Folder of the shards (parquet).
         dtype: `float32`, or `float16`: half the size, 11 bits of precision (of 80 dB steps of 0.06 dB).
         shard_size: Tracks of a shard.
-        num_proc: Processes that extract.
-        shortest_seconds: Audio that is shorter is skipped.
+        num_proc: Worker processes.
+        shortest_seconds: Shorter audio is skipped.
 
     Raises:
-        ConfigError: If `folder` holds the features of another source or front end, or of this one with another
-            exclusion list; or if another process extracts to it.
+        ConfigError: If `folder` holds the features of another source, front end or exclusion list, or if another process
+            is writing to it.
         DataError: If no track could be used.
     """
     if dtype not in DTYPES:
@@ -77,147 +122,68 @@ def extract_corpus(
     tracks = source.tracks()
     if "features" in tracks.column_names:
         raise ConfigError(f"{source.location} holds features already")
-    # Libraries load their parts when they are first used: once here, and not in every worker.
+    # Libraries load their parts on first use: once here, and not in every worker.
     extractor.track_features(np.zeros(extractor.sampling_rate, dtype=np.float32))
     known_problems = {
         track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
     }
-    description = _describe(source, extractor, tracks, known_problems, dtype, shard_size, shortest_seconds)
+    extraction = _Extraction(tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds)
+    description = {"hfmgc_version": __version__, "data": source.describe(), **extraction.identity(), "complete": False}
+    shards = -(-len(tracks) // shard_size)
     with held(folder):
         with saving_to(folder):
             claim(folder, description)
-        skipped = _write_shards(
-            tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds, num_proc
+        written = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
+            _write_shard,
+            fn_kwargs={"extraction": extraction},
+            num_proc=num_proc if num_proc and num_proc > 1 else None,
+            load_from_cache_file=False,  # finished shards are found in the folder
+            desc=f"extracting {len(tracks)} tracks in {shards} shards",
         )
-        written = len(tracks) - len(skipped)
-        if not written:
-            raise DataError(f"{source.card.name} ({source.location}): no track could be used; {_first(skipped)}")
-        result = {**description, "complete": True, "tracks": written, "skipped": skipped}
+        skipped = [row for shard in written["skipped"] for row in json.loads(shard)]
+        if len(skipped) == len(tracks):
+            first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
+            raise DataError(f"{source.card.name} ({source.location}): no track could be used; {first}")
+        result = {**description, "complete": True, "tracks": len(tracks) - len(skipped), "skipped": skipped}
         with saving_to(folder):
             write_text(folder / DESCRIPTION, json.dumps(result, indent=1, ensure_ascii=False))
     return result
-
-
-def _write_shards(
-    tracks: datasets.Dataset,
-    extractor: WindowedFeatureExtractor,
-    folder: Path,
-    known_problems: dict[str, str],
-    dtype: str,
-    shard_size: int,
-    shortest_seconds: float,
-    num_proc: int | None,
-) -> list[dict[str, str]]:
-    """Write the shards that are not there yet; return the tracks that were skipped, with their reasons."""
-    shards = -(-len(tracks) // shard_size)
-    done = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
-        _write_shard,
-        fn_kwargs={
-            "tracks": tracks,
-            "extractor": extractor,
-            "folder": str(folder),
-            "dtype": dtype,
-            "shard_size": shard_size,
-            "known_problems": known_problems,
-            "shortest_seconds": shortest_seconds,
-        },
-        num_proc=num_proc if num_proc and num_proc > 1 else None,
-        load_from_cache_file=False,  # what is done is known by the shards themselves
-        desc=f"extracting {len(tracks)} tracks in {shards} shards",
-    )
-    return [row for shard in done["skipped"] for row in json.loads(shard)]
-
-
-def _describe(
-    source: TrackSource,
-    extractor: WindowedFeatureExtractor,
-    tracks: datasets.Dataset,
-    known_problems: dict[str, str],
-    dtype: str,
-    shard_size: int,
-    shortest_seconds: float,
-) -> dict[str, Any]:
-    return {
-        "hfmgc_version": __version__,
-        "data": source.describe(),
-        "tracks_digest": _digest([list(tracks["track_id"]), tracks._fingerprint]),
-        "excluded_digest": _digest(sorted(known_problems.items())),
-        "front_end": {name: extractor.to_dict()[name] for name in extractor.feature_fields},
-        "code": code_identity(*EXTRACTED_BY),
-        "dtype": dtype,
-        "shard_size": shard_size,
-        "shortest_seconds": shortest_seconds,
-        "complete": False,
-    }
 
 
 def _digest(content: list) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
 
 
-def _write_shard(
-    row: dict[str, Any],
-    tracks: datasets.Dataset,
-    extractor: WindowedFeatureExtractor,
-    folder: str,
-    dtype: str,
-    shard_size: int,
-    known_problems: dict[str, str],
-    shortest_seconds: float,
-) -> dict[str, str]:
-    """Write one shard, whole or not at all; return what was skipped in it as JSON."""
+def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]:
+    """Write one shard, whole or not at all; return the tracks that were skipped in it as JSON."""
     use_one_thread_in_workers()
-    shard = row["shard"]
-    path = Path(folder) / f"part-{shard:05d}.parquet"
-    rows = range(shard * shard_size, min((shard + 1) * shard_size, len(tracks)))
-    earlier = finished_shard(path, len(rows))
-    if earlier is not None:
-        return {"skipped": json.dumps(earlier, ensure_ascii=False)}
-    skipped: list[dict[str, str]] = []
-    temporary = temporary_path(path)
-    writer = None
-    try:
-        for index in rows:
-            track = tracks[index]
-            try:
-                if track["track_id"] in known_problems:
-                    raise AudioError(track["track_id"], known_problems[track["track_id"]])
-                audio = track["audio"]
-                decoded = decode_audio(
-                    audio["bytes"] or audio["path"],
-                    extractor.sampling_rate,
-                    name=track["track_id"],
-                    shortest_seconds=shortest_seconds,
-                )
-            except AudioError as error:
-                skipped.append({"track_id": track["track_id"], "reason": error.reason})
-                continue
-            known_by = track_identity(decoded.waveform, extractor.sampling_rate)
-            features = _features(decoded.waveform, extractor, dtype, track["track_id"])
-            table = _table({**track, **known_by, "truncation": decoded.truncation}, features)
+    folder, size = extraction.folder, extraction.shard_size
+    path = folder / f"part-{row['shard']:05d}.parquet"
+    rows = range(row["shard"] * size, min((row["shard"] + 1) * size, len(extraction.tracks)))
+    skipped = finished_shard(path, len(rows))
+    if skipped is None:
+        skipped, writer, temporary = [], None, temporary_path(path)
+        try:
+            for index in rows:
+                try:
+                    table = extraction.row(index)
+                except AudioError as error:
+                    skipped.append({"track_id": error.name, "reason": error.reason})
+                    continue
+                with saving_to(folder):
+                    writer = writer or _writer(temporary, table.schema)
+                    writer.write_table(table)
             with saving_to(folder):
-                writer = writer or _writer(temporary, table.schema)
-                writer.write_table(table)
+                if writer is not None:
+                    writer.close()
+                    temporary.replace(path)
+                else:  # there may be a damaged one
+                    path.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
         with saving_to(folder):
-            if writer is not None:
-                writer.close()
-                temporary.replace(path)
-            else:  # a damaged one may lie there
-                path.unlink(missing_ok=True)
-    finally:
-        temporary.unlink(missing_ok=True)
-    with saving_to(folder):
-        write_text(skipped_path(path), json.dumps(skipped, ensure_ascii=False))
+            write_text(skipped_path(path), json.dumps(skipped, ensure_ascii=False))
     return {"skipped": json.dumps(skipped, ensure_ascii=False)}
-
-
-def _features(waveform: np.ndarray, extractor: WindowedFeatureExtractor, dtype: str, name: str) -> np.ndarray:
-    """Return the un-normalised features [frames, bins] of a track."""
-    with np.errstate(over="ignore"):
-        features = extractor.track_features(waveform).astype(dtype, copy=False)
-    if not np.isfinite(features).all():
-        raise ConfigError(f"the features of {name} are beyond the range of {dtype}: choose float32")
-    return features
 
 
 def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
@@ -231,11 +197,7 @@ def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # Dictionaries and statistics of random-like floats cost six times the writing itself, and help nobody.
+    # Dictionaries and statistics of random-like floats cost six times the writing itself.
     return pq.ParquetWriter(
         path, schema, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
-
-
-def _first(skipped: list[dict[str, str]]) -> str:
-    return f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"

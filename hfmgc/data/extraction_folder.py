@@ -1,7 +1,7 @@
-"""The folder that `hfmgc extract` writes: which extraction it belongs to, and which of its shards are complete.
+"""The folder of `hfmgc extract`: which extraction it belongs to, and which of its shards are complete.
 
-The extracting process holds a lock, which ends with it. Its workers may outlive it when it is killed: the file that a
-worker writes has the worker's process id in its name, and is left alone while that process lives.
+The extracting process holds a lock, which ends with it. If it is killed, its workers may outlive it: a worker's temporary
+file has the worker's process id in its name, and is kept while that process lives.
 """
 
 import json
@@ -21,48 +21,47 @@ from .sources.features import EXTRACTION
 
 DESCRIPTION = EXTRACTION
 LOCK_FILE = ".hfmgc.lock"
-# What two extractions must have in common for one to go on with the other's shards.
+# What two extractions must share for one to resume the other.
 IDENTITY = ("tracks_digest", "excluded_digest", "front_end", "code", "dtype", "shard_size", "shortest_seconds")
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Create a folder for an extraction and hold it against other processes.
+    """Create a folder for an extraction and lock it.
 
     Raises:
-        ConfigError: If it holds something else, or another process extracts to it.
+        ConfigError: If it holds something else, or another process has locked it.
         SaveError: If it cannot be written to.
     """
     with saving_to(folder):
         others = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
     if others and not (folder / DESCRIPTION).is_file():
         raise ConfigError(f"{folder} is not empty, and not an extraction: choose another folder")
-    in_use = f"{folder}: another hfmgc extract writes to it: wait until it has ended, or choose another folder"
+    in_use = f"{folder}: another hfmgc extract is writing to it: wait until it has ended, or choose another folder"
     with hold(folder / LOCK_FILE, in_use=in_use):
         yield
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:
-    """Mark a folder that is held as that of this extraction, and remove what a killed one left half written.
+    """Save the description of this extraction in a locked folder, and remove temporary files of killed processes.
 
-    A mark without any shard is replaced: nothing of another extraction could be taken for one of this.
+    The description of another extraction is replaced if it has no shard.
 
     Raises:
-        ConfigError: If it holds shards of another extraction, or a process that outlived its parent writes one.
+        ConfigError: If the folder holds shards of another extraction, or a worker of another one is still writing.
         DataError: If its description is damaged.
     """
     path = folder / DESCRIPTION
     changed = _changed(path, description) if path.is_file() else []
     if changed and any(folder.glob("part-*.parquet")):
-        checked = " (made with another exclusion list)" if changed == ["excluded_digest"] else ""
         raise ConfigError(
-            f"{folder} holds another extraction ({', '.join(changed)} differ){checked}: choose another folder, or "
+            f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or "
             "remove this one"
         )
     writing = _remove_stale(folder)
     if changed and writing:
         raise ConfigError(
-            f"{folder}: process {writing[0]} still writes to it for another extraction: wait until it has ended, or "
+            f"{folder}: process {writing[0]} is still writing to it for another extraction: wait until it has ended, or "
             "choose another folder"
         )
     if changed:
@@ -72,31 +71,31 @@ def claim(folder: Path, description: dict[str, Any]) -> None:
 
 
 def skipped_path(shard: Path) -> Path:
-    """Return where the tracks that a shard lacks are listed: written last, when the shard is whole."""
+    """Return the path of the list of a shard's skipped tracks, which is written last."""
     return shard.with_suffix(".skipped.json")
 
 
 def finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
-    """Return what was skipped in a shard of so many tracks, or None where it must be written (again)."""
+    """Return the tracks that were skipped in a shard of `tracks` tracks, or None if it must be written."""
     try:
         skipped = json.loads(skipped_path(shard).read_text(encoding="utf-8"))
         if not all(row.keys() == {"track_id", "reason"} for row in skipped):
             return None
         written = tracks - len(skipped)
         whole = not written or _count_rows(shard) == written
-    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing, or damaged in any way
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing or damaged
         return None
     return skipped if whole else None
 
 
 def _count_rows(shard: Path) -> int:
-    """Return how many rows a shard has; every page is read and verified."""
+    """Return the number of rows of a shard, whose pages are all read and verified."""
     with pq.ParquetFile(shard, page_checksum_verification=True) as file:
         return sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
 
 
 def _changed(path: Path, description: dict[str, Any]) -> list[str]:
-    """Return which parts of an extraction's identity are not those of the one described in a file."""
+    """Return the parts of an extraction's identity that differ from the description in a file."""
     try:
         earlier = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -106,7 +105,7 @@ def _changed(path: Path, description: dict[str, Any]) -> list[str]:
 
 
 def _remove_stale(folder: Path) -> list[int]:
-    """Remove half-written files of processes that are gone; return the processes that still write."""
+    """Remove temporary files of processes that have ended; return the processes that are still writing."""
     writing = []
     for path in sorted(folder.glob("part-*.tmp")):
         writer = path.stem.rpartition(".")[2]
@@ -120,7 +119,7 @@ def _remove_stale(folder: Path) -> list[int]:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)  # sends nothing
-    except PermissionError:  # somebody else's
+    except PermissionError:  # of another user
         return True
     except (ProcessLookupError, OverflowError):
         return False

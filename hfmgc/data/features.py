@@ -1,11 +1,15 @@
 """From a track of a corpus to its features and windows, for audio and stored features alike."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import torch
 
 from ..errors import DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -18,59 +22,53 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 # The content of a track, waveform or features, and the columns that identify it.
 CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
-
-
-def extract_windows(
-    tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
-) -> datasets.Dataset:
-    """Extract the windows of each track, as evaluation and use hear them.
-
-    Args:
-        tracks: Tracks of a `Corpus`, decoded at the extractor's rate, or with stored features.
-        extractor: A feature extractor of ours.
-        num_proc: Processes that extract.
-
-    Returns:
-        The columns of `tracks` with input_values (float32 [windows, frames, bins]) in place of the waveform or features.
-    """
-    kind = datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32"))))
-    return _extract(tracks, extractor, _extract_windows, "input_values", kind, num_proc)
+# 64-bit offsets: a batch of long recordings has more than 2**31 values.
+FEATURES = datasets.LargeList(datasets.List(datasets.Value("float32")))
 
 
 def extract_features(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
-    """Return decoded tracks with their un-normalised features (float32 [frames, bins]) in place of the waveform."""
-    kind = datasets.LargeList(datasets.List(datasets.Value("float32")))
-    return _extract(tracks, extractor, _extract_features, "features", kind, num_proc)
+    """Return tracks with their un-normalised features (float32 [frames, bins]) in place of the waveforms.
 
+    They are computed once for these tracks and the fields of the front end that decide them: windows and normalisation
+    are free. So extract a whole corpus, then split it. Stored features are returned as they are.
 
-def _extract(
-    tracks: datasets.Dataset,
-    extractor: WindowedFeatureExtractor,
-    function: Callable,
-    column: str,
-    kind: Any,
-    num_proc: int | None,
-) -> datasets.Dataset:
-    kept = {name: tracks.features[name] for name in tracks.features if name not in CONTENT_COLUMNS}
+    Args:
+        tracks: Tracks of a `Corpus`.
+        extractor: The front end.
+        num_proc: Worker processes.
+    """
+    if "waveform" not in tracks.column_names:
+        return tracks
+    removed = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
+    kept = {name: kind for name, kind in tracks.features.items() if name not in removed}
     extracted = cached_map(
         tracks,
-        function,
+        _extract,
         ("features",),
         fn_kwargs={"extractor": extractor},
-        features=datasets.Features({**kept, column: kind}),
-        remove_columns=[name for name in CONTENT_COLUMNS if name in tracks.column_names],
+        key=front_end_fields(extractor),
+        features=datasets.Features({**kept, "features": FEATURES}),
+        remove_columns=removed,
         num_proc=num_proc,
         desc="extracting features",
     )
-    return extracted.with_format("numpy", columns=[column], output_all_columns=True)
+    return extracted.with_format("numpy", columns=["features"], output_all_columns=True)
+
+
+def _extract(track: dict, extractor: WindowedFeatureExtractor) -> dict:
+    return {"features": track_features(track, extractor)}
+
+
+def front_end_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
+    """Return the fields of a front end that decide the values of `track_features`."""
+    fields = extractor.to_dict()
+    return {name: fields[name] for name in extractor.feature_fields}
 
 
 def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse stored features that another front end made, where it is known which one did.
-
-    How they are cut and normalised is free: that happens later.
+    """Refuse stored features of another front end, where the source records which one made them.
 
     Raises:
         DataError: Naming the fields that differ.
@@ -78,80 +76,144 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
     made = source.front_end()
     if made is None:
         return
-    asked = extractor.to_dict()
-    different = [name for name in extractor.feature_fields if made.get(name) != asked.get(name)]
+    asked = front_end_fields(extractor)
+    different = [name for name in asked if made.get(name) != asked[name]]
     if different:
-        fields = ", ".join(f"{name} {made.get(name)!r}, not {asked.get(name)!r}" for name in different)
+        fields = ", ".join(f"{name} {made.get(name)!r}, not {asked[name]!r}" for name in different)
         raise DataError(
             f"{source.location}: these features were made by another front end ({fields}): extract them with this one, "
             "or use a model that was trained on theirs"
         )
 
 
-def window_counts(tracks: datasets.Dataset) -> list[int]:
-    """Return how many windows each of the extracted tracks has, without reading a feature."""
-    column = tracks.with_format("arrow").select_columns(["input_values"])
-    return [
-        length.as_py()
-        for batch in column.iter(batch_size=1000)
-        for length in batch["input_values"].combine_chunks().value_lengths()
-    ]
+def extract_windows(
+    tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
+) -> "TrackWindows":
+    """Return the windows of each track as evaluation hears them; see `extract_features` for the arguments."""
+    return TrackWindows(extract_features(tracks, extractor, num_proc=num_proc), extractor)
+
+
+class TrackWindows(torch.utils.data.Dataset):
+    """Tracks as stacks of windows, cut and normalised when a row is read.
+
+    A row has the columns of the tracks, with `input_values` (float32 [windows, frames, bins]) in place of the content.
+
+    Args:
+        tracks: Tracks with the column `features`.
+        extractor: Cuts and normalises them.
+    """
+
+    def __init__(self, tracks: datasets.Dataset, extractor: WindowedFeatureExtractor):
+        self.tracks = tracks.remove_columns([name for name in CONTENT_COLUMNS if name in tracks.column_names])
+        self.extractor = extractor
+        self._features = tracks.with_format("arrow").select_columns(["features"])
+        self.column_names = [*self.tracks.column_names, "input_values"]
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if key == "input_values":
+            return [self.stack(row) for row in range(len(self))]
+        if isinstance(key, str):
+            return self.tracks[key]
+        return {**(self.tracks[key] if self.tracks.column_names else {}), "input_values": self.stack(key)}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """The number of windows of each track."""
+        return [
+            self._count(_lists(batch["features"].slice(row, 1)))
+            for batch in self._features.iter(batch_size=100)
+            for row in range(len(batch))
+        ]
+
+    def _count(self, lists: tuple[list[int], pa.Array]) -> int:
+        shape, values = lists
+        if len(shape) == 3:
+            return shape[0]
+        # Stored levels are [bins, frames].
+        return self.extractor.count_windows(shape[0] if pa.types.is_floating(values.type) else shape[1])
+
+    def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
+        """Return windows of the track in a row, all by default, float32 [windows, frames, bins]."""
+        return track_windows(self.track(row), self.extractor, chosen)
+
+    def track(self, row: int) -> dict[str, Any]:
+        """Return a row of the tracks with its features, read-only: ten times as fast as `datasets` reads nested lists."""
+        columns = self.tracks[row] if self.tracks.column_names else {}
+        return {**columns, "features": features_array(self._features[row])}
+
+
+def features_array(row: pa.Table) -> np.ndarray:
+    """Return the features in a table of one row, read-only."""
+    shape, values = _lists(row["features"])
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _lists(column: pa.ChunkedArray) -> tuple[list[int], pa.Array]:
+    """Return the shape and the values of nested lists of equal length in a column of one row, without a copy."""
+    values = column.combine_chunks()
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    sizes = [1]
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+        sizes.append(len(values))
+    return [size // before for before, size in pairwise(sizes)], values
 
 
 class ExtractedWindows:
-    """The windows of extracted tracks (`extract_windows`) one after the other, each taken out of its track's stack.
+    """The windows of all tracks one after the other."""
 
-    A window is read as it lies in the file: reading the whole stack takes many times longer.
-    """
-
-    def __init__(self, tracks: datasets.Dataset):
-        self._stacks = tracks.with_format("arrow").select_columns(["input_values"])
-        self.ends = np.cumsum(window_counts(tracks))
-        self._digest: str | None = None
+    def __init__(self, tracks: TrackWindows):
+        self.tracks = tracks
+        self.ends = np.cumsum(tracks.counts)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    def place(self, index: int) -> tuple[int, int]:
-        """Return the row of a window's track, and which of the track's windows it is."""
+    def locate(self, index: int) -> tuple[int, int]:
+        """Return the row of a window's track, and its number among the windows of the track."""
         row = int(np.searchsorted(self.ends, index, side="right"))
         return row, index - self.first(row)
 
     def first(self, row: int) -> int:
-        """Return the first window of the track in a row."""
+        """Return the index of the first window of a track."""
         return int(self.ends[row - 1]) if row else 0
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return a window, float32 [frames, bins], read-only."""
-        row, number = self.place(index)
-        stack = self._stacks[row]["input_values"].combine_chunks().flatten()  # a list of frames for each window
-        frames = stack.slice(number, 1).flatten()
-        return frames.flatten().to_numpy().reshape(len(frames), -1)
+        """Return a window, float32 [frames, bins]."""
+        row, number = self.locate(index)
+        return self.tracks.stack(row, slice(number, number + 1))[0]
 
     def digest(self) -> str:
-        """Return a digest of all windows and of which track each belongs to: of what was extracted, however it came about.
-
-        All of them are read for it, once.
-        """
-        if self._digest is not None:
-            return self._digest
-        digest = hashlib.sha256(self.ends.tobytes())
-        for row in range(len(self.ends)):
-            stack = self._stacks[row]["input_values"].combine_chunks().flatten()
-            digest.update(f"{len(stack)} {len(stack.flatten())}".encode())
-            digest.update(stack.flatten().flatten().to_numpy().data)
-        self._digest = digest.hexdigest()
+        """Return a digest of all windows and of the number of windows of each track; it reads every window, once."""
         return self._digest
 
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self.ends.tobytes())
+        for row in range(len(self.tracks)):
+            stack = self.tracks.stack(row)
+            digest.update(str(stack.shape).encode())
+            digest.update(np.ascontiguousarray(stack).data)
+        return digest.hexdigest()
 
-def track_windows(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
-    """Return all windows of a track of a `Corpus`, as evaluation hears it, float32 [windows, frames, bins]."""
+
+def track_windows(
+    track: Mapping[str, Any], extractor: WindowedFeatureExtractor, chosen: slice = slice(None)
+) -> np.ndarray:
+    """Return windows of a track of a `Corpus` as evaluation hears it, all by default, float32 [windows, frames, bins]."""
     if "features" not in track:
-        return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0]
+        return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0][chosen]
     stored = np.asarray(track["features"])
     if stored.ndim == 3:
-        return _slices(track, stored, extractor)
-    return extractor.cut_features(track_features(track, extractor))
+        return _slices(track, stored[chosen], extractor)
+    return extractor.cut_features(track_features(track, extractor), chosen)
 
 
 def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
@@ -161,7 +223,7 @@ def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor
         DataError: If stored features do not fit the front end, naming the track.
     """
     if "features" not in track:
-        return extractor.track_features(np.asarray(track["waveform"]))
+        return extractor.track_features(np.asarray(track["waveform"], dtype=np.float32))
     try:
         return extractor.as_features(np.asarray(track["features"]))
     except ValueError as error:
@@ -177,29 +239,29 @@ def training_window(
     generator: np.random.Generator,
     augmentation: Augmentation | None = None,
 ) -> np.ndarray:
-    """Return one window of a track of a `Corpus` from a uniformly random place, float32 [frames, bins].
+    """Return one window of a track of a `Corpus` from a uniformly random position, float32 [frames, bins].
 
-    With audio and stored features it is the same window, and with an augmentation, which needs audio, one from the same
-    place of the augmented track.
+    Audio and stored features give the same window. An augmentation needs audio; the window then comes from the same
+    position of the augmented track.
     """
-    place = generator.random()
+    position = generator.random()
     if "features" in track:
         stored = np.asarray(track["features"])
         if stored.ndim == 3:
             slices = _slices(track, stored, extractor)
-            return slices[int(place * len(slices))]
-        return extractor.feature_window(track_features(track, extractor), place)
+            return slices[int(position * len(slices))]
+        return extractor.feature_window(track_features(track, extractor), position)
     waveform = extractor.prepare(track["waveform"])
     if augmentation is not None:
-        waveform = augmentation(_segment(waveform, extractor, place), extractor.sampling_rate, generator)
-    return extractor.audio_window(waveform, place)
+        waveform = augmentation(_segment(waveform, extractor, position), extractor.sampling_rate, generator)
+    return extractor.audio_window(waveform, position)
 
 
-def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, place: float) -> np.ndarray:
+def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, position: float) -> np.ndarray:
     """Return the part of a track [samples] that the fastest tempo needs for one window, so that no more is augmented.
 
-    The segment starts at `place` of its possible starts, and the window at the same `place` of the starts that the
-    augmented segment has. With a tempo r, the window then starts at `place` of the `len(waveform) - r * window` samples
+    The segment starts at `position` of its possible starts, and the window at the same `position` of the starts in the
+    augmented segment. With a tempo r, the window then starts at `position` of the `len(waveform) - r * window` samples
     where it can start in the track: uniformly, whatever the tempo.
     """
     if extractor.frame_span(0, 1) is None:
@@ -207,7 +269,7 @@ def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, place: f
     # Its outer frames hear a little more than the window.
     first, stop, _ = extractor.frame_span(extractor.cut_frames, extractor.cut_frames)
     needed = source_samples_needed(max(stop - first, extractor.window_samples))
-    start = round(place * max(0, len(waveform) - needed))
+    start = round(position * max(0, len(waveform) - needed))
     return waveform[start : start + needed]
 
 
@@ -219,11 +281,3 @@ def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFea
             f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end they were made with"
         )
     return stored.astype(np.float32, copy=False)
-
-
-def _extract_windows(track: dict, extractor: WindowedFeatureExtractor) -> dict:
-    return {"input_values": track_windows(track, extractor)}
-
-
-def _extract_features(track: dict, extractor: WindowedFeatureExtractor) -> dict:
-    return {"features": track_features(track, extractor)}

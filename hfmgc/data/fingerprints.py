@@ -1,9 +1,8 @@
-"""Which recordings are the same, whatever their name, gain or codec.
+"""Acoustic fingerprints: recognising a recording under any name, gain and codec.
 
-The acoustic fingerprint of Haitsma and Kalker (A highly robust audio fingerprinting system, ISMIR 2002): one word of 32
-bits for each frame, of the signs of energy differences between neighbouring bands and frames. It survives re-encoding,
-gain, filtering and shifts. Frame and hop are longer than in the paper (256 and 32 ms: ours), for corpora, not for queries
-of three seconds.
+Source: Haitsma and Kalker, A highly robust audio fingerprinting system, ISMIR 2002. Each frame becomes a word of 32 bits,
+the signs of energy differences between neighbouring bands and frames. It survives re-encoding, gain, filtering and
+shifts. Frame and hop (256 and 32 ms: ours) are longer than in the paper: whole tracks are compared, not queries of 3 s.
 """
 
 from collections import deque
@@ -19,27 +18,27 @@ from scipy.fft import next_fast_len
 FRAME_SECONDS = 0.256
 HOP_SECONDS = 0.032
 BITS = 32
-# Frames whose spectrum is in memory at once (33 s); that of a recording of three hours would take 17 GB.
+# Frames whose spectra are in memory at once (33 s); those of a recording of three hours would take 17 GB.
 BLOCK_FRAMES = 1024
-# Bands from where small loudspeakers begin to where low-rate codecs still keep detail (the paper: 300 to 2,000 Hz).
+# The range that small loudspeakers and low-rate codecs preserve (the paper: 300 to 2,000 Hz).
 LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
-# Two recordings are the same where fewer of their bits differ than this, over all of the time that they share (the
-# paper: 0.35 for a false alarm in 10**20 frames of unrelated music; related loops need a margin).
+# Two recordings are the same if at most this share of their bits differs over the time that they share (the paper: 0.35
+# for a false alarm in 10**20 frames of unrelated music; music made of related loops needs a margin).
 MOST_BIT_ERRORS = 0.30
-# The best-matching run is selected, so its limit is stricter: unrelated synthetic tracks reached 0.28 over 4 s, never 0.25.
+# Stricter for an excerpt, which is the best-matching run: unrelated synthetic tracks reached 0.28 over 4 s, never 0.25.
 MOST_BIT_ERRORS_OF_EXCERPT = 0.25
 LEAST_SHARED_SECONDS = 3.0
-# How long a frame of stored features lasts is not known, so copies must share this much of the shorter track.
+# The length of a frame of stored features is unknown, so copies must share this much of the shorter track.
 LEAST_SHARE_OF_FEATURES = 1 / 3
-# Where low-rate codecs keep detail, as shares of the bins of a stored spectrogram: of 128 mels about 100 to 2,700 Hz.
+# The preserved range as shares of the bins of a stored spectrogram: of 128 mels about 100 to 2,700 Hz.
 BAND_SHARES = (1 / 32, 35 / 64)
-# Silence in stored levels: of 32 differences more are exactly zero than rounding makes of music.
+# A frame of stored levels is silent if more of its 32 differences are exactly zero: rounding makes fewer in music.
 MOST_TIES = 8
-# Of a bare tone only few bands reach this share of a frame's energy; the others' signs are the window's, not the music's.
+# A frame counts if this many bands have this share of its energy: the other bands of a bare tone hold only leakage.
 LEAST_SHARE, LEAST_BANDS = 1e-7, 8
-# All holders of a word are paired, unless it occurs more often: in hum, silence and tones, or in many copies.
+# Tracks with the same word are all paired, unless it is more frequent: in hum, silence and tones, or in many copies.
 MOST_OCCURRENCES = 32
-# Of such a word each holder is paired with the next ones alone, so that copies form a chain, and the cost no square.
+# Occurrences of a frequent word are only paired with the next ones: copies form a chain, at linear cost.
 CHAINED_HOLDERS = 3
 
 
@@ -49,7 +48,7 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     frame = next_fast_len(round(FRAME_SECONDS * sampling_rate), real=True)
     hop = round(HOP_SECONDS * sampling_rate)
     if len(waveform):
-        waveform = waveform - waveform.mean()  # beside an offset, rounding would be all that other bands have
+        waveform = waveform - waveform.mean()  # next to an offset, the other bands would only hold rounding errors
     if len(waveform) < frame + hop:
         waveform = np.pad(waveform, (0, frame + hop - len(waveform)))
     frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=frame)
@@ -80,8 +79,8 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     """Return the fingerprint of a stored spectrogram as uint32 [frames]; 0 for frames that hardly change.
 
-    Signs of differences do not depend on gain, so neither on how a track or window was normalised. Only fingerprints of
-    one front end can be compared: the bands are shares of its bins.
+    It does not depend on gain or on the normalisation of the track. Only fingerprints of the same front end can be
+    compared: the bands are shares of its bins.
 
     Args:
         features: [frames, bins] of any scale that grows with loudness. With fewer than 33 bins there are no words.
@@ -102,7 +101,7 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
 
 
 def stored_fingerprint(values: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of features as they are kept; empty where they are no spectrogram.
+    """Return the fingerprint of stored features; empty if they are no spectrogram.
 
     Args:
         values: Levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
@@ -121,7 +120,7 @@ def _packed(bits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Match:
-    """Two tracks with the same recording in them: for so long, and with this share of bits that differ."""
+    """Two tracks, by their indices, that share a recording, and the share of its bits that differ."""
 
     first: int
     second: int
@@ -130,7 +129,7 @@ class Match:
 
     @property
     def agreement(self) -> float:
-        """How much speaks for the match: the longer and the closer the more."""
+        """Strength of the match: it grows with length and similarity."""
         return self.shared_seconds * (MOST_BIT_ERRORS - self.bit_errors)
 
 
@@ -141,16 +140,16 @@ def find_matches(
     least_share: float = 0.0,
     steps: Sequence[int] | None = None,
 ) -> list[Match]:
-    """Return the pairs of fingerprints of which a part, or all, is the same recording.
+    """Return the pairs of fingerprints that are of the same recording, in part or as a whole.
+
+    Memory and time grow with the number of words, not of pairs. So of a recording with more than `MOST_OCCURRENCES` copies,
+    each copy is only paired with the first one (of each other group).
 
     Args:
         fingerprints: uint32 [frames] of each track.
-        groups: Where given, only pairs of different groups are looked for (the sides of a split).
-        least_share: Of the shorter track, how much must be shared; for frames of a length that is not known.
-        steps: For each fingerprint, every how many frames it has a word, with 0 between them; by default all frames.
-
-    Memory and time grow with the number of words, not with the number of pairs. So a recording that is there more often
-    than `MOST_OCCURRENCES` is not given as all its pairs: each copy is paired with the first one (of each other group).
+        groups: If given, only pairs of different groups are returned (the sides of a split).
+        least_share: The least share of the shorter track in common, for frames of unknown length.
+        steps: The distance between the words of each fingerprint in frames, with 0 in between; by default 1.
     """
     steps = [1] * len(fingerprints) if steps is None else steps
     words, tracks, frames = _sorted_words(fingerprints)
@@ -161,7 +160,7 @@ def find_matches(
     matches = {
         (match.first, match.second): match for match, _ in _matches(fingerprints, rare_pairs, least_share, steps)
     }
-    # Once in a track: hum would be paired with itself at all lags.
+    # Once for each track, or hum would be paired with itself at all lags.
     once = common & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
     chained = _pairs(words[once], tracks[once], frames[once], CHAINED_HOLDERS, np.arange(len(fingerprints)))
     links = list(_matches(fingerprints, chained, least_share, steps))
@@ -173,7 +172,7 @@ def find_matches(
 
 
 def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all words with sound in ascending order, and the track and frame of each."""
+    """Return all words except 0 in ascending order, with their tracks and frames."""
     words = np.concatenate([np.asarray(item, dtype=np.uint32) for item in fingerprints] or [np.zeros(0, np.uint32)])
     tracks = np.repeat(np.arange(len(fingerprints)), [len(item) for item in fingerprints])
     frames = np.concatenate([np.arange(len(item)) for item in fingerprints] or [np.zeros(0, np.int64)])
@@ -186,9 +185,9 @@ def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nd
 def _pairs(
     words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, neighbours: int, side: np.ndarray
 ) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of tracks of different sides in which a word agrees.
+    """Return (first, second, lag) of tracks of different sides with a word in common.
 
-    Each of the sorted words is paired with so many equal ones after it.
+    Each of the sorted words is paired with the next `neighbours` equal ones.
     """
     found = [np.zeros((0, 3), np.int64)]
     for step in range(1, neighbours + 1):
@@ -205,7 +204,7 @@ def _matches(
     least_share: float,
     steps: Sequence[int],
 ) -> Iterator[tuple[Match, int]]:
-    """Return the match of each pair of candidates at its best lag, with the lag."""
+    """Return the match of each pair of tracks at its best lag, and the lag."""
     best: dict[tuple[int, int], tuple[Match, int]] = {}
     for first, second, lag in candidates:
         match = _compare(fingerprints, first, second, lag, least_share, steps)
@@ -225,8 +224,8 @@ def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[i
     for start in sorted(neighbours):
         if start in seen:
             continue
-        starts, waiting = {start: 0}, deque([start])  # track -> where it starts, in frames of the first
-        while waiting:  # the nearest first: the fewer links, the less their rounding adds up
+        starts, waiting = {start: 0}, deque([start])  # track -> its start, in frames of the first one
+        while waiting:  # breadth first: fewer links add up fewer rounding errors
             track = waiting.popleft()
             for other, lag in neighbours[track].items():
                 if other not in starts:
@@ -236,7 +235,7 @@ def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[i
         shown: dict[int, int] = {}  # side -> its first track
         for track in sorted(starts):
             shown.setdefault(int(side[track]), track)
-        # Where each track is a side of its own, all of the others' would be the square.
+        # If each track is its own side, pairs with all others would be too many.
         representatives = [start] if len(shown) == len(starts) else list(shown.values())
         for track in starts:
             for representative in representatives:
@@ -249,9 +248,9 @@ def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[i
 def _compare(
     fingerprints: Sequence[np.ndarray], first: int, second: int, lag: int, least_share: float, steps: Sequence[int]
 ) -> Match | None:
-    """Compare two fingerprints at a lag: all frames that they share, or else the run of them that agrees most.
+    """Return the match of two fingerprints at a lag: of all frames that they share, or else of the best run of them.
 
-    Averaged over the whole, an excerpt within other music would drown in the errors of the rest.
+    The run finds an excerpt within other music, whose errors would hide it in an average over all frames.
     """
     step = max(steps[first], steps[second])
     one, other = fingerprints[first], fingerprints[second]
@@ -259,14 +258,14 @@ def _compare(
     shared = min(len(one), len(other))
     one, other = one[:shared], other[:shared]
     sounding = (one != 0) & (other != 0)
-    # A short track must be shared as a whole; in a long one less than three seconds could be a common sample or jingle.
+    # Short tracks must match nearly as a whole; in long ones, less than three seconds could be a common sample or jingle.
     shorter = min(len(fingerprints[first]), len(fingerprints[second])) / step
     needed = max(min(LEAST_SHARED_SECONDS / HOP_SECONDS / step, 0.8 * shorter), least_share * shorter, 1)
     if sounding.sum() < needed:
         return None
     errors = np.bitwise_count(one ^ other) / BITS
     if errors[sounding].mean() > MOST_BIT_ERRORS:
-        # The segment of the largest sum (Kadane's): its mean error is below the limit, and so is that of both its ends.
+        # The segment with the largest sum (Kadane's algorithm): its mean error is below the limit.
         gains = np.where(sounding, MOST_BIT_ERRORS_OF_EXCERPT - errors, 0.0)
         sums = np.concatenate([[0.0], np.cumsum(gains)])
         end = int((sums - np.minimum.accumulate(sums)).argmax())

@@ -1,4 +1,4 @@
-"""A split that the leak guard has examined, with everything that its record holds."""
+"""A split that the leak guard has checked, with the identities of its tracks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import COMPUTATIONS
 from .corpus import Corpus
 from .identity import identify_tracks
-from .leaks import check_split, leaks_report
+from .leaks import find_leaks, leaks_report, refuse_leaks
 from .split_manifest import SplitManifest
 from .splits import split_corpus
 
@@ -24,18 +24,18 @@ def make_split(
     extractor: WindowedFeatureExtractor | None = None,
     num_proc: int | None = None,
 ) -> SplitManifest:
-    """Split the usable tracks of a corpus and have the leak guard check the result.
+    """Split the usable tracks of a corpus and check the split for leaks.
 
     Args:
         corpus: Decoded tracks or stored features.
-        policy: A name of `splits.POLICIES` that the source has.
-        ratios: train:validation:test, for the policies that draw.
-        seed: For the same policies.
+        policy: A name of `splits.POLICIES` that the source supports.
+        ratios: train:validation:test, for random policies.
+        seed: For random policies.
         fold: Which of the published folds (`artist_folds`), from 1.
         manifest: A saved manifest to repeat exactly, instead of a policy.
         allow_leaks: Record leaks instead of refusing them.
-        extractor: A front end; the record then also holds fingerprints of the features that it computes.
-        num_proc: Processes that fingerprint.
+        extractor: A front end, to record fingerprints of its features as well.
+        num_proc: Worker processes.
 
     Raises:
         SplitError: If the split cannot be made or leaks.
@@ -50,16 +50,17 @@ def make_split(
         fold=fold,
         manifest=Path(manifest) if manifest else None,
     )
-    # Of all tracks, not only of those in this split, so that other splits find them in the cache.
+    # Of all tracks, so that other splits find them in the cache.
     identities = identify_tracks(corpus.tracks, corpus.sampling_rate, extractor=extractor, num_proc=num_proc)
-    leaks = check_split(
+    leaks = find_leaks(
         corpus.tracks,
         split.sides,
         sampling_rate=corpus.sampling_rate,
-        allow=allow_leaks,
         waived=lambda artist: corpus.source.artist_waiver(split.policy, artist),
         identities=identities,
     )
+    if not allow_leaks:
+        refuse_leaks(leaks)
     return replace(
         split,
         leaks=leaks_report(leaks),

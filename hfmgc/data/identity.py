@@ -1,4 +1,4 @@
-"""What a track is known by, whatever it is called: a digest of its content, and its acoustic fingerprints."""
+"""The identity of a track, independent of its name: a digest of its content, and its acoustic fingerprints."""
 
 import base64
 import hashlib
@@ -8,18 +8,20 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .caching import cached_map, reading_cache
+from .features import extract_features, features_array
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches, fingerprint, stored_fingerprint
 
 
-# The record of a split keeps every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
+# The record of a split has every fourth word of the sound: 29 of 30 excerpts of 6 s are still found as quiet MP3s.
 SOUND_STEP = 4
-# What lies beyond these is damaged, and would fill the memory.
-LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000
-# Words that it keeps of a track's features at most: the length of their frames is not known.
+# Most words that it has of a track's features, whose frame rate is unknown.
 FEATURE_WORDS = 200
+# Larger values in a record are damaged, and would fill the memory.
+LARGEST_STEP, LARGEST_WORDS = 4096, 3_000_000
 
 _IDENTITY_FEATURES = datasets.Features(
     {
@@ -36,13 +38,13 @@ def _no_words() -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrackIdentity:
-    """What a track is known by.
+    """The identity of a track.
 
     Attributes:
-        digest: Of the decoded samples, or of the stored feature values where there is no sound; 32 hexadecimal digits.
-        sound: Fingerprint of the sound, uint32 [frames]; empty where it is not known.
-        features: Fingerprint of the features that a front end makes of the track, uint32 [frames]; empty where not known.
-        sound_step, features_step: Every how many frames they have a word; the others are 0.
+        digest: Of the decoded samples, or of stored features; 32 hexadecimal digits.
+        sound: Fingerprint of the sound, uint32 [frames]; empty if unknown.
+        features: Fingerprint of the features of a front end, uint32 [frames]; empty if unknown.
+        sound_step, features_step: Frames between words; the words between are 0.
     """
 
     digest: str
@@ -52,7 +54,7 @@ class TrackIdentity:
     features_step: int = 1
 
     def to_json(self) -> dict[str, str]:
-        """Return the compact form: every few words only, little-endian in base64, behind their step and a colon."""
+        """Return the compact form: `step:words`, every `step`-th word, little-endian in base64."""
         encoded = {"digest": self.digest}
         if self.sound.any():
             encoded["sound"] = _encoded(self.sound, max(SOUND_STEP, self.sound_step))
@@ -76,7 +78,7 @@ class TrackIdentity:
 
 @dataclass(frozen=True)
 class KnownTrack:
-    """A known track that another one equals (the same samples or values) or sounds like."""
+    """A known track with equal content (samples or values), or the same sound."""
 
     track_id: str
     equal: bool
@@ -88,7 +90,7 @@ def content_digest(values: np.ndarray) -> str:
 
 
 def track_identity(waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """Return the columns by which stored features are recognised as the track that they were made of.
+    """Return the columns that identify the track of stored features.
 
     Args:
         waveform: The decoded track, float32 [samples].
@@ -109,15 +111,14 @@ def identify_tracks(
     extractor: WindowedFeatureExtractor | None = None,
     num_proc: int | None = None,
 ) -> dict[str, TrackIdentity]:
-    """Return the identity of each track by its id; computed once and cached.
+    """Return the identity of each track by its id, cached.
 
     Args:
-        tracks: Tracks of a `Corpus`: decoded (column waveform) or stored features (column features), with the columns of
-            `track_identity` where they are known.
+        tracks: Tracks of a `Corpus`: decoded (column waveform), or stored features (column features) with or without the
+            columns of `track_identity`.
         sampling_rate: Of the waveforms in Hz.
-        extractor: A front end, for the fingerprint of the features that it makes of the waveforms; without it they are
-            known by their sound alone.
-        num_proc: Processes that fingerprint.
+        extractor: A front end, to fingerprint its features of decoded tracks as well.
+        num_proc: Worker processes.
     """
     wanted = [name for name in ("waveform", "features", "digest", "fingerprint") if name in tracks.column_names]
     contents = tracks.select_columns(wanted)
@@ -137,13 +138,11 @@ def identify_tracks(
     }
     if extractor is None or "waveform" not in wanted:
         return identities
-    made = cached_map(  # on its own: the sound is the same for all front ends
-        contents,
+    made = cached_map(
+        extract_features(tracks, extractor, num_proc=num_proc).select_columns(["features"]).with_format("arrow"),
         _fingerprint_features,
-        ("features", "fingerprints"),
-        fn_kwargs={"extractor": extractor},
+        ("fingerprints",),
         features=datasets.Features({"features": _IDENTITY_FEATURES["features"]}),
-        remove_columns=wanted,
         num_proc=num_proc,
         desc="fingerprinting the features",
     ).with_format("numpy")
@@ -156,7 +155,7 @@ def identify_tracks(
 def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIdentity]) -> dict[str, list[KnownTrack]]:
     """Map each track to the known tracks with equal content or a matching fingerprint.
 
-    Sound is compared with sound; of a track without sound, or where no sound is known, features with features.
+    Sound is compared with sound. Features are compared for tracks without sound, or if no known track has sound.
     """
     by_digest: dict[str, list[str]] = {}
     for known_id, identity in known.items():
@@ -200,9 +199,8 @@ def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:
     }
 
 
-def _fingerprint_features(track: dict[str, Any], extractor: WindowedFeatureExtractor) -> dict[str, np.ndarray]:
-    features = extractor.track_features(np.asarray(track["waveform"], dtype=np.float32))
-    return {"features": stored_fingerprint(features)}
+def _fingerprint_features(row: pa.Table) -> pa.Table:
+    return pa.table({"features": [stored_fingerprint(features_array(row))]})
 
 
 def _encoded(words: np.ndarray, step: int) -> str:
@@ -210,7 +208,7 @@ def _encoded(words: np.ndarray, step: int) -> str:
 
 
 def _decoded(text: str) -> tuple[np.ndarray, int]:
-    """Return the words at their places, 0 between them, and their step."""
+    """Return the words at their frames, with 0 between, and their step."""
     step, colon, content = text.partition(":")
     words = np.frombuffer(base64.b64decode(content, validate=True), "<u4")
     if not colon or not 1 <= int(step) <= LARGEST_STEP or len(words) > LARGEST_WORDS:

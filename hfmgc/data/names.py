@@ -1,4 +1,4 @@
-"""Names of artists and genres, compared as people read them."""
+"""Comparing names of artists and genres regardless of case, blanks and Unicode form."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -11,17 +11,17 @@ def comparable(name: str) -> str:
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Return the spelling to use of each name: the first of those that are `comparable`."""
+    """Return name -> the spelling to use: the first of the names with the same `comparable` form."""
     first: dict[str, str] = {}
     return {name: first.setdefault(comparable(name), name) for name in names}
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return names in their order, those that are `comparable` once."""
+    """Return names in their order, in one spelling each."""
     return list(dict.fromkeys(one_spelling(names).values()))
 
 
 def spelling_note(genres: Iterable[str]) -> str | None:
-    """Return which spellings of genres are taken for one, or None where each has one."""
+    """Return which spellings of genres are merged, or None if there are none."""
     others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(genres).items() if other != genre]
     return f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None

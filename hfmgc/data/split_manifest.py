@@ -1,4 +1,4 @@
-"""The record of a split: which track is on which side, and how that came about."""
+"""The record of a split: which track is on which side, and how the split was made."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import SplitError
 from ..files import write_text
-from ..settings_values import load_json
+from ..settings import load_json
 
 
 SIDES = ("train", "validation", "test")
@@ -17,7 +17,7 @@ SIDES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """A split as it was made: enough to repeat it exactly, and to tell whether two results share it.
+    """A split that can be repeated exactly, and compared with the split of another result.
 
     Example:
 
@@ -36,26 +36,25 @@ class SplitManifest:
     seed: int
     sides: dict[str, list[str]]
     comparable_note: str | None = None
-    # Of a published split: how many of the listed tracks there are, where some are missing.
+    # How many tracks of a published split are available, if some are missing.
     incomplete: str | None = None
     genres: list[str] = field(default_factory=list)
-    # Where the guard was overridden: what lies on two sides.
+    # What is on two sides, if the leak guard was overridden.
     leaks: list[dict[str, Any]] = field(default_factory=list)
-    # Of each track by its id (`identity.TrackIdentity.to_json`): how it is recognised under any name. Older versions
-    # wrote none.
+    # Track id -> how it is recognised under any name (`identity.TrackIdentity.to_json`). Older versions wrote none.
     identities: dict[str, dict[str, str]] = field(default_factory=dict)
-    # The version of the fingerprints (`caching.COMPUTATIONS`): those of another one cannot be compared.
+    # The version of the fingerprints (`caching.COMPUTATIONS`): only equal versions can be compared.
     fingerprint_version: int | None = None
 
     @property
     def digest(self) -> str:
-        """Fingerprint of which track is on which side."""
+        """Digest of the sides."""
         sides = {side: sorted(self.sides.get(side, [])) for side in SIDES}
         return "sha256:" + hashlib.sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()
 
     @property
     def identities_digest(self) -> str:
-        """Digest of how the tracks are recognised."""
+        """Digest of the identities."""
         return "sha256:" + hashlib.sha256(json.dumps(self.identities, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -64,14 +63,12 @@ class SplitManifest:
         return "test" if self.sides.get("test") else "validation"
 
     def notes(self) -> list[str]:
-        """Return what a reader of results with this split must be told."""
+        """Return what must be said beside results with this split."""
         notes = [note for note in (self.incomplete, self.comparable_note) if note]
         if self.leaks:
             kinds = Counter(leak["kind"] for leak in self.leaks)
             found = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
-            notes.append(
-                f"the leak guard was overridden: tracks on two sides that belong together ({found}): optimistic"
-            )
+            notes.append(f"the leak guard was overridden: leaks between sides ({found}), so results are optimistic")
         return notes
 
     def counts(self) -> dict[str, int]:
@@ -81,20 +78,9 @@ class SplitManifest:
     def to_dict(self) -> dict[str, Any]:
         """Return what `split.json` holds."""
         return {
-            "dataset": self.dataset,
-            "revision": self.revision,
-            "policy": self.policy,
-            "ratios": self.ratios,
-            "seed": self.seed,
-            "comparable_note": self.comparable_note,
-            "incomplete": self.incomplete,
-            "genres": self.genres,
-            "leaks": self.leaks,
+            **vars(self),
             "digest": self.digest,
             "counts": self.counts(),
-            "sides": self.sides,
-            "fingerprint_version": self.fingerprint_version,
-            "identities": self.identities,
             "identities_digest": self.identities_digest,
         }
 
@@ -104,7 +90,7 @@ class SplitManifest:
 
     @classmethod
     def load(cls, path: Path) -> "SplitManifest":
-        """Read a manifest, refusing one whose ids were changed since it was written."""
+        """Read a manifest, refusing one that was edited."""
         try:
             content = load_json(Path(path).read_text(encoding="utf-8"))
             digest = content.pop("digest")

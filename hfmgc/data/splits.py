@@ -1,10 +1,10 @@
-"""Which track is on which side: named, seeded policies. Tracks are split, never slices of them."""
+"""Split policies: which track is on which side. Tracks are split, never slices of them."""
 
 import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -19,10 +19,10 @@ from .targets import genres_of
 
 
 def parse_ratios(ratios: str) -> list[int]:
-    """Return [train, validation, test] from `8:1:1`, or `4:1` where there is no test side.
+    """Return [train, validation, test] from `8:1:1`, or `4:1` for a split without a test side.
 
     Raises:
-        ConfigError: If it is anything else.
+        ConfigError: If the ratios have another form.
     """
     parts = str(ratios).split(":")
     if len(parts) not in (2, 3) or not all(part.strip().isdecimal() for part in parts):
@@ -47,15 +47,15 @@ def split_corpus(
 
     Args:
         tracks: Columns track_id, genre, artist and split (the official side).
-        source: Where they come from; it knows its published splits.
-        policy: A name of `POLICIES` that the source has.
-        ratios: train:validation:test, for the policies that draw.
-        seed: For the policies that draw.
-        fold: Which of the published folds (`artist_folds`), from 1.
-        manifest: A manifest to repeat exactly; policy, ratios, seed and fold are then its own.
+        source: Where they come from, with its published splits.
+        policy: A name in `POLICIES` that the source has.
+        ratios: train:validation:test, for `DRAWN_POLICIES`.
+        seed: For `DRAWN_POLICIES`.
+        fold: Which fold is the test side under `artist_folds`, from 1.
+        manifest: A manifest to repeat exactly, instead of a policy.
 
     Raises:
-        SplitError: If the split cannot be made, or would leave a side that it should have without tracks.
+        SplitError: If the split cannot be made, or a side that it should have is empty.
     """
     if manifest is not None:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
@@ -65,30 +65,34 @@ def split_corpus(
         raise ConfigError(
             f"split_policy {policy!r} is none of {source.card.name}'s: {', '.join(source.split_policies)}"
         )
-    request = SplitRequest(tracks, source, parse_ratios(ratios), seed, fold)
-    name, lists = PUBLISHED_LISTS[policy](request) if policy in PUBLISHED_LISTS else ("", {})
-    incomplete = _incomplete(request, name, lists) if lists else None
-    _check_genres(tracks, source)
-    sides = POLICIES[policy](request)
+    numbers = parse_ratios(ratios)
     drawn = policy in DRAWN_POLICIES
-    # A published split may have no test side, and ratios too; the report then says which side it judges.
-    wanted = SIDES if lists.get("test") or (drawn and request.ratios[2]) else SIDES[:2]
-    for side in wanted:
+    incomplete = None
+    if drawn:
+        _check_genres(tracks, source)
+        sides, has_test = DRAWN_POLICIES[policy](tracks, numbers, seed), numbers[2] > 0
+        hint = "the artists cannot be divided so; choose other split_ratios"
+    else:
+        lists = source.published_sides(policy, fold)
+        incomplete = _incomplete(tracks, source, policy, lists)
+        _check_genres(tracks, source)
+        sides = {side: sorted(set(lists[side]).intersection(tracks["track_id"])) for side in SIDES}
+        if policy == "artist_folds":
+            sides |= _validation_artists(tracks, sides["train"], fold)
+        # A published split may have no test side.
+        has_test = bool(lists["test"])
+        hint = f"none of its listed tracks is in {source.card.name} ({source.location})"
+    for side in SIDES if has_test else SIDES[:2]:
         if not sides[side]:
-            raise SplitError(
-                f"split_policy {policy!r} leaves no track for {side}: "
-                + (
-                    "the artists cannot be divided so; choose other split_ratios"
-                    if drawn
-                    else f"none of its listed tracks is in {source.card.name} ({source.location})"
-                )
-            )
-    notes = source.split_note(policy), _several_genres_note(policy, tracks)
+            raise SplitError(f"split_policy {policy!r} leaves no track for {side}: {hint}")
+    notes = [source.split_note(policy)]
+    if drawn and _has_several_genres(tracks):
+        notes.append("tracks with several genres were divided by the first genre of each (rare ones together)")
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
         policy=policy if policy != "artist_folds" else f"artist_folds, fold {fold}",
-        ratios=request.ratios if drawn else [],
+        ratios=numbers if drawn else [],
         seed=seed if drawn else 0,
         sides=sides,
         comparable_note="; ".join(filter(None, notes)) or None,
@@ -97,29 +101,21 @@ def split_corpus(
     )
 
 
-@dataclass(frozen=True)
-class SplitRequest:
-    """What a policy works from."""
-
-    tracks: datasets.Dataset
-    source: TrackSource
-    ratios: list[int]
-    seed: int
-    fold: int
-
-
-def _stratified(request: SplitRequest) -> dict[str, list[str]]:
-    tracks = request.tracks
+def _stratified(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:
     strata = list(tracks["genre"])
     if _has_several_genres(tracks):
-        strata = _pool_rare(strata, needed=sum(ratio > 0 for ratio in request.ratios))
-    return stratified_split(tracks["track_id"], strata, ratios=request.ratios, seed=request.seed)
+        strata = _pool_rare(strata, needed=sum(ratio > 0 for ratio in ratios))
+    return stratified_split(tracks["track_id"], strata, ratios=ratios, seed=seed)
+
+
+def _grouped(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:
+    return grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=ratios, seed=seed)
 
 
 def _pool_rare(genres: list[str], *, needed: int) -> list[str]:
     """Return the strata of tracks with several genres: the first genre, or "" for all first genres of too few tracks.
 
-    A rare genre can still be the second or third one of enough tracks, so it is no reason to refuse the data.
+    A genre that is rare as the first one may be the second of many tracks, so the data are not refused.
     """
     counts = Counter(genres)
     strata = [genre if counts[genre] >= needed else "" for genre in genres]
@@ -133,104 +129,46 @@ def _has_several_genres(tracks: datasets.Dataset) -> bool:
     return any(len(genres) > 1 for genres in genres_of(tracks))
 
 
-def _several_genres_note(policy: str, tracks: datasets.Dataset) -> str | None:
-    if policy not in DRAWN_POLICIES or not _has_several_genres(tracks):
-        return None
-    return "tracks with several genres were divided by the first genre of each (rare ones together)"
+# Policies that draw the sides, from tracks, ratios and seed.
+DRAWN_POLICIES: dict[str, Callable[[datasets.Dataset, list[int], int], dict[str, list[str]]]] = {
+    "stratified": _stratified,
+    "grouped": _grouped,
+}
+# The sides of the others are published: see `TrackSource.published_sides`.
+POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
 
 
-def _grouped(request: SplitRequest) -> dict[str, list[str]]:
-    tracks = request.tracks
-    return grouped_split(
-        tracks["track_id"], tracks["genre"], tracks["artist"], ratios=request.ratios, seed=request.seed
-    )
-
-
-def _official(request: SplitRequest) -> dict[str, list[str]]:
-    return _listed(request, _official_lists(request)[1])
-
-
-def _official_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
-    """Return the sides of all tracks that the source lists, usable or not."""
-    tracks = request.source.tracks()
-    sides: dict[str, list[str]] = {side: [] for side in SIDES}
-    for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
-        if side in sides:
-            sides[side].append(track_id)
-    if not any(sides.values()):
-        raise SplitError(f"{request.source.card.name} ({request.source.location}) has no official split")
-    return "the official split", sides
-
-
-def _fault_filtered_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
-    return "the fault-filtered lists", request.source.fault_filtered_sides()
-
-
-def _fold_lists(request: SplitRequest) -> tuple[str, dict[str, list[str]]]:
-    """Return the published fold as test side and the others as training side."""
-    folds = request.source.artist_folds()
-    if not 1 <= request.fold <= len(folds):
-        raise ConfigError(f"split_fold {request.fold}: there are folds 1 to {len(folds)}")
-    others = [track_id for number, fold in enumerate(folds, 1) if number != request.fold for track_id in fold]
-    return "the artist folds", {"train": others, "validation": [], "test": folds[request.fold - 1]}
-
-
-def _fault_filtered(request: SplitRequest) -> dict[str, list[str]]:
-    return _listed(request, _fault_filtered_lists(request)[1])
-
-
-def _artist_folds(request: SplitRequest) -> dict[str, list[str]]:
-    """Return the published fold as test side; a fifth of the others' artists, genre by genre, choose the checkpoint."""
-    sides = _listed(request, _fold_lists(request)[1])
-    training = set(sides["train"])
-    rows = [row for row, track_id in enumerate(request.tracks["track_id"]) if track_id in training]
-    tracks = request.tracks.select(rows)
+def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int) -> dict[str, list[str]]:
+    """Return a training and a validation side: a fifth of the artists outside the fold choose the checkpoint."""
+    members = set(training)
+    others = tracks.select([row for row, track_id in enumerate(tracks["track_id"]) if track_id in members])
     try:
-        parts = grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=[4, 1, 0], seed=0)
+        sides = _grouped(others, [4, 1, 0], seed=0)
     except SplitError as error:
         raise SplitError(
-            f"split_policy 'artist_folds' cannot choose a validation side among the {len(tracks)} tracks here outside "
-            f"fold {request.fold}: it needs five artists and a genre of five tracks at least; add tracks, or use stratified"
+            f"split_policy 'artist_folds' cannot choose a validation side among the {len(others)} tracks here outside "
+            f"fold {fold}: it needs five artists and a genre of five tracks at least; add tracks, or use stratified"
         ) from error
-    return {**parts, "test": sides["test"]}
+    return {side: sides[side] for side in ("train", "validation")}
 
 
-def _incomplete(request: SplitRequest, name: str, lists: dict[str, list[str]]) -> str | None:
-    """Return how many listed tracks there are, the test side first; None for all. Where there are none, refuse."""
-    available = set(request.tracks["track_id"])
+def _incomplete(tracks: datasets.Dataset, source: TrackSource, policy: str, lists: dict[str, list[str]]) -> str | None:
+    """Return how many listed tracks are available, the test side first; None for all. Refuse lists without any."""
+    if not any(lists.values()):
+        raise SplitError(f"{source.card.name} ({source.location}) has no {policy} split")
+    available = set(tracks["track_id"])
     missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
         raise SplitError(
-            f"{name} match none of the {len(available)} tracks of {request.source.location}: their ids look like "
+            f"the {policy} lists match none of the {len(available)} tracks of {source.location}: their ids look like "
             f"{next(track_id for ids in lists.values() for track_id in ids)!r}, the tracks' like {min(available)!r}"
         )
     counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
     if not counts:
         return None
-    reasons = {track_id: request.source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
+    reasons = {track_id: source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
     known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
-    return f"incomplete: {', '.join(counts)} tracks of {name}{f' ({known})' if known else ''}"
-
-
-def _listed(request: SplitRequest, lists: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the listed tracks that there are."""
-    return {side: sorted(set(lists[side]).intersection(request.tracks["track_id"])) for side in SIDES}
-
-
-POLICIES: dict[str, Callable[[SplitRequest], dict[str, list[str]]]] = {
-    "stratified": _stratified,
-    "grouped": _grouped,
-    "official": _official,
-    "fault_filtered": _fault_filtered,
-    "artist_folds": _artist_folds,
-}
-DRAWN_POLICIES = ("stratified", "grouped")
-# The policies whose sides somebody has published: the name of the lists and the lists themselves.
-PUBLISHED_LISTS: dict[str, Callable[[SplitRequest], tuple[str, dict[str, list[str]]]]] = {
-    "official": _official_lists,
-    "fault_filtered": _fault_filtered_lists,
-    "artist_folds": _fold_lists,
-}
+    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({known})' if known else ''}"
 
 
 def grouped_split(
@@ -238,14 +176,12 @@ def grouped_split(
 ) -> dict[str, list[str]]:
     """Split tracks by artist, genres in the given ratios as nearly as whole artists allow.
 
-    The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and the folds are
-    dealt to the sides. Artists are one however their name is written; a track without a known artist counts as an artist of
-    its own.
+    The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and each side gets
+    its number of folds. Spellings of a name are one artist; a track without a known artist is a group alone.
 
     Raises:
         SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
-    _refuse_repeated(track_ids)
     if not any(map(comparable, artists)):
         raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
@@ -265,7 +201,7 @@ def grouped_split(
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
+        warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         parts = [fold for _, fold in splitter.split(rows, [genre for _, genre, _ in rows], groups)]
     sides: dict[str, list[str]] = {side: [] for side in SIDES}
     start = 0
@@ -276,20 +212,20 @@ def grouped_split(
 
 
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
-    """Refuse a label that nothing would be trained on, and a choice of one."""
+    """Refuse genres without tracks, and data with a single genre."""
     counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
     for genre in distinct(source.genres()):
         if not counts[genre]:
             raise SplitError(
                 f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
-                "says what is wrong with those that it has), or leave it out"
+                "reports what is wrong with its files), or remove the genre"
             )
     if len(counts) < 2:
-        raise SplitError(f"{source.card.name} ({source.location}) has one genre only: there is nothing to tell apart")
+        raise SplitError(f"{source.card.name} ({source.location}) has one genre only: classification needs two")
 
 
 def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: Path) -> SplitManifest:
-    """Return a manifest as it is, if its tracks are there."""
+    """Return a manifest for these data, refusing it if a track is missing."""
     available = set(tracks["track_id"])
     missing = sorted(set().union(*manifest.sides.values()) - available)
     if missing:
@@ -300,19 +236,13 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
     return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
 
 
-def _refuse_repeated(track_ids: Sequence[str]) -> None:
-    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
-    if repeated:
-        raise SplitError(f"track id {repeated[0]!r} occurs more than once: it could come to lie on two sides")
-
-
 def stratified_split(
     track_ids: Sequence[str], genres: Sequence[str], *, ratios: Sequence[int], seed: int
 ) -> dict[str, list[str]]:
     """Split tracks at random, genre by genre, in the given ratios.
 
     The result depends on the ids and the seed alone, not on their order. Each side with a ratio gets at least one track
-    of each genre; what rounding leaves goes to the largest remainders.
+    of each genre; the tracks that remain after rounding down go to the largest remainders.
 
     Returns:
         Sorted track ids of train, validation and test.
@@ -320,7 +250,6 @@ def stratified_split(
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.
     """
-    _refuse_repeated(track_ids)
     by_genre: dict[str, list[str]] = {}
     for track_id, genre in zip(track_ids, genres, strict=True):
         by_genre.setdefault(genre, []).append(track_id)

@@ -1,1 +1,1 @@
-"""How good a model is, judged by whole tracks, with an interval and with the split that it was judged on."""
+"""Evaluation on whole tracks: predictions, metrics with intervals, reports and pictures."""

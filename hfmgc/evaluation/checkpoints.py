@@ -1,20 +1,22 @@
-"""Loading a saved checkpoint of ours, with errors that say what is wrong with it.
+"""Loading a saved checkpoint of ours, with errors that name the cause.
 
-A checkpoint is data: neither code that comes with it nor a pickle, which can run code as well, is ever loaded.
+A checkpoint is data: neither its code nor a pickle, which can run code as well, is ever loaded.
 """
 
 from pathlib import Path
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES
-from ..settings_values import load_json, refuse_long_path
+from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
+from ..settings import load_json, refuse_long_path
 
 
-# For everything that loads a config or front end, and for weights.
+# For configs and front ends, and for weights.
 NO_REMOTE_CODE = {"trust_remote_code": False}
 AS_DATA = {**NO_REMOTE_CODE, "use_safetensors": True}
 
@@ -33,7 +35,7 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that is not ours.
-        ConfigError: If the name is too long to be looked up.
+        ConfigError: If the name is longer than a path may be.
     """
     refuse_long_path("checkpoint", name_or_path)
     folder = Path(name_or_path)
@@ -51,15 +53,15 @@ def load_checkpoint(
         )
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
+        extractor = _extractor_class(name_or_path, revision).from_pretrained(name_or_path, revision=revision)
         require_safetensors("checkpoint", name_or_path, revision)
         model, report = auto_class.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
         )
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged file shows itself in a dozen exceptions of as many libraries
-        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {loading_problem(error)}") from error
+    except Exception as error:  # damaged files raise the exceptions of a dozen libraries
+        raise CheckpointError(f"checkpoint {name_or_path!r} cannot be loaded: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -68,37 +70,56 @@ def load_checkpoint(
     return model.eval(), extractor
 
 
+def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
+    """Return the path of a checkpoint's file, downloaded from the Hub if need be; None if it has no such file."""
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path, file)
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(name_or_path, file, revision=revision))
+    except EntryNotFoundError:
+        return None
+
+
 def require_safetensors(what: str, name_or_path: str, revision: str | None = None) -> None:
     """Raise a CheckpointError, in which a checkpoint is called `what`, unless its weights are in the safetensors format.
 
-    Of those on the Hub transformers would otherwise ask a service for a conversion.
+    Without them transformers would ask a service of the Hub to convert the weights.
     """
-    for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME):
-        if cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False):
-            return
-    raise CheckpointError(
-        f"{what} {name_or_path!r} has no {SAFE_WEIGHTS_NAME}: give the folder of a finished run; pickles "
-        "(pytorch_model.bin, .pt) are refused because loading one can run code: convert it with transformers' save_pretrained"
-    )
-
-
-def loading_problem(error: Exception) -> str:
-    """Return in one line why a checkpoint could not be loaded, and the way out."""
-    if "trust_remote_code" in str(error):
-        return (
-            "it needs code of its own, which hfmgc never runs: use a checkpoint of an architecture that `hfmgc list` "
-            "names, or load it with transformers and trust_remote_code=True once you have read its code"
+    if not any(checkpoint_file(name_or_path, file, revision) for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
+        raise CheckpointError(
+            f"{what} {name_or_path!r} has no {SAFE_WEIGHTS_NAME}: give the folder of a finished run; pickles "
+            "(pytorch_model.bin, .pt) are refused because loading one can run code: convert it with transformers' "
+            "save_pretrained"
         )
-    return first_line(error)
+
+
+def _extractor_class(name_or_path: str, revision: str | None) -> type[WindowedFeatureExtractor]:
+    """Return the class of ours that a checkpoint's preprocessor_config.json names."""
+    fields, _ = WindowedFeatureExtractor.get_feature_extractor_dict(name_or_path, revision=revision)
+    name = fields.get("feature_extractor_type")
+    for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in ARCHITECTURES.values())):
+        if address.endswith(f":{name}"):
+            return load_class(address)
+    raise CheckpointError(
+        f"checkpoint {name_or_path!r}: its feature extractor {name!r} needs its own code, which hfmgc never runs: use a "
+        "checkpoint of an architecture that `hfmgc list` names, or load it with transformers after reading its code"
+    )
 
 
 def _model_type(name_or_path: str, revision: str | None) -> str:
     try:
-        path = cached_file(name_or_path, "config.json", revision=revision)
-        return str(load_json(Path(path).read_text(encoding="utf-8")).get("model_type"))
-    except OSError as error:
+        path = checkpoint_file(name_or_path, "config.json", revision)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({first_line(error)})"
         ) from error
+    if path is None:
+        raise CheckpointError(
+            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub (found no config.json): "
+            "check the name, the network and HF_HUB_OFFLINE"
+        )
+    try:
+        return str(load_json(path.read_text(encoding="utf-8")).get("model_type"))
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {name_or_path!r}: config.json is damaged ({error})") from error

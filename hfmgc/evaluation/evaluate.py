@@ -1,23 +1,23 @@
-"""The report of any saved checkpoint on any data."""
+"""Evaluation of a saved checkpoint on any data."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
-from transformers.utils import cached_file
 
 from ..data.audio import SHORTEST_SECONDS
-from ..data.collation import TrackCollator
 from ..data.corpus import decode_corpus
-from ..data.features import check_front_end, extract_windows
+from ..data.features import TrackWindows, check_front_end, extract_features
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
-from ..data.targets import check_targets, genres_of, is_multi_label
+from ..data.targets import genres_of
 from ..errors import DataError
-from .checkpoints import load_checkpoint
+from .checkpoints import checkpoint_file, load_checkpoint
 from .predictions import predict_tracks
 from .report import EvaluationReport
+from .task import task_of
 from .track_choice import choose_tracks
 
 
@@ -33,27 +33,26 @@ def evaluate_checkpoint(
     batch_size: int = 8,
     num_proc: int = 1,
 ) -> EvaluationReport:
-    """Judge a checkpoint by whole tracks.
+    """Evaluate a checkpoint on whole tracks.
 
     Args:
         checkpoint: Folder of a finished run, or a repository on the Hub.
-        data: What training takes: a folder of genres or a dataset's name.
+        data: A folder of genres or the name of a dataset, as in training.
         data_options: Options of the dataset.
         exclude: List of tracks to leave out.
-        shortest_seconds: Audio that is shorter is skipped.
-        side: A side of the checkpoint's own split; `unseen`: all tracks that are not on its training or validation side;
-            `all`; or `auto`: the split's evaluation side where `data` contain half of it or more, else the unseen tracks.
-            Tracks are recognised by their content, never by their names.
+        shortest_seconds: Shorter audio is skipped.
+        side: A side of the checkpoint's own split; `unseen`: all tracks that are on neither its training nor its
+            validation side; `all`; or `auto`: the split's evaluation side if `data` contain at least half of it, otherwise
+            the unseen tracks. Tracks are recognised by their content, never by their names.
         revision: Commit of the repository.
-        batch_size: Tracks at a time.
+        batch_size: Tracks per batch.
         num_proc: Processes that decode and extract.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        DataError: If the data cannot be used, have genres that the checkpoint does not know, or one genre a track where
-            the checkpoint names several, or the reverse.
-        ConfigError: If a side is asked for of which no track is in `data`, or the checkpoint does not say what it was
-            trained on.
+        DataError: If the data cannot be used, have genres that the checkpoint does not know, or have one genre per track
+            for a checkpoint that predicts several, or the reverse.
+        ConfigError: If `data` have no track of the side, or the checkpoint does not record what it was trained on.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options, exclude=exclude)
@@ -62,17 +61,19 @@ def evaluate_checkpoint(
     corpus = decode_corpus(
         source, extractor.sampling_rate, labels=genres, num_proc=num_proc, shortest_seconds=shortest_seconds
     )
-    multi_label, labels = is_multi_label(model.config), genres_of(corpus.tracks)
-    check_targets(labels, multi_label=multi_label, where=f"data {data!r} for checkpoint {checkpoint!r}")
+    task, labels = task_of(model.config.problem_type), genres_of(corpus.tracks)
+    task.check_targets(labels, where=f"data {data!r} for checkpoint {checkpoint!r}")
     unknown = sorted({genre for names in labels for genre in names} - set(genres))
     if unknown:
         raise DataError(
             f"data {data!r} has genres that checkpoint {checkpoint!r} does not know: {', '.join(unknown)} "
             f"(it knows {', '.join(genres)}): rename or leave out their folders"
         )
-    manifest = _manifest_of(checkpoint, revision)
+    split = checkpoint_file(checkpoint, "split.json", revision)
+    manifest = SplitManifest.load(split) if split else None
     side, track_ids, notes = choose_tracks(corpus, manifest, side, extractor, num_proc=num_proc)
-    features = extract_windows(corpus.select(track_ids), extractor, num_proc=num_proc)
+    corpus = replace(corpus, tracks=extract_features(corpus.tracks, extractor, num_proc=num_proc))
+    features = TrackWindows(corpus.select(track_ids), extractor)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -82,12 +83,12 @@ def evaluate_checkpoint(
             report_to="none",
             dataloader_pin_memory=False,
         )
-        collator = TrackCollator(model.config.label2id, multi_label=multi_label)
-        trainer = Trainer(model=model, args=arguments, data_collator=collator)
+        trainer = Trainer(model=model, args=arguments, data_collator=task.collator(model.config.label2id))
         predictions = predict_tracks(trainer, features)
     return EvaluationReport.from_predictions(
         predictions,
         genres,
+        task,
         checkpoint=Path(checkpoint).resolve().name if Path(checkpoint).exists() else checkpoint,
         data=source.describe(),
         side=side,
@@ -95,9 +96,3 @@ def evaluate_checkpoint(
         notes=corpus.notes() + notes,
         model_type=model.config.model_type,
     )
-
-
-def _manifest_of(checkpoint: str, revision: str | None) -> SplitManifest | None:
-    """Return the split that a checkpoint was trained with, if it has one beside it."""
-    path = cached_file(checkpoint, "split.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    return SplitManifest.load(Path(path)) if path else None

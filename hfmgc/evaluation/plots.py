@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ..files import whole
 from ..text import one_line
 
 
@@ -21,12 +21,12 @@ _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4
 
 
 def plot_confusion_matrix(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw counts [true][predicted], coloured by the share of the true genre's tracks, and save them as PNG."""
+    """Save counts [true][predicted] as PNG, coloured by their share of the true genre's tracks."""
     _plot_counts(counts, genres, genres, path, title=title, of_columns="predicted genre", of_cells="tracks")
 
 
 def plot_expert_usage(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw the windows of each genre that went to each expert [genre][expert], coloured by share, and save them as PNG."""
+    """Save the windows of each genre that each expert got [genre][expert] as PNG, coloured by their share."""
     experts = [str(index) for index in range(len(counts[0]))]
     _plot_counts(counts, genres, experts, path, title=title, of_columns="expert", of_cells="windows")
 
@@ -45,10 +45,7 @@ def _plot_counts(
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
-    # Without pyplot: no global state, and no display is looked for.
-    figure = Figure(figsize=(width, height * 0.92))
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = _figure(width, height * 0.92, title)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # As high as the matrix, whose height follows from its width.
     bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
@@ -57,7 +54,6 @@ def _plot_counts(
     axes.set_yticks(np.arange(len(genres)), map(one_line, genres), parse_math=False)
     axes.set_xlabel(of_columns)
     axes.set_ylabel("true genre")
-    _set_title(axes, title)
     for row, column in np.argwhere(matrix > 0):
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
@@ -68,17 +64,15 @@ def _plot_counts(
 
 
 def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path: Path, *, title: str) -> None:
-    """Draw the average precision of each genre as a bar, with what chance would give (its share), and save them as PNG.
+    """Save a bar chart of the average precision of each genre as PNG, with the share of its tracks, which is chance.
 
     Args:
-        rows: Of each genre `genre`, `tracks` and `average_precision` (None: no bar).
-        tracks: How many there are in all.
+        rows: `genre`, `tracks` and `average_precision` (None: no bar) of each genre.
+        tracks: Number of all tracks.
         path: Of the PNG.
-        title: Above it.
+        title: Above the chart.
     """
-    figure = Figure(figsize=(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4))))
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = _figure(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4)), title)
     places = np.arange(len(rows))
     axes.barh(places, [row["average_precision"] or 0.0 for row in rows], color="tab:blue", label="model")
     shares = [row["tracks"] / max(tracks, 1) for row in rows]
@@ -90,25 +84,22 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
     axes.set_xlim(0, 1)
     axes.set_xlabel("average precision")
     axes.legend(**_LEGEND)
-    _set_title(axes, title)
     _save(figure, path)
 
 
 def plot_training_curve(
     history: Sequence[Mapping[str, Any]], path: Path, *, measure: str, best: float | None, title: str
 ) -> None:
-    """Draw losses and the validation measure by epoch, and save them as PNG.
+    """Save losses and a validation metric by epoch as PNG.
 
     Args:
         history: The Trainer's `log_history`.
         path: Of the PNG.
-        measure: What chose the checkpoint, without `eval_`.
-        best: Its best value, which is marked; None: nothing is marked.
-        title: Above it.
+        measure: The metric that chose the checkpoint, without `eval_`.
+        best: Its best value, which is marked; None marks nothing.
+        title: Above the curves.
     """
-    figure = Figure(figsize=(7, 4.5))
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = _figure(7, 4.5, title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("loss")
@@ -122,7 +113,6 @@ def plot_training_curve(
     if chosen:
         lines += axes.plot(chosen[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
     axes.legend(handles=lines, **_LEGEND)
-    _set_title(axes, title)
     _save(figure, path)
 
 
@@ -131,10 +121,15 @@ def _plot_logged(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, lab
     return axes.plot(*zip(*points, strict=True), label=label, **style) if points else []
 
 
-def _set_title(axes: Axes, title: str) -> None:
+def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Return a figure (in inches) without pyplot: no global state and no display."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_subplot()
     axes.set_title(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
+    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG that is as large as the labels need: a layout within the figure's size would shrink the axes to nothing."""
-    figure.savefig(path, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
+    """Write a PNG as large as the labels need: a layout within the figure's size would shrink the axes to nothing."""
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)

@@ -1,33 +1,30 @@
-"""The report of a model on data: one object for the recipe, the command and the card."""
+"""The report of a model on data: one object for the recipes, `hfmgc evaluate` and the model card."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.targets import MULTI_LABEL
+from ..files import write_text
 from ..text import one_line
-from .metrics import (
-    accuracy_interval,
-    confusion,
-    genre_metrics,
-    per_genre_table,
-)
-from .multi_label_report import multi_label_figures, multi_label_lines
-from .plots import plot_average_precision, plot_confusion_matrix, plot_expert_usage
-from .predictions import MultiLabelPredictions, TrackPredictions
+from .plots import plot_expert_usage
+from .predictions import TrackPredictions
+from .task import Task, task_of
 
 
 EXPERT_USAGE_PICTURE = "expert_usage.png"
+# How many skipped tracks the text lists.
+LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """What `results.json` holds.
+    """The content of `results.json`.
 
-    With several genres a track `problem_type` says so, and there is no confusion matrix. `expert_usage` is there for
-    architectures with experts: windows of each genre that went to each of them [genre][expert].
+    With several genres per track there is no confusion matrix. `expert_usage` is the number of windows of each genre
+    that each expert got [genre][expert], for architectures with experts.
     """
 
     checkpoint: str
@@ -50,41 +47,23 @@ class EvaluationReport:
 
     @classmethod
     def from_predictions(
-        cls,
-        predictions: TrackPredictions | MultiLabelPredictions,
-        genres: list[str],
-        *,
-        checkpoint: str,
-        data: dict[str, Any],
-        side: str,
-        **more,
+        cls, predictions: TrackPredictions, genres: Sequence[str], task: Task, **fields: Any
     ) -> "EvaluationReport":
-        """Compute all figures; `more` are further fields."""
-        if isinstance(predictions, MultiLabelPredictions):
-            figures = {**multi_label_figures(predictions, genres), "problem_type": MULTI_LABEL}
-        else:
-            figures = _single_label_figures(predictions, genres)
+        """Compute all figures; `fields` are the fields that do not follow from the predictions."""
         return cls(
-            checkpoint=checkpoint,
-            data=data,
-            side=side,
             genres=list(genres),
             tracks=len(predictions.track_ids),
             windows=predictions.num_windows,
             expert_usage=None if predictions.expert_usage is None else predictions.expert_usage.tolist(),
-            **figures,
-            **more,
+            problem_type=task.problem_type,
+            **task.results(predictions, genres),
+            **fields,
         )
 
     @property
-    def multi_label(self) -> bool:
-        """Whether tracks have several genres."""
-        return self.problem_type == MULTI_LABEL
-
-    @property
-    def picture(self) -> str:
-        """Name of the picture that `save` writes."""
-        return "average_precision.png" if self.multi_label else "confusion_matrix.png"
+    def task(self) -> Task:
+        """One genre per track or several."""
+        return task_of(self.problem_type)
 
     @property
     def heading(self) -> str:
@@ -97,109 +76,70 @@ class EvaluationReport:
         return {"hfmgc_version": __version__, **{key: value for key, value in vars(self).items() if value is not None}}
 
     def to_text(self) -> str:
-        """Return the report as a table to read."""
+        """Return the report as text: the table by genre, the figures, skipped tracks and notes."""
         synthetic = ", synthetic" if self.data.get("synthetic") else ""
         lines = [
             f"{self.data['name']} ({one_line(self.data['location'])}{synthetic}), side: {self.side}, "
             f"{self.tracks} tracks in {self.windows} windows",
             "",
-            *(multi_label_lines(self) if self.multi_label else _single_label_lines(self)),
-            *self._expert_lines(),
+            *self._table(),
+            "",
+            *self._figures(),
+            *filter(None, [self.task.not_averaged(self.per_genre)]),
         ]
-        lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in self.skipped[:20]]
-        if len(self.skipped) > 20:
-            lines.append(f"skipped: {len(self.skipped) - 20} more, all listed in the JSON report")
+        if self.expert_usage is not None:
+            counts = [sum(column) for column in zip(*self.expert_usage, strict=True)]
+            shares = ", ".join(f"{count / max(sum(counts), 1):.2f}" for count in counts)
+            lines.append(f"Share of the windows of each expert: {shares}")
+        lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in self.skipped[:LISTED]]
+        if len(self.skipped) > LISTED:
+            lines.append(f"skipped: {len(self.skipped) - LISTED} more, all listed in the JSON report")
         lines += [one_line(f"note: {note}") for note in self.notes]
         return "\n".join(lines)
 
-    def _expert_lines(self) -> list[str]:
-        if self.expert_usage is None:
-            return []
-        counts = [sum(column) for column in zip(*self.expert_usage, strict=True)]
-        shares = ", ".join(f"{count / max(sum(counts), 1):.2f}" for count in counts)
-        return [f"windows of each expert    {shares}"]
+    def _table(self) -> list[str]:
+        names = [one_line(row["genre"]) for row in self.per_genre]
+        left = 2 + max(map(len, ["Genre", *names]))
+        widths = {key: max(9, 2 + len(title)) for key, title in self.task.columns}
+        lines = [
+            f"{'Genre':<{left}}{'Tracks':>8}" + "".join(f"{title:>{widths[key]}}" for key, title in self.task.columns)
+        ]
+        for name, row in zip(names, self.per_genre, strict=True):
+            cells = (f"{_shown(row[key] if row['tracks'] else None):>{width}}" for key, width in widths.items())
+            lines.append(f"{name:<{left}}{row['tracks']:>8}{''.join(cells)}")
+        return lines
+
+    def _figures(self) -> list[str]:
+        width = 2 + max(len(measure.name) for measure in self.task.measures)
+        lines = []
+        for measure in self.task.measures:
+            low, high = self.metrics.get(f"{measure.key}_interval", (None, None))
+            interval = "" if low is None else f"  (95 % interval {low:.3f} to {high:.3f})"
+            lines.append(f"{measure.name:<{width}}{_shown(self.metrics[measure.key])}{interval}")
+        return lines
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `results.json`, the pictures and, with one genre a track, `confusion_matrix.json`; return their paths."""
-        results, picture = folder / "results.json", folder / self.picture
-        results.write_text(
-            json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        written, where = [results, picture], f"{self.heading}, {self.side}"
-        if self.multi_label:
-            title = f"{where}: mean average precision {self.metrics['macro_map'] or 0:.3f} of {self.tracks} tracks"
-            plot_average_precision(self.per_genre, self.tracks, picture, title=title)
-        else:
-            title = f"{where}: accuracy {self.metrics['accuracy']:.3f} of {self.tracks} tracks"
-            plot_confusion_matrix(self.confusion_matrix, self.genres, picture, title=title)
-            written.insert(1, self._save_confusion_matrix(folder / "confusion_matrix.json"))
+        """Write `results.json`, the pictures and, with one genre per track, `confusion_matrix.json`; return their paths."""
+        results, picture, where = folder / "results.json", folder / self.task.picture, f"{self.heading}, {self.side}"
+        write_text(results, json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        measure = self.task.measures[0]
+        title = f"{where}: {measure.name} {_shown(self.metrics[measure.key])} ({self.tracks} tracks)"
+        self.task.draw(self.to_dict(), picture, title)
+        written = [results, picture]
+        if self.confusion_matrix is not None:
+            matrix = {
+                "genres": self.genres,
+                "counts": self.confusion_matrix,
+                "rows": "true genre",
+                "columns": "predicted",
+            }
+            written.append(folder / "confusion_matrix.json")
+            write_text(written[-1], json.dumps(matrix, ensure_ascii=False) + "\n")
         if self.expert_usage is not None:
             written.append(folder / EXPERT_USAGE_PICTURE)
             plot_expert_usage(self.expert_usage, self.genres, written[-1], title=f"{where}: windows of each expert")
         return written
 
-    def _save_confusion_matrix(self, path: Path) -> Path:
-        content = {
-            "genres": self.genres,
-            "counts": self.confusion_matrix,
-            "rows": "true genre",
-            "columns": "predicted",
-        }
-        path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
 
-
-def _single_label_figures(predictions: TrackPredictions, genres: list[str]) -> dict[str, Any]:
-    """Return the fields of the report that are computed from the predictions."""
-    answers, references = predictions.predictions, predictions.references
-    of_windows = genre_metrics(predictions.window_predictions, predictions.window_references, len(genres))
-    interval = accuracy_interval(answers, references)
-    return {
-        "metrics": {
-            **genre_metrics(answers, references, len(genres)),
-            "accuracy_interval": [interval.low, interval.high],
-            "interval_method": interval.method,
-            "window_accuracy": of_windows["accuracy"],
-            "window_ovr_accuracy": of_windows["ovr_accuracy"],
-        },
-        "per_genre": per_genre_table(answers, references, genres),
-        "confusion_matrix": confusion(answers, references, len(genres)),
-        "predictions": [
-            {
-                "track_id": track_id,
-                "genre": genres[reference],
-                "predicted": genres[answer],
-                "probability": round(float(probabilities[answer]), 6),
-            }
-            for track_id, reference, answer, probabilities in zip(
-                predictions.track_ids, references, answers, predictions.probabilities, strict=True
-            )
-        ],
-    }
-
-
-def _single_label_lines(report: EvaluationReport) -> list[str]:
-    """Return the table and the figures to read."""
-    metrics = report.metrics
-    low, high = metrics["accuracy_interval"]
-    absent = sum(row["tracks"] == 0 for row in report.per_genre)
-    names = [one_line(row["genre"]) for row in report.per_genre]
-    width = max(16, 2 + max(map(len, names)))
-    return [
-        f"{'genre':<{width}}{'tracks':>8}{'precision':>11}{'recall':>9}{'f1':>9}{'one-vs-rest':>13}",
-        *(
-            f"{name:<{width}}{row['tracks']:>8}"
-            + (
-                f"{row['precision']:>11.3f}{row['recall']:>9.3f}{row['f1']:>9.3f}{row['ovr_accuracy']:>13.3f}"
-                if row["tracks"]
-                else f"{'n/a':>11}{'n/a':>9}{'n/a':>9}{'n/a':>13}"
-            )
-            for name, row in zip(names, report.per_genre, strict=True)
-        ),
-        f"{'macro mean':<{width}}{report.tracks:>8}{metrics['macro_precision']:>11.3f}{metrics['macro_recall']:>9.3f}"
-        f"{metrics['macro_f1']:>9.3f}{metrics['ovr_accuracy']:>13.3f}",
-        "",
-        f"accuracy, whole tracks    {metrics['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f})",
-        f"accuracy, single windows  {metrics['window_accuracy']:.3f}  (one-vs-rest {metrics['window_ovr_accuracy']:.3f})",
-        *([f"left out of the macro means: {absent} genres without tracks"] if absent else []),
-    ]
+def _shown(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

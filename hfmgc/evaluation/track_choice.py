@@ -1,4 +1,4 @@
-"""Which tracks a checkpoint is judged by: what it was trained on is recognised by its content, under any name."""
+"""The tracks on which a checkpoint is evaluated: its training tracks are recognised by content, under any name."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,8 @@ from ..errors import ConfigError, SplitError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 
 
-# How many recognised tracks a note names.
+# Number of recognised tracks that a note names.
 NAMED = 3
-# The sides by which a checkpoint came about, the lesser use first.
-_SEEN = ("validation", "train")
 
 
 def choose_tracks(
@@ -24,20 +22,20 @@ def choose_tracks(
     *,
     num_proc: int | None = None,
 ) -> tuple[str, list[str], list[str]]:
-    """Choose the tracks of a corpus that a checkpoint is judged by.
+    """Choose the tracks of a corpus on which a checkpoint is evaluated.
 
     Args:
         corpus: Audio or stored features.
-        manifest: The split that the checkpoint was trained with, where it is known.
+        manifest: The split of the checkpoint's training, if known.
         side: `auto`, `all`, `unseen` or a side of that split; see `evaluate_checkpoint`.
-        extractor: The checkpoint's front end.
+        extractor: The checkpoint's feature extractor.
         num_proc: Processes that fingerprint.
 
     Returns:
-        The name of the side, its track ids, and what the reader of the result must be told.
+        The name of the side, its track ids, and notes for the report.
 
     Raises:
-        ConfigError: If no track is left to judge, or the checkpoint does not say what it was trained on.
+        ConfigError: If no track is left, or the checkpoint does not record what it was trained on.
         SplitError: If the record of the split is damaged.
     """
     available = list(corpus.tracks["track_id"])
@@ -45,16 +43,16 @@ def choose_tracks(
     if not comparable or not manifest.identities:
         if side not in ("auto", "all"):
             raise ConfigError(
-                f"--side {side}: the checkpoint does not say what it was trained on (split.json is missing, or another "
-                "version of hfmgc wrote it): use --side all"
+                f"--side {side}: the checkpoint does not record what it was trained on (split.json is missing, or "
+                "another version of hfmgc wrote it): use --side all"
             )
         reason = "is from another version of hfmgc" if manifest else "is missing"
         return "all", available, [f"training tracks cannot be recognised: the checkpoint's split.json {reason}"]
     found = _recognised(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
     on_side = {track_id: known[chosen] for track_id, known in found.items() if chosen in known}
-    there = len({known.track_id for known in on_side.values()})
-    if side == "auto" and 2 * there < max(len(manifest.sides.get(chosen, [])), 1):
+    size, present = len(manifest.sides.get(chosen, [])), len({known.track_id for known in on_side.values()})
+    if side == "auto" and 2 * present < max(size, 1):
         chosen = "unseen"
     if chosen in SIDES:
         if not on_side:
@@ -62,23 +60,41 @@ def choose_tracks(
                 f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split; use "
                 "--side unseen or --side all"
             )
-        notes = _notes_of_side(manifest, side, chosen, on_side, there, len(available) - len(found))
+        notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
+        if side == "auto":
+            notes[0] += " (--side unseen: all tracks outside its training; --side all: all tracks)"
+        if present < size:
+            notes.append(f"{size - present} of the {size} tracks of that side are missing or unusable in these data")
+        renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
+        if renamed:
+            notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
+        if len(found) < len(available):
+            notes.append(f"{len(available) - len(found)} tracks that are not in the split are excluded")
         return chosen, list(on_side), notes + manifest.notes()
-    seen = {track_id: (used, known[used]) for track_id, known in found.items() for used in _SEEN if used in known}
-    if chosen == "all" or not seen:
-        warning = "not a measure of how the model does on new music"
-        notes = [f"{_said(seen, len(available))}: {warning}"] if seen else []
-        return ("unseen" if side == "unseen" else "all"), available, notes
+    seen = {
+        track_id: known.get("train") or known["validation"]
+        for track_id, known in found.items()
+        if "train" in known or "validation" in known
+    }
+    if not seen:
+        return ("unseen" if side == "unseen" else "all"), available, []
+    trained = sum("train" in found[track_id] for track_id in seen)
+    note = (
+        f"{len(seen)} of the {len(available)} tracks are known from training ({trained} from the training side, "
+        f"{len(seen) - trained} from the validation side): {_names(seen)}"
+    )
+    if chosen == "all":
+        return "all", available, [f"{note}: not a measure of the model's quality on new music"]
     unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
-        raise ConfigError(f"{_said(seen, len(available))}: --side all judges them all the same")
-    return "unseen", unseen, [f"{_said(seen, len(available))}: excluded (--side all includes them)"]
+        raise ConfigError(f"{note}: no track is left; --side all evaluates all of them")
+    return "unseen", unseen, [f"{note}: excluded (--side all includes them)"]
 
 
 def _recognised(
     corpus: Corpus, manifest: SplitManifest, extractor: WindowedFeatureExtractor, num_proc: int | None
 ) -> dict[str, dict[str, KnownTrack]]:
-    """Return, for each track that the split's record knows, which track it is on each side where it is, in their order."""
+    """Return, for each track that is in the split, its counterpart on each side, in the order of the corpus."""
     side_of = {track_id: side for side in reversed(SIDES) for track_id in manifest.sides.get(side, [])}
     try:
         known = {
@@ -88,7 +104,7 @@ def _recognised(
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SplitError(f"split.json: damaged identities of tracks ({error}); use the original file") from error
-    # Features are made of audio only for a model that knows its tracks by nothing else.
+    # Features of audio are only computed if the training tracks are known by their features alone.
     needs_features = not any(identity.sound.any() for identity in known.values())
     tracks = identify_tracks(
         corpus.tracks, corpus.sampling_rate, extractor=extractor if needs_features else None, num_proc=num_proc
@@ -96,58 +112,16 @@ def _recognised(
     matches = find_known(tracks, known)
     found: dict[str, dict[str, KnownTrack]] = {}
     for track_id in tracks:
-        # Of several on a side the one of that name, then one of equal content; a copy can be on several sides.
+        # Of several counterparts on a side, prefer the same name, then equal content; a copy can be on several sides.
         for match in sorted(matches.get(track_id, []), key=lambda item: (item.track_id != track_id, not item.equal)):
             found.setdefault(track_id, {}).setdefault(side_of[match.track_id], match)
     return found
 
 
-def _said(seen: Mapping[str, tuple[str, KnownTrack]], total: int) -> str:
-    """Say how many tracks are known from training, and name some."""
-    trained = sum(side == "train" for side, _ in seen.values())
-    equal = sum(known.equal for _, known in seen.values())
-    uses = [
-        f"{count} {use}"
-        for count, use in ((trained, "trained on"), (len(seen) - trained, "used to choose the checkpoint"))
-        if count
-    ]
-    kinds = [
-        f"{count} {kind}"
-        for count, kind in ((equal, "by equal content"), (len(seen) - equal, "by how they sound"))
-        if count
-    ]
-    more = ", ..." if len(seen) > NAMED else ""
-    named = _named({track_id: known for track_id, (_, known) in seen.items()})
-    return (
-        f"{len(seen)} of the {total} tracks are known from training ({', '.join(uses)}; recognised "
-        f"{', '.join(kinds)}): {named}{more}"
-    )
-
-
-def _named(matches: Mapping[str, KnownTrack]) -> str:
-    return ", ".join(
+def _names(matches: Mapping[str, KnownTrack]) -> str:
+    """Return the first tracks, with their names in the split."""
+    names = [
         track_id if track_id == known.track_id else f"{track_id} is {known.track_id}"
         for track_id, known in list(matches.items())[:NAMED]
-    )
-
-
-def _notes_of_side(
-    manifest: SplitManifest, asked: str, chosen: str, on_side: Mapping[str, KnownTrack], there: int, new: int
-) -> list[str]:
-    notes = [f"the {chosen} side of the checkpoint's own split, {manifest.digest[:19]}"]
-    if asked == "auto":
-        notes = [
-            f"these data contain the {chosen} side of the checkpoint's split: only that side is judged (--side unseen: "
-            "all tracks that it was not trained on; --side all: all tracks)"
-        ]
-    missing = len(manifest.sides[chosen]) - there
-    if missing:
-        notes.append(
-            f"{missing} of the {len(manifest.sides[chosen])} tracks of that side are missing or unusable here"
-        )
-    renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
-    if renamed:
-        notes.append(f"{len(renamed)} of them have other names here, such as {_named(renamed)}")
-    if new:
-        notes.append(f"{new} tracks that are not in the split are excluded")
-    return notes
+    ]
+    return ", ".join([*names, *(["..."] if len(matches) > NAMED else [])])

@@ -1,5 +1,5 @@
-"""Feature extractors, lying flat: from a decoded waveform to what a model takes.
+"""Feature extractors: from a decoded waveform to a model's input.
 
-These files are copied into every checkpoint, so they import numpy, librosa, torch, transformers and each other
-(`from .sibling import x`) and never the rest of hfmgc.
+These files are copied into every checkpoint, so they import numpy, scipy, librosa, torch, transformers, huggingface_hub
+and each other (`from .sibling import x`), never the rest of hfmgc.
 """

@@ -1,25 +1,27 @@
 """Front end of the Audio Spectrogram Transformer: transformers' Kaldi filter banks, over windows of a track."""
 
+import copy
 import warnings
 
 import numpy as np
 from transformers import ASTFeatureExtractor
 
 from .feature_extraction_windowed import WindowedFeatureExtractor
+from .field_checks import check_types
 
 
 # Kaldi's frames at 16 kHz (25 ms every 10 ms), fixed inside ASTFeatureExtractor.
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
-# Frames whose spectra are held at once.
+# Frames whose spectra are in memory at once.
 BLOCK_FRAMES = 4096
 
 
 class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
     r"""Log-mel filter banks as AST was pre-trained on, for windows over the whole track.
 
-    transformers' own extractor cuts a track to its first 1,024 frames (10.24 s) and ignores a `max_length` given in the
-    call; here `max_length` is the length of a window, and [`WindowedFeatureExtractor`] says which windows are heard.
+    transformers' own extractor keeps only the first 1,024 frames (10.24 s) of a track and ignores a `max_length` given
+    in the call; here `max_length` is the length of a window, and [`WindowedFeatureExtractor`] chooses the windows.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000): Hz.
@@ -47,10 +49,11 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         num_mel_bins: int = 128,
         max_length: int = 1024,
         do_normalize: bool = True,
-        mean: float = -4.2677393,
-        std: float = 4.5689974,
+        mean: float | int = -4.2677393,
+        std: float | int = 4.5689974,
         **kwargs,
     ):
+        check_types(HfmgcASTFeatureExtractor.__init__, locals())
         if max_length < 1:
             raise ValueError(f"max_length must be at least 1 frame, not {max_length}")
         if not std > 0:
@@ -60,7 +63,7 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
             raise ValueError(f"AST's filter banks are defined at 16000 Hz, not {sampling_rate}")
         kwargs.pop("feature_size", None)
         with warnings.catch_warnings():
-            # With 128 mel bins over 257 frequencies the lowest filters are empty: AST was pre-trained just so.
+            # With 128 mel bins over 257 frequencies the lowest filters are empty; AST was pre-trained with them.
             warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
             super().__init__(
                 feature_size=num_mel_bins,
@@ -75,7 +78,7 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
 
     @property
     def window_samples(self) -> int:
-        """Samples from the first of the first frame to the last of the last frame."""
+        """Samples that the frames of a window cover."""
         return FRAME_SAMPLES + HOP_SAMPLES * (self.max_length - 1)
 
     @property
@@ -89,29 +92,31 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         return self.max_length, self.num_mel_bins
 
     def count_frames(self, num_samples: int) -> int:
-        """Return how many whole frames there are; the start of a track always has one."""
+        """Return the number of whole frames, at least one."""
         return 1 + max(0, num_samples - FRAME_SAMPLES) // HOP_SAMPLES
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int]:
-        """Return the samples of `count` frames: each depends on its own."""
+        """Return the samples of `count` frames; no extra frames are needed."""
         return first * HOP_SAMPLES, (first + count - 1) * HOP_SAMPLES + FRAME_SAMPLES, 0
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
         """Return log-mel filter banks, float32 [frames, num_mel_bins]."""
-        # Less than one frame of sound gives no frame at all, so that much is filled with silence.
         waveform = np.pad(waveform, (0, max(0, FRAME_SAMPLES - len(waveform)))).astype(np.float32, copy=False)
+        extractor = copy.copy(self)
+        extractor.do_normalize = False
         blocks = []
         frames = self.count_frames(len(waveform))
         for first in range(0, frames, BLOCK_FRAMES):
-            count = min(BLOCK_FRAMES, frames - first)
-            start, stop, _ = self.frame_span(first, count)
-            blocks.append(self._extract_fbank_features(waveform[start:stop], max_length=count))
+            extractor.max_length = min(BLOCK_FRAMES, frames - first)
+            start, stop, _ = self.frame_span(first, extractor.max_length)
+            batch = ASTFeatureExtractor.__call__(extractor, waveform[start:stop], sampling_rate=self.sampling_rate)
+            blocks.append(batch["input_values"][0])
         return np.concatenate(blocks).astype(np.float32, copy=False)
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
-        """Return (x - mean) / (2 std), as transformers does: also of the zeros that pad a short track."""
+        """Return (x - mean) / (2 std), also of the zeros that pad a short track, as transformers does."""
         return self.normalize(window).astype(np.float32, copy=False) if self.do_normalize else window
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+# Saved checkpoints include the code, so they load without hfmgc.
 HfmgcASTFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -1,16 +1,15 @@
 """The interface that all feature extractors share: whole tracks in, stacks of windows out."""
 
-import difflib
-import math
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.utils import PaddingStrategy, logging
+from transformers.utils import logging
 
-from .windows import WINDOW_POLICIES, fill, start_at, window_starts
+from .field_checks import check_types, refuse_misspelt
+from .windows import fill, start_at, window_starts
 
 
 logger = logging.get_logger(__name__)
@@ -19,60 +18,54 @@ logger = logging.get_logger(__name__)
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
     r"""Base of the extractors that cut a track into windows, so that nothing silently hears only its beginning.
 
-    There is one order, for audio and stored features, training and evaluation:
+    The order is the same for audio and stored features, in training and evaluation:
 
-        waveform -> `prepare` -> `transform` -> features of the track, un-normalised (what is stored)
-        -> filled to a window, if shorter -> `normalize_track` -> cut -> `normalize_window` -> windows
+        waveform -> `prepare` -> `transform` -> un-normalised features of the track (these are stored)
+        -> filled up to one window -> `normalize_track` -> cut -> `normalize_window` -> windows
 
-    A front end writes `transform`, the two normalisations as it needs them, and the sizes: `count_frames`, `cut_frames`,
-    `window_samples`, `window_shape`; and `frame_span` if frames can be computed independently of the track.
+    A subclass defines `transform`, `count_frames`, `cut_frames`, `window_samples` and `window_shape`, the
+    normalisations that it needs, and `frame_span` if frames do not depend on the rest of the track.
 
     Args:
         feature_size (`int`): Bins of a frame.
-        sampling_rate (`int`): Samples per second that waveforms must have (Hz).
-        padding_value (`float`): What pads features.
-        window_policy (`str`, *optional*, defaults to `"even"`):
-            `"even"`, `"all"` or `"random"`; see [`window_starts`].
+        sampling_rate (`int`): Sampling rate of the waveforms in Hz.
+        padding_value (`float`, *optional*, defaults to 0.0): Value of padding windows.
+        window_policy (`str`, *optional*, defaults to `"even"`): `"even"`, `"all"` or `"random"`; see [`window_starts`].
         max_windows (`int`, *optional*, defaults to 12):
-            Most windows of a track under `"even"`, the number of them under `"random"`. None: as many as cover it.
-        window_overlap (`float`, *optional*, defaults to 0.5):
-            Overlap of neighbouring windows under `"all"`.
+            Maximum number of windows of a track under `"even"`, their number under `"random"`. None: no limit.
+        window_overlap (`float`, *optional*, defaults to 0.5): Overlap of neighbouring windows under `"all"`.
         window_seed (`int`, *optional*, defaults to 0):
-            Seed of `"random"`: a track gets the same windows each time, other tracks get others.
+            Seed of `"random"`. A track gets the same windows each time; windows differ between tracks.
         short_tracks (`str`, *optional*, defaults to `"loop"`):
-            What fills a window when the track is shorter: `"loop"` repeats its frames from the start, `"pad"` adds
-            silent frames.
+            How a track shorter than a window is filled: `"loop"` repeats its frames, `"pad"` adds silent frames.
     """
 
     model_input_names = ["input_values", "window_mask"]  # noqa: RUF012 (transformers reads it as a plain class attribute)
     # The fields that decide the values of `track_features`: stored features fit an extractor that shares them.
     feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
-    # What a silent frame holds, before normalisation.
+    # Value of a silent frame before normalisation.
     silence = 0.0
 
     def __init__(
         self,
         feature_size: int,
         sampling_rate: int,
-        padding_value: float = 0.0,
-        window_policy: str = "even",
+        padding_value: float | int = 0.0,
+        window_policy: Literal["even", "all", "random"] = "even",
         max_windows: int | None = 12,
-        window_overlap: float = 0.5,
+        window_overlap: float | int = 0.5,
         window_seed: int = 0,
-        short_tracks: str = "loop",
+        short_tracks: Literal["loop", "pad"] = "loop",
         **kwargs,
     ):
+        check_types(WindowedFeatureExtractor.__init__, locals())
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
-        if window_policy not in WINDOW_POLICIES:
-            raise ValueError(f"window_policy must be one of {', '.join(WINDOW_POLICIES)}, not {window_policy!r}")
         if max_windows is not None and max_windows < 1:
             raise ValueError(f"max_windows must be at least 1 or null, not {max_windows}")
         if max_windows is None and window_policy == "random":
             raise ValueError("window_policy 'random' needs max_windows, the number of windows to draw")
         if not 0 <= window_overlap < 1:
             raise ValueError(f"window_overlap must lie in [0, 1), not {window_overlap}")
-        if short_tracks not in ("loop", "pad"):
-            raise ValueError(f"short_tracks must be 'loop' or 'pad', not {short_tracks!r}")
         self.window_policy = window_policy
         self.max_windows = max_windows
         self.window_overlap = window_overlap
@@ -81,12 +74,12 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def window_samples(self) -> int:
-        """Length of a window in samples."""
+        """Samples of a window."""
         raise NotImplementedError(f"{type(self).__name__} must define window_samples")
 
     @property
     def cut_frames(self) -> int:
-        """Frames that a window takes of the features of its track."""
+        """Frames of a window as it is cut from the features of a track."""
         raise NotImplementedError(f"{type(self).__name__} must define cut_frames")
 
     @property
@@ -99,8 +92,13 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Length of a window in seconds."""
         return self.window_samples / self.sampling_rate
 
+    @property
+    def feature_bins(self) -> int:
+        """Bins of the un-normalised features of a track."""
+        return self.window_shape[1]
+
     def count_frames(self, num_samples: int) -> int:
-        """Return how many frames `transform` makes of so many samples."""
+        """Return how many frames `transform` returns for a waveform of `num_samples`."""
         raise NotImplementedError(f"{type(self).__name__} must define count_frames")
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
@@ -108,51 +106,72 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} must define transform")
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
-        """Return the samples needed for `count` frames starting at `first`: start, stop, and the frames to skip before them.
+        """Return the samples needed for `count` frames from `first`: start, stop, and how many extra frames come first.
 
-        None, the default, where a window depends on the whole track.
+        None, the default, if a window depends on the whole track.
         """
         return None
 
     def prepare(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the waveform [samples] of a whole track as `transform` takes it: by default unchanged."""
+        """Return the waveform [samples] of a whole track as `transform` takes it; unchanged by default."""
         return waveform
 
     def normalize_track(self, features: np.ndarray) -> np.ndarray:
-        """Normalise the features [frames, bins] of a track over all of it: by default not at all."""
+        """Normalise the features [frames, bins] over the whole track; unchanged by default."""
         return features
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
-        """Turn a window [cut_frames, bins] of `normalize_track` into what the model gets: by default unchanged."""
+        """Turn a window [cut_frames, bins] of `normalize_track` into the model's input; unchanged by default."""
         return window
 
-    def as_features(self, stored: np.ndarray) -> np.ndarray:
-        """Return the stored features of a track as `track_features` gives them, float32 [frames, bins].
+    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "WindowedFeatureExtractor":
+        """Set the normalisation from the training tracks.
 
         Raises:
-            ValueError: If they are no such features.
+            ValueError: By default: the statistics are fixed.
         """
-        features = np.asarray(stored)
-        bins = self.window_shape[1]
+        raise ValueError(
+            f"fit_statistics: {type(self).__name__} keeps the statistics of its pre-training; only the spectrogram front "
+            "end can fit them"
+        )
+
+    def as_features(self, stored: np.ndarray) -> np.ndarray:
+        """Return stored features of a track as `track_features` returns them, float32 [frames, feature_bins].
+
+        Raises:
+            ValueError: For another type or shape, no frames, or values that are not finite.
+        """
+        features, bins = np.asarray(stored), self.feature_bins
         if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] != bins or len(features) == 0:
-            raise ValueError(f"stored features must be floats [frames, {bins}], not {features.dtype} {features.shape}")
+            shape = list(features.shape)
+            raise ValueError(f"stored features must be floats [frames, {bins}], not {features.dtype} {shape}")
         if not np.isfinite(features).all():
             raise ValueError("stored features have NaN or infinite values")
-        return features.astype(np.float32)
+        return np.ascontiguousarray(features, dtype=np.float32)
 
     def track_features(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the un-normalised features of a whole track [samples], float32 [frames, bins]."""
+        """Return the un-normalised features of a whole track [samples], float32 [frames, feature_bins]."""
         return self.transform(self.prepare(waveform))
 
-    def cut_features(self, features: np.ndarray) -> np.ndarray:
-        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins]."""
+    def count_windows(self, frames: int) -> int:
+        """Return how many windows `cut_features` cuts from a track of `frames` frames."""
+        if self.window_policy == "random":
+            return self.max_windows if frames > self.cut_frames else 1
+        return len(self._starts(frames))
+
+    def cut_features(self, features: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
+        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins].
+
+        `chosen`: which of its windows; all by default.
+        """
         normalized = self.normalize_track(self._filled(features))
-        return np.stack([self._window(normalized, start) for start in self._starts(len(features), features)])
+        starts = self._starts(len(features), features)[chosen]
+        return np.stack([self._window(normalized, start) for start in starts])
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the windows of a track [samples], as evaluation hears it, float32 [windows, frames, bins].
+        """Return the windows of a track [samples] in evaluation, float32 [windows, frames, bins].
 
-        The same as `cut_features(track_features(waveform))`; of a long track only what the windows take is computed.
+        The same as `cut_features(track_features(waveform))`; if windows leave gaps, only their frames are computed.
         """
         frames = self.count_frames(len(waveform))
         if self.window_policy != "random" and self.frame_span(0, 1) is not None:
@@ -162,23 +181,23 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
                 return np.stack([self.normalize_window(self._frames(prepared, start)) for start in starts])
         return self.cut_features(self.track_features(waveform))
 
-    def feature_window(self, features: np.ndarray, place: float) -> np.ndarray:
-        """Return the window at a place in [0, 1) of the features of a track, float32 [frames, bins]; see [`start_at`]."""
+    def feature_window(self, features: np.ndarray, position: float) -> np.ndarray:
+        """Return the window at `position` in [0, 1) of a track's features, float32 [frames, bins]; see [`start_at`]."""
         normalized = self.normalize_track(self._filled(features))
-        return self._window(normalized, start_at(place, len(normalized), self.cut_frames))
+        return self._window(normalized, start_at(position, len(normalized), self.cut_frames))
 
-    def audio_window(self, prepared: np.ndarray, place: float) -> np.ndarray:
-        """Return the same window as `feature_window`, of a prepared waveform [samples]."""
+    def audio_window(self, prepared: np.ndarray, position: float) -> np.ndarray:
+        """Return the same window as `feature_window`, from a prepared waveform [samples]."""
         if self.frame_span(0, 1) is None:
-            return self.feature_window(self.transform(prepared), place)
-        start = start_at(place, self.count_frames(len(prepared)), self.cut_frames)
+            return self.feature_window(self.transform(prepared), position)
+        start = start_at(position, self.count_frames(len(prepared)), self.cut_frames)
         return self.normalize_window(self._filled(self._frames(prepared, start)))
 
     def _starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
         generator = None
         if self.window_policy == "random":
-            # Tracks have no names here; their content gives each the same windows every time: where its level rises, in
-            # 64 parts, which neither rounding nor normalisation changes.
+            # The track's name is unknown here, so its content seeds the draw: whether the level rises between 64 equal
+            # parts, which neither rounding nor normalisation changes.
             levels = [part.mean() for part in np.array_split(features, min(64, len(features)))]
             rises = np.packbits(np.diff(levels) > 0).tobytes()
             generator = np.random.default_rng((self.window_seed, len(features), zlib.crc32(rises)))
@@ -192,7 +211,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         )
 
     def _frames(self, prepared: np.ndarray, first: int) -> np.ndarray:
-        """Return the frames of one window [at most cut_frames, bins] from `first` on, computed by themselves."""
+        """Return the frames of one window [at most cut_frames, bins] from `first`, computed without the rest."""
         start, stop, skipped = self.frame_span(first, self.cut_frames)
         return self.transform(prepared[start:stop])[skipped : skipped + self.cut_frames]
 
@@ -222,23 +241,21 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Cut one or several tracks into windows and extract their features.
 
         Args:
-            raw_speech: One mono waveform [samples] or a list of them (the name that the pipeline and transformers'
-                extractors use).
-            sampling_rate: Rate of the waveforms in Hz; refused where it is not the extractor's.
-            return_tensors: `"pt"` or `"np"`; lists of arrays otherwise.
-            kwargs: Refused: an ignored setting is a silent error.
+            raw_speech: One mono waveform [samples] or a list of them; transformers' pipeline expects this name.
+            sampling_rate: Rate of the waveforms in Hz; must be the extractor's.
+            return_tensors: `"pt"` or `"np"`, the default.
+            kwargs: Refused; an ignored setting would be a silent error.
 
         Returns:
-            `input_values` [tracks, windows, frames, bins] and `window_mask` [tracks, windows], which is False where a
-            track has fewer windows than the longest of the batch.
+            `input_values` [tracks, windows, frames, bins] and `window_mask` [tracks, windows], False for padding.
 
         Raises:
             ValueError: For a wrong rate, an unknown argument, or a waveform that is empty, not mono or not finite.
         """
         if kwargs:
             raise ValueError(
-                f"{type(self).__name__} does not take {', '.join(sorted(kwargs))} in the call; "
-                "set window and length fields when it is made or loaded"
+                f"{type(self).__name__} does not take {', '.join(sorted(kwargs))} in the call; set window and length "
+                "fields in the constructor or in from_pretrained"
             )
         if sampling_rate is None:
             logger.warning_once("sampling_rate was not given; the waveform is taken to be at the extractor's rate")
@@ -250,46 +267,31 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         stacks = [{"input_values": self.track_windows(waveform)} for waveform in _as_waveforms(raw_speech)]
         return self.pad(stacks, return_tensors=return_tensors)
 
-    def _pad(
-        self,
-        processed_features: dict[str, np.ndarray],
-        max_length: int | None = None,
-        padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Pad one track for `pad`: its length is its number of windows, and `window_mask` tells which of them exist.
+    def pad(self, processed_features: Mapping | list[Mapping], *args, **kwargs) -> BatchFeature:
+        """Pad tracks [windows, frames, bins] to the same number of windows; `window_mask` is False for padding.
 
-        transformers' own method pads a single sequence [frames, bins] and no mask. A single window [frames, bins],
-        as training may take it, stays as it is.
+        Arguments: as transformers' `pad`, which pads [length, features] and counts in windows here. Single windows
+        [frames, bins] stay as they are and get no mask.
         """
-        values = processed_features["input_values"]
-        if values.ndim != 3:
-            return processed_features
-        windows = len(values)
-        length = windows if padding_strategy == PaddingStrategy.DO_NOT_PAD else max(windows, max_length)
-        if pad_to_multiple_of is not None and padding_strategy != PaddingStrategy.DO_NOT_PAD:
-            length = math.ceil(length / pad_to_multiple_of) * pad_to_multiple_of
-        missing = (0, length - windows)
-        mask = processed_features.get("window_mask", np.ones(windows, dtype=bool))[:windows]
-        return {
-            **processed_features,
-            "input_values": np.pad(values, (missing, (0, 0), (0, 0)), constant_values=self.padding_value),
-            "window_mask": np.pad(mask, missing),
-        }
-
-
-def refuse_misspelt(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse what looks like a misspelt field; transformers adds fields of its own, which are let through."""
-    for name in set(names) - set(known):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        if near:
-            raise ValueError(f"there is no field {name!r}; did you mean {near[0]!r}?")
+        if isinstance(processed_features, Mapping):
+            batch = dict(processed_features)
+        else:
+            batch = {name: [track[name] for track in processed_features] for name in processed_features[0]}
+        stacks = [np.asarray(stack, dtype=np.float32) for stack in batch["input_values"]]
+        if stacks[0].ndim != 3:
+            return super().pad(batch, **(kwargs | {"padding": False, "return_attention_mask": False}))
+        batch["input_values"] = [stack.reshape(len(stack), -1) for stack in stacks]
+        if "window_mask" in batch:
+            batch["attention_mask"] = batch.pop("window_mask")
+        padded = super().pad(batch, *args, return_attention_mask=True, **kwargs)
+        padded["input_values"] = padded["input_values"].reshape(len(stacks), -1, *stacks[0].shape[1:])
+        padded["window_mask"] = padded.pop("attention_mask") != 0
+        return padded
 
 
 def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
     """Return a list of float32 [samples], checked."""
-    if hasattr(audio, "detach"):
+    if hasattr(audio, "detach"):  # a tensor, which may be on a GPU
         audio = audio.detach().cpu().numpy()
     if isinstance(audio, (list, tuple)) and len(audio) > 0 and np.ndim(audio[0]) > 0:
         batch = [np.asarray(waveform, dtype=np.float32) for waveform in audio]
@@ -297,8 +299,6 @@ def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
         audio = np.asarray(audio, dtype=np.float32)
         # [2, samples] is a stereo track far more often than a batch of two; batches come as lists.
         batch = [audio[0]] if audio.ndim == 2 and len(audio) == 1 else [audio]
-    if not batch:
-        raise ValueError("no waveform was given")
     for waveform in batch:
         if waveform.ndim != 1:
             raise ValueError(

@@ -1,12 +1,11 @@
 """Hand-made features of whole clips: FMA's 518 in the order of its features.csv, and GTZAN's 57 summary features.
 
 FMA: Defferrard et al., "FMA: a dataset for music analysis" (ISMIR 2017), features.py of its repository, written for
-librosa 0.5. Where today's librosa has other defaults or another scale, ours asks for what 0.5 did: frames at the ends
-are padded by reflection, constant-Q filters are as long as they were, chroma is folded from 12 bins per octave, and
-rmse is the root of the mean squared magnitude of the spectrum (librosa.feature.rms now has the waveform's level). What
-has no constant-Q transform below it then equals librosa 0.5.1; chroma_cqt, chroma_cens and tonnetz only come close,
-because librosa builds and resamples that transform differently today. GTZAN: the 30 s table that circulates with the
-corpus.
+librosa 0.5. Its defaults and scales are restored: reflected ends, the lengths of the constant-Q filters, chroma folded
+from 12 bins per octave, and rmse as the root of the mean squared magnitude of the spectrum (librosa.feature.rms now has
+the waveform's level). Features without a constant-Q transform then equal librosa 0.5.1; chroma_cqt, chroma_cens and
+tonnetz are close, because librosa now builds and resamples that transform differently. GTZAN: the 30 s table distributed
+with the corpus.
 """
 
 import warnings
@@ -19,11 +18,11 @@ import numpy as np
 
 N_FFT = 2048
 HOP_LENGTH = 512
-# A frame must lie within the clip.
+# One frame.
 MIN_SAMPLES = N_FFT
-# The contrast's sixth band begins at 6,400 Hz, which must lie below half of the rate.
+# The sixth contrast band begins at 6,400 Hz, which must be below half the rate.
 MIN_SAMPLING_RATE = 12801
-# librosa's default, which the authors' script leaves in place for these features whatever the rate of the file is.
+# librosa's default, which the authors' script uses for these features regardless of the file's rate.
 ASSUMED_SAMPLING_RATE = 22050
 QUIRK_FEATURES = (
     "chroma_stft",
@@ -68,7 +67,7 @@ GTZAN_SUMMARY_COLUMNS = (
 
 
 def columns() -> list[tuple[str, str, str]]:
-    """Return the 518 columns (feature, statistics, number) in the order of features.csv, numbers as `01` to `20`."""
+    """Return the 518 columns (feature, statistic, number) in the order of features.csv, numbers as `01` to `20`."""
     return [
         (feature, statistic, f"{number:02d}")
         for feature, size in FEATURE_SIZES.items()
@@ -87,14 +86,14 @@ def extract_handmade_features(
 ) -> np.ndarray:
     """Compute FMA's 518 features of a clip: seven statistics over the frames of 74 dimensions.
 
-    A silent clip has finite features. The statistics of a dimension that never changes are those of the authors' time:
-    skew 0 and kurtosis -3, where scipy now gives NaN.
+    A silent clip has finite features. A constant dimension has skew 0 and kurtosis -3, as in the authors' scipy; today's
+    returns NaN.
 
     Args:
-        waveform: Mono, [samples], at least 2,048 of them; 30 s or a whole track.
-        sampling_rate: In Hz, above 12,800. The authors computed at the file's own rate, 44,100 Hz for most.
-        fma_sampling_rate_quirk: Compute the features of `QUIRK_FEATURES` as if the rate were 22,050 Hz, as the
-            published features.csv does: then its frequencies of 44,100 Hz tracks are half of the true ones.
+        waveform: Mono [samples], at least 2,048; 30 s or a whole track.
+        sampling_rate: In Hz, above 12,800. The authors used the file's own rate, mostly 44,100 Hz.
+        fma_sampling_rate_quirk: Compute `QUIRK_FEATURES` as if the rate were 22,050 Hz, as in the published
+            features.csv, where the frequencies of 44,100 Hz tracks are half of the true ones.
 
     Returns:
         float32 [518], in the order of `columns()`.
@@ -102,7 +101,7 @@ def extract_handmade_features(
     Raises:
         ValueError: If the waveform is not mono, too short, or has NaN or infinite samples, or the rate is too low.
     """
-    with _silence_about_short_and_silent_clips():
+    with _without_warnings():
         frames = frame_features(waveform, sampling_rate, fma_sampling_rate_quirk=fma_sampling_rate_quirk)
     features = []
     for name in FEATURE_SIZES:
@@ -114,7 +113,7 @@ def extract_handmade_features(
 def frame_features(
     waveform: np.ndarray, sampling_rate: int, *, fma_sampling_rate_quirk: bool = False
 ) -> dict[str, np.ndarray]:
-    """Compute the 74 dimensions frame by frame, by feature: [dimensions, frames]; see `extract_handmade_features`."""
+    """Return the frames of each feature, [dimensions, frames]; see `extract_handmade_features`."""
     waveform = _checked(waveform, sampling_rate)
     rate = ASSUMED_SAMPLING_RATE if fma_sampling_rate_quirk else sampling_rate
     constant_q = np.abs(
@@ -155,7 +154,7 @@ def frame_statistics(frames: np.ndarray) -> dict[str, np.ndarray]:
     mean = frames.mean(axis=1)
     centred = frames - mean[:, None]
     variance = (centred**2).mean(axis=1)
-    # What is left of a constant row is rounding: its higher moments would be noise.
+    # The variance of a constant row is rounding error, and its higher moments would be noise.
     constant = variance <= (np.finfo(np.float64).eps * mean) ** 2
     safe = np.where(constant, 1.0, variance)
     return {
@@ -172,10 +171,10 @@ def frame_statistics(frames: np.ndarray) -> dict[str, np.ndarray]:
 def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Compute GTZAN's 57 summary features: means and variances over frames, and the tempo in beats a minute.
 
-    `harmony` and `perceptr` are the samples of the harmonic and the percussive part of the waveform (median filters).
+    `harmony` and `perceptr` are the samples of the harmonic and percussive parts of the waveform (median filters).
 
     Args:
-        waveform: Mono, [samples], at least 2,048 of them; 30 s in the published table.
+        waveform: Mono [samples], at least 2,048; 30 s in the published table.
         sampling_rate: In Hz, above 12,800; 22,050 in the published table.
 
     Returns:
@@ -185,7 +184,7 @@ def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.nda
         ValueError: As `extract_handmade_features`.
     """
     waveform = _checked(waveform, sampling_rate)
-    with _silence_about_short_and_silent_clips():
+    with _without_warnings():
         spectrum = librosa.stft(waveform, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
         harmonic, percussive = (
             librosa.istft(part, n_fft=N_FFT, hop_length=HOP_LENGTH, length=len(waveform))
@@ -225,22 +224,21 @@ def _checked(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
         )
     if sampling_rate < MIN_SAMPLING_RATE:
         raise ValueError(
-            f"a rate of {sampling_rate} Hz is too low for hand-made features, whose contrast bands need more than "
+            f"a sampling rate of {sampling_rate} Hz is too low for hand-made features, which need more than "
             f"{MIN_SAMPLING_RATE - 1} Hz: decode at 22050 or 44100 Hz"
         )
     if len(waveform) < MIN_SAMPLES:
         raise ValueError(
-            f"{len(waveform)} samples are too few for hand-made features, whose frames have {MIN_SAMPLES}: "
-            "leave the clip out"
+            f"{len(waveform)} samples are too few for hand-made features, which need {MIN_SAMPLES}: exclude the clip"
         )
     if not np.isfinite(waveform).all():
-        raise ValueError("a waveform has NaN or infinite samples: leave the clip out or decode it again")
+        raise ValueError("a waveform has NaN or infinite samples: exclude the clip or decode it again")
     return waveform
 
 
 @contextmanager
-def _silence_about_short_and_silent_clips() -> Iterator[None]:
-    """Keep librosa from warning that low constant-Q filters outlast a clip and that silence has no tuning."""
+def _without_warnings() -> Iterator[None]:
+    """Suppress librosa's warnings for constant-Q filters longer than the clip and for the tuning of silence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")

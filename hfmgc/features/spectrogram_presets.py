@@ -1,14 +1,16 @@
 """The papers' front ends as named sets of fields of [`SpectrogramFeatureExtractor`].
 
-Each says where it comes from; what a paper leaves out is marked "ours".
+Each names its source; what a paper omits is marked "ours".
 """
 
 import difflib
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
 class Preset(NamedTuple):
-    """A front end: fields of the extractor, and where they come from."""
+    """A front end: its source and the fields of the extractor."""
 
     source: str
     fields: dict[str, Any]
@@ -24,7 +26,7 @@ _MEL_22050 = {
     "db_reference": "max",
     "top_db": 80.0,
 }
-# LGNet's frames of 30 ms every 15 ms in samples at 22,050 Hz, in the smallest transform that holds them.
+# LGNet's frames of 30 ms every 15 ms in samples at 22,050 Hz, with the smallest transform that fits them.
 _LGNET_FRAMES = {
     "sampling_rate": 22050,
     "n_fft": 1024,
@@ -96,7 +98,7 @@ PRESETS: dict[str, Preset] = {
     "lgnet_cqt": Preset(
         "LGNet, section 3.1: magnitudes, 36 bins an octave, every 15 ms; 8 octaves from C1, rate, dB, min-max and 30 s "
         "are ours",
-        # librosa halves the rate for lower octaves while the hop is even: 332 samples (15.06 ms) take a fifth of 331's time
+        # librosa halves the rate for lower octaves while the hop is even: 332 samples (15.06 ms) take a fifth of the time.
         {
             **_LGNET_FRAMES,
             "hop_length": 332,
@@ -125,12 +127,12 @@ PRESETS: dict[str, Preset] = {
             "window_frames": 608,
         },
     ),
-    # Measured: every stored column is one frame, floor((column + 0.5) * frames / 387.5), which is every second pixel of
-    # a picture 775 wide. Clips of 30.01 s have 1293 frames; the rate below is theirs, 12.9 frames a second.
+    # Measured: every stored column is one frame, floor((column + 0.5) * frames / 387.5), every second pixel of a picture
+    # 775 wide. Clips of 30.01 s have 1293 frames, hence 12.9 frames a second.
     "gtzan_decimated": Preset(
         "GTZAN's stored log-mel (387 frames for 30 s), recovered by comparison with the audio: single frames picked, none "
-        "averaged; dB against the track's maximum down to -80, min-max over the track. Both are over the picked frames "
-        "here and over all of them there, which differs by 0.3 % of the range on average (56 clips)",
+        "averaged; dB against the track's maximum down to -80, min-max over the track. Here both are taken over the "
+        "picked frames, there over all frames, a difference of 0.3 % of the range on average (56 clips)",
         {
             **_MEL_22050,
             "normalization": "min_max",
@@ -142,14 +144,24 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def preset_fields(name: str) -> dict[str, Any]:
-    """Return a copy of the fields of a preset.
+def with_preset(init: Callable) -> Callable:
+    """Let a constructor take the fields of the argument `preset` as defaults.
 
     Raises:
-        ValueError: If there is none of that name; it names the nearest.
+        ValueError: For an unknown preset, with the nearest name.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.0)
-        raise ValueError(f"there is no preset {name!r}; the nearest is {near[0]!r} of {', '.join(PRESETS)}")
-    fields = PRESETS[name].fields
-    return {key: list(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+    @functools.wraps(init)  # keeps the signature, which names the fields
+    def init_with_preset(self: Any, preset: str | None = None, **fields: Any) -> None:
+        defaults = {}
+        if preset is not None:
+            if preset not in PRESETS:
+                near = difflib.get_close_matches(str(preset), PRESETS, n=1, cutoff=0.0)
+                raise ValueError(f"unknown preset {preset!r}; did you mean {near[0]!r} of {', '.join(PRESETS)}?")
+            defaults = dict(PRESETS[preset].fields)
+        if "window_seconds" in fields or "window_frames" in fields:
+            defaults.pop("window_seconds", None)
+            defaults.pop("window_frames", None)
+        init(self, preset=preset, **{**defaults, **fields})
+
+    return init_with_preset

@@ -1,1 +1,1 @@
-"""Answers for files, from any saved checkpoint."""
+"""Predictions for files and embeddings of tracks, from any saved checkpoint."""

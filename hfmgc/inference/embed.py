@@ -1,7 +1,7 @@
 """Embeddings of a dataset's tracks by a trained network, in one parquet file: `hfmgc embed`.
 
-Finished parts wait in `OUTPUT.parts`, each named by all that decides its values; once every part is there they become
-`OUTPUT`. So the same command resumes after an interruption.
+Finished parts are stored in `OUTPUT.parts`, and joined to `OUTPUT` at the end. Each is named by a digest of everything that
+its values depend on, so that the same command resumes after an interruption.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from ..data.sources.feature_rows import feature_problems
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..files import whole
 
 
 TRACKS_PER_PART = 32
@@ -38,7 +39,7 @@ _ROW = {
     "artist": pa.string(),
     "split": pa.string(),
 }
-# In the metadata of a parquet file: the digest of all that decides its values, and the tracks that it lacks.
+# In the metadata of a parquet file: the digest of everything that its values depend on, and the skipped tracks.
 _DIGEST, _SKIPPED = b"hfmgc_digest", b"hfmgc_skipped"
 
 
@@ -55,23 +56,23 @@ def embed_tracks(
     batch_size: int = 16,
     shortest_seconds: float = SHORTEST_SECONDS,
 ) -> dict[str, Any]:
-    """Write the embeddings of all tracks that can be used; return what was written and skipped.
+    """Write the embeddings of all usable tracks; return what was written and skipped.
 
     Args:
-        checkpoint: Folder of a finished run or of an encoder alone, or a repository on the Hub.
+        checkpoint: Folder of a finished run or of an encoder, or a repository on the Hub.
         data: A folder of genres, a manifest, stored features, or a dataset's name.
-        output: Parquet file with a row for each track: its columns `track_id`, `genre`, `genres`, `artist` and `split`, and
-            `embedding`, the mean over its windows, float32 [hidden].
+        output: Parquet file with a row for each track: the columns `track_id`, `genre`, `genres`, `artist` and `split`, and
+            `embedding`, the mean over the track's windows, float32 [hidden].
         data_options: Options of the dataset.
         exclude: List of tracks to leave out.
         revision: Commit of the repository.
-        windows: Write a row for each window instead; `window` counts them from 0 in each track.
-        batch_size: Windows at a time.
-        shortest_seconds: Audio that is shorter is skipped.
+        windows: Write a row for each window instead, with its index in the track as `window`.
+        batch_size: Windows that are computed together.
+        shortest_seconds: Shorter audio is skipped.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ConfigError: If `output` holds something else.
+        ConfigError: If `output` exists and has other content.
         DataError: If no track can be used.
         SaveError: If `output` cannot be written.
     """
@@ -83,7 +84,7 @@ def embed_tracks(
     digest = _digest(model, extractor, source, tracks, options)
     parts = output.with_name(f"{output.name}.parts")
     if output.exists() and not _is_finished(output, digest):
-        raise ConfigError(f"{output} exists, and holds something else: choose another file, or remove it")
+        raise ConfigError(f"{output} exists with other content: choose another file, or remove it")
     with saving_to(output.parent):
         if not output.exists():
             parts.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def embed_tracks(
                 if not file.exists():
                     rows = range(start, min(start + TRACKS_PER_PART, len(tracks)))
                     table = _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
-                    _write_whole(file, [table], table.schema)
+                    _write(file, [table], table.schema)
             _join(files, output, digest)
         if parts.is_dir():
             shutil.rmtree(parts)
@@ -127,7 +128,7 @@ def _digest(
 
 
 def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:
-    """Return why tracks cannot be used, by id, as far as it is known before they are decoded."""
+    """Return why tracks cannot be used, by id, as far as this is known before decoding."""
     problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"]]
     if "features" in tracks.column_names:
         problems = [known or found for known, found in zip(problems, feature_problems(tracks), strict=True)]
@@ -145,7 +146,7 @@ def _embed_rows(
     windows: bool,
     shortest_seconds: float,
 ) -> pa.Table:
-    """Return the table of some tracks; those that cannot be used stand in its metadata."""
+    """Return the table of some tracks; its metadata lists those that cannot be used."""
     stacks, skipped, used = [], [], []
     for row in rows:
         track = tracks[row]
@@ -186,27 +187,24 @@ def _embed(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int) ->
 
 
 def _join(files: list[Path], output: Path, digest: str) -> None:
-    """Write the parts to one file."""
+    """Join the parts in one file."""
     tables = [pq.read_table(file) for file in files]
     skipped = [row for table in tables for row in json.loads(table.schema.metadata[_SKIPPED])]
     if not sum(map(len, tables)):
         first = f"; the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else ""
         raise DataError(f"no track can be used{first}")
     metadata = {_DIGEST: digest, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
-    _write_whole(output, tables, tables[0].schema.with_metadata(metadata))
+    _write(output, tables, tables[0].schema.with_metadata(metadata))
 
 
-def _write_whole(path: Path, tables: list[pa.Table], schema: pa.Schema) -> None:
-    """Write a parquet file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with pq.ParquetWriter(temporary, schema) as writer:
+def _write(path: Path, tables: list[pa.Table], schema: pa.Schema) -> None:
+    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(schema.metadata))
-    temporary.replace(path)
 
 
 def _is_finished(output: Path, digest: str) -> bool:
-    """Return whether a file holds these very embeddings."""
+    """Return whether a file has the embeddings of this digest."""
     try:
         return (pq.read_schema(output).metadata or {}).get(_DIGEST) == digest.encode()
     except (OSError, pa.ArrowException):

@@ -1,6 +1,6 @@
-"""`pipeline("music-genre-classification")`: the plain audio pipeline for any recording, without FFmpeg or torchaudio.
+"""`pipeline("music-genre-classification")`: transformers' audio pipeline for any recording, without FFmpeg or torchaudio.
 
-`import hfmgc` has this module imported together with transformers' pipelines (see `hfmgc.registry`).
+After `import hfmgc` this module is imported together with transformers' pipelines (see `hfmgc.registry`).
 """
 
 import os
@@ -17,23 +17,22 @@ from ..errors import AudioError, first_line
 
 
 TASK = "music-genre-classification"
-# How long a server may stay silent, in seconds.
-URL_TIMEOUT = 60
+URL_TIMEOUT = 60  # seconds
 
 
 class MusicGenreClassificationPipeline(AudioClassificationPipeline):
-    """`AudioClassificationPipeline` that decodes and resamples as training does; everything else is the plain one's.
+    """`AudioClassificationPipeline` that decodes and resamples as in training.
 
     Inputs, one or a list (with `batch_size`): a path; the bytes of a file; a URL (http, https, file); a dict of `array` or
     `raw` [samples] and their `sampling_rate`, or of `path` or `bytes` as `datasets.Audio(decode=False)` gives it; a
     waveform [samples] at the model's rate.
 
     Args:
-        shortest_seconds: Of the call: files that are shorter are refused.
-        args, kwargs: As the plain pipeline.
+        shortest_seconds: Of the call: shorter files are refused.
+        args, kwargs: See `AudioClassificationPipeline`.
 
     Raises:
-        AudioError: If audio cannot be fetched or used.
+        AudioError: If audio cannot be downloaded or used.
 
     Example:
 
@@ -51,11 +50,11 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         return preprocess, forward, postprocess
 
     def preprocess(self, inputs: Any, shortest_seconds: float = 0.0) -> dict[str, Any]:
-        """Return what the model takes for one recording."""
+        """Return the features of one recording."""
         return super().preprocess(self._waveform(inputs, shortest_seconds))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and feature extractor, without this class: the plain pipeline takes them too, with no code to trust."""
+        """Save model and feature extractor, but not this class, so that transformers' own pipeline loads them too."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.feature_extractor.save_pretrained(save_directory, **kwargs)
 
@@ -69,18 +68,18 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         if isinstance(inputs, dict):
             inputs, name = inputs.get("bytes") or inputs.get("path"), inputs.get("path")
         if isinstance(inputs, str) and inputs.startswith(("http://", "https://", "file://")):
-            inputs, name = _fetch(inputs), inputs
+            inputs, name = _download(inputs), inputs
         if inputs is None or isinstance(inputs, (str, os.PathLike, bytes, bytearray, memoryview)):
             return load_audio(inputs, rate, name=name, shortest_seconds=shortest_seconds)
         return inputs
 
 
-def _fetch(url: str) -> bytes:
+def _download(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=URL_TIMEOUT) as answer:
-            return answer.read()
+        with urllib.request.urlopen(url, timeout=URL_TIMEOUT) as response:
+            return response.read()
     except (OSError, ValueError) as error:
-        raise AudioError(url, f"cannot be fetched ({first_line(error)})") from error
+        raise AudioError(url, f"cannot be downloaded ({first_line(error)})") from error
 
 
 PIPELINE_REGISTRY.register_pipeline(

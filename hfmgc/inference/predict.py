@@ -1,4 +1,4 @@
-"""A genre for a file."""
+"""Genres of a file from a checkpoint."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from .pipeline import TASK, MusicGenreClassificationPipeline
 
 
 class TrackClassifier:
-    """`pipeline("music-genre-classification")` of a checkpoint that is checked first: complete, and without code to trust.
+    """`pipeline("music-genre-classification")` of a checkpoint, after a check that it is complete and runs no code of its own.
 
     Example:
 
@@ -30,11 +30,11 @@ class TrackClassifier:
         return self.pipeline.feature_extractor.sampling_rate
 
     def classify(self, waveform: np.ndarray, top_k: int | None = None) -> list[dict[str, Any]]:
-        """Return labels and scores for a waveform [samples], the likeliest first."""
+        """Return labels and scores for a waveform [samples], the highest score first."""
         return self.pipeline(np.asarray(waveform), top_k=top_k)
 
     def classify_file(
         self, path: str | os.PathLike, top_k: int | None = None, *, shortest_seconds: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Return labels and scores for a file, the likeliest first; AudioError if it is unusable or too short."""
+        """Return labels and scores for a file, the highest score first; AudioError if it is unusable or too short."""
         return self.pipeline(os.fspath(path), top_k=top_k, shortest_seconds=shortest_seconds)

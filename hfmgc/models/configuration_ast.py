@@ -1,8 +1,9 @@
 """Config of the Audio Spectrogram Transformer with the head of the AST report."""
 
+from huggingface_hub.dataclasses import strict
 from transformers import ASTConfig
 
-from .config_checks import check_rates, check_sizes
+from .config_fields import check_sizes, rate, size
 from .configuration_windowed import WindowedConfig
 
 
@@ -12,14 +13,15 @@ _BACKBONE_SIZES = (
 )  # fmt: skip
 
 
+@strict
 class HfmgcASTConfig(WindowedConfig):
     r"""Config of [`HfmgcASTForAudioClassification`].
 
     Args:
         backbone_config (`ASTConfig` or `dict`, *optional*):
-            The Audio Spectrogram Transformer underneath; AST-base (as pre-trained on AudioSet) by default. Its
-            `max_length` is the number of frames for which position embeddings are stored, not a limit: for windows of
-            another length they are interpolated along time.
+            The Audio Spectrogram Transformer; AST-base, as pre-trained on AudioSet, by default. Its `max_length` is the
+            number of frames with stored position embeddings, not a limit: for windows of another length they are
+            interpolated along time.
         head_hidden_size (`int`, *optional*, defaults to 200):
             Width of the head's hidden layer (report, Table 1).
         head_input_dropout (`float`, *optional*, defaults to 0.05):
@@ -43,27 +45,18 @@ class HfmgcASTConfig(WindowedConfig):
     model_type = "hfmgc-ast"
     sub_configs = {"backbone_config": ASTConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
 
-    def __init__(
-        self,
-        backbone_config: ASTConfig | dict | None = None,
-        head_hidden_size: int = 200,
-        head_input_dropout: float = 0.05,
-        head_hidden_dropout: float = 0.1,
-        **kwargs,
-    ):
-        if backbone_config is None:
-            backbone_config = ASTConfig()
-        elif isinstance(backbone_config, dict):
-            backbone_config = ASTConfig(**backbone_config)
-        self.backbone_config = backbone_config
-        self.head_hidden_size = head_hidden_size
-        self.head_input_dropout = head_input_dropout
-        self.head_hidden_dropout = head_hidden_dropout
-        super().__init__(**kwargs)
+    backbone_config: ASTConfig | dict | None = None
+    head_hidden_size: int = size(default=200)
+    head_input_dropout: float | int = rate(default=0.05)
+    head_hidden_dropout: float | int = rate(default=0.1)
 
-    def validate(self) -> None:
-        """Raise a ValueError that names the field from which no model can be built."""
-        super().validate()
+    def __post_init__(self, **kwargs):
+        if not isinstance(self.backbone_config, ASTConfig):
+            self.backbone_config = ASTConfig(**(self.backbone_config or {}))
+        super().__post_init__(**kwargs)
+
+    def validate_backbone(self) -> None:
+        """Raise a ValueError naming a field of `backbone_config` that no model can be built with."""
         backbone = self.backbone_config
         check_sizes(**{f"backbone_config.{name}": getattr(backbone, name) for name in _BACKBONE_SIZES})
         if backbone.hidden_size % backbone.num_attention_heads:
@@ -71,9 +64,7 @@ class HfmgcASTConfig(WindowedConfig):
                 f"backbone_config.hidden_size {backbone.hidden_size} is not divisible by num_attention_heads "
                 f"{backbone.num_attention_heads}"
             )
-        check_sizes(head_hidden_size=self.head_hidden_size)
-        check_rates(head_input_dropout=self.head_input_dropout, head_hidden_dropout=self.head_hidden_dropout)
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+# Saved checkpoints include the code, so they load without hfmgc.
 HfmgcASTConfig.register_for_auto_class()

@@ -1,15 +1,19 @@
 """Config of LeNet-5 for spectrograms."""
 
-from .config_checks import check_choice, check_rates, check_sizes
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.utils.type_validators import interval
+
+from .config_fields import rate
 from .configuration_windowed import WindowedConfig
 
 
-ACTIVATIONS = ("tanh", "relu")
-SUBSAMPLINGS = ("average", "max")
-# Two convolutions of 5x5 and two poolings of 2x2 leave one place of so many.
+# Two convolutions of 5x5 and two poolings of 2x2 reduce this many frames or bins to one.
 SMALLEST_SIDE = 16
 
 
+@strict
 class LeNetConfig(WindowedConfig):
     r"""Config of [`LeNetForAudioClassification`], the first baseline of the Divide and Conquer paper (section III-B).
 
@@ -22,9 +26,6 @@ class LeNetConfig(WindowedConfig):
             `"average"` (LeCun et al., without its trainable factors) or `"max"` (ours) of 2x2.
         dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; LeNet-5 has none).
         kwargs: See [`WindowedConfig`].
-
-    Raises:
-        ValueError: If a field is impossible, naming it.
 
     Example:
 
@@ -39,28 +40,11 @@ class LeNetConfig(WindowedConfig):
 
     model_type = "hfmgc-lenet"
 
-    def __init__(
-        self,
-        num_bins: int = 128,
-        activation: str = "tanh",
-        subsampling: str = "average",
-        dropout: float = 0.0,
-        **kwargs,
-    ):
-        self.num_bins = num_bins
-        self.activation = activation
-        self.subsampling = subsampling
-        self.dropout = dropout
-        super().__init__(**kwargs)
-
-    def validate(self) -> None:
-        """Raise a ValueError that names the field from which no model can be built."""
-        super().validate()
-        check_sizes(SMALLEST_SIDE, num_bins=self.num_bins)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("subsampling", self.subsampling, SUBSAMPLINGS)
-        check_rates(dropout=self.dropout)
+    num_bins: int = interval(min=SMALLEST_SIDE)(default=128)
+    activation: Literal["tanh", "relu"] = "tanh"
+    subsampling: Literal["average", "max"] = "average"
+    dropout: float | int = rate(default=0.0)
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+# Saved checkpoints include the code, so they load without hfmgc.
 LeNetConfig.register_for_auto_class()

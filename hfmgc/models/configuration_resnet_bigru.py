@@ -1,19 +1,21 @@
 """Config of ResNet-BiGRU, a baseline of the Deformer paper."""
 
+from huggingface_hub.dataclasses import strict
 from transformers import ResNetConfig
 
-from .config_checks import check_rates, check_sizes
+from .config_fields import rate, size
 from .configuration_windowed import WindowedConfig
 from .resnet_backbone import check_resnet, resnet_config
 
 
+@strict
 class ResNetBiGRUConfig(WindowedConfig):
     r"""Config of [`ResNetBiGRUForAudioClassification`].
 
     Args:
         backbone_config (`ResNetConfig` or `dict`, *optional*):
             The convolutional body; ResNet-18 over one channel by default (Deformer paper, section 4.1: "ResNet18 ...
-            4 convolutional blocks"). A dict states only what differs from that.
+            4 convolutional blocks"). A dict overrides its fields.
         gru_hidden_size (`int`, *optional*, defaults to 128):
             Width of the GRU in each direction (ours; the paper names no size).
         num_gru_layers (`int`, *optional*, defaults to 1):
@@ -23,9 +25,6 @@ class ResNetBiGRUConfig(WindowedConfig):
         num_bins (`int`, *optional*):
             Bins that a window must have (ours); None: any number that the ResNet can take.
         kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
-
-    Raises:
-        ValueError: If a field is impossible, naming it.
 
     Example:
 
@@ -42,29 +41,20 @@ class ResNetBiGRUConfig(WindowedConfig):
     model_type = "hfmgc-resnet-bigru"
     sub_configs = {"backbone_config": ResNetConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
 
-    def __init__(
-        self,
-        backbone_config: ResNetConfig | dict | None = None,
-        gru_hidden_size: int = 128,
-        num_gru_layers: int = 1,
-        dropout: float = 0.0,
-        num_bins: int | None = None,
-        **kwargs,
-    ):
-        self.backbone_config = resnet_config(backbone_config)
-        self.gru_hidden_size = gru_hidden_size
-        self.num_gru_layers = num_gru_layers
-        self.dropout = dropout
-        self.num_bins = num_bins
-        super().__init__(**kwargs)
+    backbone_config: ResNetConfig | dict | None = None
+    gru_hidden_size: int = size(default=128)
+    num_gru_layers: int = size(default=1)
+    dropout: float | int = rate(default=0.0)
+    num_bins: int | None = None
 
-    def validate(self) -> None:
-        """Raise a ValueError that names the field from which no model can be built."""
-        super().validate()
+    def __post_init__(self, **kwargs):
+        self.backbone_config = resnet_config(self.backbone_config)
+        super().__post_init__(**kwargs)
+
+    def validate_backbone(self) -> None:
+        """Raise a ValueError naming a field of `backbone_config`, or `num_bins`, that no model can be built with."""
         check_resnet(self.backbone_config, self.num_bins)
-        check_sizes(gru_hidden_size=self.gru_hidden_size, num_gru_layers=self.num_gru_layers)
-        check_rates(dropout=self.dropout)
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+# Saved checkpoints include the code, so they load without hfmgc.
 ResNetBiGRUConfig.register_for_auto_class()

@@ -1,12 +1,13 @@
-"""First weights for convolutions, recurrences and linear layers.
+"""Initial weights for convolutions, recurrences and linear layers.
 
-transformers' default, a normal distribution of 0.02, is meant for wide transformers: behind it a convolution loses its
-signal, a recurrence forgets, and a GRU is left alone altogether. Every write goes through transformers' own functions,
-which spare the weights that were loaded from a checkpoint. The choices are ours: no paper here names its first weights.
+transformers' default, a normal distribution of 0.02, is meant for wide transformers: convolutions lose their signal,
+recurrences forget, and GRUs are not initialised at all. All weights are written by transformers' functions, which spare
+those that were loaded from a checkpoint. The choices are ours: no paper here names its initial weights.
 """
 
 import math
 
+import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
@@ -16,11 +17,11 @@ _RECURRENCES = (nn.LSTM, nn.GRU)
 
 
 def initialize(module: nn.Module) -> bool:
-    """Give a layer its first weights; return whether it is of a kind that is known here.
+    """Initialise a layer; return whether its kind is known here.
 
     Convolutions: He normal over the fan-out (He et al., 2015). Linear layers: uniform within 1 / sqrt(fan-in), as
-    PyTorch's own. Recurrences: Glorot uniform from the input, orthogonal from step to step (Saxe et al., 2014), and an
-    LSTM that begins by remembering (forget gate's bias 1; Jozefowicz et al., 2015).
+    PyTorch's own. Recurrences: Glorot uniform for input weights, orthogonal for recurrent ones (Saxe et al., 2014),
+    and 1 as the bias of an LSTM's forget gate (Jozefowicz et al., 2015).
     """
     if isinstance(module, _CONVOLUTIONS):
         init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -38,17 +39,14 @@ def initialize(module: nn.Module) -> bool:
 
 
 def _initialize_recurrence(name: str, parameter: Tensor, module: nn.LSTM | nn.GRU) -> None:
-    # Gates are slices of one tensor, and a slice does not carry the mark of a loaded weight.
-    if getattr(parameter, "_is_hf_initialized", False):
-        return
-    gates = parameter.data.split(module.hidden_size)
-    if name.startswith("weight_hh"):
-        for gate in gates:
+    # Gates are slices of one tensor. They are filled in a new one, because `copy_` spares a loaded weight as a whole.
+    values = torch.zeros_like(parameter)
+    gates = values.split(module.hidden_size)
+    for gate in gates:
+        if name.startswith("weight_hh"):
             init.orthogonal_(gate)
-    elif name.startswith("weight_ih"):
-        for gate in gates:
+        elif name.startswith("weight_ih"):
             init.xavier_uniform_(gate)
-    elif name.startswith("bias"):
-        init.zeros_(parameter)
-        if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
-            init.ones_(gates[1])  # input, forget, cell, output
+    if name.startswith("bias_ih") and isinstance(module, nn.LSTM):
+        init.ones_(gates[1])  # input, forget, cell, output
+    init.copy_(parameter, values)

@@ -1,4 +1,4 @@
-"""The training loss that every classifier shares."""
+"""The training loss of all classifiers."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-# A track with this label is not counted, as in PyTorch and transformers.
+# Tracks with this label are ignored, as in PyTorch and transformers.
 IGNORED_LABEL = -100
 
 
@@ -18,22 +18,22 @@ def classification_loss(
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the mean loss over the tracks of the batch that have a label.
+    """Return the mean loss over the labelled tracks of the batch.
 
     Args:
         logits: Logits or log-probabilities [tracks, labels].
-        labels: Class indices [tracks], -100 where a track is to be ignored; or one target per label [tracks, labels]
-            (multi-label targets, or the soft targets that mixup makes).
-        multi_label: Binary cross-entropy for each label instead of cross-entropy over them.
+        labels: Class indices [tracks], -100 for ignored tracks; or one target per label [tracks, labels] (multi-label
+            targets, or the soft targets of mixup).
+        multi_label: Use binary cross-entropy for each label instead of cross-entropy over all labels.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
-        class_weights: What each label counts for in the loss [labels]; all the same when not given. The mean is taken
-            over tracks, whatever their weights, so that hard and soft targets give the same loss.
+        class_weights: Weight of each label in the loss [labels]; equal by default. The mean is taken over tracks
+            regardless of their weights, so that hard and soft targets give the same loss.
 
     Returns:
-        A scalar; 0 where every track is ignored, so that such a batch changes no weight (PyTorch's mean is NaN there).
+        A scalar; 0 if all tracks are ignored, so that such a batch changes no parameters (PyTorch's mean would be NaN).
 
     Raises:
-        ValueError: If labels do not have one of these shapes.
+        ValueError: If the labels have neither shape.
     """
     weights = None if class_weights is None else logits.new_tensor(class_weights)
     if multi_label:

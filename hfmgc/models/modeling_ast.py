@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ASTConfig, ASTForAudioClassification, ASTModel
-from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTEmbeddings
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
+    ASTEmbeddings,
+    ASTLayer,
+)
 
 from .configuration_ast import HfmgcASTConfig
 from .modeling_windowed import (
@@ -16,6 +19,10 @@ from .modeling_windowed import (
     WindowOutput,
     register_auto_classes,
 )
+
+
+# The class and distillation tokens, whose mean is the pooled output.
+SPECIAL_TOKENS = 2
 
 
 class InterpolatedASTEmbeddings(ASTEmbeddings):
@@ -29,13 +36,13 @@ class InterpolatedASTEmbeddings(ASTEmbeddings):
         return self.dropout(tokens + self.interpolated_positions(patches.shape[1]))
 
     def interpolated_positions(self, num_patches: int) -> Tensor:
-        """Return position embeddings [1, 2 + num_patches, hidden]; the stored ones, untouched, where the length is theirs."""
+        """Return position embeddings [1, 2 + num_patches, hidden]; the stored ones where the length is theirs."""
         frequency_patches, time_patches = self.get_shape(self.config)
         if num_patches == frequency_patches * time_patches:
             return self.position_embeddings
         special, grid = self.position_embeddings[:, :2], self.position_embeddings[:, 2:]
         grid = grid.unflatten(1, (frequency_patches, time_patches)).permute(0, 3, 1, 2)
-        # In float32, because linear interpolation has no half-precision kernel on every device.
+        # In float32: not every device has a half-precision kernel for linear interpolation.
         size = (frequency_patches, num_patches // frequency_patches)
         grid = F.interpolate(grid.float(), size=size, mode="bilinear", align_corners=False).to(special.dtype)
         return torch.cat((special, grid.flatten(2).transpose(1, 2)), dim=1)
@@ -51,7 +58,7 @@ class InterpolatedASTModel(ASTModel):
 
 
 class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
-    """What the model and the classifier have in common."""
+    """Base of the model and the classifier."""
 
     config_class = HfmgcASTConfig
     supports_gradient_checkpointing = True
@@ -62,14 +69,25 @@ class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
 
 
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
-    """AST backbone, and the layer norm of its AudioSet classifier."""
+    """AST backbone, and the layer norm of its AudioSet classifier.
+
+    Its stages: 0, the embeddings; 1 + 2 i and 2 + 2 i, attention and feed-forward block of layer i, each with the residual
+    sum; the last one, both layer norms and the pooling. The pooling reads only the two special tokens, so the attention of
+    the last layer computes only these. The results equal those of `embed_windows` within rounding.
+    """
 
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config)
         self.backbone = InterpolatedASTModel(config.backbone_config)
         self.embedding_size = config.backbone_config.hidden_size
+        self.least_frames = config.backbone_config.patch_size
         self.pooled_layernorm = nn.LayerNorm(self.embedding_size, eps=config.backbone_config.layer_norm_eps)
         self.post_init()
+
+    @property
+    def num_bins(self) -> int:
+        """Mel bins of a window."""
+        return self.config.backbone_config.num_mel_bins
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
@@ -80,13 +98,58 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
             attentions=output.attentions,
         )
 
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the backbone's mel bins and at least one patch of frames."""
-        backbone = self.config.backbone_config
-        if bins != backbone.num_mel_bins:
-            raise ValueError(f"expected {backbone.num_mel_bins} mel bins in the last dimension, got {bins}")
-        if frames < backbone.patch_size:
-            raise ValueError(f"expected at least {backbone.patch_size} frames (one patch), got {frames}")
+    @property
+    def num_stages(self) -> int:
+        """Embeddings, two for each layer, and the pooling."""
+        return 2 + 2 * len(self.backbone.layers)
+
+    def stage_of(self, parameter: str) -> int:
+        """Return the stage, from 0, that a parameter belongs to."""
+        parts = parameter.split(".")
+        if parts[:2] == ["backbone", "layers"]:
+            return 1 + 2 * int(parts[2]) + (parts[3] in ("mlp", "layernorm_after"))
+        return 0 if parts[:2] == ["backbone", "embeddings"] else self.num_stages - 1
+
+    def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
+        """Run some of the stages on single windows (see [`WindowedModel`]); without dropout in the encoder."""
+        for stage in range(first, stop):
+            layer_index, feed_forward = divmod(stage - 1, 2)
+            if stage == 0:
+                states = self.backbone.embeddings(states)
+            elif stage == self.num_stages - 1:
+                pooled = self.backbone.layernorm(states[:, :SPECIAL_TOKENS]).mean(dim=1)
+                states = self.pooled_layernorm(pooled).unsqueeze(1)
+            elif feed_forward:
+                layer = self.backbone.layers[layer_index]
+                states = states + layer.mlp(layer.layernorm_after(states))
+            else:
+                tokens = SPECIAL_TOKENS if stage == self.num_stages - 3 else states.shape[1]
+                states = states[:, :tokens] + _attention(self.backbone.layers[layer_index], states, tokens)
+        return states
+
+    def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
+        """Return the tokens and the hidden size of a window's states after so many stages."""
+        config = self.config.backbone_config
+        if stages == self.num_stages:
+            return 1, config.hidden_size
+        if stages >= self.num_stages - 2:
+            return SPECIAL_TOKENS, config.hidden_size
+        height = (bins - config.patch_size) // config.frequency_stride + 1
+        width = (frames - config.patch_size) // config.time_stride + 1
+        return SPECIAL_TOKENS + height * width, config.hidden_size
+
+
+def _attention(layer: ASTLayer, hidden: Tensor, tokens: int) -> Tensor:
+    """Return the attention output of a layer for the first `tokens` of `hidden` [windows, all tokens, hidden]."""
+    attention = layer.attention
+    normal = layer.layernorm_before(hidden)
+    by_head = (len(hidden), -1, attention.num_attention_heads, attention.head_dim)
+    # The linear layers are called as modules, because an adapter replaces them by its own.
+    query = attention.q_proj(normal[:, :tokens]).view(by_head).transpose(1, 2)
+    key = attention.k_proj(normal).view(by_head).transpose(1, 2)
+    value = attention.v_proj(normal).view(by_head).transpose(1, 2)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return attention.o_proj(attended.transpose(1, 2).flatten(2))
 
 
 class HfmgcASTHead(nn.Module):
@@ -116,13 +179,13 @@ class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, WindowedForAudioCl
     def from_pretrained_backbone(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
         """Start from an AST checkpoint of transformers, such as `MIT/ast-finetuned-audioset-10-10-0.4593`.
 
-        The backbone and the layer norm of its classifier are taken over, the head is new.
+        The backbone and the layer norm of its classifier are copied; the head is new.
 
         Args:
             name_or_path: Repository on the Hub, or a folder.
             config: Head, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); float32 by default, whatever the
-                checkpoint is stored in, because it is to be trained.
+            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default, for
+                training.
 
         Raises:
             ValueError: If the checkpoint is not an AST or lacks weights, naming what is missing.
@@ -135,15 +198,15 @@ class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, WindowedForAudioCl
         missing = sorted(key for key in report["missing_keys"] if not key.startswith("classifier."))
         if missing:
             raise ValueError(
-                f"{name_or_path} is no complete AST checkpoint: {len(missing)} backbone weights are missing, "
+                f"{name_or_path} is not a complete AST checkpoint: {len(missing)} backbone weights are missing, "
                 f"the first is {missing[0]}"
             )
         config = HfmgcASTConfig() if config is None else copy.deepcopy(config)
         backbone_config = pretrained.audio_spectrogram_transformer.config
-        # AudioSet's 527 labels are not this model's, and a path of the user's disk has no place in a shared checkpoint.
+        # Neither AudioSet's 527 labels nor a path on the user's disk belong in the new checkpoint.
         backbone_config.num_labels = config.num_labels
         backbone_config.architectures = None
-        backbone_config._name_or_path = ""
+        backbone_config.name_or_path = ""
         config.backbone_config = backbone_config
         model = cls(config).to(pretrained.dtype)
         model.model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())

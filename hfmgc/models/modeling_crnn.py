@@ -1,4 +1,4 @@
-"""Convolutional recurrent network of the Divide and Conquer paper: convolutions, GRUs over what is left of time."""
+"""Convolutional recurrent network of the Divide and Conquer paper: convolutions, then GRUs over time."""
 
 from itertools import pairwise
 
@@ -32,7 +32,7 @@ class DivideAndConquerCRNNBlock(nn.Module):
 
 
 class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
-    """First weights as Keras' defaults [code]: Glorot uniform, orthogonal from step to step, biases zero."""
+    """Initial weights as in Keras [code]: Glorot uniform, orthogonal for recurrent weights, biases zero."""
 
     config_class = DivideAndConquerCRNNConfig
 
@@ -41,13 +41,13 @@ class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
         super()._init_weights(module)
         for name, parameter in module.named_parameters(recurse=False):
             if name.startswith("weight_hh"):
-                init.orthogonal_(parameter)  # over all gates at once
+                init.orthogonal_(parameter)  # all gates as one matrix
             elif parameter.ndim > 1:
                 init.xavier_uniform_(parameter)
 
 
 class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedModel):
-    """Convolution blocks -> GRUs, of which the last state counts -> linear (Figure 1)."""
+    """Convolution blocks -> last state of the GRUs -> linear (Figure 1)."""
 
     _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
 
@@ -57,13 +57,19 @@ class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedMod
         self.blocks = nn.ModuleList(
             DivideAndConquerCRNNBlock(config, *pair, pool) for pair, pool in zip(channels, config.pools, strict=True)
         )
-        features = config.channels[-1] * _left(config.num_bins, [mel for _, mel in config.pools])
-        # One by one, because their sizes may differ. Two biases per gate, as in Keras (reset_after=True).
+        bins = config.num_bins
+        for _, mel in config.pools:
+            bins = (bins - 2) // mel
+        features = config.channels[-1] * bins
+        # Separate layers, because their sizes may differ. Two biases per gate, as in Keras (reset_after=True).
         self.grus = nn.ModuleList(
             nn.GRU(*sizes, batch_first=True) for sizes in pairwise([features, *config.gru_hidden_sizes])
         )
         self.dense = nn.Linear(config.gru_hidden_sizes[-1], config.dense_size)
         self.embedding_size = config.dense_size
+        # Each block needs three frames for its convolution, and enough of them for its pool.
+        for time, _ in reversed(config.pools):
+            self.least_frames = self.least_frames * time + 2
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
@@ -75,16 +81,6 @@ class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedMod
         for gru in self.grus:
             hidden, _ = gru(hidden)
         return WindowOutput(embeddings=self.dense(hidden[:, -1]))
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's bins and the pools leave at least one of its frames."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} mel bins in the last dimension, got {bins}")
-        least = 1
-        for time, _ in reversed(self.config.pools):
-            least = least * time + 2
-        if frames < least:
-            raise ValueError(f"expected at least {least} frames (of fewer the pools leave none), got {frames}")
 
 
 class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedModel, WindowedForAudioClassification):
@@ -99,13 +95,6 @@ class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedM
             return None
         kernels = [block.convolution.weight for block in self.model.blocks] + [self.model.dense.weight]
         return self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
-
-
-def _left(size: int, pools: list[int]) -> int:
-    """Return what the blocks leave of an axis."""
-    for pool in pools:
-        size = (size - 2) // pool
-    return size
 
 
 register_auto_classes(

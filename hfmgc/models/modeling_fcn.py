@@ -12,7 +12,7 @@ from .modeling_windowed import WindowedForAudioClassification, WindowedModel, Wi
 class FCNBlock(nn.Sequential):
     """Convolution over time that keeps the length -> batch norm -> ReLU.
 
-    An even kernel has one frame more behind than before, as "same" padding has where the originals were written.
+    With an even kernel, one more frame is padded at the end than at the start, as in TensorFlow.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
@@ -25,11 +25,11 @@ class FCNBlock(nn.Sequential):
 
 
 class FCNModel(WindowedModel):
-    """Convolutions over the frames, bins as channels -> mean over time; with an LSTM beside them if asked.
+    """Convolutions over the frames, bins as channels -> mean over time; optionally with an LSTM in parallel.
 
-    The LSTM runs over the frames, and its last state, after dropout, stands beside the mean. Karim et
-    al. shuffle the dimensions, so that their LSTM hears a whole series as one step; that would fix the length of a
-    window, and is not done here (ours).
+    The last state of the LSTM over the frames, after dropout, is concatenated with the mean. Karim et al. swap the
+    dimensions, so that their LSTM reads a whole series as one step; that would fix the length of a window, and is not done
+    here (ours).
     """
 
     config_class = FCNConfig
@@ -59,13 +59,6 @@ class FCNModel(WindowedModel):
             states, _ = self.recurrence(input_values)
             pooled = torch.cat((pooled, self.recurrent_dropout(states[:, -1])), dim=-1)
         return WindowOutput(embeddings=pooled)
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's bins and at least one frame."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
-        if frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {frames}")
 
 
 class FCNForAudioClassification(WindowedForAudioClassification):

@@ -24,12 +24,13 @@ class LeNetBlock(nn.Sequential):
 class LeNetModel(WindowedModel):
     """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84.
 
-    A spectrogram is far larger than LeNet's pictures of 32x32, so what the convolutions leave is averaged to the 5x5
-    that they leave of 32x32 (ours): the dense layers are LeNet's own, whatever the length. Each filter of the second
-    convolution hears all six of the first, where LeCun et al. chose a table for the sake of computers of the time.
+    A spectrogram is far larger than LeNet's images of 32x32, so the output of the convolutions is averaged to the 5x5 that
+    they have for 32x32 (ours): the dense layers have LeNet's sizes, whatever the length. Each filter of the second
+    convolution reads all six channels, where LeCun et al. chose a table of connections to save computation.
     """
 
     config_class = LeNetConfig
+    least_frames = SMALLEST_SIDE
     _can_record_outputs = {"hidden_states": LeNetBlock}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: LeNetConfig):
@@ -45,13 +46,6 @@ class LeNetModel(WindowedModel):
         """Embed spectrograms `input_values` [windows, frames, bins] as [windows, 84]."""
         hidden = self.pool(self.convolutions(input_values.unsqueeze(1)))
         return WindowOutput(embeddings=self.dense(hidden.flatten(1)))
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's bins and enough frames for the convolutions."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
-        if frames < SMALLEST_SIDE:
-            raise ValueError(f"expected at least {SMALLEST_SIDE} frames, got {frames}")
 
 
 class LeNetForAudioClassification(WindowedForAudioClassification):

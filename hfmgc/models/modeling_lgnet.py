@@ -1,4 +1,4 @@
-"""LGNet: transformers' `ResNetModel`, a linear router, and of several expert MLPs only the best for each window."""
+"""LGNet: transformers' `ResNetModel`, a linear router, and several expert MLPs, of which each window goes to one."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,13 @@ from transformers import initialization as init
 
 from .configuration_lgnet import LGNetConfig
 from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
-from .resnet_backbone import check_spectrogram, total_stride
+from .resnet_backbone import total_stride
 
 
 class LGNetExpertLayer(nn.Module):
-    """As many linear layers as there are experts, each for its own group of rows.
+    """A linear layer for each expert, applied to its own rows.
 
-    An expert without rows multiplies none and gets a gradient of zero, so that every step gives every weight one, as
-    DistributedDataParallel asks for.
+    An expert without rows gets a gradient of zero rather than none, as DistributedDataParallel requires.
     """
 
     def __init__(self, num_experts: int, in_features: int, out_features: int):
@@ -47,11 +46,11 @@ class LGNetClassifier(nn.Module):
         """Map representations [windows, hidden] to logits [windows, labels] and their experts' indices [windows]."""
         gate, expert = self.probabilities(representation).max(dim=1)
         if torch.compiler.is_compiling():
-            # How many rows an expert gets depends on the data, which a graph cannot: every expert answers for all.
-            answers = torch.stack(self.experts([representation] * self.router.out_features), dim=1)
-            logits = answers.gather(1, expert[:, None, None].expand(-1, 1, answers.shape[2])).squeeze(1)
+            # The shapes of a graph cannot depend on the routing, so every expert computes every row.
+            outputs = torch.stack(self.experts([representation] * self.router.out_features), dim=1)
+            logits = outputs.gather(1, expert[:, None, None].expand(-1, 1, outputs.shape[2])).squeeze(1)
         else:
-            # Grouped by expert: one matrix product for each, whatever it was given, however many there are.
+            # Grouped by expert: one matrix product for each.
             order = expert.argsort(stable=True)
             sizes = torch.bincount(expert, minlength=self.router.out_features).tolist()
             logits = torch.cat(self.experts(representation[order].split(sizes)))[order.argsort()]
@@ -63,7 +62,7 @@ class LGNetClassifier(nn.Module):
 
     def probabilities(self, representation: Tensor) -> Tensor:
         """Map representations [windows, hidden] to routing probabilities [windows, experts], float32 at least."""
-        # Many scores would be equal once squeezed by a gate in half precision, and the first of them would win.
+        # In half precision the gate would make many scores equal, and the first of them would win.
         scores = self.router(representation)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if self.gate == "softmax":
@@ -81,6 +80,7 @@ class LGNetModel(WindowedModel):
         super().__init__(config)
         self.backbone = ResNetModel(config.backbone_config)
         self.embedding_size = config.backbone_config.hidden_sizes[-1]
+        self.least_frames = self.least_bins = total_stride(config.backbone_config)
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
@@ -88,11 +88,6 @@ class LGNetModel(WindowedModel):
         pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
         output = self.backbone(pictures, return_dict=True, **kwargs)
         return WindowOutput(embeddings=output.pooler_output.flatten(1), hidden_states=output.hidden_states)
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
-        stride = total_stride(self.config.backbone_config)
-        check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
 
 
 class LGNetForAudioClassification(WindowedForAudioClassification):
@@ -109,32 +104,32 @@ class LGNetForAudioClassification(WindowedForAudioClassification):
 
     @property
     def uses_all_parameters(self) -> bool:
-        """Whether every step gives every parameter a gradient: all experts get one, a router that freezes does not."""
+        """Whether every step gives every parameter a gradient; a router that freezes gets none."""
         return not self.config.num_experts or self.config.router_frozen_after_epochs is None
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map embeddings [windows, hidden] to logits [windows, labels] and experts [windows]."""
-        answer = self.classifier(self.dropout(embeddings))
-        return answer if self.config.num_experts else (answer, None)
+        output = self.classifier(self.dropout(embeddings))
+        return output if self.config.num_experts else (output, None)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Freeze the router from the config's epoch on; a new training from epoch 0 trains it again."""
+        """Freeze the router from the config's epoch on; unfreeze it when a new training starts at epoch 0."""
         if not self.config.num_experts:
             return
         after = self.config.router_frozen_after_epochs
         freeze = after is not None and epoch >= after
         if freeze == self.router_is_frozen:
-            return  # a router that the caller froze stays frozen
+            return  # also keeps a router frozen that the caller froze
         self.classifier.router.requires_grad_(not freeze)
         if freeze:
-            # A gradient left from before would be applied once more.
+            # The optimizer would apply the last gradient again.
             self.classifier.router.zero_grad(set_to_none=True)
         self.router_is_frozen = freeze
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, LGNetExpertLayer):
-            # As linear layers of their own: within 1 / sqrt(fan-in), biases zero.
+            # As separate linear layers: within 1 / sqrt(fan-in), biases zero.
             bound = 1 / math.sqrt(module.weight.shape[-1])
             init.uniform_(module.weight, -bound, bound)
             init.zeros_(module.bias)

@@ -18,7 +18,7 @@ class RecurrentModel(WindowedModel):
         self.normalization = nn.BatchNorm1d(config.num_bins) if config.input_normalization else nn.Identity()
         cell = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell]
         self.embedding_size = config.hidden_size * (1 + config.bidirectional)
-        # One by one, so that the states of each can be returned.
+        # Separate layers, so that the states of each can be returned.
         self.layers = nn.ModuleList(
             cell(size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional)
             for size in [config.num_bins] + [self.embedding_size] * (config.num_layers - 1)
@@ -37,16 +37,9 @@ class RecurrentModel(WindowedModel):
         """Pool [windows, frames, directions x hidden size] over time to [windows, directions x hidden size]."""
         if self.config.pooling == "mean":
             return hidden.mean(dim=1)
-        # What has heard everything is the forward state at the last frame, and the backward state at the first.
+        # The states that have read all frames: the forward one at the last frame, the backward one at the first.
         size = self.config.hidden_size
         return torch.cat((hidden[:, -1, :size], hidden[:, 0, size:]), dim=-1)
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's bins and at least one frame."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
-        if frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {frames}")
 
 
 class RecurrentForAudioClassification(WindowedForAudioClassification):

@@ -1,19 +1,18 @@
-"""ResNet-BiGRU: transformers' `ResNetModel`, its time axis read by a bidirectional GRU (a baseline of the Deformer paper)."""
+"""ResNet-BiGRU: transformers' `ResNetModel` with a bidirectional GRU over time (a baseline of the Deformer paper)."""
 
 from torch import Tensor, nn
 from transformers import ResNetModel
 
 from .configuration_resnet_bigru import ResNetBiGRUConfig
 from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
-from .resnet_backbone import check_spectrogram, total_stride
+from .resnet_backbone import total_stride
 
 
 class ResNetBiGRUModel(WindowedModel):
     """A GRU over the time steps of a ResNet.
 
-    The ResNet's average pool takes the mean over frequency only, so that the GRU has a sequence (ours): ResNet-18 makes
-    one step of 32 frames, 13 steps of 387. The embedding is the mean of the GRU's steps (ours), which reads both
-    directions at every point of the window.
+    The output of the ResNet is averaged over frequency only, so that the GRU has a sequence (ours): ResNet-18 makes one
+    step of 32 frames, 13 steps of 387. The embedding is the mean over the steps of the GRU, both directions (ours).
     """
 
     config_class = ResNetBiGRUConfig
@@ -30,6 +29,7 @@ class ResNetBiGRUModel(WindowedModel):
             bidirectional=True,
         )
         self.embedding_size = 2 * config.gru_hidden_size
+        self.least_frames = self.least_bins = total_stride(config.backbone_config)
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
@@ -40,11 +40,6 @@ class ResNetBiGRUModel(WindowedModel):
         states, _ = self.gru(sequence)
         hidden_states = None if output.hidden_states is None else (*output.hidden_states, states)
         return WindowOutput(embeddings=states.mean(dim=1), hidden_states=hidden_states)
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window covers one step of the ResNet's last stage and has the config's bins."""
-        stride = total_stride(self.config.backbone_config)
-        check_spectrogram(frames, bins, stride=stride, num_bins=self.config.num_bins)
 
 
 class ResNetBiGRUForAudioClassification(WindowedForAudioClassification):

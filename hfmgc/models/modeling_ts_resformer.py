@@ -21,11 +21,12 @@ from .modeling_windowed import (
 _FREQUENCY, _TIME = 2, 3
 
 
-class PooledAttention(nn.Module):
+class PooledGate(nn.Module):
     """Weights between 0 and 1 from the map's averages: mean -> 1x1 conv -> ReLU -> 1x1 conv -> sigmoid.
 
     Averaged over time it is the paper's frequency attention, over frequency its time attention (Figure 8), over both
-    the squeeze-and-excitation of its Figure 9.
+    the squeeze-and-excitation of its Figure 9. It is not named attention, because transformers looks for classes with such
+    names in this file, and would then refuse `attn_implementation`.
     """
 
     def __init__(self, channels: int, hidden_channels: int, averaged: tuple[int, ...]):
@@ -40,14 +41,14 @@ class PooledAttention(nn.Module):
         return self.excite(F.relu(self.squeeze(pooled))).sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Weigh `features` [windows, channels, bins, frames]."""
+        """Multiply `features` [windows, channels, bins, frames] by their weights."""
         return features * self.weights(features)
 
 
 class PairedFilters(nn.Module):
-    """Conv1 (Figure 7), tall filters beside long ones, each weighted along its own axis (Figure 6), and max-pooled.
+    """Conv1 (Figure 7): tall filters and long ones in parallel, each weighted along its own axis (Figure 6), and max-pooled.
 
-    Batch norm and ReLU behind each convolution and the pool are ours.
+    Batch norm and ReLU after each convolution and the pool are ours.
     """
 
     def __init__(self, config: TSResformerConfig):
@@ -59,8 +60,8 @@ class PairedFilters(nn.Module):
     def _filters(config: TSResformerConfig, shape: tuple[int, int], averaged: int) -> nn.Sequential:
         attention = nn.Identity()
         if config.time_frequency_attention:
-            attention = PooledAttention(config.num_filters, config.attention_channels, (averaged,))
-        # By hand: PyTorch's own "same" padding warns at even sizes.
+            attention = PooledGate(config.num_filters, config.attention_channels, (averaged,))
+        # Not padding="same", with which PyTorch warns about even sizes.
         top, left = ((size - 1) // 2 for size in shape)
         return nn.Sequential(
             nn.ZeroPad2d((left, shape[1] - 1 - left, top, shape[0] - 1 - top)),
@@ -68,7 +69,7 @@ class PairedFilters(nn.Module):
             nn.BatchNorm2d(config.num_filters),
             nn.ReLU(inplace=True),
             attention,
-            # Before the concatenation, which changes nothing but the memory that it takes.
+            # Before the concatenation, to save memory.
             nn.MaxPool2d(tuple(config.initial_pool)),
         )
 
@@ -80,7 +81,7 @@ class PairedFilters(nn.Module):
 class SEResBlock(nn.Module):
     """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10).
 
-    Batch norm behind each convolution is ours, as in ResNet (He et al., 2016): the paper's text has none.
+    Batch norm after each convolution is ours, as in ResNet (He et al., 2016): the paper's text has none.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: TSResformerConfig):
@@ -88,7 +89,7 @@ class SEResBlock(nn.Module):
         attention = nn.Identity()
         if config.squeeze_excitation:
             hidden_channels = out_channels // config.squeeze_reduction
-            attention = PooledAttention(out_channels, hidden_channels, (_FREQUENCY, _TIME))
+            attention = PooledGate(out_channels, hidden_channels, (_FREQUENCY, _TIME))
         self.residual = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
@@ -136,7 +137,8 @@ def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tenso
 class TransformerBranch(nn.Module):
     """Transformer encoder layers over positions and frames (Figure 11; sinusoidal positions are ours).
 
-    The layers are wav2vec 2.0's, which are those of Vaswani et al. (2017): a norm follows each residual sum.
+    The layers are wav2vec 2.0's in transformers, which are those of Vaswani et al. (2017) with a norm after each residual
+    sum. Unlike PyTorch's they have `attn_implementation` and return attentions; a test compares their outputs.
     """
 
     def __init__(self, config: TSResformerConfig):
@@ -169,7 +171,7 @@ class RecurrentBranch(nn.Module):
 
 
 class TSResformerPreTrainedModel(WindowedPreTrainedModel):
-    """What the model and the classifier have in common."""
+    """Base of the model and the classifier."""
 
     config_class = TSResformerConfig
     _no_split_modules = ("SEResBlock", "Wav2Vec2EncoderLayer")
@@ -178,14 +180,9 @@ class TSResformerPreTrainedModel(WindowedPreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    @classmethod
-    def _can_set_attn_implementation(cls) -> bool:
-        # transformers decides by this file's text, where it takes `PooledAttention` for the encoder's attention.
-        return True
-
 
 class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
-    """Both branches averaged over what is left of their axes (Figure 5)."""
+    """Both branches, averaged over their remaining axes (Figure 5)."""
 
     # In parallel the blocks of the residual branch come first.
     _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
@@ -206,6 +203,9 @@ class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
         self.embedding_size = 0 if self.sequence is None else self.sequence.output_size
         if self.residual is not None and not self.serial:
             self.embedding_size += config.block_channels[-1]
+        least_for_residual = config.initial_pool[1] if self.residual is not None else 1
+        least_for_sequence = config.sequence_pool if self.sequence is not None and not self.serial else 1
+        self.least_frames = max(least_for_residual, least_for_sequence)
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
@@ -220,16 +220,6 @@ class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
             frames = F.max_pool1d(input_values.transpose(1, 2), self.config.sequence_pool).transpose(1, 2)
             pooled.append(self.sequence(frames, **kwargs).mean(dim=1))
         return WindowOutput(embeddings=torch.cat(pooled, dim=1))
-
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's mel bins and enough frames for its pools."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} mel bins in the last dimension, got {bins}")
-        least = self.config.initial_pool[1] if self.residual is not None else 1
-        if self.sequence is not None and not self.serial:
-            least = max(least, self.config.sequence_pool)
-        if frames < least:
-            raise ValueError(f"expected at least {least} frames (one step of the max-pool), got {frames}")
 
 
 class TSResformerForAudioClassification(TSResformerPreTrainedModel, WindowedForAudioClassification):

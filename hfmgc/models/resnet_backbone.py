@@ -3,10 +3,10 @@
 from transformers import ResNetConfig
 from transformers.activations import ACT2FN
 
-from .config_checks import check_size_lists, check_sizes
+from .config_fields import check_sizes
 
 
-# ResNet-18 (He et al., 2016, Table 1) for pictures of one channel; transformers' own default is ResNet-50 for three.
+# ResNet-18 (He et al., 2016, Table 1) for images of one channel; transformers' default is ResNet-50 for three.
 RESNET_18 = {
     "num_channels": 1,
     "embedding_size": 64,
@@ -17,14 +17,14 @@ RESNET_18 = {
 
 
 def resnet_config(backbone_config: ResNetConfig | dict | None) -> ResNetConfig:
-    """Return a config as it is, or ResNet-18 over one channel with the fields that differ from it."""
+    """Return a config unchanged, or ResNet-18 over one channel with these fields."""
     if isinstance(backbone_config, ResNetConfig):
         return backbone_config
     return ResNetConfig(**{**RESNET_18, **(backbone_config or {})})
 
 
 def check_resnet(backbone_config: ResNetConfig, num_bins: int | None) -> None:
-    """Raise a ValueError that names the field of a ResNet that no spectrogram, or none of `num_bins`, can pass."""
+    """Raise a ValueError that names the field with which a ResNet cannot process spectrograms of `num_bins`."""
     if backbone_config.num_channels != 1:
         raise ValueError(
             f"backbone_config.num_channels must be 1 (a spectrogram is one), not {backbone_config.num_channels}"
@@ -34,35 +34,18 @@ def check_resnet(backbone_config: ResNetConfig, num_bins: int | None) -> None:
             f"backbone_config.hidden_sizes and depths must have one entry for each stage, not "
             f"{len(backbone_config.hidden_sizes)} and {len(backbone_config.depths)}"
         )
-    check_sizes(**{"backbone_config.embedding_size": backbone_config.embedding_size})
-    check_size_lists(
-        **{f"backbone_config.{name}": getattr(backbone_config, name) for name in ("hidden_sizes", "depths")}
-    )
+    sizes = ("embedding_size", "hidden_sizes", "depths")
+    check_sizes(**{f"backbone_config.{name}": getattr(backbone_config, name) for name in sizes})
     if backbone_config.hidden_act not in ACT2FN:
         raise ValueError(
             f"backbone_config.hidden_act: transformers knows no activation {backbone_config.hidden_act!r}"
         )
-    if num_bins is None:
-        return
-    check_sizes(num_bins=num_bins)
     stride = total_stride(backbone_config)
-    if num_bins < stride:
+    if num_bins is not None and num_bins < stride:
         raise ValueError(f"num_bins must be at least {stride} (the ResNet's total stride) or None, not {num_bins}")
 
 
 def total_stride(backbone_config: ResNetConfig) -> int:
     """Return how many frames (and bins) become one step of the last stage; 32 for ResNet-18."""
-    # The stem's convolution and its pool halve once each, every stage but the first again.
+    # The stem's convolution, its pool and every stage but the first halve the size.
     return 2 ** (1 + len(backbone_config.depths) + bool(backbone_config.downsample_in_first_stage))
-
-
-def check_spectrogram(frames: int, bins: int, *, stride: int, num_bins: int | None) -> None:
-    """Raise a ValueError unless a window has `num_bins` bins (any where None) and covers one step of the last stage."""
-    if num_bins is not None and bins != num_bins:
-        raise ValueError(f"expected {num_bins} bins in the last dimension, got {bins}")
-    if bins < stride:
-        raise ValueError(
-            f"expected at least {stride} bins (the ResNet's total stride) in the last dimension, got {bins}"
-        )
-    if frames < stride:
-        raise ValueError(f"expected at least {stride} frames (the ResNet's total stride), got {frames}")

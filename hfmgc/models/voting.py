@@ -1,7 +1,7 @@
-"""From the answers of a track's windows to one answer for the track.
+"""The vote: from the logits of a track's windows to the logits of the track.
 
-The voted logits are such that the softmax (or, for multi-label models, the sigmoid) that any caller applies, the plain
-`pipeline("audio-classification")` among them, gives exactly the voted probabilities.
+The softmax of the voted logits (for multi-label models, their sigmoid) is exactly the voted probabilities, so that
+`pipeline("audio-classification")` of transformers returns these.
 """
 
 import math
@@ -22,9 +22,9 @@ def vote(
         window_logits: Logits of each window [tracks, windows, labels].
         window_mask: True where a window exists [tracks, windows]; all of them when not given.
         rule: `mean`: the mean of the windows' probabilities (what the divide-and-conquer paper calls voting).
-            `majority`: the most frequent answer; its probability is its mean over just the windows that gave it (the
-            confidence rule of the AST report, section 4.4). A tie goes to the higher mean probability (ours).
-        multi_label: Labels are independent (sigmoid) rather than exclusive (softmax).
+            `majority`: the most frequent prediction; its probability is the mean over the windows that predicted it
+            (the confidence rule of the AST report, section 4.4). The higher mean probability breaks ties (ours).
+        multi_label: Whether labels are independent (sigmoid) rather than exclusive (softmax).
 
     Returns:
         Single-label: log-probabilities [tracks, labels]. Multi-label: logits of the voted probabilities.
@@ -33,7 +33,7 @@ def vote(
         raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {rule!r}")
     if window_mask is None:
         window_mask = torch.ones(window_logits.shape[:2], dtype=torch.bool, device=window_logits.device)
-    # In half precision the logarithm of a mean loses what calibration needs; one small tensor is no cost.
+    # In half precision the logarithm of a mean would not be exact enough for calibration.
     window_logits = window_logits.float()
     window_mask = window_mask.bool().unsqueeze(-1)  # [tracks, windows, 1]
     if multi_label:
@@ -45,17 +45,17 @@ def vote(
 
 
 def _voted_for_winner(log_probabilities: Tensor, window_mask: Tensor) -> Tensor:
-    """Return which windows gave the track's most frequent answer, [tracks, windows, 1]."""
-    answers = F.one_hot(log_probabilities.argmax(dim=-1), log_probabilities.shape[-1]) * window_mask
-    counts = answers.sum(dim=1)  # [tracks, labels]
-    # Counts are whole numbers and mean probabilities lie below one half after halving: the latter only break ties.
+    """Return which windows predicted the track's most frequent label, [tracks, windows, 1]."""
+    predicted = F.one_hot(log_probabilities.argmax(dim=-1), log_probabilities.shape[-1]) * window_mask
+    counts = predicted.sum(dim=1)  # [tracks, labels]
+    # Counts are whole numbers, and half a probability is below one, so that it only breaks ties.
     tie_break = _log_mean_exp(log_probabilities, window_mask).exp() / 2
     winner = (counts + tie_break).argmax(dim=-1)  # [tracks]
-    return answers.gather(-1, winner[:, None, None].expand(-1, answers.shape[1], 1)).bool()
+    return predicted.gather(-1, winner[:, None, None].expand(-1, predicted.shape[1], 1)).bool()
 
 
 def _vote_multi_label(window_logits: Tensor, window_mask: Tensor, rule: str) -> Tensor:
-    """As `vote`, each label on its own: logit(p) = log mean sigmoid(x) - log mean sigmoid(-x), which cannot overflow."""
+    """Vote on each label separately: logit(p) = log mean sigmoid(x) - log mean sigmoid(-x), which cannot overflow."""
     window_mask = window_mask.expand_as(window_logits)
     if rule == "majority":
         positive = (window_logits > 0) & window_mask

@@ -1,4 +1,4 @@
-"""DoRA and LoRA through PEFT, on linear layers that are found by their role."""
+"""DoRA and LoRA through PEFT, on linear layers chosen by their role."""
 
 import re
 import warnings
@@ -25,7 +25,7 @@ _ATTENTION_NAMES = {
 
 
 def encoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the name and the list of the encoder's layers: the longest list of equal modules that hold linear layers."""
+    """Return the encoder's layers and their name: the longest list of modules of one class that hold linear layers."""
     lists = [
         (name, module)
         for name, module in model.named_modules()
@@ -34,7 +34,7 @@ def encoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
         and any(isinstance(part, nn.Linear) for part in module.modules())
     ]
     if not lists:
-        raise ConfigError(f"{type(model).__name__} has no encoder layers that an adapter could be put on")
+        raise ConfigError(f"{type(model).__name__} has no encoder layers for an adapter")
     return max(lists, key=lambda item: len(item[1]))
 
 
@@ -85,11 +85,11 @@ def add_adapter(
     alpha: float,
     dropout: float = 0.0,
 ) -> PeftModel:
-    """Freeze the model but for its head (`classifier`), and put DoRA or LoRA on the linear layers of these roles.
+    """Freeze the model except its head (`classifier`), and add DoRA or LoRA to the linear layers with these roles.
 
-    PEFT's DoRA keeps one magnitude for each output of a layer and scales the update by alpha / r. The AST report's own
-    code keeps one for each input and does not divide by r: its alpha of 4.246988659 at r = 2 is an alpha of 8.494 here,
-    and its 177,314 trainable parameters are 172,706 here (768 magnitudes a layer, where it has 3,072).
+    PEFT's DoRA has one magnitude for each output of a layer and scales the update by alpha / r. The AST report's code has
+    one for each input and does not divide by r: its alpha of 4.246988659 at r = 2 is an alpha of 8.494 here, and its
+    177,314 trainable parameters are 172,706 here (768 magnitudes a layer instead of 3,072).
     """
     config = LoraConfig(
         r=rank,
@@ -105,10 +105,7 @@ def add_adapter(
 
 @contextmanager
 def without_peft_warnings() -> Iterator[None]:
-    """Silence one warning of transformers at PEFT, which looks at a name that transformers 5 gives up.
-
-    A user can do nothing about it; every other warning passes.
-    """
+    """Silence the warning that PEFT reads a name which transformers 5 deprecates; users cannot act on it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield

@@ -13,15 +13,15 @@ from ..randomness import example_generator
 
 @dataclass(frozen=True)
 class MixupCollator:
-    """Mixes each example of a batch with another one (Zhang et al., 2018).
+    """Mixes each training example of a batch with another one (Zhang et al., 2018).
 
-    What is drawn depends on the examples of the batch alone (`mixing_key` of each, which comes from seed, epoch and
-    track), so that a run repeats whatever its workers are.
+    Partners and weight are drawn from the `mixing_key` of the examples, which follows from seed, epoch and track, so that
+    they do not depend on the number of workers. Examples without it, those of evaluation, are not mixed.
 
     Args:
-        collator: Makes the batch that is mixed.
-        alpha: Of the Beta distribution from which a batch's weight is drawn.
-        num_labels: Genres.
+        collator: Makes the batch before it is mixed.
+        alpha: Parameter of the Beta distribution of a batch's weight.
+        num_labels: Number of genres.
     """
 
     collator: TrackCollator
@@ -29,8 +29,10 @@ class MixupCollator:
     num_labels: int
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_values` [tracks, frames, bins] and soft `labels` [tracks, labels]."""
+        """Return a batch of `collator`; in training with mixed `input_values` and soft `labels` [tracks, labels]."""
         batch = self.collator(examples)
+        if "mixing_key" not in examples[0]:
+            return batch
         generator = example_generator("mixup", *(example["mixing_key"] for example in examples))
         weight = float(generator.beta(self.alpha, self.alpha))
         partners = torch.from_numpy(generator.permutation(len(examples)))

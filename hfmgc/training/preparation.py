@@ -1,15 +1,16 @@
 """From the recipe's settings to the data that a run trains and is judged on."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import datasets
 import numpy as np
 
+from ..data.cache_forecast import cache_forecast
 from ..data.caching import reading_cache
 from ..data.corpus import Corpus, decode_corpus
-from ..data.features import ExtractedWindows, check_front_end, extract_features, extract_windows, track_features
+from ..data.features import ExtractedWindows, TrackWindows, check_front_end, extract_features, track_features
 from ..data.guarded_split import make_split
 from ..data.sources import open_source
 from ..data.split_manifest import SplitManifest
@@ -29,15 +30,15 @@ class PreparedData:
         corpus: Decoded tracks.
         manifest: Which track is on which side.
         train: Random windows of the training tracks.
-        validation: Windows of whole tracks, for choosing the checkpoint.
-        test: Windows of whole tracks, for the result; the validation tracks where the split has no test side.
+        validation: Tracks as stacks of windows, for choosing the checkpoint.
+        test: The same for the result; the validation tracks where the split has no test side.
     """
 
     corpus: Corpus
     manifest: SplitManifest
     train: TrainingExamples
-    validation: datasets.Dataset
-    test: datasets.Dataset
+    validation: TrackWindows
+    test: TrackWindows
 
     @cached_property
     def validation_windows(self) -> ExtractedWindows:
@@ -46,7 +47,7 @@ class PreparedData:
 
 
 def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse what does not go together, before the data are read.
+    """Refuse settings that contradict each other, before the data are read.
 
     Raises:
         ConfigError: Naming the field.
@@ -65,14 +66,17 @@ def check_data_arguments(arguments: DataArguments, model: ModelArguments, extrac
 
 @reading_cache()
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
-    """Decode, split, augment and extract; in a run of several processes the first one does it for all."""
+    """Decode, extract, split and augment; in a run of several processes the first one does it for all."""
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
         check_front_end(source, extractor)
+        if run.should_log and (forecast := cache_forecast(source, extractor)):
+            print(forecast)
         corpus = decode_corpus(
             source, extractor.sampling_rate, num_proc=num_proc, shortest_seconds=arguments.shortest_seconds
         )
+        extracted = replace(corpus, tracks=extract_features(corpus.tracks, extractor, num_proc=num_proc))
         manifest = make_split(
             corpus,
             policy=arguments.split_policy,
@@ -84,22 +88,18 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             extractor=extractor,
             num_proc=num_proc,
         )
-        sides = {side: corpus.select(track_ids) for side, track_ids in manifest.sides.items()}
+        sides = {side: extracted.select(track_ids) for side, track_ids in manifest.sides.items()}
         if arguments.fit_statistics != "none":
             _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
         train = sides["train"]
-        audio = "waveform" in corpus.tracks.column_names
-        if not audio and arguments.augmentation == "offline":
+        # Stored features are past the point where a waveform could be changed.
+        augmentation = arguments.augmentation if "waveform" in corpus.tracks.column_names else "none"
+        if arguments.augmentation == "offline" and augmentation == "none":
             raise ConfigError("augmentation: the report's effects need audio, and these are stored features")
-        if arguments.augmentation == "offline":
-            train = augment_offline(train, extractor.sampling_rate, seed=run.seed, num_proc=num_proc)
-        if arguments.training_windows == "fixed":
-            train = extract_windows(train, extractor, num_proc=num_proc)
-        elif audio and arguments.augmentation != "fresh" and extractor.frame_span(0, 1) is None:
-            # Or each epoch would compute whole tracks again for a window of each.
-            train = extract_features(train, extractor, num_proc=num_proc)
-        validation = extract_windows(sides["validation"], extractor, num_proc=num_proc)
-        test = extract_windows(sides["test"], extractor, num_proc=num_proc) if manifest.sides["test"] else validation
+        if augmentation != "none":
+            train = corpus.select(manifest.sides["train"])
+        if augmentation == "offline":
+            train = augment_offline(train, extractor, seed=run.seed, num_proc=num_proc)
     chosen = {
         "seed": run.seed,
         "time_crop": arguments.time_crop,
@@ -107,21 +107,26 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         "masks": arguments.masks,
     }
     if arguments.training_windows == "fixed":
-        examples = FixedExamples(train, extractor, **chosen)
+        examples = FixedExamples(TrackWindows(train, extractor), **chosen)
     else:
-        # Stored features are past the point where a waveform could be changed.
-        augmentation = make_augmentation(arguments.augmentation, arguments.augmentation_probability) if audio else None
         examples = TrainingExamples(
-            train, extractor, augmentation=augmentation, windows_per_track=arguments.windows_per_track, **chosen
+            train,
+            extractor,
+            augmentation=make_augmentation(augmentation, arguments.augmentation_probability),
+            windows_per_track=arguments.windows_per_track,
+            **chosen,
         )
+    validation = TrackWindows(sides["validation"], extractor)
+    validation.stack(0)  # stored features that do not fit the front end fail here, not in the middle of training
+    test = TrackWindows(sides["test"], extractor) if manifest.sides["test"] else validation
     return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
 
 
 def balanced_class_weights(data: PreparedData) -> list[float]:
-    """Return what each genre counts for, so that all count alike: tracks / (genres x tracks of the genre), 1 in the mean.
+    """Return the weight of each genre in the loss that balances them: tracks / (genres x tracks of the genre).
 
-    Of models that name several genres a track, a track counts once for each of its genres. A genre without training
-    tracks has nothing to be weighed: it counts 1, and the others as if it were not there.
+    With several labels, a track counts once for each of its genres. A genre without training tracks gets weight 1, and
+    the other weights ignore it.
     """
     genres = data.corpus.genres
     counts = Counter(genre for names in genres_of(data.train.tracks) for genre in names)
@@ -129,14 +134,12 @@ def balanced_class_weights(data: PreparedData) -> list[float]:
 
 
 def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
-    """Set the front end's normalisation from the tracks of the training side, one at a time."""
-    if not hasattr(extractor, "fit_statistics"):
-        raise ConfigError(
-            f"fit_statistics: {type(extractor).__name__} has the statistics it was pre-trained with; it is for the "
-            "spectrogram front end"
-        )
-    column = "waveform" if "waveform" in train.column_names else "features"
-    if column == "features" and any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
+    """Set the front end's normalisation from the features of the training tracks, one at a time."""
+    if any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
         raise ConfigError("fit_statistics: the stored slices are normalised already")
-    tracks = (track["waveform"] if column == "waveform" else track_features(track, extractor) for track in train)
-    extractor.fit_statistics(tracks, per_bin=per_bin)
+    tracks = TrackWindows(train, extractor)
+    features = (track_features(tracks.track(row), extractor) for row in range(len(tracks)))
+    try:
+        extractor.fit_statistics(features, per_bin=per_bin)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -17,13 +17,12 @@ from transformers import (
 from transformers.utils import logging
 
 
-def print_epochs(trainer: Trainer) -> None:
-    """Make a Trainer print readable lines; its progress bar stays."""
+def print_lines_only(trainer: Trainer) -> None:
+    """Keep a Trainer from printing dictionaries: callbacks print lines instead. Its progress bar stays."""
     logging.disable_progress_bar()  # transformers draws one for each checkpoint that it writes
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_ProgressBar)
-    trainer.add_callback(EpochLines)
 
 
 class _ProgressBar(ProgressCallback):

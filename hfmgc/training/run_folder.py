@@ -1,11 +1,10 @@
-"""The folder of a run: started, resumed and finished; damage in it is noticed."""
+"""The folder of a run: taken, resumed or replaced; its checkpoints; its record `run.yaml`."""
 
 import contextlib
 import importlib.metadata
 import math
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
@@ -24,7 +23,8 @@ from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
 from ..files import hold, write_text
-from ..settings_values import load_json, load_yaml, refuse_long_path
+from ..settings import load_json, load_yaml, refuse_long_path
+from ..text import shown_url
 from .arguments import RunArguments, changed_fields
 
 
@@ -37,9 +37,10 @@ RUN_FILES = (
     "training_curve.png", "split.json",
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
-# How a run is started, which says nothing about its result.
+RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
+# Settings of a single start, without effect on the result.
 _START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir"}
-_HELD = contextlib.ExitStack()  # the folders of this process's runs
+_HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
@@ -47,15 +48,15 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
-    """Make the run's folder ready and take it; return the checkpoint to resume from, or None to start.
+def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
+    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start.
 
     Raises:
-        ConfigError: If the folder holds an earlier run and it was not said what to do with it, holds somebody else's
-            files or the data, is in use by another run, or has no checkpoint where one was asked for.
+        ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
+            holds files of something else, is in use by another run, or lacks the checkpoint that is asked for.
         SaveError: If it cannot be written to.
     """
-    folder = checked_folder(run, data)
+    folder = Path(run.output_dir)
     wanted = run.resume_from_checkpoint
     fresh = wanted in (None, False, "false")
     checkpoint = None
@@ -71,9 +72,10 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
         if damage:
             raise ConfigError(f"resume_from_checkpoint {damage}: resume from an earlier one, or from last")
     with run.main_process_first(local=False, desc="taking the run folder"):
-        # The first process decides for all; the others would look while it removes.
+        # Only the first process checks and removes: the others would check while it removes.
         if run.should_save:
-            _take(folder)
+            in_use = f"output_dir {folder} is in use by another run: choose another folder"
+            _HELD.enter_context(hold(folder / LOCK_FILE, in_use=in_use))
             if fresh:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
@@ -81,42 +83,20 @@ def begin_run(run: RunArguments, record: "RunRecord", data: str) -> Path | None:
     return checkpoint
 
 
-def checked_folder(run: RunArguments, data: str) -> Path:
-    """Return the folder that a run names, if it can be one.
-
-    Raises:
-        ConfigError: If it is a file, or lies in the data.
-    """
-    folder = Path(run.output_dir)
-    refuse_folder("output_dir", folder, data)
-    return folder
-
-
 def refuse_folder(field: str, folder: Path, data: str) -> None:
     """Raise a ConfigError if the folder that a field names is too long, is a file, lies below one, or lies in the data."""
     refuse_long_path(field, str(folder))
     refuse_long_path("data", data)
-    there = nearest_existing(folder)
-    if not there.is_dir():
-        what = (
-            f"{field} {folder} is a file"
-            if folder.exists()
-            else f"{field} {folder} cannot be written: {there} is a file"
-        )
-        raise ConfigError(f"{what}: name a folder")
+    existing = nearest_existing(folder)
+    if not existing.is_dir():
+        raise ConfigError(f"{field} {folder}: {existing} is a file: name a folder")
     if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError(f"{field} {folder} lies in the data folder: it would be taken for music; name another")
+        raise ConfigError(f"{field} {folder} lies in the data folder, whose subfolders are genres: name another")
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return a path, or the nearest above it that is there."""
+    """Return a path, or its nearest parent folder that exists."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
-
-
-def _take(folder: Path) -> None:
-    """Create the folder, and hold it until `leave_runs` is called or this process ends."""
-    in_use = f"output_dir {folder} is in use by another run: choose another folder"
-    _HELD.enter_context(hold(folder / LOCK_FILE, in_use=in_use))
 
 
 def leave_runs() -> None:
@@ -125,28 +105,23 @@ def leave_runs() -> None:
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
-    if (folder / "results.json").exists() or last_complete_checkpoint(folder):
+    if (folder / "results.json").exists() or _complete_checkpoints(folder):
         if not overwrite:
             raise ConfigError(
-                f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to go on with it, "
+                f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to resume it, "
                 "--overwrite to replace it, or choose another folder"
             )
         _remove_run(folder)
     elif not (folder / RUN_FILE).exists():
-        taken = sorted(name for name in RUN_FILES if (folder / name).exists())
-        if taken:
+        foreign = sorted(name for name in RUN_FILES if (folder / name).exists())
+        if foreign:
             raise ConfigError(
-                f"output_dir {folder} holds files that are no run's ({', '.join(taken)}): choose another"
+                f"output_dir {folder} holds {', '.join(foreign)} but no {RUN_FILE}, so no run: choose another folder"
             )
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; one cut off by a kill is passed over."""
-    return next(iter(_complete_checkpoints(folder)), None)
-
-
 def _complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints that were written to their ends, the newest first."""
+    """Return the checkpoints that were written completely, the newest first."""
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     complete = [
         path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal() and _is_complete(path)
@@ -155,10 +130,10 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def _last_sound_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint without a damaged file; a warning names those that are passed over.
+    """Return the newest complete checkpoint without a damaged file; a warning names those that are skipped.
 
     Raises:
-        ConfigError: If all of them are damaged: starting again would discard what can perhaps be repaired.
+        ConfigError: If all of them are damaged: a restart would delete what can perhaps be repaired.
     """
     damage = None
     for checkpoint in _complete_checkpoints(folder):
@@ -176,7 +151,7 @@ def _last_sound_checkpoint(folder: Path) -> Path | None:
 def _damage(checkpoint: Path) -> str | None:
     """Return which file of a checkpoint is damaged, and how; None if all can be read.
 
-    Of weights only the header and the size are checked, of what torch saved (zip files) all bytes by their checksums.
+    In weights only header and size are checked, in torch's files (zip) the checksums of all bytes.
     """
     for path in sorted(checkpoint.rglob("*")):
         try:
@@ -190,14 +165,14 @@ def _damage(checkpoint: Path) -> str | None:
                     return f"{path} is damaged (checksum of {broken})"
             elif path.suffix == ".json":
                 load_json(path.read_text(encoding="utf-8"))
-        # zipfile reads what a flipped bit makes of a header: another method of compression, a password.
+        # A flipped bit in a zip header can stand for another compression method or a password.
         except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, SafetensorError) as error:
             return f"{path} is damaged ({first_line(error)})"
     return None
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """Return whether the file that the Trainer writes last is there and whole."""
+    """Return whether the file that the Trainer writes last exists and can be read."""
     try:
         load_json((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -206,7 +181,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def _remove_run(folder: Path) -> None:
-    """Remove what a run leaves, and nothing else that may lie in the folder."""
+    """Remove the files of a run, and no others."""
     for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(path)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
@@ -216,7 +191,7 @@ def _remove_run(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What `run.yaml` holds: every setting as resolved, which of them differ from their defaults, seeds, versions."""
+    """The content of `run.yaml`: all settings, which of them differ from their defaults, seed, command, versions."""
 
     settings: dict[str, dict[str, Any]]
     changed: dict[str, list[str]]
@@ -227,40 +202,32 @@ class RunRecord:
     @classmethod
     def from_settings(cls, groups: tuple[Any, ...], run: RunArguments) -> "RunRecord":
         """Record the settings of all groups."""
-        settings = {}
+        settings, changed = {}, {}
         for group in groups:
-            values = group.to_dict() if isinstance(group, RunArguments) else vars(group)
-            settings[type(group).__name__] = {
-                field.name: _shorten(_plain(values[field.name])) for field in fields(group) if field.name in values
-            }
+            is_run, name = isinstance(group, RunArguments), type(group).__name__
+            values = group.to_dict() if is_run else vars(group)
+            settings[name] = {one.name: _published(values[one.name]) for one in fields(group) if one.name in values}
+            changed[name] = [one for one in (group.changed if is_run else changed_fields(group)) if one not in _START]
         resumed = run.resume_from_checkpoint not in (None, False, "false")
-        changed = {
-            type(group).__name__: [
-                name
-                for name in (group.changed if isinstance(group, RunArguments) else changed_fields(group))
-                if name not in _START
-            ]
-            for group in groups
-        }
         return cls(settings=settings, changed=changed, seed=run.seed, command=_command(), resumed=resumed)
 
     def check_exclusions(self, folder: Path, exclusions: dict[str, Any] | None) -> None:
-        """Refuse to resume the run in `folder` where it began with other tracks excluded.
+        """Refuse to resume the run in `folder` if it started with other tracks excluded.
 
         Raises:
-            ConfigError: If that is so; without this the split would be refused, which says less.
+            ConfigError: Naming both lists; the comparison of the splits, which follows, could not.
         """
-        if _recorded(folder, "settings") is None:  # damaged: the split is compared all the same
+        if _recorded(folder, "settings") is None:  # damaged; the splits are compared all the same
             return
         before = _recorded(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
             raise ConfigError(
-                f"the run in {folder} began with another exclusion list ({exclusions_text(before)}; now "
-                f"{exclusions_text(exclusions)}): give --exclude as it was then, or restart with --overwrite"
+                f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
+                f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
             )
 
     def warn_of_changes(self, folder: Path) -> None:
-        """Say which settings differ from those that the run in `folder` began with."""
+        """Warn of settings that differ from those with which the run in `folder` started."""
         earlier = _recorded(folder, "settings")
         if earlier is None:
             return
@@ -268,7 +235,7 @@ class RunRecord:
             for name, value in values.items():
                 before = (earlier.get(group) or {}).get(name)
                 if name not in _START and before != value:
-                    logger.warning(f"resuming with another {name}: {value} (the run began with {before})")
+                    logger.warning(f"resuming with another {name}: {value} (the run started with {before})")
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
@@ -276,17 +243,17 @@ class RunRecord:
             "command": self.command if not self.resumed else _recorded(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
-            **_shorten(_plain(more)),
+            **_published(more),
             "versions": versions(),
             "changed_settings": self.changed,
             "settings": self.settings,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RUN_FILE, yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True))
+        write_text(folder / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _recorded(folder: Path, name: str) -> Any:
-    """Return what the `run.yaml` of an earlier start of the run says of `name`, or None."""
+    """Return an entry of the `run.yaml` of an earlier start, or None."""
     try:
         return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
@@ -294,7 +261,7 @@ def _recorded(folder: Path, name: str) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version(), "hfmgc": __version__}
     for package in _PACKAGES:
         try:
@@ -305,10 +272,9 @@ def versions() -> dict[str, str]:
 
 
 def _command() -> str:
-    """Return the command of this process, without tokens and passwords, and of absolute paths only the last part."""
+    """Return the command of this process, without tokens and passwords; absolute paths are cut to their last part."""
     # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
-    words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in _shorten(sys.argv)]
-    words = [re.sub(r"(sqlite[^:]*:///)/.*/", r"\1", word) for word in words]
+    words = [shown_url(word) for word in _published(sys.argv)]
     for position, word in enumerate(words):
         if word == "--hub_token" and position + 1 < len(words):
             words[position + 1] = "TOKEN"
@@ -321,29 +287,20 @@ def _command() -> str:
     return shlex.join(words)
 
 
-def _shorten(value: Any) -> Any:
-    """Return `value` with the last part alone of all absolute paths: the record is published with the checkpoint."""
+def _published(value: Any) -> Any:
+    """Return `value` in types of YAML, with absolute paths cut to their last part: the record is published."""
     if isinstance(value, dict):
-        return {key: _shorten(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_shorten(item) for item in value]
-    if not isinstance(value, str):
+        return {str(key): _published(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_published(item) for item in value]
+    if isinstance(value, (bool, int, float, type(None))):
         return value
-    name, equals, text = value.rpartition("=")  # --data=/home/me/music
+    name, equals, text = str(value).rpartition("=")  # --data=/home/me/music
     if text.startswith(("{", "[")):  # --data_options '{audio: /home/me/music}'
         with contextlib.suppress(yaml.YAMLError):
             inner = load_yaml(text)
-            if _shorten(inner) != inner:
+            if _published(inner) != inner:
                 text = yaml.safe_dump(
-                    _shorten(inner), default_flow_style=True, allow_unicode=True, width=math.inf
+                    _published(inner), default_flow_style=True, allow_unicode=True, width=math.inf
                 ).strip()
     return f"{name}{equals}{Path(text).name if Path(text).is_absolute() else text}"
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as what YAML writes without tags."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)

@@ -1,55 +1,38 @@
-"""What a recipe would build, said without building it."""
+"""What a recipe would build, without building it."""
 
 from pathlib import Path
 from typing import Any
 
 from ..data.names import distinct
 from ..data.sources import open_source
-from ..errors import HfmgcError, UnreachableError
-from .arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from .assembly import (
-    adapt_model,
-    build_config,
-    build_feature_extractor,
-    check_windows,
-    count_parameters,
-    new_model,
-    pretrained_backbone_config,
-)
+from ..errors import HfmgcError
+from ..settings import read_settings
+from .arguments import RECIPE_GROUPS, DataArguments
+from .build import count_parameters
+from .check import CheckedRecipe, check_recipe
 from .frozen_prefix import FrozenPrefix
-from .prefix_store import StoreContent
-from .preparation import check_data_arguments
-from .settings import read_settings
-from .starting_point import adopt_checkpoint
+from .prefix_store import stored_bytes
 
 
 def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
     """Return what a recipe config would build, as plain values and as text.
 
-    Parameters are counted on the meta device: nothing is downloaded but the config of a pre-trained backbone, and where
-    that cannot be had, AST-base's sizes are taken and it is said so.
+    Parameters are counted on the meta device and nothing is downloaded. The config of a pre-trained backbone is looked
+    up in the local cache; where it is missing, the default sizes are counted and a note is added.
 
     Raises:
-        ConfigError: If the recipe would be refused: a field that does not exist or fit, windows that the model does not take.
+        HfmgcError: If the recipe would be refused, for the same reason.
     """
-    model_arguments, data_arguments, run = read_settings([config, *overrides], RECIPE_GROUPS)
-    adopt_checkpoint(model_arguments, run)
-    genres, genres_note = _genres(data_arguments)
-    extractor = build_feature_extractor(model_arguments)
-    check_data_arguments(data_arguments, model_arguments, extractor)
-    model_config = build_config(model_arguments, genres)
-    backbone_note = _use_backbone_sizes(model_config, model_arguments)
-    model = new_model(model_arguments, model_config)
-    check_windows(model, extractor, data_arguments.time_crop)
-    parameters = count_parameters(model)[0]
-    adapted = adapt_model(model, model_arguments)
-    trained = count_parameters(adapted)[1]
+    groups = read_settings([config, *overrides], RECIPE_GROUPS)
+    genres, genres_note = _genres(groups[1])
+    recipe = check_recipe(groups, genres=genres, local_files_only=True)
+    (model_arguments, data_arguments, run), extractor = recipe.groups, recipe.extractor
     front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}
     result = {
         "config": Path(config).name,
         "model_type": model_arguments.model_type,
-        "parameters": parameters,
-        "trainable_parameters": trained,
+        "parameters": recipe.parameters,
+        "trainable_parameters": count_parameters(recipe.meta_model)[1],
         "pretrained_backbone": model_arguments.pretrained_backbone,
         "model_name_or_path": model_arguments.model_name_or_path,
         "adapter": model_arguments.adapter,
@@ -67,8 +50,8 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
             "batch_size": run.per_device_train_batch_size * run.gradient_accumulation_steps,
             "seed": run.seed,
         },
-        "frozen_prefix": _frozen_prefix(adapted, run, extractor.window_shape) if run.reuse_frozen_prefix else None,
-        "notes": [note for note in (genres_note, backbone_note) if note],
+        "frozen_prefix": _frozen_prefix(recipe) if run.reuse_frozen_prefix else None,
+        "notes": [*([genres_note] if genres_note else []), *recipe.notes],
     }
     return result, _as_text(result)
 
@@ -82,22 +65,11 @@ def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
         return [f"genre {index}" for index in range(10)], f"{error}; counted for 10 genres"
 
 
-def _frozen_prefix(model: Any, run: RunArguments, window_shape: tuple[int, int]) -> dict[str, Any]:
-    """Return where the frozen prefix ends, and what keeping its output takes."""
-    prefix = FrozenPrefix(model)
-    one = StoreContent("", 1, *prefix.state_shape(*window_shape), run.prefix_dtype)
-    return {"ends": prefix.describes, "window_bytes": one.nbytes, "dtype": run.prefix_dtype}
-
-
-def _use_backbone_sizes(config: Any, arguments: ModelArguments) -> str | None:
-    if arguments.pretrained_backbone is None:
-        return None
-    try:
-        config.backbone_config = pretrained_backbone_config(arguments, config)
-    except UnreachableError:
-        expected = config.sub_configs["backbone_config"].model_type
-        return f"{arguments.pretrained_backbone} cannot be reached: counted with the default sizes of {expected}"
-    return None
+def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:
+    """Return where the frozen prefix ends, and how much storage its output takes."""
+    prefix, dtype = FrozenPrefix(recipe.meta_model), recipe.groups[2].prefix_dtype
+    window_bytes = stored_bytes(prefix.state_shape(*recipe.extractor.window_shape), dtype)
+    return {"ends": prefix.description, "window_bytes": window_bytes, "dtype": dtype}
 
 
 def _windows_text(front_end: dict[str, Any]) -> str:

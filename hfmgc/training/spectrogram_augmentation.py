@@ -1,4 +1,4 @@
-"""What changes a training window after its features are made: a random crop in time, and SpecAugment."""
+"""Augmentation of a training window's features: a random crop in time, and SpecAugment."""
 
 from dataclasses import dataclass, fields
 
@@ -7,16 +7,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Masks over blocks of frames and of bins (Park et al., 2019); sizes are ours where no paper of the toolkit has any.
+    """Masks over blocks of frames and of bins (Park et al., 2019).
 
-    Each mask is as wide as drawn from 0 to its most, and lies anywhere. What it covers becomes the window's mean, so that
-    a mask says nothing whatever the scale and normalisation are (the paper's way too).
+    Width, from 0 to the maximum, and position of each mask are random. As in the paper, masked values become the window's
+    mean, which carries no information whatever the scale and normalisation.
 
     Args:
-        time_masks: How many over frames.
-        time_mask_frames: Most frames that one of them covers.
-        frequency_masks: How many over bins.
-        frequency_mask_bins: Most bins that one of them covers.
+        time_masks: Number of masks over frames.
+        time_mask_frames: Most frames that one mask covers.
+        frequency_masks: Number of masks over bins.
+        frequency_mask_bins: Most bins that one mask covers.
     """
 
     time_masks: int = 0
@@ -31,19 +31,19 @@ class SpecAugment:
         for count, size in (("time_masks", "time_mask_frames"), ("frequency_masks", "frequency_mask_bins")):
             if bool(getattr(self, count)) != bool(getattr(self, size)):
                 raise ValueError(
-                    f"spec_augment: {count} and {size} need each other: one of them is 0, so nothing would be masked"
+                    f"spec_augment: {count} and {size} need each other: one of them is 0, which masks nothing"
                 )
 
     def check(self, frames: int, bins: int) -> None:
-        """Raise a ValueError if a single mask could cover all of a window [frames, bins]."""
+        """Raise a ValueError if one mask could cover a whole window [frames, bins]."""
         for name, most, length in (
             ("time_mask_frames", self.time_mask_frames, frames),
             ("frequency_mask_bins", self.frequency_mask_bins, bins),
         ):
             if most >= length:
                 raise ValueError(
-                    f"spec_augment.{name} must be below the {length} that a training window has, not {most}: a mask "
-                    "could cover all of it"
+                    f"spec_augment.{name} must be below the {length} of a training window, not {most}: a mask could cover "
+                    "all of it"
                 )
 
     def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -66,7 +66,7 @@ def _random_block(length: int, most: int, generator: np.random.Generator) -> tup
 
 
 def cropped_frames(frames: int, share: float) -> int:
-    """Return how many of a window's frames are left by a crop to a share of them."""
+    """Return the number of frames after a crop to a share of them."""
     return max(1, round(frames * share))
 
 

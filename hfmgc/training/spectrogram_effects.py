@@ -1,4 +1,4 @@
-"""Other tempi, other pitches, other equalisation: what can be changed of a spectrogram when there is no waveform."""
+"""Tempo, pitch and equalisation of a spectrogram, where there is no waveform to augment."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,18 +10,18 @@ from .spectrogram_augmentation import cropped_frames
 
 @dataclass(frozen=True)
 class SpectrogramEffects:
-    """A tempo, a pitch and an equalisation, drawn anew for each training window.
+    """A random tempo, pitch and equalisation for each training window.
 
-    Tempo and pitch are the random resizing of crops of BYOL-A (Niizumi et al., 2021), with the tempo apart from the
-    pitch; the equalisation is the linear FilterAugment (Nam et al., 2022). Sizes are ours.
+    Tempo and pitch are the random resizing of crops of BYOL-A (Niizumi et al., 2021), but independent of each other; the
+    equalisation is the linear FilterAugment (Nam et al., 2022). Sizes are ours.
 
     Args:
-        tempo: A window is played up to this factor faster or slower (1.25: 0.8 to 1.25 times); 1: as it is. Faster than
-            1 / `time_crop` a window has not enough frames, so that without a crop it is only ever slower.
-        pitch_bins: It is moved up or down by up to so many bins, which on a mel or constant-Q axis is a pitch, nearly.
-        equalizer_bands: Corners of the curve that is added to all frames, at random places; 0: none.
-        equalizer_strength: Most that a corner is raised or lowered, in deviations of the window. For features on a
-            logarithmic scale, where adding is a gain.
+        tempo: Largest factor by which a window becomes faster or slower (1.25: 0.8 to 1.25 times); 1: no change. A window
+            has enough frames for tempi up to 1 / `time_crop`, so without a crop it only becomes slower.
+        pitch_bins: Most bins by which it is shifted up or down, which on a mel or constant-Q axis is nearly a pitch.
+        equalizer_bands: Points, at random bins, of the curve that is added to all frames; 0: none.
+        equalizer_strength: Most by which a point is raised or lowered, in standard deviations of the window. For features
+            on a logarithmic scale, where adding is a gain.
     """
 
     tempo: float = 1.0
@@ -39,20 +39,20 @@ class SpectrogramEffects:
                 )
         if bool(self.equalizer_bands) != bool(self.equalizer_strength):
             raise ValueError(
-                "spectrogram_effects: equalizer_bands and equalizer_strength need each other: one of them is 0, so "
-                "nothing would be changed"
+                "spectrogram_effects: equalizer_bands and equalizer_strength need each other: one of them is 0, which "
+                "changes nothing"
             )
 
     def check(self, bins: int) -> None:
-        """Raise a ValueError if a window of so many bins could be moved out of itself."""
+        """Raise a ValueError if the pitch could shift every bin out of a window."""
         if self.pitch_bins >= bins:
             raise ValueError(
-                f"spectrogram_effects.pitch_bins must be below the {bins} bins that a training window has, not "
+                f"spectrogram_effects.pitch_bins must be below the {bins} bins of a training window, not "
                 f"{self.pitch_bins:g}: nothing of it would be left"
             )
 
     def __call__(self, window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-        """Return a stretch of `window` [frames, bins], a share of its frames long, with another tempo, pitch and equaliser."""
+        """Return a crop of `window` [frames, bins] to a share of its frames, with random tempo, pitch and equalisation."""
         stretch = _stretch(window, cropped_frames(len(window), share), self.tempo, generator)
         if self.pitch_bins:
             bins = np.arange(stretch.shape[1]) - generator.uniform(-self.pitch_bins, self.pitch_bins)
@@ -62,29 +62,29 @@ class SpectrogramEffects:
         return np.ascontiguousarray(stretch, dtype=np.float32)
 
     def _equalizer(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return what is added to each bin, [bins]."""
+        """Return the curve that is added to each frame, [bins]."""
         bins = window.shape[1]
-        corners = np.sort(generator.uniform(0, bins - 1, self.equalizer_bands))
+        points = np.sort(generator.uniform(0, bins - 1, self.equalizer_bands))
         gains = generator.uniform(-self.equalizer_strength, self.equalizer_strength, self.equalizer_bands)
-        return np.interp(np.arange(bins), corners, gains) * window.std()
+        return np.interp(np.arange(bins), points, gains) * window.std()
 
 
 def _stretch(window: np.ndarray, frames: int, tempo: float, generator: np.random.Generator) -> np.ndarray:
-    """Return so many frames from a random place of `window`, read at a random tempo, which its length may limit."""
+    """Return so many frames from a random place of `window` at a random tempo, which its length may limit."""
     last = len(window) - 1
     step = math.exp(generator.uniform(-1, 1) * math.log(tempo))
     step = min(step, last / (frames - 1)) if frames > 1 else step
     start = generator.uniform(0, last - step * (frames - 1)) if frames > 1 else generator.uniform(0, last)
-    if tempo == 1:  # whole frames, none in between
+    if tempo == 1:  # whole frames, without interpolation
         start, step = round(start), 1.0
         start = min(start, len(window) - frames)
     return _interpolate(window, start + step * np.arange(frames))
 
 
-def _interpolate(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the rows at fractional places, linearly between neighbours; beyond the ends, the first or the last one."""
-    places = places.clip(0, len(rows) - 1)
-    below = np.floor(places).astype(np.int64)
+def _interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the rows at fractional positions, interpolated linearly; beyond the ends, the first or the last row."""
+    positions = positions.clip(0, len(rows) - 1)
+    below = np.floor(positions).astype(np.int64)
     above = np.minimum(below + 1, len(rows) - 1)
-    weights = (places - below).astype(rows.dtype)[:, None]
+    weights = (positions - below).astype(rows.dtype)[:, None]
     return rows[below] * (1 - weights) + rows[above] * weights

@@ -1,7 +1,6 @@
-"""The last stages of a run, which all recipes share: judge, save, describe, publish, try."""
+"""The stages of a run around its training: announce, record, evaluate, save, publish, try."""
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,34 +12,34 @@ from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..data.split_manifest import SplitManifest
-from ..errors import CheckpointError, HfmgcError, SplitError, saving_to
+from ..errors import HfmgcError, SplitError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import predict_tracks
 from ..evaluation.report import EvaluationReport
-from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..evaluation.task import task_of
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
 from ..stopping import catch_signals, exit_code, release_signals
 from ..text import escape_output
 from .adapters import without_peft_warnings
-from .arguments import ModelArguments, RunArguments
-from .assembly import build_model, count_parameters
+from .arguments import RunArguments
+from .build import build_model, count_parameters, with_class_weights
+from .check import CheckedRecipe
 from .preparation import PreparedData
-from .progress import print_epochs
-from .run_folder import RunRecord, leave_runs
+from .run_folder import RESUME, RunRecord, leave_runs
 
 
 logger = logging.get_logger(__name__)
 
 
-def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last goes on") -> None:
+def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last resumes") -> None:
     """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
 
-    Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The group of processes is left here and once:
-    trainings that follow each other share it, because a new one may meet what the old one left in the launcher's store, and
-    wait for ever.
+    Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The process group is destroyed here, once: trainings
+    that follow each other share it, because a second one could wait forever for keys that the first left in the
+    launcher's store.
     """
     escape_output()
     catch_signals()
@@ -60,7 +59,7 @@ def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_check
 
 
 def announce(run: RunArguments, data: PreparedData) -> None:
-    """Say what is about to be trained on."""
+    """Print what is about to be trained on."""
     if not run.should_log:
         return
     manifest = data.manifest
@@ -73,63 +72,52 @@ def announce(run: RunArguments, data: PreparedData) -> None:
         print(f"note: {note}")
 
 
-def train(trainer: Trainer, checkpoint: Path | None, record: RunRecord, data: PreparedData) -> dict[str, Any]:
-    """Train, from `checkpoint` on if there is one; return what the record says of it.
+def record_start(run: RunArguments, data: PreparedData, record: RunRecord, checkpoint: Path | None) -> None:
+    """Write the split and the settings before the training, so that an interrupted run can be resumed.
 
     Raises:
-        SplitError: If the data changed since the run began, so that training tracks could come to lie on the test side.
-        CheckpointError: If the checkpoint is of another model.
+        SplitError: If the data changed since the run started: training tracks could end up on the test side.
+        ConfigError: If other tracks are excluded than when the run started.
     """
-    print_epochs(trainer)
-    folder = Path(trainer.args.output_dir)
-    began = time.monotonic()
-    if trainer.args.should_save:  # before the training, so that a run that is cut off can be resumed
-        if checkpoint:
-            record.check_exclusions(folder, data.corpus.exclusions())
-        _keep_split(folder, data.manifest, resumed=checkpoint is not None)
-    with saving_to(folder, "then go on with --resume_from_checkpoint last"):
-        if trainer.args.should_save:
-            record.save(folder, exclusions=data.corpus.exclusions())
-        try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except RuntimeError as error:
-            if "size mismatch" not in str(error):
-                raise
-            raise CheckpointError(f"{checkpoint} is of another model than these settings make") from error
+    if not run.should_save:
+        return
+    folder, exclusions = Path(run.output_dir), data.corpus.exclusions()
+    if checkpoint:
+        record.check_exclusions(folder, exclusions)
+        if (folder / "split.json").is_file():
+            before = SplitManifest.load(folder / "split.json").digest
+            if before != data.manifest.digest:
+                raise SplitError(
+                    f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
+                    f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
+                )
+    with saving_to(folder, RESUME):
+        data.manifest.save(folder / "split.json")
+        record.save(folder, exclusions=exclusions)
+
+
+def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]:
+    """Return what `run.yaml` records of a finished training."""
     state = trainer.state
-    best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
+    seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
     return {
         "epochs": round(state.epoch or 0, 4),
         "steps": state.global_step,
-        "best_checkpoint": best,
+        "best_checkpoint": Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None,
         f"best_validation_{_chosen_by(trainer)}": state.best_metric,
-        "train_seconds": round(time.monotonic() - began, 1),
+        "train_seconds": round(seconds[-1], 1),
         "world_size": trainer.args.world_size,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
 
 
 def _chosen_by(trainer: Trainer) -> str:
-    """Return the name of the measure by which the best checkpoint is chosen."""
+    """Return the metric by which the best checkpoint is chosen."""
     return (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
 
 
-def _keep_split(folder: Path, manifest: SplitManifest, *, resumed: bool) -> None:
-    """Write the split of a run that begins; compare that of one that goes on."""
-    path = folder / "split.json"
-    if resumed and path.is_file():
-        before = SplitManifest.load(path)
-        if before.digest != manifest.digest:
-            raise SplitError(
-                f"the split is another than when the run in {folder} began ({before.digest[:19]}, now "
-                f"{manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
-            )
-    with saving_to(folder):
-        manifest.save(path)
-
-
 def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
-    """Judge the trained model by whole tracks of the side that was kept apart."""
+    """Evaluate the trained model on whole tracks of the test side."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
     notes = data.corpus.notes() + manifest.notes()
@@ -141,6 +129,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
+        task_of(trainer.model.config.problem_type),
         checkpoint=Path(run.output_dir).resolve().name,
         data=data.corpus.source.describe(),
         side=manifest.evaluation_side,
@@ -154,27 +143,27 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
 
 def save(
     trainer: Trainer,
-    extractor: WindowedFeatureExtractor,
-    arguments: ModelArguments,
-    run: RunArguments,
+    recipe: CheckedRecipe,
     data: PreparedData,
     report: EvaluationReport,
     record: RunRecord,
     training: dict[str, Any],
 ) -> None:
-    """Write the finished run: the model (merged, and the adapter beside it), front end, split, results, record, card."""
+    """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
+    arguments, _, run = recipe.groups
     # Gathered on all processes: under ZeRO-3 and FSDP each holds only a part.
     state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    deepspeed.unset_hf_deepspeed_config()  # what is loaded from here on is one process's own, and stays whole
+    deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
     if not run.should_save:
         return
     folder = Path(run.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
     parameters, trained = count_parameters(model)
-    with saving_to(folder, "then go on with --resume_from_checkpoint last"):
+    with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
-            # From the files, not from memory: this is what the adapter's users will do.
+            # Merged from the files, as users of the adapter do.
+            arguments = with_class_weights(arguments, model.config.class_weights)
             base = build_model(arguments, data.corpus.genres, run)
             parameters = count_parameters(base)[0]
             with without_peft_warnings():
@@ -182,9 +171,9 @@ def save(
             merged.save_pretrained(folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
-        extractor.save_pretrained(folder)
+        recipe.extractor.save_pretrained(folder)
         for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
-            weights.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read them
+            weights.chmod((folder / "config.json").stat().st_mode)  # safetensors makes them private
         data.manifest.save(folder / "split.json")
         report.save(folder)
         plot_training_curve(
@@ -194,42 +183,43 @@ def save(
             best=trainer.state.best_metric,
             title=f"{report.heading}: training",
         )
+        adapter = None
+        if arguments.adapter != "none":
+            names = ("targets", "min_layer", "rank", "alpha")
+            adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
             "trainable_parameters": trained,
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
-            "adapter": _adapter_record(arguments),
+            "adapter": adapter,
         }
         record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
         write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:
-    """Print the result, and where it lies."""
+    """Print the result and where it is."""
     if not run.should_save:
         return
     print(f"\n{report.to_text()}\n")
-    print(f"{report.picture.removesuffix('.png').replace('_', ' ')}: {Path(run.output_dir, report.picture)}")
+    print(f"{report.task.picture_title}: {Path(run.output_dir, report.task.picture)}")
     print(f"run folder: {run.output_dir} (model, results.json, split.json, run.yaml, model card)")
 
 
-def publish(run: RunArguments, hub_model_id: str | None, *, wanted: bool) -> None:
-    """Push the finished folder if that is wanted; a push that fails leaves the run finished, and says how to push later."""
-    if not wanted or not run.should_save:
-        return
-    if not hub_model_id:
-        print("not pushed: --push_to_hub needs --hub_model_id USER/NAME", file=sys.stderr)
+def publish(run: RunArguments) -> None:
+    """Push the finished folder if the recipe wants it; a failed push leaves the run finished and prints the command."""
+    if not run.push_to_hub or not run.should_save:
         return
     try:
-        url = push_run(Path(run.output_dir), hub_model_id, private=run.hub_private_repo, token=run.hub_token)
+        url = push_run(Path(run.output_dir), run.hub_model_id, private=run.hub_private_repo, token=run.hub_token)
         print(f"pushed to {url}")
     except HubError as error:  # the message ends with the command to push later
         print(f"not pushed, but the run itself is finished: {error}", file=sys.stderr)
 
 
 def try_out(run: RunArguments, data: PreparedData) -> None:
-    """Load the finished folder as its users will, and ask it about one file that it was not trained on."""
+    """Load the finished folder as its users will, and classify one track that it was not trained on."""
     if not run.should_save:
         return
     manifest = data.manifest
@@ -239,23 +229,6 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
         load_checkpoint(run.output_dir)
         print("\nthe checkpoint loads (trained on stored features: there is no audio to try it on)")
         return
-    answer = TrackClassifier(run.output_dir).classify(track["waveform"])
-    scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in answer[:3])
+    prediction = TrackClassifier(run.output_dir).classify(track["waveform"])
+    scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in prediction[:3])
     print(f"\npipeline answers for {track_id} (true genre: {', '.join(track['genres'])}): {scores}")
-
-
-def finish(trainer: Trainer) -> None:
-    """Wait for the process that saves and publishes."""
-    trainer.accelerator.wait_for_everyone()
-
-
-def _adapter_record(arguments: ModelArguments) -> dict[str, Any] | None:
-    if arguments.adapter == "none":
-        return None
-    return {
-        "kind": arguments.adapter,
-        "targets": arguments.adapter_targets,
-        "min_layer": arguments.adapter_min_layer,
-        "rank": arguments.adapter_rank,
-        "alpha": arguments.adapter_alpha,
-    }

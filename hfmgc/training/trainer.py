@@ -1,7 +1,7 @@
-"""transformers' Trainer with what it lacks here: averaged weights, a decay by epochs, a collator for training alone."""
+"""transformers' Trainer with averaged weights and a learning rate that decays by epochs."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,19 +26,16 @@ AVERAGED_WEIGHTS = "averaged_weights.safetensors"
 class TrackTrainer(Trainer):
     """Trains a classifier of tracks.
 
-    With `weight_averaging`, it is the averaged weights that are evaluated, by which the best checkpoint is chosen, and
-    with which the training ends; each checkpoint keeps both kinds, so that a resumed run goes on exactly.
+    With `weight_averaging`, the averaged weights are evaluated, choose the best checkpoint, and are the result of the
+    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an undisturbed one.
 
     Args:
-        train_collator: Makes the batches of training; `data_collator` those of evaluation.
         keywords: See `transformers.Trainer`.
     """
 
-    def __init__(self, *, train_collator: Callable | None = None, **keywords):
+    def __init__(self, **keywords):
         super().__init__(**keywords)
-        self.train_collator = train_collator or self.data_collator
         self.averaged: AveragedModel | None = None
-        self._averaged_are_in_use = False
         self._resumed_from: str | None = None
         self._steps_per_epoch = 1
         if self.args.weight_averaging:
@@ -47,31 +44,25 @@ class TrackTrainer(Trainer):
             self.add_callback(_AverageAfterStep(self))
 
     def train(self, resume_from_checkpoint: str | None = None, **keywords) -> TrainOutput:
-        """As the Trainer's; the model ends with the averaged weights where there are any."""
+        """Train as transformers' Trainer does; with `weight_averaging`, the model ends with the averaged weights."""
         self._resumed_from = resume_from_checkpoint
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
         if self.averaged is not None:
+            if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+                self._load_averaged(self.state.best_model_checkpoint)
             self.accelerator.unwrap_model(self.model).load_state_dict(self.averaged.module.state_dict())
             self.averaged = None
         return output
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Return the batches of training."""
-        self.data_collator, kept = self.train_collator, self.data_collator
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = kept
-
     def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
-        """As the Trainer's; a schedule by epochs must know how many steps one has, whatever the training's length is."""
+        """Set the values as transformers' Trainer does, and store the steps of an epoch for `create_scheduler`."""
         values = super().set_initial_training_values(args, dataloader)
         self._steps_per_epoch = values[1]
         return values
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        """Return the schedule; `decay_from_epoch` stands in place of `lr_scheduler_type`."""
-        if self.args.decay_from_epoch is None or self.lr_scheduler is not None:
+        """Return the schedule; `decay_from_epoch` replaces `lr_scheduler_type`."""
+        if self.args.decay_from_epoch is None:
             return super().create_scheduler(num_training_steps, optimizer)
         rate = partial(
             epoch_decay,
@@ -80,15 +71,14 @@ class TrackTrainer(Trainer):
             decay=self.args.epoch_decay,
         )
         self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, rate)
-        self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def evaluation_loop(self, *arguments, **keywords) -> EvalLoopOutput:
-        """As the Trainer's, with the averaged weights where there are any, and on all processes with the first one's buffers.
+        """Evaluate the averaged weights, if there are any, with the first process's buffers on all processes.
 
-        Each process keeps batch norm's running statistics of its own tracks; those of the first are what is saved.
+        Each process has batch norm's running statistics of its own tracks; those of the first process are saved.
         """
-        with self.averaged_weights():
+        with self._averaged_weights():
             if self.args.world_size > 1 and torch.distributed.is_initialized():
                 for buffer in self.accelerator.unwrap_model(self.model).buffers():
                     torch.distributed.broadcast(buffer, src=0)
@@ -101,28 +91,26 @@ class TrackTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, ...]:
-        """As the Trainer's; by default the metrics get what a report gets, the experts' routing among it."""
+        """Predict as transformers' Trainer does; the metrics get all outputs that a report uses."""
         ignore_keys = UNUSED_OUTPUTS if ignore_keys is None else ignore_keys
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """Put the averaged weights into the model for a while."""
-        if self.averaged is None or self._averaged_are_in_use:
+    def _averaged_weights(self) -> Iterator[None]:
+        """Put the averaged weights into the model within the context."""
+        if self.averaged is None:
             yield
             return
         model = self.accelerator.unwrap_model(self.model)
-        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        raw = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.averaged.module.state_dict())
-        self._averaged_are_in_use = True
         try:
             yield
         finally:
-            model.load_state_dict(own)
-            self._averaged_are_in_use = False
+            model.load_state_dict(raw)
 
     def begin_averaging(self) -> None:
-        """Start the average from the weights of now, or from what the checkpoint keeps of it that was resumed from."""
+        """Start the average at the current weights, or at the average of the checkpoint that the run resumes from."""
         model = self.accelerator.unwrap_model(self.model)
         average = partial(_average, decay=self.args.weight_averaging)
         # Batch norm's running statistics belong to the weights, so they are averaged with them.
@@ -131,29 +119,25 @@ class TrackTrainer(Trainer):
         if self._resumed_from is not None:
             self._load_averaged(self._resumed_from)
 
-    def _save_checkpoint(self, *arguments, **keywords) -> None:
-        # Before the Trainer's own, whose last file marks a checkpoint as complete.
-        if self.averaged is not None and self.args.should_save:
-            folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            tensors = {name: tensor.contiguous() for name, tensor in self.averaged.state_dict().items()}
-            save_file(tensors, folder / AVERAGED_WEIGHTS)
-        super()._save_checkpoint(*arguments, **keywords)
+    def save_model(self, output_dir: str | None = None, **keywords) -> None:
+        """Save as transformers' Trainer does, with the averaged weights beside the model.
 
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        if self.averaged is not None:
-            self._load_averaged(self.state.best_model_checkpoint)
+        For a checkpoint this is the first file of several; the last one marks it as complete.
+        """
+        super().save_model(output_dir, **keywords)
+        if self.averaged is not None and self.args.should_save:
+            tensors = {name: tensor.contiguous() for name, tensor in self.averaged.state_dict().items()}
+            save_file(tensors, Path(output_dir or self.args.output_dir) / AVERAGED_WEIGHTS)
 
     def _load_averaged(self, checkpoint: str) -> None:
         path = Path(checkpoint) / AVERAGED_WEIGHTS
         if not path.is_file():
-            raise CheckpointError(f"{checkpoint} keeps no averaged weights: its run had no weight_averaging")
+            raise CheckpointError(f"{checkpoint} has no {AVERAGED_WEIGHTS}: its run had no weight_averaging")
         self.averaged.load_state_dict(load_file(path))
 
 
 class _AverageAfterStep(TrainerCallback):
-    """Keeps the average; a callback, because the Trainer has no other moment between step and evaluation."""
+    """Updates the average between step and evaluation."""
 
     def __init__(self, trainer: TrackTrainer):
         self.trainer = trainer
@@ -166,7 +150,7 @@ class _AverageAfterStep(TrainerCallback):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the examples and the model which epoch it is (accelerate tells only some samplers)."""
+    """Tells the examples and the model the epoch (accelerate tells only some samplers)."""
 
     def __init__(self, examples: object):
         self.examples = examples
@@ -179,7 +163,7 @@ class EpochCallback(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs,
     ) -> None:
-        """Set the epoch; after a resume in mid-epoch `state.epoch` is a fraction within it."""
+        """Set the epoch; after a resume within an epoch `state.epoch` is a fraction."""
         epoch = int(state.epoch or 0)
         self.examples.set_epoch(epoch)
         for module in model.modules() if model is not None else ():
@@ -188,17 +172,17 @@ class EpochCallback(TrainerCallback):
 
 
 def epoch_decay(step: int, *, steps_per_epoch: int, first_epoch: int, decay: float) -> float:
-    """Return the factor of the learning rate at a step: 1 before `first_epoch`, then exp(-decay) less with each epoch.
+    """Return the factor of the learning rate at a step: 1 before `first_epoch`, then multiplied by exp(-decay) each epoch.
 
-    The schedule of the divide-and-conquer paper (LRS): constant to epoch 8, then times exp(-0.1) an epoch. Epochs count
-    from 0; the first that is slower is `first_epoch`.
+    The schedule of the divide-and-conquer paper (LRS): constant to epoch 8, then times exp(-0.1) each epoch. Epochs count
+    from 0.
     """
     return math.exp(-decay * max(0, step // steps_per_epoch - first_epoch + 1))
 
 
 @torch.no_grad()
 def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int, *, decay: float) -> None:
-    """Move the average towards the current weights, faster while it has seen little of them (TensorFlow's rule)."""
+    """Move the average towards the current weights, faster in the first steps (TensorFlow's rule)."""
     count = int(count)
     step = 1 - min(decay, (1 + count) / (10 + count))
     for mean, value in zip(averaged, current, strict=True):

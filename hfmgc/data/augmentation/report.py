@@ -1,9 +1,8 @@
-"""The six augmentations of the AST report, applied fresh in every epoch or once, offline, for a corpus seven times as large.
+"""The six augmentations of the AST report, drawn in every epoch or, offline, once for a corpus seven times as large.
 
-Source: the report, which made them with FFmpeg (atempo; highpass and lowpass, two poles, 12 dB an octave; aecho). Ours:
-the tempo is changed by audiomentations' Signalsmith stretcher instead of atempo, the cutoffs are drawn uniformly on the
-mel scale (over these narrow ranges nearly the same), filters start from the steady state of the first sample instead of
-from zero, and a parameter is a real number where the report's look like whole ones.
+Source: the report, which used FFmpeg (atempo; highpass and lowpass, two poles, 12 dB an octave; aecho). Ours: the tempo is
+changed by audiomentations' Signalsmith stretcher, cutoffs are drawn uniformly on the mel scale, filters start from the
+steady state of the first sample instead of zero, and parameters are real numbers.
 """
 
 import math
@@ -31,8 +30,8 @@ def _tempo(slowest: float, fastest: float) -> TimeStretch:
 
 
 def _bundle() -> Compose:
-    two_taps = Echo(0.8, 0.8, 0.9, 0.9, delays=((200, 200), (400, 400)), decays=((0.3, 0.3), (0.3, 0.3)), p=1.0)
-    return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_taps])
+    two_copies = Echo(0.8, 0.8, 0.9, 0.9, delays=((200, 200), (400, 400)), decays=((0.3, 0.3), (0.3, 0.3)), p=1.0)
+    return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_copies])
 
 
 VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
@@ -45,29 +44,32 @@ VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
         "bundle": _bundle,
     }
 )
-"""Name -> builder of a fresh audiomentations transform that is always applied; in the order of the report."""
+"""Name -> builder of an audiomentations transform that is always applied; in the order of the report."""
 
 
 def source_samples_needed(samples: int) -> int:
-    """Return how many samples of source every variant turns into at least `samples`: the fastest tempo needs 1.9 times.
+    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many.
 
-    Source: ours; so that training can cut out a segment first and augment nothing but that.
+    Source: ours; training cuts out this much and augments nothing else.
     """
-    # A product such as 10 * 1.9 may come out a hair above the whole number; that must not cost a sample.
+    # Rounded first: a product such as 10 * 1.9 can be slightly above the whole number.
     return math.ceil(round(samples * FASTEST_TEMPO, 6))
 
 
 def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: np.random.Generator) -> np.ndarray:
     """Return one variant of a clip, float32 [samples], finite and never empty.
 
-    `waveform`: float [samples], `sampling_rate` in Hz, `variant` a name in `VARIANTS` or `original` (returned as it
-    is). All parameters come from `generator`; the global random state stays untouched. A slower clip is longer than its
-    source, a faster one shorter. Peaks of a stretched or filtered clip may pass full scale (1.0); whoever writes integers
-    clips there, as FFmpeg does.
+    A slower clip is longer than its source, a faster one shorter. Stretched and filtered clips can exceed full scale (1.0).
+
+    Args:
+        waveform: float [samples].
+        sampling_rate: Hz.
+        variant: A name in `VARIANTS`, or `original` for the unchanged clip.
+        generator: Source of all parameters; the global random state stays untouched.
 
     Raises:
-        ConfigError: no such variant.
-        AudioError: the waveform is empty, not one-dimensional, or not finite.
+        ConfigError: If there is no such variant.
+        AudioError: If the waveform is empty, not one-dimensional, or not finite.
 
     Example:
 
@@ -76,7 +78,8 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     >>> hfmgc.augment(waveform, 16000, "echo", numpy.random.default_rng(0)).shape
     (32000,)
     """
-    _check_variant(variant)
+    if variant != ORIGINAL and variant not in VARIANTS:
+        raise ConfigError(f"{variant!r} is not an augmentation{nearest(variant, (ORIGINAL, *VARIANTS))}")
     samples = np.ascontiguousarray(waveform, dtype=np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
         raise AudioError(f"waveform of shape {samples.shape}", "needs finite samples in one dimension")
@@ -84,21 +87,20 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
         return samples
     transform = VARIANTS[variant]()
     with seeded_globals(generator):
-        result = np.asarray(transform(samples, sampling_rate), dtype=np.float32)
-    return np.ascontiguousarray(result)
+        return np.ascontiguousarray(transform(samples, sampling_rate), dtype=np.float32)
 
 
 class FreshAugmentation:
-    """Another variant at every call: `augmentation(waveform, sampling_rate, generator) -> waveform`.
+    """A random variant at every call: `augmentation(waveform, sampling_rate, generator) -> waveform`.
 
-    Source: the report's seven versions of each track, here drawn anew in every epoch (ours) instead of stored.
+    Source: the report's seven versions of each track, here drawn in every epoch (ours) instead of stored.
 
     Args:
-        probability: share of the calls that augment, in 0..1, each of the six variants equally often. `None` is 6/7,
-            the report's proportions: the original and the six variants are equally likely.
+        probability: Share of the calls that augment, in 0..1; the six variants are equally likely. By default 6/7, the
+            report's proportions: the original is as likely as each variant.
 
     Raises:
-        ConfigError: the probability is not within 0..1.
+        ConfigError: If the probability is not within 0..1.
     """
 
     def __init__(self, probability: float | None = None):
@@ -116,18 +118,18 @@ class FreshAugmentation:
         """Return the clip, augmented or not, float32 [samples]; errors as those of `augment`."""
         return augment(waveform, sampling_rate, self.draw(generator), generator)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(probability={self.probability:g})"
-
 
 def offline_variants(
     waveform: np.ndarray, sampling_rate: int, generator_for: Callable[[str], np.random.Generator]
 ) -> dict[str, np.ndarray]:
-    """Return the original and its six variants by name, float32 [at most as many samples] each: seven clips for one.
+    """Return the original and its six variants by name, float32 [at most as many samples] each.
 
-    Source: the report, also for the random crop of a slower clip to the length of its source. `generator_for(variant)` gives each variant a generator of its own, such as
-    `lambda variant: example_generator(seed, track_id, variant)`: so one variant does not depend on the others. Errors
-    are those of `augment`.
+    Source: the report, also for the random crop of a slower clip to the length of its source.
+
+    Args:
+        waveform: float [samples].
+        sampling_rate: Hz.
+        generator_for: Returns the generator of a variant, so that variants do not depend on each other.
     """
     clips = {}
     for variant in (ORIGINAL, *VARIANTS):
@@ -136,8 +138,3 @@ def offline_variants(
         start = int(generator.integers(max(0, len(clip) - len(waveform)) + 1))
         clips[variant] = clip[start : start + len(waveform)]
     return clips
-
-
-def _check_variant(variant: str) -> None:
-    if variant != ORIGINAL and variant not in VARIANTS:
-        raise ConfigError(f"{variant!r} is not an augmentation{nearest(variant, (ORIGINAL, *VARIANTS))}")

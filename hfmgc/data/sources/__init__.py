@@ -1,4 +1,8 @@
-"""Where tracks come from: one module for each dataset, all with the contract of `contract.TrackSource`."""
+"""Where tracks come from: one module for each dataset or kind of data.
+
+`contract.py` defines what a source is, and `registry.py` opens the one that `--data` names. The sources share `tables.py`
+(lists, labels and sides) and `hub.py` (the Hub).
+"""
 
 from .registry import SOURCES, open_source
 

@@ -1,20 +1,27 @@
-"""What every dataset states about itself, and the plain table of tracks that it gives."""
+"""The contract of every dataset: what it states about itself, and its table of tracks."""
 
+import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import datasets
 
 from ...errors import ConfigError, nearest
-from ...settings_values import coerce, refuse_long_path
+from ...settings import coerce, refuse_long_path
+from ...text import as_text
 
 
-# A track: audio as path or bytes (never decoded by datasets); artist and split (the official side: train, validation
-# or test) are "" where they are not known; genres are all that the dataset gives it, the first or only one as `genre`.
+NOT_UTF8 = "its path or genre is not UTF-8: rename it"
+if sys.getfilesystemencoding().lower() != "utf-8":
+    NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
+
+# A track: audio as path or bytes (never decoded by datasets); all genres of the track, and the first of them as `genre`;
+# artist and split (the official side: train, validation or test) are "" where unknown.
 TRACK_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
@@ -48,20 +55,24 @@ def track_row(
     }
 
 
+def shown_location(place: str) -> str:
+    """Return the name of a repository, or the last part of a path on disk: its parents are not published."""
+    return Path(place).resolve().name if Path(place).exists() else place
+
+
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a user must know before using a dataset."""
+    """What a user must know about a dataset."""
 
     name: str
     citation: str
     licence: str
-    homepage: str = ""
     synthetic: bool = False
-    # Tracks that are broken or too short in every copy, with the reason: skipped before they are decoded.
+    # Track id -> reason, of tracks that are broken or too short in every copy; they are skipped.
     known_bad: Mapping[str, str] = field(default_factory=dict)
-    # Repositories of the Hub, each with its pinned commit, or "" where none is known.
+    # Repository on the Hub -> its pinned commit, or "".
     repositories: Mapping[str, str] = field(default_factory=dict)
-    # Files of the authors, each as `sha1:...` or `sha256:...`.
+    # The authors' file -> `sha1:...` or `sha256:...`.
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,38 +83,71 @@ class TrackSource(ABC):
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
 
-    # Of an instance, but no option of `data_options` (so without annotations): track id -> why it is skipped.
-    excluded = MappingProxyType({})  # what the user leaves out, see `exclusions`
-    unreadable = MappingProxyType({})  # what `tracks` found and cannot be opened
+    # Without annotations, so that these are no options of `data_options`.
+    repository_revision = None  # sources with a repository make it an option
+    excluded = MappingProxyType({})  # track id -> why the user leaves it out, see `exclusions`
+    unreadable = MappingProxyType({})  # track id -> why it cannot be opened, as `tracks` found
 
     @property
     @abstractmethod
+    def place(self) -> str:
+        """The path of the data on disk, or the name of a repository on the Hub."""
+
+    @property
     def location(self) -> str:
-        """Where the tracks are: a folder, or a repository of the Hub."""
+        """The place as it is published."""
+        return shown_location(self.place)
 
     @property
     def revision(self) -> str | None:
-        """Which state of the data this is: a commit of the Hub, a seed, or None for a folder of the user's."""
-        return None
+        """Which state of the data this is: the commit of a repository, by default the pinned one; None on disk."""
+        if Path(self.place).exists():
+            return None
+        return self.repository_revision or self.card.repositories.get(self.place) or None
 
     @abstractmethod
     def genres(self) -> list[str]:
         """Return the genres in the order of the labels."""
 
     def empty_genres(self) -> list[str]:
-        """Return genres that the data name without having a track of them; they are skipped."""
+        """Return the genres that the data name without having a track of them; they are skipped."""
         return []
 
     @abstractmethod
     def tracks(self) -> datasets.Dataset:
-        """Return all tracks as a table of `TRACK_FEATURES`, in an order that does not change.
+        """Return all tracks as a table of `TRACK_FEATURES`, in a fixed order.
 
-        A track that the dataset lists stays in the table when its file is missing: decoding reports it. One without a
-        genre has "" there; it serves pre-training.
+        A listed track whose file is missing stays in the table: decoding reports it. The genre of an unlabelled track,
+        which can serve for pre-training, is "".
 
         Raises:
-            DataError: If they cannot be found, naming the place and the way out.
+            DataError: If the data cannot be found, naming the place and the way out.
         """
+
+    def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
+        """Return rows of `track_row` with paths as the table for `tracks`.
+
+        Its fingerprint depends on the rows and on the state of the files. Names that are not UTF-8 are escaped, and their
+        tracks are skipped.
+
+        Args:
+            rows: The tracks.
+            unreadable: Track id -> why a file cannot be opened.
+        """
+        self.unreadable = dict(unreadable or {})
+        rows = [_as_text(row, self.unreadable) for row in rows]
+        # With size and modification time in the fingerprint, a replaced file is decoded again.
+        states = []
+        for row in rows:
+            path = row["audio"]["path"]
+            try:
+                status = path and Path(path).stat()
+                states.append((status.st_size, status.st_mtime_ns) if path else None)
+            except (OSError, ValueError):  # missing, or not a possible name: decoding reports it
+                states.append(None)
+        return datasets.Dataset.from_generator(
+            _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
+        )
 
     def known_problem(self, track_id: str) -> str | None:
         """Return what the dataset is known to have wrong with a track, or None."""
@@ -116,23 +160,39 @@ class TrackSource(ABC):
         return self.unreadable.get(track_id) or self.known_problem(track_id)
 
     def notes(self) -> list[str]:
-        """Return what a reader of results must be told about this way of getting the data."""
-        return []
+        """Return what must be said beside results on these data."""
+        if self.revision or Path(self.place).exists():
+            return []
+        return [f"{self.place} is not pinned to a commit: set repository_revision to repeat results"]
 
     def front_end(self) -> dict[str, Any] | None:
         """Return the fields of the front end that made stored features; None for audio, or where unknown."""
         return None
 
+    def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
+        """Return the track ids of each side of a published split, including tracks that cannot be used.
+
+        Args:
+            policy: `official` (the column split of the tracks); a dataset may add others.
+            fold: Which fold is the test side, from 1, if the policy has folds.
+        """
+        sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        tracks = self.tracks()
+        for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
+            if side:
+                sides[side].append(track_id)
+        return sides
+
     def split_note(self, policy: str) -> str | None:
-        """Return what a reader of results under `policy` must be told, or None."""
+        """Return what must be said beside results with `policy`, or None."""
         return None
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:
-        """Return why this artist is on two sides under `policy` by the making of the split's authors, or None."""
+        """Return why the published split `policy` may have this artist on two sides, or None."""
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return what is written beside a result."""
+        """Return what is recorded beside a result."""
         return {
             "name": self.card.name,
             "location": self.location,
@@ -144,21 +204,32 @@ class TrackSource(ABC):
         }
 
 
+def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
+    """Return a row that can be stored: as it is, or escaped and without audio."""
+    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
+    if all(as_text(text) == text for text in texts):
+        return row
+    track_id = as_text(row["track_id"])
+    unreadable[track_id] = NOT_UTF8
+    genres = [as_text(genre) for genre in row["genres"]]
+    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
+
+
+def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
+    del states
+    yield from rows
+
+
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
-    """Return the source with its options, refusing an unknown one with the nearest name."""
-    known = [option.name for option in fields(source_class)]
-    for name in options:
+    """Return the source with its options, refusing unknown and missing ones."""
+    where = f"data_options of {source_class.card.name}"
+    known = {option.name: option for option in fields(source_class)}
+    for name, value in options.items():
         if name not in known:
             raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
-    for name, value in options.items():
         refuse_long_path(f"data_options: {name}", value)
-    for option in fields(source_class):
-        if option.name not in options and option.default is MISSING and option.default_factory is MISSING:
-            raise ConfigError(f"data_options: {source_class.card.name} needs the option {option.name!r}")
+    for name, option in known.items():
+        if name not in options and option.default is MISSING:
+            raise ConfigError(f"data_options: {source_class.card.name} needs the option {name!r}")
     hints = typing.get_type_hints(source_class)
-    return source_class(
-        **{
-            name: coerce(name, value, hints[name], f"data_options of {source_class.card.name}")
-            for name, value in options.items()
-        }
-    )
+    return source_class(**{name: coerce(name, value, hints[name], where) for name, value in options.items()})

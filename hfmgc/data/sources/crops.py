@@ -1,9 +1,8 @@
-"""Crops of long recordings, read where they lie: never a whole recording in memory."""
+"""Random crops of long recordings, read in place: a recording is never downloaded or held in memory as a whole."""
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import datasets
@@ -13,7 +12,7 @@ import soxr
 from huggingface_hub import HfFileSystem
 from transformers.utils import logging
 
-from ...errors import AudioError, ConfigError
+from ...errors import AudioError, ConfigError, first_line
 from ...randomness import example_generator
 from ..audio import open_nameless
 
@@ -27,9 +26,9 @@ CROP_FEATURES = datasets.Features(
         "waveform": datasets.List(datasets.Value("float32")),
     }
 )
-# Read on both sides of a crop before it is resampled, so that its ends are as if the whole recording had been.
+# Read on both sides of a crop, so that resampling treats its ends as within the whole recording.
 _MARGIN_SECONDS = 0.05
-# What is asked of the Hub at once: about six seconds of stereo at 44.1 kHz.
+# Bytes of a request to the Hub: about six seconds of stereo at 44.1 kHz.
 _BLOCK_BYTES = 1 << 20
 
 
@@ -42,14 +41,14 @@ def crop_stream(
     epoch: int = 0,
     per_track: int = 1,
 ) -> datasets.IterableDataset:
-    """Return crops at random places, `per_track` from each recording, recordings in an order of their own.
+    """Return `per_track` crops at random places from each recording, recordings in random order.
 
     Order and places are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
-    A recording that cannot be read is named in a warning and passed over.
+    A recording that cannot be read is skipped with a warning.
 
     Args:
-        locations: Path, or `hf://` address, of each track id.
-        seconds: Length of a crop; what a shorter recording lacks is zero.
+        locations: Track id -> path or `hf://` address.
+        seconds: Length of a crop; after the end of a shorter recording, samples are zero.
         sampling_rate: Wanted rate in Hz.
         seed: Seed of the run.
         epoch: Number of the pass: each has other crops.
@@ -92,7 +91,7 @@ def _crops(tracks: list[tuple[str, str]], options: tuple[float, int, int, int, i
 
 
 def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *, name: str = "") -> np.ndarray:
-    """Return the mean of the channels of `seconds` from `start` on, at `sampling_rate`.
+    """Return a crop of a recording, mono (the mean of its channels), at `sampling_rate`.
 
     Returns:
         float32 [round(seconds * sampling_rate)]; zeros beyond the end of the recording.
@@ -106,45 +105,37 @@ def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *
 
 @contextmanager
 def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
-    handle = None
+    """Open a recording; whatever fails while it is open becomes an AudioError."""
     try:
-        if location.startswith("hf://"):
-            # Asks the Hub for the blocks that are read, and not for the recording.
-            handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
-        elif not Path(location).is_file():
-            raise FileNotFoundError(location)
-        else:
-            handle = open_nameless(location)
-        file = soundfile.SoundFile(handle)
-    except FileNotFoundError as error:
-        raise AudioError(name, "no such file") from error
-    except Exception as error:  # of libsndfile, or of the Hub's client and its library of HTTP
-        if handle is not None:
-            handle.close()
-        raise AudioError(name, _reason(error)) from error
-    try:
-        with file:
+        with ExitStack() as stack:
+            if location.startswith("hf://"):
+                # Requests the blocks that are read, not the whole recording.
+                handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
+            else:
+                handle = open_nameless(location)
+            file = stack.enter_context(soundfile.SoundFile(stack.enter_context(handle)))
             if file.frames <= 0:
                 raise AudioError(name, "no samples")
             yield file
-    finally:
-        if handle is not None:
-            handle.close()
+    except AudioError:
+        raise
+    except FileNotFoundError as error:
+        raise AudioError(name, "no such file") from error
+    except Exception as error:  # of libsndfile, the Hub's client or its HTTP library
+        reason = first_line(error).rstrip(".")
+        raise AudioError(name, f"cannot be decoded ({reason})") from error
 
 
 def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
     rate, wanted = file.samplerate, round(seconds * sampling_rate)
     first = min(round(start * rate), file.frames)
-    # A whole number of samples at both rates, or the crop would be shifted by a part of one.
+    # A whole number of samples at both rates, or the crop would be shifted by a fraction of a sample.
     step = rate // math.gcd(rate, sampling_rate)
     lead = math.ceil(_MARGIN_SECONDS * rate / step) * step
     begin = max(first - lead, 0)
     end = first + math.ceil((seconds + _MARGIN_SECONDS) * rate)
-    try:
-        file.seek(begin)
-        samples = file.read(end - begin, dtype="float32", always_2d=True).mean(axis=1)
-    except Exception as error:
-        raise AudioError(name, _reason(error)) from error
+    file.seek(begin)
+    samples = file.read(end - begin, dtype="float32", always_2d=True).mean(axis=1)
     if not np.isfinite(samples).all():
         raise AudioError(name, "NaN or infinite samples")
     samples = np.pad(samples, (lead - (first - begin), 0))
@@ -152,8 +143,3 @@ def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate
         samples = soxr.resample(samples, rate, sampling_rate)
     crop = samples[lead * sampling_rate // rate :][:wanted]
     return np.pad(crop, (0, wanted - len(crop))).astype(np.float32, copy=False)
-
-
-def _reason(error: Exception) -> str:
-    text = (getattr(error, "error_string", "") or str(error)).strip() or type(error).__name__
-    return f"cannot be decoded ({text.splitlines()[0].rstrip('.')})"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, saving_to
-from .manifest import read_rows
+from ...files import write_text
+from .tables import read_rows
 
 
 def read_exclusions(path: str | Path) -> dict[str, str]:
@@ -39,7 +40,7 @@ def write_exclusions(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     writer.writerow(("track_id", "reason"))
     writer.writerows(rows)
     with saving_to(path):
-        path.write_text(text.getvalue(), encoding="utf-8")
+        write_text(path, text.getvalue())
 
 
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:

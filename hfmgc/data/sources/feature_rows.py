@@ -1,4 +1,4 @@
-"""Rows of stored features: parts of equal type, and what is wrong with a row."""
+"""Rows of stored features: converting parts to one type, and finding broken rows."""
 
 from collections import Counter
 from typing import Any
@@ -10,7 +10,7 @@ from ...errors import DataError
 from ..caching import cached_map
 
 
-# Rows in memory while a part is rewritten; the spectrogram of a track takes a few megabytes.
+# Rows in memory while a part is cast; the spectrogram of a track takes a few megabytes.
 CAST_BATCH_SIZE = 16
 
 
@@ -21,17 +21,16 @@ def depth_of(feature: Any) -> int:
     return 1 + depth_of(feature.feature) if hasattr(feature, "feature") else 0
 
 
-def made_alike(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
-    """Return parts whose column `features` has one type, so that they can be joined.
+def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
+    """Return tables whose columns `features` have one type, so that they can be concatenated.
 
-    Arrays of different fixed sizes become lists, and numbers of different precision the widest that there is.
+    Arrays of different fixed sizes become lists; numbers get the widest precision.
 
     Args:
         parts: Name of the file (or split) -> table with the column `features`.
 
     Raises:
-        DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 and fractions
-            mean different things, and one must not be taken for the other.
+        DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 are not fractions.
     """
     types = {name: part.features["features"] for name, part in parts.items()}
     if all(kind == next(iter(types.values())) for kind in types.values()):
@@ -56,15 +55,14 @@ def made_alike(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
 def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
     """Return for each row what is wrong with its features, or "".
 
-    Broken are values that are missing, empty, of different lengths, NaN or infinite, and those of another size than
-    more than half of the rows: the number of bins, or for slices of frames and bins.
+    Broken are features that are missing, empty, ragged, NaN or infinite, and those whose size (the number of bins, of
+    slices also of frames) differs from that of the majority.
     """
     if not len(tracks):
         return []
-    looked_at = tracks.select_columns(["features"]).with_format("numpy")
     found = cached_map(
-        looked_at,
-        _look_at,
+        tracks.select_columns(["features"]).with_format("numpy"),
+        _check_row,
         ("checks",),
         features=datasets.Features({"problem": datasets.Value("string"), "size": datasets.Value("string")}),
         remove_columns=["features"],
@@ -81,7 +79,7 @@ def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> l
     return problems
 
 
-def _look_at(row: dict[str, Any]) -> dict[str, str]:
+def _check_row(row: dict[str, Any]) -> dict[str, str]:
     values = row["features"]
     values = np.zeros(0) if values is None else np.asarray(values)
     problem = size = ""
@@ -94,7 +92,7 @@ def _look_at(row: dict[str, Any]) -> dict[str, str]:
     elif values.ndim == 3:
         size = f"slices of {values.shape[1]} frames and {values.shape[2]} bins"
     else:
-        # Levels lie as [bins, frames], fractions as [frames, bins]: see `as_features`.
+        # Levels are [bins, frames], fractions [frames, bins]: see `as_features`.
         levels = values.dtype.kind in "iu"
         size = f"{values.shape[0 if levels else 1]} bins"
         if levels and (values.min() < 0 or values.max() > 255):

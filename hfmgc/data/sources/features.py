@@ -1,7 +1,6 @@
-"""Stored features: spectrograms with track ids, from which training starts."""
+"""Stored features: spectrograms with track ids and genres, made by `hfmgc extract` or by other programs."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,25 @@ import pyarrow.dataset
 import pyarrow.parquet
 from transformers.utils import logging
 
-from ...errors import DataError, nearest
+from ...errors import DataError, first_line, nearest
 from ..caching import code_identity, reading_cache
-from ..split_manifest import SIDES
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
-from .feature_rows import depth_of, made_alike
-from .tables import SIDE_NAMES, check_unique, class_names, refuse_other_than_text, side_of
+from .feature_rows import depth_of, with_one_type
+from .hub import is_saved_dataset
+from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
 
 logger = logging.get_logger(__name__)
 
 # What `hfmgc extract` writes beside its shards.
 EXTRACTION = "extraction.json"
-# Pages are held against their checksums where they have any, as those of `hfmgc extract`.
+# Compares pages with their checksums, which the files of `hfmgc extract` have.
 CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-# What decides the values of extracted features.
+# The computations that decide the values of extracted features.
 EXTRACTED_BY = ("decoding", "features", "fingerprints")
-# What `hfmgc extract` says of the sound; such columns of other origin are not trusted.
-OWN_COLUMNS = ("digest", "fingerprint", "truncation")
-# What genres and ids are called in the tables that are in use.
+# Columns of `hfmgc extract` about the sound; trusted in its own files only.
+SOUND_COLUMNS = ("digest", "fingerprint", "truncation")
+# Column names in use for track ids and genres.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
 
@@ -38,14 +37,18 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    One row a track: an id, a genre, and one column of numbers: un-normalised features [frames, bins] (float), as
+    Each row is a track: an id, a genre, and one column of numbers: un-normalised features [frames, bins] (float), as
     `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
     and normalised [slices, frames, bins].
+
+    Attributes:
+        path: The file or folder.
+        column: The column of numbers, if there are several.
     """
 
     card = DatasetCard(
         name="features",
-        citation="Features extracted before; see their origin.",
+        citation="Stored features; see their origin.",
         licence="as that of the recordings",
     )
     split_policies = ("official", "stratified", "grouped")
@@ -55,61 +58,54 @@ class FeatureSet(TrackSource):
 
     def __post_init__(self):
         self._loaded: list[_Part] = []
-        self._nameless: set[str] = set()
 
     @property
-    def location(self) -> str:
-        """The file's or folder's own name."""
-        return Path(self.path).resolve().name
+    def place(self) -> str:
+        """The file or folder."""
+        return self.path
 
     def genres(self) -> list[str]:
-        """Return the genres that occur, in the order of the class labels, or sorted where there are none."""
-        genre = self._named(GENRE_COLUMNS, "genre")
-        ordered: dict[str, None] = {}
-        occurring = set()
+        """Return the genres that occur, in the order of the class labels, or sorted where they are text."""
+        genre, tables = self._column_of(GENRE_COLUMNS, "genre"), {}
         for part in self._parts():
             part.check_columns(genre)
-            names = part.class_names(genre)
-            ordered |= dict.fromkeys(names or ())
-            # By name: a number can mean another genre in another part.
-            occurring |= {_genre_of(value, names) for value in part.table.unique(genre)}
-            if part.has_genres:
-                occurring |= {name for row in part.table["genres"] for name in row or ()}
-        occurring.discard("")
-        return [name for name in ordered if name in occurring] + sorted(occurring.difference(ordered))
+            tables[part.where] = part.table.select_columns([genre, "genres"] if part.has_genres else [genre])
+        return occurring_labels(tables, [genre, "genres"])
 
     def tracks(self) -> datasets.Dataset:
         """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
-        identifier, genre = self._named(ID_COLUMNS, "track id"), self._named(GENRE_COLUMNS, "genre")
-        values = self.column or self._feature_column()
-        described, kept = [], {}
-        extracted = self._description() is not None
+        identifier = self._column_of(ID_COLUMNS, "track id")
+        genre, values = self._column_of(GENRE_COLUMNS, "genre"), self.column or self._feature_column()
+        sound_columns = SOUND_COLUMNS if self._description() is not None else ()
+        rows, tables = [], {}
+        self.unreadable = {}
         for part in self._parts():
             part.check_columns(identifier, genre, values)
-            names = part.class_names(genre)
-            wanted = [name for name in (identifier, genre, "artist", "split") if name in part.table.column_names]
-            if part.has_genres:
-                wanted.append("genres")
+            if depth_of(part.table.features[values]) not in (2, 3):
+                raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
+            names = class_names(part.table.features[genre])
+            known = {identifier, genre, "artist", "split", *(["genres"] if part.has_genres else [])}
+            wanted = [name for name in part.table.column_names if name in known]
             for number, row in enumerate(part.table.select_columns(wanted)):
-                if names is None:
-                    refuse_other_than_text(row[genre], f"{part.where}, row {number}, {genre!r}")
-                name = _genre_of(row[genre], names)
-                described.append(
+                where = f"{part.where}, row {number}"
+                if row[identifier] in (None, ""):
+                    self.unreadable[where] = "no track id"
+                    row[identifier] = where
+                name = next(iter(labels_of(row[genre], names, f"{where}, {genre!r}")), "")
+                rows.append(
                     {
-                        "track_id": self._id_of(row[identifier], part, number),
+                        "track_id": str(row[identifier]),
                         "genre": name,
                         "artist": str(row.get("artist") or ""),
                         "split": part.side or side_of(str(row.get("split") or ""), part.where),
                         "genres": row.get("genres") or [name],
                     }
                 )
-            if depth_of(part.table.features[values]) not in (2, 3):
-                raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
-            table = part.table.select_columns([values, *(OWN_COLUMNS if extracted else ())])
-            kept[part.where] = table if values == "features" else table.rename_column(values, "features")
-        check_unique([row["track_id"] for row in described], self.location)
-        features = datasets.concatenate_datasets(made_alike(kept))
-        return datasets.concatenate_datasets([datasets.Dataset.from_list(described), features], axis=1)
+            table = part.table.select_columns([values, *sound_columns])
+            tables[part.where] = table if values == "features" else table.rename_column(values, "features")
+        check_unique([row["track_id"] for row in rows], self.location)
+        features = datasets.concatenate_datasets(with_one_type(tables))
+        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows), features], axis=1)
 
     def front_end(self) -> dict[str, Any] | None:
         """Return what `hfmgc extract` wrote of the front end, or None for features of another origin."""
@@ -117,61 +113,43 @@ class FeatureSet(TrackSource):
         return content and content.get("front_end")
 
     def notes(self) -> list[str]:
-        """Say by which other versions the features were made, or that it is unknown how."""
+        """Return by which other versions the features were extracted, or that their origin is unknown."""
         content = self._description()
         if content is None:
-            return ["nothing says how these features were made: the front end's fields are taken to be theirs"]
+            return ["the origin of these features is unknown: the run's front end is assumed to have made them"]
         other = _other_versions(content["code"])
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
-    def known_problem(self, track_id: str) -> str | None:
-        """Return that a row has no track id."""
-        return "no track id" if track_id in self._nameless else super().known_problem(track_id)
-
-    def _id_of(self, value: object, part: "_Part", number: int) -> str:
-        """Return a row's id, or a name to report it by."""
-        if value not in (None, ""):
-            return str(value)
-        place = f"{part.where}, row {number}"
-        self._nameless.add(place)
-        return place
-
     def _parts(self) -> list["_Part"]:
-        if not self._loaded:
-            parts = list(self._load())
-            for part in parts:
-                if not len(part.table) and any(len(other.table) for other in parts):
-                    logger.warning(f"{part.where} has no rows")
-            self._loaded = [part for part in parts if len(part.table)]
-            if not self._loaded:
-                raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
-        return self._loaded
-
-    def _load(self) -> Iterator["_Part"]:
+        """Return the files or splits that have rows, loaded once."""
+        if self._loaded:
+            return self._loaded
         path = Path(self.path)
-        description = self._description()
-        expected = description and description["tracks"]
         if is_saved_dataset(path):
             saved = _read(path, self.path)
-            parts = saved.items() if isinstance(saved, datasets.DatasetDict) else [("", saved)]
-            for name, table in parts:
-                where = f"{self.location}, split {name}" if name else self.location
-                yield _Part(where, name if name in SIDES else "", table)
-            return
-        if path.is_file():
-            yield _Part(self.location, "", _read(path, self.path))
-            return
-        parts = [
-            _Part(file.name, SIDE_NAMES.get(file.stem.lower(), ""), _read(file, f"{self.path}, {file.name}"))
-            for file in sorted(path.glob("*.parquet"))
-        ]
-        found = sum(len(part.table) for part in parts)
-        if expected not in (None, found):
-            raise DataError(
-                f"{self.path}: {found} of the {expected} extracted tracks are there; call hfmgc extract again for "
-                "the shard that is missing"
-            )
-        yield from parts
+            splits = saved if isinstance(saved, datasets.DatasetDict) else {"": saved}
+            named = {
+                name: (f"{self.location}, split {name}" if name else self.location, splits[name]) for name in splits
+            }
+        elif path.is_file():
+            named = {"": (self.location, _read(path, self.path))}
+        else:
+            files = sorted(path.glob("*.parquet"))
+            named = {file.stem: (file.name, _read(file, f"{self.path}, {file.name}")) for file in files}
+            description, found = self._description(), sum(len(table) for _, table in named.values())
+            if description and description["tracks"] != found:
+                raise DataError(
+                    f"{self.path}: {found} of the {description['tracks']} extracted tracks are there; call hfmgc extract "
+                    "again for the missing shard"
+                )
+        parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
+        self._loaded = [part for part in parts if len(part.table)]
+        if not self._loaded:
+            raise DataError(f"{self.path}: no rows in it; extract the features again, or name another file")
+        for part in parts:
+            if not len(part.table):
+                logger.warning(f"{part.where} has no rows")
+        return self._loaded
 
     def _description(self) -> dict[str, Any] | None:
         """Return what `hfmgc extract` wrote beside its shards, or None for features of another origin."""
@@ -181,25 +159,23 @@ class FeatureSet(TrackSource):
             return None
         try:
             content = json.loads(description.read_text(encoding="utf-8"))
-            # Other versions of our code compute other values from the same audio.
-            if any(
-                name.startswith("hfmgc ") for name in _other_versions(content.get("code", {"hfmgc features": "1"}))
-            ):
+            # Another version of our code computes other values from the same audio.
+            if any(name.startswith("hfmgc ") for name in _other_versions(content["code"])):
                 raise DataError(f"{self.path}: another version of hfmgc extracted these features: extract them again")
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
         raise DataError(f"{self.path}: its extraction was interrupted; call hfmgc extract again to finish it")
 
-    def _named(self, known: tuple[str, ...], what: str) -> str:
+    def _column_of(self, known: tuple[str, ...], what: str) -> str:
         columns = self._parts()[0].table.column_names
-        found = [name for name in known if name in columns]
-        if not found:
-            raise DataError(
-                f"{self.path}: no column for the {what}: one of {', '.join(known)} (it has {', '.join(columns)})"
-            )
-        return found[0]
+        for name in known:
+            if name in columns:
+                return name
+        raise DataError(
+            f"{self.path}: no column for the {what}: one of {', '.join(known)} (it has {', '.join(columns)})"
+        )
 
     def _feature_column(self) -> str:
         """Return the only column that holds lists of lists of numbers."""
@@ -215,7 +191,7 @@ class FeatureSet(TrackSource):
 
 @dataclass(frozen=True)
 class _Part:
-    """A file or split: how errors call it, its side or "", and its rows."""
+    """A file or split: its name in errors, its side or "", and its rows."""
 
     where: str
     side: str
@@ -225,9 +201,6 @@ class _Part:
     def has_genres(self) -> bool:
         """Whether there is a column of all genres of each track, as hfmgc extract writes it."""
         return self.table.features.get("genres") == TRACK_FEATURES["genres"]
-
-    def class_names(self, column: str) -> list[str] | None:
-        return class_names(self.table.features[column])
 
     def check_columns(self, *columns: str) -> None:
         for column in columns:
@@ -245,30 +218,15 @@ def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
     try:
         if path.is_dir():
             return datasets.load_from_disk(str(path))
-        # datasets refuses a file without rows with an error of its inner workings.
+        # datasets cannot load a file without rows.
         if pyarrow.parquet.read_metadata(path).num_rows == 0:
             return datasets.Dataset.from_dict({})
-        with (
-            reading_cache()
-        ):  # a damaged file has an error of datasets' own, a damaged copy in the cache one of pyarrow's
+        with reading_cache():  # a damaged copy in the cache is reported as such
             return datasets.Dataset.from_parquet(str(path), fragment_scan_options=CHECKED)
     except DataError:
         raise
-    except Exception as error:  # pyarrow and datasets name a damaged file in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{where}: cannot be read as features ({reason}); extract them again") from error
-
-
-def _genre_of(value: object, names: list[str] | None) -> str:
-    """Return the name of a genre; "" where there is none (null, or -1 as a class label)."""
-    if names is None:
-        return "" if value is None else str(value)
-    return names[value] if value is not None and 0 <= value < len(names) else ""
-
-
-def is_saved_dataset(path: Path) -> bool:
-    """Return whether a folder is what `save_to_disk` writes."""
-    return (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
+    except Exception as error:  # pyarrow and datasets have many exceptions for a damaged file
+        raise DataError(f"{where}: cannot be read as features ({first_line(error)}); extract them again") from error
 
 
 def is_feature_set(path: Path) -> bool:

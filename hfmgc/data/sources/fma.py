@@ -1,20 +1,19 @@
 """FMA (Defferrard et al., 2017), small, medium, large and full: the authors' archives on disk, or the Hub mirrors."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 from transformers.utils import logging
 
 from ...errors import ConfigError, DataError, nearest
-from ..archives import is_archive, unpacked
-from . import fma_mirror
+from ..archives import folder_or_archive, is_archive
 from .contract import DatasetCard, TrackSource, track_row
 from .fma_csv import SUBSETS, FMATrack, read_genres, read_tracks
-from .hub_tables import is_local, load_tables, shown_location, unpinned_notes
-from .tables import check_unique, file_table
+from .hub import audio_fields, load_tables, map_to_tracks
+from .tables import check_unique, class_names, labels_of, occurring_labels, sorted_by_id
 
 
 logger = logging.get_logger(__name__)
@@ -57,7 +56,6 @@ class FMA(TrackSource):
         name="fma",
         citation="M. Defferrard, K. Benzi, P. Vandergheynst and X. Bresson, FMA: a dataset for music analysis, ISMIR 2017",
         licence="metadata CC-BY-4.0; each track as its artist chose (Creative Commons)",
-        homepage="https://github.com/mdeff/fma",
         known_bad={f"{number:06d}": _SHORT for number in _SHORT_IDS},
         repositories={f"benjamin-paine/free-music-archive-{subset}": "" for subset in (*SUBSETS, "full")},
         checksums={
@@ -93,144 +91,150 @@ class FMA(TrackSource):
 
     @property
     def mirror(self) -> str:
-        """The repository that is read where there is no metadata."""
+        """The repository that is read without metadata."""
         return self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
 
     @property
-    def location(self) -> str:
-        """The repository of the Hub, or the name of what is on disk."""
-        return shown_location(self.audio or self.metadata or self.mirror)
+    def place(self) -> str:
+        """The audio or the metadata on disk, or the mirror."""
+        return self.audio or self.metadata or self.mirror
 
     @property
     def revision(self) -> str | None:
-        """The commit of the mirror, or the checksum of the metadata where it was verified."""
-        if self.metadata:
-            return self._checksum(self.metadata) or None
-        return None if is_local(self.mirror) else self.repository_revision
+        """The commit of the mirror, or the verified checksum of the metadata."""
+        return (self._checksum(self.metadata) or None) if self.metadata else super().revision
 
     def notes(self) -> list[str]:
-        """Say what the mirrors lack."""
+        """Return what the mirrors lack."""
         if self.metadata:
             return []
-        return [
-            "the mirrors of FMA lack the official split and the top genre: results are not comparable with others",
-            *unpinned_notes(self.mirror, self.repository_revision),
-        ]
+        note = "the mirrors of FMA lack the official split and the top genre: results are not comparable with others"
+        return [note, *super().notes()]
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return that a clip is too short; in `full` the tracks are whole."""
+        """Return that a clip is too short; the tracks of `full` are whole."""
         return None if self.subset == "full" else super().known_problem(track_id)
 
     def genres(self) -> list[str]:
-        """Return the top genres in alphabetical order, or those of the hierarchy that occur, by their ids."""
+        """Return the top genres in alphabetical order, or the occurring ones of the hierarchy by their ids."""
         if not self.metadata:
-            return fma_mirror.occurring_genres(self._mirror_tables(), self.location)
+            return occurring_labels(self._mirror_tables(), ["genres"])
         if self.labels != "all":
-            return list(SMALL_GENRES if self.subset == "small" else TOP_GENRES)
+            return list(self._top_genres)
         occurring = {genre_id for track in self.metadata_tracks() for genre_id in track.genre_ids}
         return [title for genre_id, title in self._titles().items() if genre_id in occurring]
 
     @property
+    def _top_genres(self) -> tuple[str, ...]:
+        return SMALL_GENRES if self.subset == "small" else TOP_GENRES
+
+    @property
     def features_csv(self) -> Path:
-        """The authors' 518 hand-made features of all tracks."""
+        """The path of the authors' 518 hand-made features of all tracks."""
         path = self._metadata_file("features.csv")
         if not path.is_file():
             raise DataError("features.csv: no such file in FMA's metadata; unpack all of fma_metadata.zip")
         return path
 
     def metadata_tracks(self) -> list[FMATrack]:
-        """Return the rows of `tracks.csv` of this subset, by their ids (audio is not needed for them)."""
-        tracks = read_tracks(self._metadata_file("tracks.csv"))
+        """Return the rows of `tracks.csv` of this subset, by their ids; this does not need the audio."""
         wanted = SUBSETS[: SUBSETS.index(self.subset) + 1] if self.subset in SUBSETS else SUBSETS
-        tracks = [track for track in tracks if track.subset in wanted]
+        tracks = [track for track in read_tracks(self._metadata_file("tracks.csv")) if track.subset in wanted]
         if not tracks:
-            raise DataError(f"tracks.csv has no tracks of the subset {self.subset!r}: fetch fma_metadata.zip again")
+            raise DataError(f"tracks.csv has no tracks of the subset {self.subset!r}: download fma_metadata.zip again")
         check_unique([track.track_id for track in tracks], "tracks.csv")
         return tracks
 
     def tracks(self) -> datasets.Dataset:
-        """Return the tracks of the subset, sorted by their ids; those whose file is missing are in it as well."""
+        """Return the tracks of the subset, sorted by their ids, whether their files exist or not."""
         if not self.metadata:
-            return self._from_mirror()
+            tables = self._mirror_tables()
+            return sorted_by_id(map_to_tracks(tables, _mirror_track, f"FMA ({self.location})"))
         if not self.audio:
             raise DataError(f"data_options of fma: give audio, the folder fma_{self.subset} or its zip")
-        root = self._folder(
-            self.audio, f"fma_{self.subset}", lambda: {f"{track.track_id}.mp3" for track in self.metadata_tracks()}
-        )
+        tracks = self.metadata_tracks()
+        root = self._folder(self.audio, f"fma_{self.subset}", {f"{track.track_id}.mp3" for track in tracks})
         titles = self._titles() if self.labels == "all" else {}
-        tops = set(SMALL_GENRES if self.subset == "small" else TOP_GENRES)
         rows = []
-        for track in self.metadata_tracks():
-            if track.top_genre and track.top_genre not in tops:
+        for track in tracks:
+            if track.top_genre and track.top_genre not in self._top_genres:
                 raise DataError(f"tracks.csv: {track.track_id} has the unknown top genre {track.top_genre!r}")
-            genres = self._titles_of(track, titles) if self.labels == "all" else []
             path = root / track.track_id[:3] / f"{track.track_id}.mp3"
-            genre = track.top_genre if self.labels != "all" or track.top_genre in genres else next(iter(genres), "")
+            genres = _titles_of(track, titles) if self.labels == "all" else list(filter(None, [track.top_genre]))
             rows.append(
                 track_row(
                     track.track_id,
-                    genre,
+                    next(iter(genres), ""),
                     path=str(path.resolve()),
                     genres=genres,
                     artist=track.artist,
                     split=track.side,
                 )
             )
-        unlabelled = sum(not row["genre"] for row in rows)
-        if unlabelled:
-            logger.warning(
-                f"FMA: {unlabelled} of {len(rows)} tracks have no genre under labels: {self.labels or 'top'}"
-            )
-        self.unreadable = {}
-        return file_table(rows, self.unreadable)
+        if unlabelled := sum(not row["genre"] for row in rows):
+            labels = self.labels or "top"
+            logger.warning(f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {labels}")
+        return self.file_table(rows)
 
     def _titles(self) -> dict[int, str]:
         return read_genres(self._metadata_file("genres.csv"))
 
-    def _titles_of(self, track: FMATrack, titles: dict[int, str]) -> list[str]:
-        missing = [genre_id for genre_id in track.genre_ids if genre_id not in titles]
-        if missing:
-            raise DataError(f"tracks.csv: {track.track_id} has the genre {missing[0]}, which genres.csv does not name")
-        names = [titles[genre_id] for genre_id in track.genre_ids]
-        return sorted(names, key=lambda name: (name != track.top_genre, names.index(name)))
-
     def _metadata_file(self, name: str) -> Path:
         if not self.metadata:
             raise DataError("data_options of fma: give metadata, the folder fma_metadata or fma_metadata.zip")
-        # features.csv alone has a gigabyte, and few ask for it.
+        # features.csv has a gigabyte and is rarely needed.
         wanted = {name} if name == "features.csv" else {"tracks.csv", "genres.csv"}
-        return self._folder(self.metadata, "fma_metadata", lambda: wanted) / name
+        return self._folder(self.metadata, "fma_metadata", wanted) / name
 
-    def _folder(self, place: str, inner: str, files: Callable[[], set[str]]) -> Path:
-        """Return the authors' folder: itself, the one around it, or the named files of its archive."""
-        path = Path(place)
-        if is_archive(path):
-            wanted = files()
-            selection = hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest()
-            path = unpacked(
-                path,
-                checksum=self._checksum(place),
-                wanted=lambda member: member.name in wanted,
-                selection=selection,
-            )
-            # The archive of a larger subset has a smaller one in it.
+    def _folder(self, place: str, inner: str, wanted: set[str]) -> Path:
+        """Return the authors' folder: the given one, the one inside it, or the wanted files of its archive."""
+        path = folder_or_archive(
+            place,
+            "data_options of fma:",
+            checksum=self._checksum(place),
+            wanted=lambda member: member.name in wanted,
+            selection=hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest(),
+        )
+        if is_archive(place):  # the archive of a larger subset has another name inside
             inner = next((found.name for found in sorted(path.glob("fma_*"))), inner)
-        elif not path.is_dir():
-            raise DataError(f"data_options of fma: {place!r} is neither a folder nor a zip")
         return path / inner if (path / inner).is_dir() else path
 
     def _checksum(self, place: str) -> str:
         return self.card.checksums.get(Path(place).name, "") if self.verify else ""
 
     def _mirror_tables(self) -> dict[str, datasets.Dataset]:
-        return load_tables(
+        tables = load_tables(
             "FMA",
             self.mirror,
-            revision=self.repository_revision,
+            revision=self.revision,
             way_out="fetch the authors' archives and name them in --data_options as {audio: PATH, metadata: PATH}",
         )
+        for table in tables.values():
+            if class_names(table.features.get("genres")) is None:
+                raise DataError(
+                    f"FMA ({self.location}) has no column 'genres' of named classes: is it a mirror of FMA?"
+                )
+        return tables
 
-    def _from_mirror(self) -> datasets.Dataset:
-        tracks = fma_mirror.read_mirror(self._mirror_tables(), self.location)
-        check_unique(tracks["track_id"], f"FMA ({self.location})")
-        return tracks
+
+def _titles_of(track: FMATrack, titles: dict[int, str]) -> list[str]:
+    """Return the names of all genres of a track, its top genre first."""
+    missing = [genre_id for genre_id in track.genre_ids if genre_id not in titles]
+    if missing:
+        raise DataError(f"tracks.csv: {track.track_id} has the genre {missing[0]}, which genres.csv does not name")
+    return sorted((titles[genre_id] for genre_id in track.genre_ids), key=lambda name: name != track.top_genre)
+
+
+def _mirror_track(row: dict, index: int, where: str, split: str, classes: dict[str, list[str]]) -> dict[str, Any]:
+    where = f"{where}, row {index} of split {split!r}"
+    path, content = audio_fields(row["audio"], where)
+    stem = (path or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
+    names = labels_of(row["genres"] or [], classes["genres"], where)
+    return track_row(
+        f"{int(stem):06d}" if stem.isdecimal() else f"{split}-{index:06d}",
+        next(iter(names), ""),
+        path=path if content is None else None,
+        audio=content,
+        genres=names,
+        artist=row.get("artist") or "",
+    )

@@ -2,15 +2,15 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError
-from .tables import side_of
+from .tables import read_rows, reading, side_of
 
 
-NEEDED = (
+_COLUMNS = (
     ("set", "split"),
     ("set", "subset"),
     ("track", "genre_top"),
@@ -22,7 +22,7 @@ SUBSETS = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class FMATrack:
-    """A row of `tracks.csv`: what a split and a label need."""
+    """The columns of a row of `tracks.csv` that labels and splits need."""
 
     track_id: str
     side: str
@@ -35,21 +35,21 @@ class FMATrack:
 def read_tracks(path: Path) -> list[FMATrack]:
     """Return all tracks of `tracks.csv`, by their ids.
 
-    The header has two rows (group and column) and, as the authors' file, a third that names the index.
+    The header has two rows (group and column) and, in the authors' file, a third that names the index.
 
     Raises:
-        DataError: If the file or a column is missing, or if a row cannot be read, naming it.
+        DataError: If the file or a column is missing, or a row cannot be read.
     """
     tracks = []
-    with _opened(path) as file:
-        rows = csv.reader(file)
+    with reading(path) as text:
+        rows = csv.reader(text.splitlines(keepends=True))
         header = list(zip(next(rows, []), next(rows, []), strict=False))
-        missing = [str(column) for column in NEEDED if column not in header]
+        missing = [str(column) for column in _COLUMNS if column not in header]
         if missing:
             raise DataError(
                 f"{path.name} has no column {', '.join(missing)} in its first two rows: take it from fma_metadata.zip"
             )
-        columns = [header.index(column) for column in NEEDED]
+        columns = [header.index(column) for column in _COLUMNS]
         for row in rows:
             if not row or row[0] == "track_id":
                 continue
@@ -59,51 +59,21 @@ def read_tracks(path: Path) -> list[FMATrack]:
                 genre_ids = tuple(int(genre_id) for genre_id in json.loads(genres_all or "[]"))
                 track_id = f"{int(row[0]):06d}"
             except (IndexError, ValueError, TypeError) as error:
-                raise DataError(f"{where} cannot be read ({error}): the file is damaged, fetch it again") from error
+                raise DataError(f"{where} cannot be read ({error}): download the file again") from error
             tracks.append(FMATrack(track_id, side_of(split, where), subset, top_genre, genre_ids, artist))
     return sorted(tracks, key=lambda track: track.track_id)
 
 
 def read_genres(path: Path) -> dict[int, str]:
-    """Return the names of all genres of the hierarchy by their ids; one that two genres share gets its id behind it."""
+    """Return the names of all genres of the hierarchy by their ids; equal names are followed by their ids."""
     titles: dict[int, str] = {}
-    with _opened(path) as file:
-        rows = csv.DictReader(file)
-        missing = [column for column in ("genre_id", "title") if column not in (rows.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path.name} has no column {', '.join(missing)}: take it from fma_metadata.zip")
-        for row in rows:
-            try:
-                titles[int(row["genre_id"])] = row["title"]
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{path.name}, line {rows.line_num} has no genre_id that is a number") from error
-    names = list(titles.values())
+    for line, row in read_rows(path, needed=("genre_id", "title")):
+        try:
+            titles[int(row["genre_id"])] = row["title"]
+        except ValueError as error:
+            raise DataError(f"{path.name}, {line} has no genre_id that is a number") from error
+    counts = Counter(titles.values())
     return {
-        genre_id: title if names.count(title) == 1 else f"{title} ({genre_id})"
+        genre_id: title if counts[title] == 1 else f"{title} ({genre_id})"
         for genre_id, title in sorted(titles.items())
     }
-
-
-class _opened:
-    """A csv of the authors as text; with a byte order mark or without."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Iterator[str]:
-        # Biographies of artists are longer than what csv takes by default.
-        csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))
-        try:
-            self.file = self.path.open(encoding="utf-8-sig", newline="")
-        except OSError as error:
-            raise DataError(
-                f"{self.path.name}: no such file in FMA's metadata; unpack all of fma_metadata.zip"
-            ) from error
-        return self.file
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _trace: object) -> None:
-        self.file.close()
-        if isinstance(error, (csv.Error, UnicodeDecodeError)):
-            raise DataError(
-                f"{self.path.name} cannot be read ({error}): the file is damaged, fetch it again"
-            ) from error

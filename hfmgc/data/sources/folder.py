@@ -11,18 +11,16 @@ from ...errors import DataError
 from ...text import as_text
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from .contract import DatasetCard, TrackSource, track_row
-from .tables import file_table
 
 
-_CIRCLE = "a link that leads back to a folder above it"
+_LOOP = "a link that leads back to a folder above it"
 
 
 @dataclass
 class Folder(TrackSource):
     """`folder/<genre>/**/<track>`; a track's id is its path below the folder.
 
-    Skipped are subfolders and files whose names begin with a dot, files without an audio suffix, and subfolders that hold
-    no audio file.
+    Skipped are hidden files and subfolders, files without an audio suffix, and subfolders without audio files.
     """
 
     card = DatasetCard(
@@ -34,20 +32,28 @@ class Folder(TrackSource):
     folder: str
 
     @property
-    def location(self) -> str:
-        """The folder's own name, without the path of its parent."""
-        return Path(self.folder).resolve().name
+    def place(self) -> str:
+        """The folder."""
+        return self.folder
 
     def genres(self) -> list[str]:
-        """Return the names of the subfolders that hold audio files, sorted."""
-        return [genre for path in self._subfolders() if (genre := self._genre_of(path)) and self._has_files(path)]
+        """Return the names of the subfolders with audio files, sorted."""
+        return self._genres(with_files=True)
 
     def empty_genres(self) -> list[str]:
-        """Return the names of the subfolders that hold none, sorted."""
-        return [genre for path in self._subfolders() if (genre := self._genre_of(path)) and not self._has_files(path)]
+        """Return the names of the subfolders without audio files, sorted."""
+        return self._genres(with_files=False)
+
+    def _genres(self, *, with_files: bool) -> list[str]:
+        found = {path: next(_files(path, {Path(self.folder).resolve()}), None) for path in self._subfolders()}
+        return [
+            genre
+            for path, file in found.items()
+            if (genre := self._genre_of(path)) and (file is not None) == with_files
+        ]
 
     def tracks(self) -> datasets.Dataset:
-        """Return the files of all genres, sorted by genre and path; files of linked folders are among them."""
+        """Return the files of all genres, sorted by genre and path; links to folders are followed."""
         root = Path(self.folder)
         found = [
             (path, self._genre_of(subfolder), problem)
@@ -58,23 +64,20 @@ class Folder(TrackSource):
         if not found:
             raise DataError(
                 f"data {self.folder!r}: its {len(self._subfolders())} subfolders hold no audio files "
-                f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into one of its own"
+                f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into a subfolder"
             )
-        rows, self.unreadable = [], {}
+        rows, unreadable = [], {}
         for path, genre, problem in found:
             track_id = path.relative_to(root).as_posix()
             if problem:
-                self.unreadable[as_text(track_id)] = problem
+                unreadable[as_text(track_id)] = problem
             rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
-        return file_table(rows, self.unreadable)
+        return self.file_table(rows, unreadable)
 
     def _genre_of(self, subfolder: Path) -> str:
         """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
-        circle = subfolder.resolve() == Path(self.folder).resolve()
-        return "" if circle or as_text(subfolder.name) != subfolder.name else subfolder.name
-
-    def _has_files(self, subfolder: Path) -> bool:
-        return next(_files(subfolder, {Path(self.folder).resolve()}), None) is not None
+        is_loop = subfolder.resolve() == Path(self.folder).resolve()
+        return "" if is_loop or as_text(subfolder.name) != subfolder.name else subfolder.name
 
     def _subfolders(self) -> list[Path]:
         root = Path(self.folder)
@@ -82,20 +85,20 @@ class Folder(TrackSource):
             raise DataError(f"data {self.folder!r} is not a folder: give one that has a subfolder for each genre")
         found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not found:
-            raise DataError(
-                f"data {self.folder!r} has no subfolders: put the tracks of each genre into one of its own"
-            )
+            raise DataError(f"data {self.folder!r} has no subfolders: put the tracks of each genre into a subfolder")
         return found
 
 
 def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the audio files below a folder, and what cannot be opened, each with its problem or "".
+    """Yield the path of each audio file and of each entry that cannot be opened, with its problem or "".
 
-    `parents` are the folders, without links, on the way to this one.
+    Args:
+        folder: Where to look.
+        parents: The resolved folders above it, to detect loops of links.
     """
     target = folder.resolve()
     if target in parents:
-        yield folder, _CIRCLE
+        yield folder, _LOOP
         return
     try:
         entries = [(path, path.is_dir()) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
@@ -117,5 +120,5 @@ def _link_problem(path: Path) -> str:
         if path.is_symlink():
             path.stat()
     except OSError as error:
-        return _CIRCLE if error.errno == errno.ELOOP else "a link that leads nowhere"
+        return _LOOP if error.errno == errno.ELOOP else "a link that leads nowhere"
     return ""

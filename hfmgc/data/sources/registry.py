@@ -1,13 +1,15 @@
-"""The datasets by name; a list of tracks by its suffix; anything else is a folder."""
+"""Opening the source that `--data` names: a dataset by its name, or files on disk by their kind."""
 
 import os
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from ...errors import ConfigError, DataError, nearest
-from ...settings_values import refuse_long_path
+from ...settings import refuse_long_path
 from ...text import as_text
-from .contract import TrackSource, make_source
+from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
@@ -15,10 +17,12 @@ from .folder import Folder
 from .gtzan import GTZAN
 from .hub_dataset import HubDataset
 from .maestro import MAESTRO
-from .manifest import MANIFEST_SUFFIXES, Manifest
+from .manifest import Manifest
 from .synthetic import Synthetic
-from .tables import NOT_UTF8
+from .tables import LIST_SUFFIXES
 
+
+logger = logging.get_logger(__name__)
 
 SOURCES: dict[str, type[TrackSource]] = {
     "fma": FMA,
@@ -30,20 +34,23 @@ SOURCES: dict[str, type[TrackSource]] = {
 
 
 def open_source(data: str, options: dict[str, Any] | None = None, *, exclude: str | Path | None = None) -> TrackSource:
-    """Return the source that `data` names: a dataset, a list of tracks, or a folder with a subfolder for each genre.
+    """Return the source that `data` names.
 
     Args:
-        data: A dataset's name or a path.
+        data: The name of a dataset, or the path of a manifest, of stored features, or of a folder with a subfolder for
+            each genre.
         options: Options of the dataset.
         exclude: List of tracks to leave out; see `exclusions.read_exclusions`.
 
     Raises:
-        DataError: If it is neither, or the list cannot be read.
-        ConfigError: If an option does not exist, or one that is needed is missing.
+        DataError: If there are no such data, or the list cannot be read.
+        ConfigError: If an option is unknown or missing.
     """
     source = _open(data, dict(options or {}))
     if exclude:
         source.excluded = read_exclusions(exclude)
+        if not source.excluded:
+            logger.warning(f"the exclusion list {Path(exclude).name} has no rows: no tracks are excluded")
     return source
 
 
@@ -56,18 +63,15 @@ def _open(data: str, options: dict[str, Any]) -> TrackSource:
     path, real = Path(data), os.path.realpath(data)
     if as_text(real) != real:
         raise DataError(f"data {as_text(data)}: {NOT_UTF8}")
+    is_list = path.suffix.lower() in LIST_SUFFIXES
     if not path.exists():
-        kind = "file" if path.suffix.lower() in MANIFEST_SUFFIXES else "folder"
+        kind = "file" if is_list else "folder"
         raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{nearest(data, SOURCES)}")
-    if path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
-        return _at(Manifest, "file", data, options)
-    if is_feature_set(path):
-        return _at(FeatureSet, "path", data, options)
-    return _at(Folder, "folder", data, options)
-
-
-def _at(source_class: type[TrackSource], place: str, data: str, options: dict[str, Any]) -> TrackSource:
-    """Return the source at a path; an option must not name another one."""
-    if place in options:
-        raise ConfigError(f"data_options: {place} is what data says ({data}): leave it out")
-    return make_source(source_class, {place: data, **options})
+    source_class, option = Folder, "folder"
+    if path.is_file() and is_list:
+        source_class, option = Manifest, "file"
+    elif is_feature_set(path):
+        source_class, option = FeatureSet, "path"
+    if option in options:
+        raise ConfigError(f"data_options: leave out {option}: data already names the path ({data})")
+    return make_source(source_class, {option: data, **options})

@@ -1,4 +1,4 @@
-"""The embedded default: procedural music in GTZAN's ten genres, made on the spot and always called synthetic."""
+"""The embedded dataset: procedural music in GTZAN's ten genres, always marked as synthetic."""
 
 import hashlib
 from dataclasses import dataclass
@@ -29,31 +29,27 @@ class Synthetic(TrackSource):
 
     @property
     def location(self) -> str:
-        """What the corpus is made of."""
+        """The size of the corpus."""
         return f"{self.tracks_per_genre} tracks of {self.seconds:g} s for each genre"
 
     @property
     def revision(self) -> str:
-        """The seed, from which everything follows."""
+        """The seed, which decides everything."""
         return f"seed {self.seed}"
 
     @property
-    def folder(self) -> Path:
-        """Where the corpus is rendered."""
+    def place(self) -> str:
+        """The folder in the cache of datasets that the corpus is rendered into."""
         key = f"{CORPUS_VERSION}-{self.tracks_per_genre}-{float(self.seconds)}-{self.seed}"
         name = f"hfmgc-synthetic-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        return Path(datasets.config.HF_DATASETS_CACHE) / name
+        return str(Path(datasets.config.HF_DATASETS_CACHE) / name)
 
     def genres(self) -> list[str]:
         """Return GTZAN's ten genres."""
         return list(GENRES)
 
     def tracks(self) -> datasets.Dataset:
-        """Render what is not there yet, and return it."""
-        write_corpus(
-            self.folder,
-            tracks_per_genre=self.tracks_per_genre,
-            seconds=self.seconds,
-            seed=self.seed,
-        )
-        return Folder(str(self.folder)).tracks()
+        """Render the missing tracks and return all."""
+        folder = Path(self.place)
+        write_corpus(folder, tracks_per_genre=self.tracks_per_genre, seconds=self.seconds, seed=self.seed)
+        return Folder(str(folder)).tracks()

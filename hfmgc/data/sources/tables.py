@@ -1,23 +1,21 @@
-"""Tables of tracks from files on disk."""
+"""Lists and columns of tracks: rows read from lists on disk, and labels, sides and ids as people write them."""
 
-import sys
+import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from ...errors import DataError
-from ...text import as_text
-from .contract import TRACK_FEATURES, track_row
+from ...errors import ConfigError, DataError
+from ...settings import load_json
 
 
-NOT_UTF8 = "its path or genre is not UTF-8: rename it"
-if sys.getfilesystemencoding().lower() != "utf-8":
-    NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
+LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 
-# What the many writers of lists call the three sides.
+# The names in use for the three sides of a split.
 SIDE_NAMES = {
     "train": "train",
     "training": "train",
@@ -32,35 +30,11 @@ SIDE_NAMES = {
 
 
 def side_of(name: str, where: str) -> str:
-    """Return `train`, `validation`, `test` or "" for what a list calls a side, refusing any other name."""
+    """Return `train`, `validation`, `test` or "" for the name of a side, refusing unknown names."""
     side = SIDE_NAMES.get(name.strip().lower())
     if side is None:
-        raise DataError(f"{where}: {name!r} is no side of a split; write train, validation or test")
+        raise DataError(f"{where}: {name!r} is not a side of a split; write train, validation or test")
     return side
-
-
-def check_unique(track_ids: Sequence[str], where: str) -> None:
-    """Refuse a track id that occurs twice: it could come to lie on two sides of a split."""
-    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
-    if repeated:
-        more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
-        raise DataError(
-            f"{where}: track id {repeated[0]!r}{more} occurs more than once: give each track one of its own"
-        )
-
-
-def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
-    """Return the tracks in the order of their ids.
-
-    `Dataset.sort` says where nulls go in a way that newer pyarrow warns of.
-    """
-    ids = list(tracks["track_id"])
-    return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
-
-
-def class_of(number: int, names: Sequence[str]) -> str:
-    """Return the name of a class; "" of a number that none has, such as -1, which stands for an unlabelled example."""
-    return names[number] if 0 <= number < len(names) else ""
 
 
 def class_names(feature: Any) -> list[str] | None:
@@ -69,52 +43,127 @@ def class_names(feature: Any) -> list[str] | None:
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
-def refuse_other_than_text(label: Any, where: str) -> None:
-    """Refuse a label, or a list of labels, that is neither text nor missing: 1, 1.0 and true are no names of genres."""
-    for one in label if isinstance(label, list) else [label]:
-        if one is not None and not isinstance(one, str):
-            raise DataError(f"{where}: the label {one!r} is no text: write the name of the genre")
+def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
+    """Return the labels in a value of a column.
 
+    Args:
+        value: A label or a list of labels: numbers of classes, or texts. Missing labels and numbers without a class
+            (such as -1, for unlabelled examples) are left out.
+        names: The names of the classes; None for texts.
+        where: The file, row and column, for errors.
 
-def file_table(rows: list[dict[str, Any]], unreadable: dict[str, str]) -> datasets.Dataset:
-    """Return rows of `track_row` whose audio is a path as a table, cached by the rows and the state of the files.
-
-    What is not UTF-8 is escaped, and the track is added to `unreadable` (track id -> why it is skipped).
+    Raises:
+        DataError: If a label without class names is not a text: 1, 1.0 and true are not names of genres.
     """
-    rows = [_as_text(row, unreadable) for row in rows]
-    # Size and time of change are part of what datasets fingerprints: a file that was replaced is decoded anew.
-    states = []
-    for row in rows:
-        path = row["audio"]["path"]
-        try:
-            status = path and Path(path).stat()
-            states.append((status.st_size, status.st_mtime_ns) if path else None)
-        except (OSError, ValueError):  # missing, or no possible name: decoding says so
-            states.append(None)
-    return datasets.Dataset.from_generator(
-        _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
-    )
+    labels = value if isinstance(value, list) else [value]
+    if names is not None:
+        labels = [names[label] for label in labels if label is not None and 0 <= label < len(names)]
+    for label in labels:
+        if label is not None and not isinstance(label, str):
+            raise DataError(f"{where}: the label {label!r} is not text: write the name of the genre")
+    return [label for label in labels if label]
 
 
-def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
-    """Return a row that can be stored: as it is, or escaped and without audio."""
-    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
-    if all(as_text(text) == text for text in texts):
-        return row
-    track_id = as_text(row["track_id"])
-    unreadable[track_id] = NOT_UTF8
-    genres = [as_text(genre) for genre in row["genres"]]
-    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
+def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[str]) -> list[str]:
+    """Return the labels that occur in these columns of some tables: in the order of the classes, then sorted.
+
+    Args:
+        tables: Name of the table -> table; columns that a table lacks are skipped.
+        columns: Columns of labels or of lists of labels.
+    """
+    ordered: dict[str, None] = {}
+    occurring: set[str] = set()
+    for where, table in tables.items():
+        for column in columns:
+            if column in table.column_names:
+                names = class_names(table.features[column])
+                ordered |= dict.fromkeys(names or ())
+                for value in table[column]:
+                    occurring.update(labels_of(value, names, f"{where}, {column!r}"))
+    return [name for name in ordered if name in occurring] + sorted(occurring.difference(ordered))
 
 
-def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
-    del states
-    for row in rows:
-        yield track_row(
-            row["track_id"],
-            row["genre"],
-            path=row["audio"]["path"],
-            genres=row["genres"],
-            artist=row["artist"],
-            split=row["split"],
-        )
+def check_unique(track_ids: Sequence[str], where: str) -> None:
+    """Refuse a repeated track id: its rows could be on two sides of a split."""
+    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
+    if repeated:
+        more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
+        raise DataError(f"{where}: track id {repeated[0]!r}{more} occurs more than once: track ids must be unique")
+
+
+def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
+    """Return the tracks sorted by id; `Dataset.sort` makes newer versions of pyarrow warn."""
+    ids = list(tracks["track_id"])
+    return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
+
+
+def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a list, each with its place in the file, such as `line 3` or `item 2`.
+
+    Args:
+        path: A CSV or TSV file with a header, a JSON Lines file, or a JSON file with a list of objects; UTF-8.
+        needed: Columns that a CSV must have.
+        line_field: If given, the list may also be a `.txt` whose lines are the values of this field.
+
+    Raises:
+        DataError: If the file cannot be read or lacks a column.
+        ConfigError: If its suffix is unknown.
+    """
+    suffix, suffixes = path.suffix.lower(), (*LIST_SUFFIXES, ".txt") if line_field else LIST_SUFFIXES
+    if suffix not in suffixes:
+        raise ConfigError(f"{path.name} is not a list of tracks: it must end in {', '.join(suffixes)}")
+    with reading(path) as text:
+        lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if suffix in (".csv", ".tsv"):
+            rows = _csv_rows(text, "\t" if suffix == ".tsv" else ",", path.name, needed)
+        elif suffix == ".txt":
+            rows = [(place, {line_field: line.strip()}) for place, line in lines]
+        elif suffix == ".json" and text.lstrip().startswith("["):
+            rows = [(f"item {number}", row) for number, row in enumerate(load_json(text), 1)]
+        else:
+            rows = [(place, _json_line(line, place)) for place, line in lines]
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{path.name}, {place} is not an object with the fields of a track")
+    return rows
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[str]:
+    """Yield the text of a list; what goes wrong with it becomes a DataError that names the file."""
+    csv.field_size_limit(1 << 24)  # the biographies in FMA's tracks.csv are longer than the default limit
+    try:
+        yield path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path.name} cannot be read ({error})") from error
+
+
+def _json_line(line: str, place: str) -> Any:
+    try:
+        return load_json(line)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _csv_rows(text: str, delimiter: str, name: str, needed: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    header = [column.strip() for column in next(reader, [])]
+    if len(set(header)) != len(header):
+        raise DataError(f"{name}: two columns have the same name in its header")
+    if missing := [column for column in needed if column not in header]:
+        raise DataError(f"{name} has no column {', '.join(missing)}")
+    rows = []
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(header):
+            raise DataError(
+                f"{name}, line {reader.line_num} has {len(values)} fields and the header {len(header)}: put text with a "
+                "comma in quotes"
+            )
+        rows.append((f"line {reader.line_num}", dict(zip(header, values, strict=True))))
+    return rows

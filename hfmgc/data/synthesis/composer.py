@@ -1,7 +1,7 @@
 """Compose and render one synthetic track.
 
-Source: ours. Everything random comes from `randomness.example_generator`, so a track depends on nothing but (seed,
-genre, index, seconds) and the versions of numpy and scipy.
+Source: ours. All randomness comes from `randomness.example_generator`: a track depends only on (seed, genre, index,
+seconds) and on the versions of numpy and scipy.
 """
 
 import math
@@ -22,16 +22,15 @@ _ACCENTS = {"X": 1.0, "x": 0.75, "o": 0.35}
 
 
 class _Track:
-    """One track: what all parts have in common, and the sum of the parts rendered so far."""
+    """One track: tempo and chords, which all parts share, and the mix of the parts rendered so far."""
 
     def __init__(self, style: GenreStyle, seconds: float, generator: np.random.Generator):
         self.style, self.generator = style, generator
         self.mix = np.zeros(round(seconds * SAMPLING_RATE), dtype=np.float32)
         self.bar = 4 * 60.0 / self.draw(style.tempo)
         self.inexact = generator.uniform(0.001, 0.009)
-        self.start = (
-            -self.bar * generator.uniform()
-        )  # an excerpt starts anywhere in a bar, at any bar of the progression
+        # An excerpt starts anywhere in a bar, at any bar of the progression.
+        self.start = -self.bar * generator.uniform()
         self.bars = math.ceil((seconds - self.start) / self.bar)
         key, chords = int(generator.integers(12)), str(generator.choice(style.progressions)).split()
         chords = np.roll(chords, int(generator.integers(len(chords))))
@@ -42,12 +41,12 @@ class _Track:
         return float(self.generator.uniform(*bounds))
 
     def choose(self, options: list[str]) -> str:
-        """Return one of the options; the first is the genre's signature and the most frequent one."""
+        """Return one of the options; the first, typical of the genre, is the most frequent."""
         weights = 1.0 / np.arange(1, len(options) + 1) ** 1.5
         return str(self.generator.choice(options, p=weights / weights.sum()))
 
     def steps(self, row: str) -> Iterator[tuple[int, int, float]]:
-        """Yield bar, step and onset in seconds of every stroke; now and then two bars are left out."""
+        """Yield bar, step and onset in seconds of every stroke, with an occasional rest of two bars."""
         rests = np.repeat(self.generator.uniform(size=self.bars) < 0.1, 2)[: self.bars] & (self.bars > 3)
         for bar in np.flatnonzero(~rests):
             for step, symbol in enumerate(row):
@@ -55,18 +54,18 @@ class _Track:
                     onset = self.start + (bar + step / len(row)) * self.bar
                     yield bar, step, onset + self.generator.normal(0.0, self.inexact)
 
-    def place(self, track: np.ndarray, sound: np.ndarray, onset: float, gain: float) -> None:
-        """Add a sound at `onset` seconds; what lies outside of the track is cut."""
+    def add_sound(self, part: np.ndarray, sound: np.ndarray, onset: float, gain: float) -> None:
+        """Add a sound to a part at `onset` seconds, cut to the length of the track."""
         begin = round(onset * SAMPLING_RATE)
-        sound = sound[max(-begin, 0) : max(len(track) - begin, 0)]
+        sound = sound[max(-begin, 0) : max(len(part) - begin, 0)]
         begin = max(begin, 0)
-        track[begin : begin + len(sound)] += np.float32(gain) * sound
+        part[begin : begin + len(sound)] += np.float32(gain) * sound
 
-    def add(self, track: np.ndarray, decibels: float) -> None:
+    def add_part(self, part: np.ndarray, decibels: float) -> None:
         """Mix in a finished part at about `decibels` above a common level."""
-        level = float(np.sqrt(np.mean(np.square(track))))
+        level = float(np.sqrt(np.mean(np.square(part))))
         if level > 1e-6:
-            self.mix += track * np.float32(10 ** ((decibels + self.generator.normal(0.0, 1.5)) / 20) / level)
+            self.mix += part * np.float32(10 ** ((decibels + self.generator.normal(0.0, 1.5)) / 20) / level)
 
 
 def _play_drums(track: _Track) -> None:
@@ -75,8 +74,8 @@ def _play_drums(track: _Track) -> None:
     for stroke, row in track.style.grooves[int(generator.integers(len(track.style.grooves)))].items():
         gain = 10 ** (generator.normal(0.0, 2.0) / 20)
         for _, step, onset in track.steps(row):
-            track.place(sound, kit[stroke], onset, gain * _ACCENTS[row[step]] * generator.uniform(0.8, 1.1))
-    track.add(sound, track.style.drum_gain)
+            track.add_sound(sound, kit[stroke], onset, gain * _ACCENTS[row[step]] * generator.uniform(0.8, 1.1))
+    track.add_part(sound, track.style.drum_gain)
 
 
 def _play_part(track: _Track, part: Part) -> None:
@@ -93,16 +92,13 @@ def _play_part(track: _Track, part: Part) -> None:
         else:
             pitches = chord if row[step] == "x" else (chord_tone(row[step], root, intervals, part.low),)
         for pitch in pitches:
-            if (
-                pitch,
-                held,
-            ) not in notes:  # strings and hammers repeat, players do not: a note is rendered once a track
+            if (pitch, held) not in notes:  # a note is rendered once for each track
                 seconds = max(0.9 * held * track.bar / len(row), 0.03)
                 notes[pitch, held] = voice(frequency(pitch), seconds, timbre, generator)
-            track.place(sound, notes[pitch, held], onset, generator.uniform(0.65, 1.0))
+            track.add_sound(sound, notes[pitch, held], onset, generator.uniform(0.65, 1.0))
     if voice.drive[1]:
         sound = _amplify(sound, track.draw(voice.drive), generator.uniform(2800, 5500))
-    track.add(sound, part.gain)
+    track.add_part(sound, part.gain)
 
 
 def _filter(signal: np.ndarray, order: int, hertz: float, kind: str = "lowpass") -> np.ndarray:
@@ -110,7 +106,7 @@ def _filter(signal: np.ndarray, order: int, hertz: float, kind: str = "lowpass")
 
 
 def _amplify(signal: np.ndarray, drive: float, cabinet: float) -> np.ndarray:
-    """Distort as a guitar amplifier does: the same drive sounds alike however many strings play."""
+    """Distort like a guitar amplifier, to the same degree for any number of strings."""
     level = np.sqrt(np.mean(np.square(signal))) + 1e-6
     return _filter(np.tanh(drive * _filter(signal, 2, 90.0, "highpass") / (3 * level)), 4, cabinet)
 
@@ -142,8 +138,8 @@ def check_request(genre: str, seconds: float) -> None:
 def compose_track(genre: str, index: int, *, seconds: float, seed: int) -> np.ndarray:
     """Return a synthetic track of a genre, mono float32 [samples] at `SAMPLING_RATE`, within -1..1.
 
-    Source: ours. Equal arguments give equal bits in the same environment; tracks of different index, genre or seed
-    share nothing, and a longer track is another track, not the continuation of a shorter one.
+    Source: ours. Equal arguments give equal bits in the same environment. A longer track is another track, not the
+    continuation of a shorter one.
 
     Raises:
         ConfigError: If the genre is unknown, or `seconds` is below 1 or not finite.
@@ -156,6 +152,6 @@ def compose_track(genre: str, index: int, *, seconds: float, seed: int) -> np.nd
     for part in style.parts:
         if track.generator.uniform() < part.chance:
             _play_part(track, part)
-    if not track.mix.any():  # chance left every part out
+    if not track.mix.any():  # no part was drawn
         _play_part(track, style.parts[0])
     return _produce(track)

@@ -1,7 +1,6 @@
-"""Write the synthetic corpus as GTZAN is laid out: one folder a genre, one file a track.
+"""Write the synthetic corpus in the layout of GTZAN: one folder for each genre, one file for each track.
 
-Source: ours. The audio is synthetic: it lets the whole toolkit run without a download, and says nothing about how well
-a model knows real music.
+Source: ours. With synthetic audio the whole toolkit runs without a download; it says nothing about real music.
 """
 
 import io
@@ -18,7 +17,7 @@ from hfmgc.errors import ConfigError, saving_to
 from hfmgc.files import hold, whole, write_text
 
 
-# Raised by every change that makes the same seed sound different: whoever caches a corpus puts it into the key.
+# Raised by every change of the sound; part of the key of a cached corpus.
 CORPUS_VERSION = 2
 LOCK_FILE = ".hfmgc.lock"
 _README = """\
@@ -40,13 +39,17 @@ def write_corpus(
 ) -> Path:
     """Render the synthetic corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
 
-    Source: ours. Files are 16-bit FLAC, mono, at 22,050 Hz; `seconds` is the length of each. A `README.txt` says that
-    the audio is synthetic, and from which seed. Each track is written whole or not at all, and only missing tracks are
-    rendered, so an interrupted call is resumed by the next one. One process renders; others wait for it.
+    Only missing tracks are rendered, each written whole or not at all. One process renders; others wait for it.
+
+    Args:
+        folder: A folder for this corpus alone.
+        tracks_per_genre: At least 1.
+        seconds: Length of each track, at least 1.
+        seed: Seed of all tracks.
+        genres: Some of `GENRES`.
 
     Raises:
-        ConfigError: If there is fewer than 1 track, no genre or an unknown one, `seconds` is below 1 or not finite, or the
-            folder holds something else (such as a corpus of another seed or `CORPUS_VERSION`).
+        ConfigError: If an argument is out of range, or the folder holds something else, such as a corpus of another seed.
         SaveError: If a file could not be written.
     """
     folder = Path(folder)
@@ -68,6 +71,7 @@ def write_corpus(
         with hold(folder / LOCK_FILE), saving_to(folder):
             write_text(folder / "README.txt", readme)
             for genre, index in tqdm(_missing(folder, tracks), desc="rendering the synthetic corpus", unit="track"):
+                # Written to memory first: libsndfile's errors do not say that a disk is full.
                 content = io.BytesIO()
                 waveform = compose_track(genre, index, seconds=float(seconds), seed=seed)
                 soundfile.write(content, waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
@@ -79,7 +83,7 @@ def write_corpus(
 
 
 def track_path(folder: Path, genre: str, index: int) -> Path:
-    """Return where `write_corpus` puts a track."""
+    """Return the path of a track in the corpus."""
     return Path(folder) / genre / f"{genre}.{index:05d}.flac"
 
 
@@ -88,9 +92,7 @@ def _missing(folder: Path, tracks: list[tuple[str, int]]) -> list[tuple[str, int
 
 
 def _check_folder(folder: Path, readme: str) -> None:
-    """Raise `ConfigError` if a folder holds something else than this corpus."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; choose another folder for the synthetic corpus")
+    """Refuse a folder with anything but this corpus."""
     if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         found = folder / "README.txt"
         if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != readme:

@@ -1,4 +1,4 @@
-"""Percussion: a falling sine, band-limited noise, or both. Source: ours, after the textbook recipes."""
+"""Percussion: a falling sine, band-limited noise, or both. Source: ours, after textbook methods."""
 
 import numpy as np
 from scipy.signal import butter, sosfilt

@@ -29,12 +29,12 @@ def parse_chord(name: str) -> tuple[int, tuple[int, ...]]:
 
 
 def voice_chord(root: int, intervals: tuple[int, ...], low: int) -> tuple[int, ...]:
-    """Return the chord's pitches in the octave above `low`, so that neighbouring chords stay close together."""
+    """Return the chord's pitches, folded into the octave above `low`: consecutive chords stay close together."""
     return tuple(sorted({low + (root + interval - low) % 12 for interval in intervals}))
 
 
 def chord_tone(symbol: str, root: int, intervals: tuple[int, ...], low: int) -> int:
-    """Return the pitch of a tone of the chord, whose root lies in the octave above `low`.
+    """Return the pitch of a tone of the chord, whose root is in the octave above `low`.
 
     `symbol` is `1`, `3`, `5`, `7` (the octave in a triad) or `8`.
     """

@@ -38,14 +38,14 @@ class Instrument:
     """An instrument.
 
     Args:
-        harmonics: How many there are.
-        slope: Their amplitudes fall as 1 / n**slope.
+        harmonics: Number of harmonics.
+        slope: Amplitudes of the harmonics fall as 1 / n**slope.
         attack: Seconds.
         decay: Seconds in which the first harmonics of A3 fall by 1/e; the others fall four times as fast.
         release: Seconds that a note rings after it ends.
         vibrato: Share of the frequency.
         voices: Players, slightly out of tune with each other.
-        drive: Range of an amplifier's distortion; 0 for no amplifier.
+        drive: Range of the amplifier's distortion; 0 for none.
     """
 
     harmonics: int

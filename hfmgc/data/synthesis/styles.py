@@ -1,7 +1,7 @@
 """The ten genres of GTZAN as procedural music: tempo, harmony, parts, drums and mix of each.
 
-Source: ours, after the textbook descriptions of the genres. Ranges overlap on purpose: no single number tells two
-genres apart. A row of steps fills one bar, usually 16 (straight) or 12 (triplets). Steps of a part: `x` the chord,
+Source: ours, after the textbook descriptions of the genres. Ranges overlap on purpose: no single number distinguishes
+two genres. A row of steps fills one bar, usually 16 (straight) or 12 (triplets). Steps of a part: `x` the chord,
 `1 3 5 7 8` one tone (`harmony.chord_tone`), `~` a tone of a random walk over the chord, `-` hold, `.` rest. Strokes of
 drums: `X` accent, `x` stroke, `o` soft.
 """
@@ -17,8 +17,8 @@ class Part:
     """One player.
 
     Args:
-        rows: A track plays one of these, divided by blanks.
-        instruments: On one of these, divided by commas; the first is the most frequent, as in every list here.
+        rows: Rows of steps, separated by blanks; a track plays one of them.
+        instruments: Separated by commas; a track uses one of them. In all lists here, the first is the most frequent.
         low: Pitch above which chords are folded.
         gain: dB.
         chance: Probability that a track has this part.
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class GenreStyle:
-    """What the tracks of a genre have in common; of each range a track draws one value."""
+    """The style of a genre; a track draws one value from each range."""
 
     tempo: Range  # beats a minute, four a bar
     progressions: tuple[str, ...]  # a chord for each bar, in C; tracks are transposed

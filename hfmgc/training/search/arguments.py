@@ -1,4 +1,4 @@
-"""The section `search` of a config, and the recipe that it varies."""
+"""The section `search` of a config, and the recipe that is searched."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments
-from ..settings import SEARCH, describe_fields, read_values, settings_from
+from ...settings import SEARCH, describe_fields, read_values, settings_from
+from ..arguments import RECIPE_GROUPS, DataArguments, ModelArguments, RunArguments, check_fields_of
 
 
 Groups = tuple[ModelArguments, DataArguments, RunArguments]
@@ -16,7 +16,7 @@ Groups = tuple[ModelArguments, DataArguments, RunArguments]
 
 @dataclass
 class SearchArguments:
-    """How a recipe is searched."""
+    """How the hyper-parameters of a recipe are searched."""
 
     space: dict[str, Any] = field(
         default_factory=dict,
@@ -30,25 +30,28 @@ class SearchArguments:
     storage: str | None = field(
         default=None,
         metadata={
-            "help": "URL of the database that the workers share (sqlite, postgresql, mysql); none: study.db in output_dir."
+            "help": "URL of the database that the workers share (sqlite, postgresql, mysql); default: study.db in output_dir."
         },
     )
-    sampler_seed: int = field(default=0, metadata={"help": "Decides, with a trial's index, what the trial draws."})
+    sampler_seed: int = field(
+        default=0, metadata={"help": "With the index of a trial, the seed of the values that the trial draws."}
+    )
     startup_trials: int = field(default=10, metadata={"help": "Trials drawn at random before TPE starts."})
-    pruner: str = field(default="median", metadata={"help": "median or none."})
+    pruner: str = field(default="median", metadata={"choices": ("median", "none"), "help": "Ends hopeless trials."})
     pruner_startup_trials: int = field(default=5, metadata={"help": "Complete trials before the first may be pruned."})
     pruner_warmup: int = field(default=3, metadata={"help": "Evaluations of a trial before it may be pruned."})
     trial_seeds: str = field(
         default="same",
         metadata={
-            "help": "same: each trial trains with the recipe's seed; own: with that seed plus the trial's index."
+            "choices": ("same", "own"),
+            "help": "same: each trial trains with the recipe's seed; own: with that seed plus the index of the trial.",
         },
     )
     heartbeat_interval: int = field(default=60, metadata={"help": "Seconds between two heartbeats of a trial."})
     grace_period: int | None = field(
         default=None,
         metadata={
-            "help": "Seconds without a heartbeat until a worker counts as killed; none: three times the interval."
+            "help": "Seconds without a heartbeat after which a worker counts as killed; default: three times the interval."
         },
     )
     retries: int = field(default=3, metadata={"help": "How often a trial is retried after its worker was killed."})
@@ -56,15 +59,13 @@ class SearchArguments:
     final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the final fit."})
 
     def __post_init__(self):
+        check_fields_of(self)
         if not self.space:
             raise ValueError("space is empty: name the fields to search, see recipes/configs/ast_search.yaml")
-        at_least = {"trials": 1, "startup_trials": 0, "pruner_startup_trials": 0, "pruner_warmup": 0}
-        at_least |= {"heartbeat_interval": 1, "retries": 0, "sampler_seed": 0}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.study_name:
-            raise ValueError("study_name is empty")
+        least = {"trials": 1, "heartbeat_interval": 1}
+        for name, value in vars(self).items():
+            if type(value) is int and value < least.get(name, 0):
+                raise ValueError(f"{name} must be at least {least.get(name, 0)}, not {value}")
         if self.grace_period is None:
             self.grace_period = 3 * self.heartbeat_interval
         if self.grace_period <= self.heartbeat_interval:
@@ -72,15 +73,9 @@ class SearchArguments:
                 f"grace_period {self.grace_period} must be longer than heartbeat_interval {self.heartbeat_interval}, or "
                 "running workers would count as killed"
             )
-        if self.pruner not in ("median", "none"):
-            raise ValueError(f"pruner must be median or none, not {self.pruner!r}")
-        if self.trial_seeds not in ("same", "own"):
-            raise ValueError(f"trial_seeds must be same or own, not {self.trial_seeds!r}")
         seeds = self.final_seeds
-        if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
-            raise ValueError(f"final_seeds must be a list of whole numbers from 0, not {seeds!r}")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"final_seeds {seeds}: each must differ")
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"final_seeds {seeds}: give one or more different numbers from 0")
 
 
 # A trial keeps its metrics and no checkpoint.
@@ -92,19 +87,19 @@ OF_TRIALS = {
     "push_to_hub": False,
     "report_to": "none",
     "disable_tqdm": True,
-    "logging_nan_inf_filter": False,  # which logs a loss that is not finite as the last finite one
+    "logging_nan_inf_filter": False,  # the filter would hide losses that are not finite
 }
 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """The recipe that is searched: its fields, and the name of their source for error messages."""
+    """The recipe that is searched: its fields, and their source for error messages."""
 
     values: dict[str, Any]
     where: str
 
     def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
-        """Return the recipe's settings with these values (path -> value) in place of its own.
+        """Return the settings of the recipe with the chosen values (path -> value).
 
         Raises:
             ConfigError: If a field does not exist, or a value does not fit.
@@ -112,11 +107,11 @@ class BaseRecipe:
         return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
 
     def of_trial(self, chosen: Mapping[str, Any]) -> Groups:
-        """As `groups`, for a training that keeps only its metrics."""
+        """As `groups`, for a training that saves nothing but its metrics."""
         return self.groups({**chosen, **OF_TRIALS})
 
     def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recipe's fields with these values (path -> value) in place of its own."""
+        """Return the fields of the recipe with the chosen values (path -> value)."""
         values = copy.deepcopy(self.values)
         for path, value in chosen.items():
             *parents, last = path.split(".")
@@ -134,7 +129,7 @@ def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, 
 
     Args:
         argv: Command line: the config, then fields (`--search.trials 10` for those of the section).
-        default_config: The file to read when none is given.
+        default_config: The file to read if the command line names none.
 
     Raises:
         ConfigError: As `read_settings`, or if there is no section `search`.
@@ -151,11 +146,11 @@ def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, 
     (arguments,) = settings_from(section, [SearchArguments], where=f"{where}: {SEARCH}")
     recipe = BaseRecipe(values, where)
     run = recipe.groups()[2]
-    if run.overwrite or run.resume_from_checkpoint not in (None, False, "false"):
+    if run.overwrite or run.resume_from_checkpoint:
         raise ConfigError(
-            f"{where}: a search resumes by itself: leave out overwrite and resume_from_checkpoint; for a new search name "
-            "another output_dir or search.study_name"
+            f"{where}: a search resumes by itself: leave out overwrite and resume_from_checkpoint; for a new search, "
+            "choose another output_dir or search.study_name"
         )
-    if str(getattr(run.eval_strategy, "value", run.eval_strategy)) == "no":
+    if run.eval_strategy == "no":
         raise ConfigError(f"{where}: eval_strategy no: a search needs validation metrics")
     return recipe, arguments

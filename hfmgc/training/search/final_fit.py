@@ -1,28 +1,27 @@
 """The final fit: the best config trained with several seeds, with mean and interval of each metric."""
 
+import contextlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from filelock import FileLock, Timeout
 from scipy import stats
 
-from ...errors import ConfigError, saving_to
+from ...errors import saving_to
 from ...evaluation.report import EvaluationReport
-from ...settings_values import load_json, load_yaml
+from ...files import hold, write_text
+from ...settings import load_json, load_yaml
+from ..check import check_recipe
 from ..run_folder import RUN_FILE, RunRecord, leave_runs
-from ..starting_point import adopt_checkpoint
 from .arguments import BaseRecipe, Groups
-from .results import write_whole
 
 
 FOLDER, RESULT, LOCK = "final", "final.json", ".final.lock"
 LEVEL = 0.95
-# Settings that may differ between a finished run and one that is wanted.
+# Settings that may differ between an earlier run and one that is wanted now.
 _IGNORED = ("resume_from_checkpoint", "overwrite", "output_dir", "push_to_hub")
 
 
@@ -31,11 +30,11 @@ def final_fit(
     chosen: Mapping[str, Any],
     seeds: Sequence[int],
     fit: Callable[[Groups], EvaluationReport],
-) -> dict[str, Any] | None:
-    """Train the recipe with the chosen fields once for each seed; return mean and interval of each metric.
+) -> dict[str, Any]:
+    """Train the recipe once for each seed; return the content of `final.json`: mean and interval of each metric.
 
-    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, an unfinished one is resumed,
-    and runs with other settings are replaced.
+    Each is an ordinary run in its own folder, `final/seed_N`. Finished runs are not repeated, unfinished ones are resumed, and
+    runs with other settings are replaced. A second worker waits for the first, and then finds all runs finished.
 
     Args:
         recipe: The recipe that was searched.
@@ -43,83 +42,57 @@ def final_fit(
         seeds: Of the training; the split has its own.
         fit: Runs all stages of the recipe.
 
-    Returns:
-        The content of `final.json`; None if another worker makes the final fit, or this is not the first of several processes.
-
     Raises:
-        ConfigError: If another worker makes it and this is one of several processes, or a run's record cannot be read.
+        ConfigError: If another worker makes the final fit and this is one of several processes.
         SaveError: If `final.json` cannot be written.
     """
-    folder = Path(recipe.groups()[2].output_dir)
-    lock = FileLock(folder / LOCK)
-    is_first = recipe.groups()[2].should_save  # of several processes of one run
-    if is_first:
-        try:
-            with saving_to(folder):
-                lock.acquire(blocking=False)
-        except Timeout as error:
-            if recipe.groups()[2].world_size > 1:  # the other processes would wait for it forever
-                raise ConfigError(f"{folder}: another worker is making the final fit") from error
-            print("another worker is making the final fit")
-            return None
-    try:
-        for seed in seeds:
-            _fit_seed(recipe, {**chosen, "seed": seed}, folder / FOLDER / f"seed_{seed}", fit)
-        if not is_first:
-            return None
-        result = _summary([folder / FOLDER / f"seed_{seed}" for seed in seeds], seeds)
-        with saving_to(folder, "then start the same command again"):
-            write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    run = recipe.groups()[2]
+    folder = Path(run.output_dir)
+    others = f"{folder}: another worker is making the final fit"
+    # Several processes of a run would wait for their first one until they time out.
+    lock = hold(folder / LOCK, in_use=others if run.world_size > 1 else "", waiting=f"{others}: waiting")
+    with lock if run.should_save else contextlib.nullcontext():
+        folders = [folder / FOLDER / f"seed_{seed}" for seed in seeds]
+        for seed, run_folder in zip(seeds, folders, strict=True):
+            _fit_seed(recipe, {**chosen, "seed": seed, "output_dir": str(run_folder)}, run_folder, fit)
+        result = _summary(folders, seeds)
+        if run.should_save:
+            with saving_to(folder, "then start the same command again"):
+                write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
         return result
-    finally:
-        lock.release()
 
 
 def _fit_seed(
     recipe: BaseRecipe, chosen: dict[str, Any], folder: Path, fit: Callable[[Groups], EvaluationReport]
 ) -> None:
     """Train with one seed, unless a finished run has the same settings."""
-    chosen = {**chosen, "output_dir": str(folder)}
-    groups = recipe.groups(chosen)
-    adopt_checkpoint(groups[0], groups[2])  # as a run does before recording its settings
-    earlier = _recorded_settings(folder)
-    groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
-    if earlier is None:
-        print(f"\nfinal fit, {folder.name}", flush=True)
-    elif earlier != _comparable(RunRecord.from_settings(groups, groups[2]).settings):
-        print(f"\nfinal fit, {folder.name}: restarted, because the earlier run had other settings", flush=True)
-        groups = recipe.groups({**chosen, "overwrite": True})
+    groups = check_recipe(recipe.groups(chosen)).groups
+    wanted = _comparable(RunRecord.from_settings(groups, groups[2]).settings)
+    record = _read(folder / RUN_FILE, load_yaml)
+    if not (folder / RUN_FILE).exists():
+        how, start = "", {}
+    elif not isinstance(record, dict) or _comparable(record.get("settings", {})) != wanted:
+        how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
     elif not (folder / "README.md").exists():  # the last file of a run
-        groups = recipe.groups({**chosen, "resume_from_checkpoint": "last"})
-    elif _result(folder) is None:
-        print(f"\nfinal fit, {folder.name}: restarted, because results.json is missing or damaged", flush=True)
-        groups = recipe.groups({**chosen, "overwrite": True})
+        how, start = ": resumed", {"resume_from_checkpoint": "last"}
+    elif _read(folder / "results.json", load_json) is None:
+        how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
     else:
-        print(f"\nfinal fit, {folder.name}: finished earlier", flush=True)
-        return
+        how, start = ": finished earlier", None
+    groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
+    print(f"\nfinal fit, {folder.name}{how}", flush=True)
+    if start is not None:
+        try:
+            fit(recipe.groups({**chosen, **start}))
+        finally:
+            leave_runs()
+
+
+def _read(path: Path, load: Callable[[str], Any]) -> Any:
+    """Return the content of a file, or None if it cannot be read."""
     try:
-        fit(groups)
-    finally:
-        leave_runs()
-
-
-def _recorded_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, or None without a run."""
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return None
-    try:
-        return _comparable(load_yaml(path.read_text(encoding="utf-8"))["settings"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read: remove {folder}, then start the same command again") from error
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of the run in a folder, or None if it cannot be read."""
-    try:
-        result = load_json((folder / "results.json").read_text(encoding="utf-8"))
-        return result if "metrics" in result else None
-    except (OSError, ValueError, TypeError):
+        return load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return None
 
 
@@ -133,29 +106,27 @@ def _comparable(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
-    reports = [_result(folder) for folder in folders]
-    figures = [name for name, value in reports[0]["metrics"].items() if isinstance(value, (int, float))]
-    interval = next((name for name in reports[0]["metrics"] if name.endswith("_interval")), None)
+    reports = [load_json((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    metrics = [report["metrics"] for report in reports]
+    numbers = [name for name, value in metrics[0].items() if isinstance(value, (int, float))]
+    kept = {*numbers, *(name for name in metrics[0] if name.endswith("_interval"))}
     return {
         "seeds": list(seeds),
-        "side": reports[0]["side"],
-        "tracks": reports[0]["tracks"],
-        "split": reports[0]["split"],
-        "notes": reports[0]["notes"],
+        **{name: reports[0][name] for name in ("side", "tracks", "split", "notes")},
         "interval_method": f"{LEVEL:.0%} t-interval of the mean over {len(seeds)} seeds, within 0 and 1: it covers "
         "the variation of the training; each run's own interval covers that of the tracks",
         "metrics": {
-            name: mean_and_interval([report["metrics"][name] for report in reports])
-            for name in figures
-            if all(report["metrics"][name] is not None for report in reports)
+            name: mean_and_interval([values[name] for values in metrics])
+            for name in numbers
+            if all(values[name] is not None for values in metrics)
         },
         "runs": [
             {
                 "seed": seed,
                 "folder": f"{FOLDER}/{folder.name}",
-                "metrics": {name: report["metrics"][name] for name in (*figures, interval) if name is not None},
+                "metrics": {name: value for name, value in values.items() if name in kept},
             }
-            for seed, folder, report in zip(seeds, folders, reports, strict=True)
+            for seed, folder, values in zip(seeds, folders, metrics, strict=True)
         ],
     }
 
@@ -165,22 +136,25 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "standard_deviation": None, "interval": None}
-    deviation = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return {"mean": mean, "standard_deviation": deviation, "interval": [max(0.0, mean - half), min(1.0, mean + half)]}
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    interval = [max(0.0, mean - half), min(1.0, mean + half)]
+    return {"mean": mean, "standard_deviation": float(np.std(values, ddof=1)), "interval": interval}
 
 
 def show_final_fit(result: Mapping[str, Any], folder: Path) -> None:
     """Print the runs, their mean and its interval."""
-    interval = next((name for name in result["runs"][0]["metrics"] if name.endswith("_interval")), None)
-    main = interval.removesuffix("_interval") if interval else next(iter(result["metrics"]))
+    main = next(
+        (name.removesuffix("_interval") for name in result["runs"][0]["metrics"] if name.endswith("_interval")),
+        next(iter(result["metrics"])),
+    )
     print(f"\nfinal fit, {main} on the {result['side']} side ({result['tracks']} tracks)")
     for run in result["runs"]:
-        own = run["metrics"].get(interval) if interval else None
-        between = f"  (95 % interval over tracks {own[0]:.3f} to {own[1]:.3f})" if own else ""
-        print(f"  seed {run['seed']:<6} {run['metrics'][main]:.3f}{between}")
+        interval = _interval_text(run["metrics"].get(f"{main}_interval"), "tracks")
+        print(f"  seed {run['seed']:<6} {run['metrics'][main]:.3f}{interval}")
     of_all = result["metrics"][main]
-    between = of_all["interval"]
-    spread = f"  (95 % interval over seeds {between[0]:.3f} to {between[1]:.3f})" if between else "  (one seed)"
-    print(f"  mean        {of_all['mean']:.3f}{spread}")
+    print(f"  mean        {of_all['mean']:.3f}{_interval_text(of_all['interval'], 'seeds')}")
     print(f"final fit: {folder / RESULT}; runs in {folder / FOLDER}")
+
+
+def _interval_text(interval: Sequence[float] | None, over: str) -> str:
+    return f"  ({LEVEL:.0%} interval over {over} {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""

@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,24 @@ from matplotlib.ticker import NullFormatter
 from optuna import importance
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, first_line, saving_to
+from ...files import whole, write_text
+from ...text import shown_url
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
 from .arguments import BaseRecipe, SearchArguments
-from .queue import DUPLICATE, INDEX, REASON, WORKER, Progress, outcome
 from .space import Parameter, fields_of
-from .study import BEST, IDENTITY, RECORD, TABLE, shown_url
-from .trial import SEED
+from .study import BEST, DATABASE, IDENTITY, RECORD, TABLE
+from .trial import INDEX, REASON, SEED, WORKER, Outcome
 
 
 def save_results(
     study: Study,
-    progress: Progress,
+    outcomes: Counter[Outcome],
     recipe: BaseRecipe,
     arguments: SearchArguments,
     parameters: tuple[Parameter, ...],
@@ -50,30 +51,42 @@ def save_results(
     """
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
-    if not groups[2].should_save:  # another process of the same run does
-        return _best(study, recipe, parameters)[1]
     with saving_to(folder, "then start the same command again"):
-        _write_table(folder / TABLE, study, parameters)
-        trial, chosen = _best(study, recipe, parameters)
-        write_whole(folder / BEST, _best_text(trial, chosen, recipe, study))
-        importances, missing = _plot(study, folder)
+        if groups[2].should_save:  # the first of several processes of a run
+            _write_table(folder / TABLE, study, parameters)
+        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise ConfigError(
+                f"no trial is complete, so there is no best one: see {folder / TABLE} for the reasons, and search a smaller "
+                "space or more trials"
+            )
+        best = study.best_trial
+        chosen = fields_of(parameters, best.params, recipe)
+        if not groups[2].should_save:
+            return chosen
+        config = {**recipe.with_fields(chosen), "seed": best.user_attrs[SEED], "output_dir": str(folder / "best")}
+        identity = study.user_attrs[IDENTITY]
+        write_text(
+            folder / BEST,
+            f"# The best trial of study {study.study_name!r}: trial {best.number}, validation "
+            f"{identity['objective']['metric']} {best.value:.4f}.\n# Found by the search: {', '.join(chosen)}.\n\n"
+            + yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        )
         record = RunRecord.from_settings(groups, groups[2])
         content = {
             "command": record.command,
             "study": study.study_name,
-            "storage": shown_url(arguments.storage) if arguments.storage else "study.db",
-            **{name: value for name, value in study.user_attrs[IDENTITY].items() if name != "recipe"},
+            "storage": shown_url(arguments.storage or DATABASE),
+            **{name: value for name, value in identity.items() if name != "recipe"},
             "direction": study.direction.name.lower(),
-            "trials": {"wanted": progress.wanted, **progress.counts()},
-            "best": {"trial": trial.number, "value": trial.value, "settings": chosen},
-            "importances": importances,
-            "missing_plots": missing,
+            "trials": {"wanted": arguments.trials, **outcomes},
+            "best": {"trial": best.number, "value": best.value, "settings": chosen},
+            "importances": _plot(study, folder),
             "source": data.corpus.summary(),
             "notes": data.manifest.notes(),
             "versions": versions(),
             "settings": record.settings,
         }
-        write_whole(folder / RECORD, json.dumps(content, indent=2, default=str) + "\n")
+        write_text(folder / RECORD, json.dumps(content, indent=2, default=str) + "\n")
     return chosen
 
 
@@ -85,66 +98,53 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
             _write_table(Path(run.output_dir) / TABLE, study, parameters)
 
 
-def show_results(study: Study, progress: Progress, folder: Path, *, most: int = 10) -> None:
+def show_results(
+    study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path, *, most: int = 10
+) -> None:
     """Print how the trials ended, and the best of them."""
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(progress.counts().items()))
-    complete = study.trials_dataframe(("number", "value", "duration", "params", "state")).query("state == 'COMPLETE'")
-    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
-    best = best.assign(duration=best["duration"].dt.total_seconds()).drop(columns="state")
-    best.columns = best.columns.str.removeprefix("params_")
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
-    best = best.rename(columns={"number": "trial", "value": metric, "duration": "seconds"})
-    print(f"\n{progress.wanted} trials: {counts}")
-    print(best.convert_dtypes().to_string(index=False, float_format="{:.4g}".format))
+    complete = _table(study, parameters).query(f"outcome == '{Outcome.COMPLETE}'")
+    best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(most)
+    columns = ["trial", "value", "seconds", *(parameter.name for parameter in parameters)]
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
+    print(f"\n{outcomes.total()} trials: {counts}")
+    print(best[columns].rename(columns={"value": metric}).to_string(index=False, float_format="{:.4g}".format))
     print(f"search folder: {folder} ({BEST}, {TABLE}, {RECORD}, plots)")
 
 
-def _best(study: Study, recipe: BaseRecipe, parameters: tuple[Parameter, ...]) -> tuple[FrozenTrial, dict[str, Any]]:
-    """Return the best trial, and path -> value of the fields that it trained with."""
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise ConfigError(
-            f"no trial is complete, so there is no best one: see {TABLE} for the reasons, and search a smaller space or "
-            "more trials"
-        )
-    trial = study.best_trial
-    return trial, fields_of(parameters, trial.params, recipe)
-
-
 def _write_table(path: Path, study: Study, parameters: Sequence[Parameter]) -> None:
-    """Write one row for each attempt at a trial."""
-    names = [parameter.name for parameter in parameters]
-    table = study.trials_dataframe(("number", "value", "duration", "params", "user_attrs"))
-    table.columns = table.columns.str.removeprefix("params_").str.removeprefix("user_attrs_")
-    table = table.reindex(columns=["number", "value", "duration", SEED, INDEX, WORKER, REASON, *names])
-    trials = study.get_trials(deepcopy=False)
-    table["outcome"] = [outcome(trial) for trial in trials]
-    table["evaluations"] = [len(trial.intermediate_values) for trial in trials]
-    table["seconds"] = pd.to_timedelta(table["duration"]).dt.total_seconds().round(1)
-    table = table[table["outcome"] != DUPLICATE]
-    first = table.groupby(INDEX)["number"].transform("min")
-    table = table.assign(trial=table["number"], attempt_of=first.where(first != table["number"]))
-    columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON, *names]
-    with _replacing(path) as temporary:
-        table[columns].convert_dtypes(convert_floating=False).to_csv(temporary, index=False)
+    with whole(path) as temporary:
+        _table(study, parameters).to_csv(temporary, index=False)
 
 
-def _best_text(trial: FrozenTrial, chosen: Mapping[str, Any], recipe: BaseRecipe, study: Study) -> str:
-    """Return the recipe with the best trial's fields and seed, as YAML; its run folder is `best` in the search's."""
-    values = recipe.with_fields(chosen)
-    config = {**values, "seed": trial.user_attrs[SEED], "output_dir": str(Path(values["output_dir"]) / "best")}
-    metric = study.user_attrs[IDENTITY]["objective"]["metric"]
-    return (
-        f"# The best trial of study {study.study_name!r}: trial {trial.number}, validation {metric} {trial.value:.4f}.\n"
-        f"# Found by the search: {', '.join(chosen)}.\n\n"
-        + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    )
+def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:
+    """Return one row for each attempt at a trial."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if Outcome.of(trial) != Outcome.DUPLICATE]
+    first = {trial.user_attrs.get(INDEX): trial.number for trial in reversed(trials)}
+    rows = [
+        {
+            "trial": trial.number,
+            "outcome": Outcome.of(trial),
+            "value": trial.value,
+            "evaluations": len(trial.intermediate_values),
+            "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
+            **trial.user_attrs,
+            "attempt_of": first[trial.user_attrs.get(INDEX)],
+            **trial.params,
+        }
+        for trial in trials
+    ]
+    columns = ["trial", "outcome", "value", "evaluations", "seconds", SEED, "attempt_of", WORKER, REASON]
+    table = pd.DataFrame(rows, columns=[*columns, *(parameter.name for parameter in parameters)])
+    table["attempt_of"] = table["attempt_of"].where(table["attempt_of"] != table["trial"])
+    return table.convert_dtypes(convert_floating=False)
 
 
-def _plot(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str, str]]:
-    """Plot history, slices and importances; return the importances, and plot -> reason for those that cannot be made."""
+def _plot(study: Study, folder: Path) -> dict[str, float] | None:
+    """Plot history, slices and importances; return the importances, or None if the trials do not give any."""
     metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
     drawers = {"history.png": plots.plot_optimization_history, "slice.png": plots.plot_slice}
-    importances, missing = None, {}
+    importances = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # matplotlib's, about the space between axes
@@ -152,41 +152,18 @@ def _plot(study: Study, folder: Path) -> tuple[dict[str, float] | None, dict[str
             importances = {name: float(value) for name, value in importance.get_param_importances(study).items()}
             drawers["importances.png"] = plots.plot_param_importances
         except (ValueError, RuntimeError) as error:  # a single complete trial, or equal values
-            missing["importances.png"] = first_line(error)
             (folder / "importances.png").unlink(missing_ok=True)  # of an earlier, shorter search
-            print(f"importances.png was not drawn: {missing['importances.png']}")
+            print(f"importances.png was not drawn: {first_line(error)}")
         for name, draw in drawers.items():
             _save_plot(folder / name, partial(draw, study, target_name=metric))
-    return importances, missing
+    return importances
 
 
 def _save_plot(path: Path, draw: Callable[[], Any]) -> None:
-    backend = matplotlib.get_backend()
     plt.switch_backend("agg")  # needs no display
-    try:
-        with matplotlib.rc_context():  # Optuna changes the global style
-            axes = np.ravel(draw())
-            for axis in axes:
-                axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap
-            with _replacing(path) as temporary:
-                axes[0].figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
-    finally:
+    with matplotlib.rc_context(), whole(path) as temporary:  # Optuna changes the global style
+        axes = np.ravel(draw())
+        for axis in axes:
+            axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap
+        axes[0].figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
         plt.close("all")
-        plt.switch_backend(backend)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears as a whole or not at all."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file of this process, which then replaces `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The study that all workers of a search share: its storage, its identity, its pruner."""
+"""The study that all workers of a search share: its folder, its storage, and the search that it belongs to."""
 
 import contextlib
 import json
@@ -9,30 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, HfmgcError, first_line
-from ...settings_values import load_json
-from .arguments import SearchArguments
+from ...evaluation.task import task_of
+from ...files import hold
+from ...text import shown_url
+from ..assembly import build_config
+from ..preparation import PreparedData
+from ..run_folder import checked_folder
+from .arguments import BaseRecipe, Groups, SearchArguments
+from .trial import is_minimized, searched_metric
 
 
 DATABASE, LOCK = "study.db", ".study.lock"
 BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
-IDENTITY = "hfmgc"
+IDENTITY = "hfmgc"  # user attribute of the study
+_FORMAT = 3  # of the user attributes of study and trials
 # Seconds to wait while another worker writes to a SQLite file.
 _SQLITE_TIMEOUT = 60
-# What opening a storage raises beside errors of the database: a missing driver, a malformed URL, another Optuna's tables.
-_OPENING_ERRORS = (OptunaError, ImportError, OSError, ValueError, RuntimeError)
+# Fields that do not change a trial's result, or that the identity holds in another form.
+_NOT_COMPARED = (
+    "data", "data_options", "split_manifest", "output_dir", "prefix_store", "prefix_store_gigabytes",
+    "preprocessing_num_proc", "per_device_eval_batch_size", "disable_tqdm", "use_cpu", "run_name", "project",
+)  # fmt: skip
+_NOT_COMPARED_PREFIXES = (
+    "logging_", "log_", "dataloader_", "save_", "push_", "hub_", "report_", "eval_accumulation", "ddp_", "fsdp", "deepspeed",
+)  # fmt: skip
+_NOT_COMPARED_IN_SEARCH = ("trials", "study_name", "storage", "retries", "final_fit", "final_seeds")
 
 
 class SearchStorage(RDBStorage):
-    """A database whose heartbeat thread is silent when the database is lost: the trial's next report raises the error."""
+    """A database whose heartbeat thread ignores errors: the next report of the trial raises them."""
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Record that the worker of a trial is alive."""
@@ -40,142 +52,75 @@ class SearchStorage(RDBStorage):
             super().record_heartbeat(trial_id)
 
 
-def check_storage(arguments: SearchArguments, folder: Path) -> None:
-    """Check the storage before the data are prepared.
+def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
+    """Return the storage of the study; the folder that the workers share is created.
 
     Raises:
-        ConfigError: If it cannot be reached, or lacks the study whose results are in the folder, which would be overwritten.
+        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
+            the data; if the storage cannot be reached.
+        SaveError: If the folder cannot be written to.
     """
+    _, data, run = groups
+    folder = checked_folder(run, data.data)
+    if (folder / "results.json").exists():
+        raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     url = storage_url(arguments, folder)
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
-        raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
-    with reporting_storage_errors(url, _OPENING_ERRORS):
-        storage = _open_storage(url, arguments, folder)
+        raise ConfigError(f"search.storage {url} lies in the memory of one process: name a file, or leave it out")
+    with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), hold(folder / LOCK):
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = SearchStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": _SQLITE_TIMEOUT}} if url.startswith("sqlite") else {},
+            heartbeat_interval=arguments.heartbeat_interval,
+            grace_period=arguments.grace_period,
+        )
         studies = optuna.get_all_study_summaries(storage)
         storage.remove_session()
-    name = _study_of_results(folder, arguments.study_name)
-    if name is not None and not any(study.study_name == name and study.n_trials for study in studies):
-        raise ConfigError(
-            f"output_dir {folder} holds the results of study {name!r}, whose trials are not in {shown_url(url)}: restore "
-            f"the database, choose another output_dir, or remove {TABLE} and {RECORD} there"
-        )
+    if (folder / TABLE).exists():
+        record = folder / RECORD  # which a search that was stopped early does not have
+        name = json.loads(record.read_text(encoding="utf-8"))["study"] if record.exists() else arguments.study_name
+        if not any(study.study_name == name and study.n_trials for study in studies):
+            raise ConfigError(
+                f"output_dir {folder} holds the results of study {name!r}, which is not in {shown_url(url)}: restore the "
+                f"database, choose another output_dir, or remove {TABLE} and {RECORD} there"
+            )
+    return storage
 
 
-def _study_of_results(folder: Path, default: str) -> str | None:
-    """Return the name of the study whose results a folder holds; None without results."""
-    if (folder / RECORD).is_file():
-        try:
-            return str(load_json((folder / RECORD).read_text(encoding="utf-8"))["study"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return default
-    table = folder / TABLE
-    # The table of a search that was stopped before its first trial has its header alone.
-    return default if table.is_file() and len(table.read_text(encoding="utf-8").splitlines()) > 1 else None
-
-
-def open_study(arguments: SearchArguments, folder: Path, identity: Mapping[str, Any], direction: str) -> Study:
-    """Create or load the study.
-
-    Args:
-        arguments: The search's.
-        folder: The search's `output_dir`, which holds the database unless `storage` names another.
-        identity: What must be the same for all trials, as nested mappings of plain values.
-        direction: `maximize` or `minimize`.
+def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedData) -> Study:
+    """Create the study of this search, or load it.
 
     Raises:
         ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # we print a line for each trial ourselves
-    url = storage_url(arguments, folder)
-    with reporting_storage_errors(url, _OPENING_ERRORS):
-        storage = _open_storage(url, arguments, folder)
-        with FileLock(folder / LOCK):  # one worker creates the study and its identity, the others compare
-            study = optuna.create_study(
-                study_name=arguments.study_name,
-                storage=storage,
-                pruner=make_pruner(arguments),
-                direction=direction,
-                load_if_exists=True,
-            )
-            _check_identity(study, json.loads(json.dumps(identity)), url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
+    groups = recipe.groups()
+    model, _, run = groups
+    metric = searched_metric(run, task_of(build_config(model, data.corpus.genres).problem_type))
+    identity = {
+        "format": _FORMAT,
+        "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
+        "recipe": {
+            name: value
+            for name, value in recipe.values.items()
+            if name not in _NOT_COMPARED and not name.startswith(_NOT_COMPARED_PREFIXES)
+        },
+        "data": {"split": data.manifest.digest, "genres": ", ".join(data.corpus.genres)},
+        "search": {name: value for name, value in vars(arguments).items() if name not in _NOT_COMPARED_IN_SEARCH},
+    }
+    pruner = MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
+    storage = open_storage(arguments, groups)
+    with hold(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare
+        study = optuna.create_study(
+            study_name=arguments.study_name,
+            storage=storage,
+            pruner=NopPruner() if arguments.pruner == "none" else pruner,
+            direction="minimize" if is_minimized(metric) else "maximize",
+            load_if_exists=True,
+        )
+        _check_identity(study, json.loads(json.dumps(identity)), shown_url(storage.url))
     return study
-
-
-def make_pruner(arguments: SearchArguments) -> BasePruner:
-    """Return the pruner: none, or one that ends trials whose best value is below the median of the others at that step."""
-    if arguments.pruner == "none":
-        return NopPruner()
-    return MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
-
-
-def storage_url(arguments: SearchArguments, folder: Path) -> str:
-    """Return the URL of the study's storage, by default a file in the folder."""
-    return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
-
-
-def shown_url(url: str) -> str:
-    """Return a storage's URL without its password; of a local file only the name."""
-    try:
-        parts = make_url(url)
-    except (SQLAlchemyError, ValueError):
-        return url.split("@")[-1]
-    if parts.drivername.startswith("sqlite"):
-        return f"sqlite:///{Path(parts.database or '').name}"
-    return parts.render_as_string(hide_password=True)
-
-
-def _open_storage(url: str, arguments: SearchArguments, folder: Path) -> RDBStorage:
-    timeout = {"connect_args": {"timeout": _SQLITE_TIMEOUT}} if url.startswith("sqlite") else {}
-    with warnings.catch_warnings(), FileLock(folder / LOCK):  # one worker creates the tables
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return SearchStorage(
-            url,
-            engine_kwargs=timeout,
-            heartbeat_interval=arguments.heartbeat_interval,
-            grace_period=arguments.grace_period,
-        )
-
-
-@contextmanager
-def reporting_storage_errors(url: str, other_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn an error of the storage, or one that followed from it, into one ConfigError.
-
-    Args:
-        url: The storage's.
-        other_errors: Exceptions that mean an error of the storage here.
-    """
-    try:
-        yield
-    except HfmgcError:
-        raise
-    except Exception as error:
-        cause = _database_error(error)
-        if cause is None and not isinstance(error, other_errors):
-            raise
-        raise _unreachable(url, cause or error) from error
-
-
-def _database_error(error: BaseException | None) -> BaseException | None:
-    """Return the database's error that led to an exception, or None."""
-    while error is not None and not isinstance(error, (StorageInternalError, SQLAlchemyError)):
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return error
-
-
-def _unreachable(url: str, error: BaseException) -> ConfigError:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    reason = first_line(error)
-    if isinstance(error, ImportError):
-        reason += "; install the driver that the URL asks for"
-    if url.startswith("sqlite"):
-        way_out = "check that its folder exists and can be written to, and that the disk is not full"
-    else:
-        way_out = (
-            "check the URL (a database such as postgresql://, because heartbeats need one), the server and its driver, or "
-            "leave it out to use a file in output_dir"
-        )
-    return ConfigError(f"search.storage {shown_url(url)} cannot be reached ({reason}): {way_out}")
 
 
 def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
@@ -183,26 +128,55 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     if IDENTITY not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise ConfigError(
-                f"study {study.study_name!r} in {shown_url(url)} was not created by this recipe: choose another "
-                "search.study_name"
+                f"study {study.study_name!r} in {url} was not created by this recipe: choose another search.study_name"
             )
         study.set_user_attr(IDENTITY, identity)
-    differences = list(_differences(study.user_attrs[IDENTITY], identity))
+    stored, wanted = _flat(study.user_attrs[IDENTITY]), _flat(identity)
+    differences = [
+        f"{key}: {json.dumps(stored.get(key))} in the study, {json.dumps(wanted.get(key))} now"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key) != wanted.get(key)
+    ]
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ConfigError(
-            f"study {study.study_name!r} in {shown_url(url)} belongs to another search: {'; '.join(differences[:5])}{more}. "
-            "Restore these settings, or choose another search.study_name (or output_dir)"
+            f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
+            "these settings, or choose another search.study_name (or output_dir)"
         )
 
 
-def _differences(stored: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """Describe where two nested mappings differ."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for key in sorted(stored.keys() | wanted.keys()):
-            yield from _differences(stored.get(key), wanted.get(key), f"{path} > {key}" if path else key)
-    elif stored != wanted:
-        stored, wanted = (
-            "nothing" if value is None else json.dumps(value, ensure_ascii=False) for value in (stored, wanted)
-        )
-        yield f"{path}: {stored} in the study, {wanted} now"
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one: `outer > inner` -> value."""
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key} > ") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def storage_url(arguments: SearchArguments, folder: Path) -> str:
+    """Return the URL of the study's storage, by default a file in the folder."""
+    return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+@contextmanager
+def reporting_storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn an error of the database, or one that followed from it, into a ConfigError.
+
+    While the storage is opened every error counts: its URL, its driver and the database raise many kinds.
+    """
+    try:
+        yield
+    except HfmgcError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while not opening and cause is not None and not isinstance(cause, (StorageInternalError, SQLAlchemyError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ConfigError(
+            f"search.storage {shown_url(url)} cannot be reached ({first_line(cause)}): check its URL, driver and server, or "
+            "that its folder can be written to; without search.storage the study is a file in output_dir"
+        ) from error

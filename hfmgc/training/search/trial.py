@@ -1,10 +1,11 @@
-"""One trial: an ordinary training on one device that keeps its metrics and no files."""
+"""One trial: an ordinary training on one device that saves nothing but its metrics."""
 
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,53 @@ from accelerate.utils.memory import should_reduce_batch_size
 from optuna import Trial, TrialPruned
 from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from optuna.trial import FrozenTrial, TrialState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
-from ..arguments import DataArguments, ModelArguments, RunArguments, best_metric
-from ..assembly import adapt_model, build_feature_extractor, build_model, build_trainer
-from ..prefix_reuse import check_reuse, reused_prefix
+from ...evaluation.task import Task
+from ..arguments import RunArguments
+from ..check import CheckedRecipe, check_recipe
+from ..fit import fit
 from ..prefix_store import PrefixStore, StoreFullError
-from ..preparation import PreparedData, balanced_class_weights, check_data_arguments, prepare_data
-from ..starting_point import adopt_checkpoint
+from ..preparation import PreparedData, prepare_data
 from .arguments import BaseRecipe, SearchArguments
-from .queue import DIVERGED, DUPLICATE, FAILED, INDEX, OUT_OF_MEMORY, OUTCOME, REASON, STOPPED, WORKER, TrialQueue
 from .space import Parameter, fields_of
 
 
 logger = logging.get_logger(__name__)
 
+# User attributes of a trial.
+INDEX = "index"
 SEED = "seed"
-# Not the trial's fault: the search stops, and the trial is repeated later.
-STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
+OUTCOME = "outcome"  # where Optuna's own state is not enough
+REASON = "reason"
+WORKER = "worker"
+STOPPED = "stopped"  # by Ctrl-C or a full disk, which does not count as a retry
+# Not the fault of the trial: the search stops, and the trial is repeated later.
+_STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
+
+
+class Outcome(StrEnum):
+    """How a trial ended, or that it has not ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # its worker was killed or stopped
+    DUPLICATE = "duplicate"
+    RUNNING = "running"
+    WAITING = "waiting"
+    NEEDED = "needed"  # not queued yet
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "Outcome":
+        """Return the outcome of an attempt at a trial."""
+        state = "interrupted" if trial.state == TrialState.FAIL else trial.state.name.lower()
+        return cls(trial.user_attrs.get(OUTCOME, state))
 
 
 class Diverged(Exception):
@@ -41,7 +69,7 @@ class Diverged(Exception):
 
 
 class TrialFailed(Exception):
-    """A trial that failed, or was not needed; its user attributes say which."""
+    """A trial that failed, or is a duplicate; its user attributes say which."""
 
 
 @dataclass
@@ -58,19 +86,13 @@ class SharedData:
     _settings: Any = None
     _prepared: PreparedData | None = None
 
-    def prepared_for(self, model: ModelArguments, data: DataArguments, run: RunArguments) -> PreparedData:
+    def prepared_for(self, recipe: CheckedRecipe) -> PreparedData:
         """Return the data for these settings."""
-        extractor = build_feature_extractor(model)
-        check_data_arguments(data, model, extractor)
-        check_reuse(data, run)
+        _, data, run = recipe.groups
         # Mixup and class weights are applied during training.
-        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
+        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, recipe.extractor.to_dict())
         if settings != self._settings:
-            seed, run.seed = run.seed, self.seed
-            try:
-                self._prepared = prepare_data(data, run, extractor)
-            finally:
-                run.seed = seed
+            self._prepared = prepare_data(data, run.with_values(seed=self.seed), recipe.extractor)
             self._settings = settings
             self.stores.clear()  # they hold other windows
         return self._prepared
@@ -81,29 +103,22 @@ class ReportToStudy(TrainerCallback):
     """Reports each evaluation to the study, and ends a training that diverged or is pruned."""
 
     trial: Trial
-    metric: str
+    metric: str = ""
     values: list[float] = field(default_factory=list)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs,
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """Take the metric that chooses the best checkpoint."""
+        self.metric = (args.metric_for_best_model or "loss").removeprefix("eval_")
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """End a training whose loss is not finite."""
-        self._check("training loss", (logs or {}).get("loss"), state)
+        self._check("training loss", kwargs["logs"].get("loss"), state)
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **kwargs,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Report the metric, and ask the pruner."""
+        metrics: Mapping[str, float] = kwargs["metrics"]
         value = metrics[f"eval_{self.metric}"]
         self._check("validation loss", metrics.get("eval_loss"), state)
         self._check(self.metric, value, state)
@@ -115,7 +130,7 @@ class ReportToStudy(TrainerCallback):
             f"{self.metric} {value:.4f}{loss}",
             flush=True,
         )
-        # After its last step a trial counts as complete.
+        # After its last step a trial is complete.
         if state.global_step < state.max_steps and self.trial.should_prune():
             raise TrialPruned()
 
@@ -127,40 +142,40 @@ class ReportToStudy(TrainerCallback):
 
 @dataclass
 class Objective:
-    """The function that Optuna calls with each trial; returns the metric by which trials are compared."""
+    """The function that Optuna calls with each trial; returns the metric that the search optimises."""
 
     recipe: BaseRecipe
     arguments: SearchArguments
     parameters: Sequence[Parameter]
     data: SharedData
-    queue: TrialQueue
+    is_duplicate: Callable[[Trial], bool]
     trial_number: int | None = None
 
     def __call__(self, trial: Trial) -> float:
-        """Train. Ctrl-C, a lost storage, a full disk or a full store stop the search; other errors end only the trial."""
+        """Train. Ctrl-C, a lost storage and a full disk or store stop the search; other errors end only the trial."""
         self.trial_number = trial.number
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
-        if self.queue.is_duplicate(trial):
-            trial.set_user_attr(OUTCOME, DUPLICATE)
+        if self.is_duplicate(trial):
+            trial.set_user_attr(OUTCOME, Outcome.DUPLICATE)
             raise TrialFailed
         try:
             return self._train(trial)
         except (TrialPruned, OptunaError):
             raise
-        except STOPPING:
+        except _STOPPING:
             trial.set_user_attr(STOPPED, True)
             raise
         except Exception as error:
             how, reason = _outcome_of(error), first_line(error)[:300]
-            if how == FAILED:
+            if how == Outcome.FAILED:
                 logger.warning(f"trial {trial.number} failed", exc_info=error)
         finally:
             release_memory()
         trial.set_user_attr(OUTCOME, how)
         trial.set_user_attr(REASON, reason)
-        if how == FAILED:
+        if how == Outcome.FAILED:
             raise TrialFailed(reason)
-        raise TrialPruned(reason)  # TPE learns from pruned trials, and ignores failed ones
+        raise TrialPruned(reason)  # TPE learns from pruned trials and ignores failed ones
 
     def _train(self, trial: Trial) -> float:
         index = trial.user_attrs[INDEX]
@@ -168,29 +183,12 @@ class Objective:
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
         model_arguments, data_arguments, run = self.recipe.of_trial(fields_of(self.parameters, drawn, self.recipe))
         if self.arguments.trial_seeds == "own":
-            run.seed += index
+            run = run.with_values(seed=run.seed + index)
         trial.set_user_attr(SEED, run.seed)
-        adopt_checkpoint(model_arguments, run)
-        data = self.data.prepared_for(model_arguments, data_arguments, run)
-        if data_arguments.class_weights == "balanced":
-            model_arguments.model = {**model_arguments.model, "class_weights": balanced_class_weights(data)}
-        model = adapt_model(build_model(model_arguments, data.corpus.genres, run), model_arguments)
-        with reused_prefix(model, data, run, opened=self.data.stores) as reused:
-            trainer = build_trainer(
-                model,
-                run,
-                data.corpus.genres,
-                train=reused.train,
-                validation=reused.validation,
-                mixup_alpha=data_arguments.mixup_alpha,
-            )
-            trainer.remove_callback(PrinterCallback)
-            report = ReportToStudy(trial, (run.metric_for_best_model or "loss").removeprefix("eval_"))
-            trainer.add_callback(report)
-            try:
-                trainer.train()
-            finally:
-                trainer.accelerator.free_memory()
+        recipe = check_recipe((model_arguments, data_arguments, run))
+        report = ReportToStudy(trial)
+        trainer = fit(recipe.groups, self.data.prepared_for(recipe), [report], stores=self.data.stores)
+        trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
         # As the recipe's own run would end: with its best checkpoint, or with its last weights.
@@ -200,18 +198,17 @@ class Objective:
 
 
 def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
-    """Return TPE with the random numbers of one trial.
+    """Return TPE, seeded by the sampler's seed and the index of the trial.
 
-    They follow from the sampler's seed and the trial's index: workers that start at once draw different trials, and a
-    search that was stopped draws what an undisturbed one does.
+    So workers that start at once draw different trials, and a resumed search draws what an uninterrupted one does.
     """
     seed = np.random.SeedSequence([arguments.sampler_seed, index]).generate_state(1)[0]
     return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
 
 
-def searched_metric(run: RunArguments, *, multi_label: bool) -> str:
+def searched_metric(run: RunArguments, task: Task) -> str:
     """Return the validation metric that a search optimises: the one by which the recipe chooses its best checkpoint."""
-    return (best_metric(run, multi_label=multi_label) or "loss").removeprefix("eval_")
+    return (task.best_metric(run.metric_for_best_model) or "loss").removeprefix("eval_")
 
 
 def is_minimized(metric: str) -> bool:
@@ -219,10 +216,10 @@ def is_minimized(metric: str) -> bool:
     return metric == "loss"
 
 
-def _outcome_of(error: Exception) -> str:
+def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, Diverged):
-        return DIVERGED
-    # Where PyTorch has no exception of its own (CPU, MPS), Accelerate knows the error.
+        return Outcome.DIVERGED
+    # On the CPU and MPS, PyTorch raises a plain RuntimeError, which Accelerate recognises.
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error):
-        return OUT_OF_MEMORY
-    return FAILED
+        return Outcome.OUT_OF_MEMORY
+    return Outcome.FAILED

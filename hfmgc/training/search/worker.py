@@ -1,92 +1,94 @@
-"""A worker of a search: trains trials of the shared study until all are done."""
+"""A worker of a search: trains trials of the shared study until all are finished.
+
+A search wants a number of trials, with indices from 0. Before a worker trains one it queues the lowest index that has no
+result and no attempt under way, with the parameters that earlier attempts drew. This one rule covers new trials, those of
+killed workers and those stopped with Ctrl-C, in an order that does not depend on them; `RetryHeartbeatStaleTrialCallback`
+covers killed workers only, and `MaxTrialsCallback` lets each worker train one trial too many. Two workers may queue the same
+index at once: the later attempt is a duplicate and is not trained.
+"""
 
 import gc
 import time
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from datetime import datetime, timedelta
+from functools import partial
 
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from ...data.targets import is_multi_label
-from ...errors import ConfigError, saving_to
-from ..assembly import build_config
-from ..preparation import PreparedData
-from ..run_folder import checked_folder
-from .arguments import BaseRecipe, Groups, SearchArguments
-from .queue import DUPLICATE, FAILED, INTERRUPTED, REASON, STOPPED, Progress, TrialQueue, outcome
+from ...errors import ConfigError
+from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter
-from .study import open_study
-from .trial import Objective, SharedData, TrialFailed, is_minimized, searched_metric
+from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, SharedData, TrialFailed
 
 
 # After this many failures in a row the recipe is at fault, not a trial.
 _MAX_FAILURES = 3
 _MAX_PAUSE = 5.0
 
-# Layout of a study's user attributes.
-_FORMAT = 2
-# Fields that do not change a trial's result, or that the study's identity holds in another form.
-_NOT_COMPARED = (
-    "data", "data_options", "split_manifest", "output_dir", "prefix_store", "prefix_store_gigabytes",
-    "preprocessing_num_proc", "per_device_eval_batch_size", "disable_tqdm", "use_cpu", "run_name", "project",
-)  # fmt: skip
-_NOT_COMPARED_PREFIXES = (
-    "logging_", "log_", "dataloader_", "save_", "push_", "hub_", "report_", "eval_accumulation", "ddp_", "fsdp", "deepspeed",
-)  # fmt: skip
 
+@dataclass(frozen=True)
+class TrialQueue:
+    """The trials of a study that a search wants."""
 
-def make_search_folder(groups: Groups) -> Path:
-    """Create the folder that the workers of a search share.
+    study: Study
+    arguments: SearchArguments
 
-    Raises:
-        ConfigError: If it holds a run, is a file, or lies in the data.
-        SaveError: If it cannot be written to.
-    """
-    _, data, run = groups
-    folder = checked_folder(run, data.data)
-    if (folder / "results.json").exists():
-        raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
-    with saving_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    def attempts(self) -> list[list[FrozenTrial]]:
+        """Return the attempts at each trial, oldest first, without duplicates."""
+        attempts: list[list[FrozenTrial]] = [[] for _ in range(self.arguments.trials)]
+        for trial in self.study.get_trials(deepcopy=False):
+            index = trial.user_attrs.get(INDEX)
+            if index is not None and index < len(attempts) and Outcome.of(trial) != Outcome.DUPLICATE:
+                attempts[index].append(trial)
+        return attempts
 
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcome of each trial, of all attempts together."""
+        return [self._outcome(attempts) for attempts in self.attempts()]
 
-def shared_study(
-    recipe: BaseRecipe, arguments: SearchArguments, parameters: tuple[Parameter, ...], data: PreparedData
-) -> Study:
-    """Return the study of this search.
+    def _outcome(self, attempts: Sequence[FrozenTrial]) -> Outcome:
+        for trial in attempts:
+            if Outcome.of(trial) != Outcome.INTERRUPTED:
+                return Outcome.of(trial)
+        killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
+        return Outcome.INTERRUPTED if killed > self.arguments.retries else Outcome.NEEDED
 
-    Raises:
-        ConfigError: If its storage cannot be reached or it belongs to another search.
-    """
-    model, _, run = recipe.groups()
-    metric = searched_metric(run, multi_label=is_multi_label(build_config(model, data.corpus.genres)))
-    identity = {
-        "format": _FORMAT,
-        "space": {parameter.path: dict(parameter.given) for parameter in parameters},
-        "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
-        "recipe": {
-            name: value
-            for name, value in recipe.values.items()
-            if name not in _NOT_COMPARED and not name.startswith(_NOT_COMPARED_PREFIXES)
-        },
-        "data": {"split": data.manifest.digest, "genres": ", ".join(data.corpus.genres)},
-        "trial seeds": arguments.trial_seeds,
-        "sampler": {"name": "TPE", "seed": arguments.sampler_seed, "startup_trials": arguments.startup_trials},
-        "pruner": {
-            "name": arguments.pruner,
-            "startup_trials": arguments.pruner_startup_trials,
-            "warmup_evaluations": arguments.pruner_warmup,
-        },
-        # A worker with a shorter grace period would fail the running trials of the others.
-        "heartbeat": {"interval": arguments.heartbeat_interval, "grace_period": arguments.grace_period},
-    }
-    return open_study(arguments, Path(run.output_dir), identity, "minimize" if is_minimized(metric) else "maximize")
+    def add_next(self) -> bool:
+        """Queue the next trial; return whether a trial is waiting."""
+        outcomes = self.outcomes()
+        if Outcome.WAITING in outcomes or Outcome.NEEDED not in outcomes:
+            return Outcome.WAITING in outcomes
+        index = outcomes.index(Outcome.NEEDED)
+        drawn = {name: value for trial in self.attempts()[index] for name, value in trial.params.items()}
+        self.study.enqueue_trial(drawn, user_attrs={INDEX: index})
+        return True
+
+    def is_duplicate(self, trial: BaseTrial) -> bool:
+        """Return whether a trial that has just started is not needed: an older attempt is under way or has a result."""
+        index = trial.user_attrs.get(INDEX)
+        if (
+            index is None or index >= self.arguments.trials
+        ):  # another worker took the queued one, or fewer are wanted now
+            return True
+        return any(
+            other.number < trial.number and Outcome.of(other) != Outcome.INTERRUPTED
+            for other in self.attempts()[index]
+        )
+
+    def fail_killed(self) -> None:
+        """Fail the trials of killed workers."""
+        optuna.storages.fail_stale_trials(self.study)
+        # Optuna does not see workers that were killed between taking a trial and their first heartbeat.
+        latest = datetime.now() - timedelta(seconds=self.arguments.grace_period)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if WORKER not in trial.user_attrs and trial.datetime_start < latest:
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def search(
@@ -95,23 +97,21 @@ def search(
     arguments: SearchArguments,
     parameters: tuple[Parameter, ...],
     data: SharedData,
-) -> Progress:
-    """Train trials until this worker and the others have finished all of them.
+) -> Counter[Outcome]:
+    """Train trials until this worker and the others have finished all of them; return outcome -> number of trials.
 
     Raises:
         ConfigError: If several trials fail in a row, or this is one of several processes of a run.
-        KeyboardInterrupt, SaveError: If the search is stopped, or nothing can be written. The trial is repeated by whichever
-            worker comes next.
+        KeyboardInterrupt, SaveError: If the search is stopped, or the disk is full. The trial is repeated by the next worker.
     """
-    run = recipe.groups()[2]
-    queue = TrialQueue(study, arguments.trials, arguments.retries, arguments.grace_period)
-    if run.world_size > 1 and queue.progress().ended < arguments.trials:
+    queue = TrialQueue(study, arguments)
+    if recipe.groups()[2].world_size > 1 and _unfinished(queue.outcomes()):
         raise ConfigError(
             "each trial is trained by one process: start the command once for each device without a launcher; several "
             "processes are for the final fit of a finished search"
         )
-    objective = Objective(recipe, arguments, parameters, data, queue)
-    # Garbage is collected after each trial; without freezing, going through libraries and data takes longer than a small trial.
+    objective = Objective(recipe, arguments, parameters, data, queue.is_duplicate)
+    # Garbage is collected after each trial, which takes longer than a small trial unless libraries and data are left out.
     gc.collect()
     gc.freeze()
     waiting = False
@@ -119,79 +119,72 @@ def search(
         warnings.simplefilter("ignore", ExperimentalWarning)
         while True:
             queue.fail_killed()
-            progress = queue.progress()
-            if progress.ended == progress.wanted:
-                return progress
+            outcomes = queue.outcomes()
+            if not _unfinished(outcomes):
+                return Counter(outcomes)
             if queue.add_next():
                 waiting = False
-                _train_one(study, objective)
+                _train_one(study, objective, queue)
                 continue
             if not waiting:
-                print(f"waiting for {progress.running} trials of other workers", flush=True)
+                print(f"waiting for {outcomes.count(Outcome.RUNNING)} trials of other workers", flush=True)
                 waiting = True
             time.sleep(min(_MAX_PAUSE, arguments.heartbeat_interval / 2))
 
 
-def _train_one(study: Study, objective: Objective) -> None:
-    """Train one trial; its result is dropped if other workers took this one for killed meanwhile."""
-    objective.trial_number = None
+def _unfinished(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome in (Outcome.NEEDED, Outcome.WAITING, Outcome.RUNNING) for outcome in outcomes)
+
+
+def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
+    """Train one trial; drop its result if other workers have failed it because its heartbeats were missing."""
     try:
-        study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[ReportTrial(objective.queue)])
-    except (ValueError, OptunaError) as error:
-        if isinstance(error, StorageInternalError) or objective.trial_number is None:
-            raise
+        study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[partial(_report, queue)])
+    except (ValueError, UpdateFinishedTrialError):  # Optuna's, of a trial that is finished already
         trial = study.get_trials(deepcopy=False)[objective.trial_number]
-        if outcome(trial) != INTERRUPTED or STOPPED in trial.user_attrs:
+        if Outcome.of(trial) != Outcome.INTERRUPTED:
             raise
         print(f"trial {trial.number}: no heartbeat for longer than search.grace_period, so it is repeated", flush=True)
 
 
-@dataclass
-class ReportTrial:
-    """Callback of Optuna that prints a line for each trial, and stops a search in which every trial fails."""
+def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
+    """Print how a trial ended.
 
-    queue: TrialQueue
-
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """Print how the trial ended."""
-        how = outcome(trial)
-        if how == DUPLICATE:
-            return
-        if trial.value is not None and how in ("complete", "pruned"):
-            how += f" at {trial.value:.4f}"
-        if REASON in trial.user_attrs:
-            how += f" ({trial.user_attrs[REASON]})"
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else ""
-        progress = self.queue.progress()
-        print(
-            f"trial {trial.number}, {how}, {trial.duration.total_seconds():.1f} s: {shown_values(trial.params)}; "
-            f"{progress.ended} of {progress.wanted} finished{best}",
-            flush=True,
-        )
-        ended = [
-            one for one in study.get_trials(deepcopy=False) if one.state.is_finished() and outcome(one) != DUPLICATE
-        ]
-        last = sorted(ended, key=lambda one: one.datetime_complete)[-_MAX_FAILURES:]
-        if len(last) == _MAX_FAILURES and all(outcome(one) == FAILED for one in last):
-            raise ConfigError(
-                f"the last {_MAX_FAILURES} trials failed, the last one with: {last[-1].user_attrs.get(REASON, '')}. Fix the "
-                "cause; the same command then resumes"
-            )
-
-
-def shown_values(values: Mapping[str, Any]) -> str:
-    """Return values with their names in one line, numbers rounded."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    Raises:
+        ConfigError: If it is the last of several that failed.
+    """
+    trials = [
+        one
+        for one in study.get_trials(deepcopy=False)
+        if one.state.is_finished() and Outcome.of(one) != Outcome.DUPLICATE
+    ]
+    if Outcome.of(trial) == Outcome.DUPLICATE:
+        return
+    value = f" at {trial.value:.4f}" if trial.value is not None else ""
+    reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
+    drawn = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial.params.items()
     )
+    complete = any(one.state == TrialState.COMPLETE for one in trials)
+    best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else ""
+    print(
+        f"trial {trial.number}, {Outcome.of(trial)}{value}{reason}, {trial.duration.total_seconds():.1f} s: {drawn}; "
+        f"{queue.arguments.trials - _unfinished(queue.outcomes())} of {queue.arguments.trials} finished{best}",
+        flush=True,
+    )
+    last = sorted(trials, key=lambda one: one.datetime_complete)[-_MAX_FAILURES:]
+    if len(last) == _MAX_FAILURES and all(Outcome.of(one) == Outcome.FAILED for one in last):
+        raise ConfigError(
+            f"the last {_MAX_FAILURES} trials failed, the last one with: {last[-1].user_attrs.get(REASON, '')}. Fix the "
+            "cause; the same command then resumes"
+        )
 
 
-def print_space(parameters: tuple[Parameter, ...], arguments: SearchArguments) -> None:
+def print_space(arguments: SearchArguments) -> None:
     """Print what is searched."""
     print(
         f"search: {arguments.trials} trials, TPE after {arguments.startup_trials} at random, pruner {arguments.pruner}"
     )
-    for parameter in parameters:
-        entries = ", ".join(f"{key} {value}" for key, value in parameter.given.items())
-        print(f"  {parameter.path}: {entries}")
+    for path, given in arguments.space.items():
+        print(f"  {path}: {', '.join(f'{key} {value}' for key, value in given.items())}")

@@ -1,0 +1,161 @@
+"""Files and tables from the Hub, or tables from a copy on disk; `datasets` never decodes their audio."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
+
+from ...errors import DataError, HfmgcError, first_line, saving_to
+from ..caching import cached_map, reading_cache
+from .contract import TRACK_FEATURES, shown_location
+from .tables import check_unique, class_names
+
+
+def download(what: str, repository: str, file: str, revision: str | None) -> tuple[Path, str]:
+    """Return the path of a file of a dataset's repository, and the checksum that the Hub states, or "".
+
+    Raises:
+        DataError: If it cannot be fetched; so do the other functions.
+    """
+    with _loading(what, repository):
+        path = Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
+    # In the cache, large files are named by the sha256 that the Hub states. Their content has not been verified.
+    blob = path.resolve().name
+    return path, f"sha256:{blob}" if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
+
+
+def download_tree(what: str, repository: str, files: Sequence[str], revision: str | None) -> Path:
+    """Return a folder with these files of a dataset's repository."""
+    with _loading(what, repository):
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files)))
+
+
+def list_files(what: str, repository: str, revision: str | None) -> list[str]:
+    """Return the names of the files of a dataset's repository."""
+    with _loading(what, repository):
+        return sorted(list_repo_files(repository, repo_type="dataset", revision=revision))
+
+
+def load_tables(
+    what: str,
+    place: str,
+    *,
+    revision: str | None = None,
+    config: str | None = None,
+    audio_column: str = "audio",
+    way_out: str,
+) -> dict[str, datasets.Dataset]:
+    """Return the splits of a dataset by their names; `audio_column` holds structs of bytes and path.
+
+    Args:
+        what: The name of the dataset, for errors.
+        place: A repository on the Hub, a parquet file, a folder of them, or a folder that `save_to_disk` wrote.
+        revision: Commit of the repository.
+        config: Configuration of the repository.
+        audio_column: A column that every split must have.
+        way_out: Advice for errors, such as the option for a copy on disk.
+    """
+    with _loading(what, place, way_out):
+        loaded = _load(place, revision, config)
+    tables = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
+    for split, table in tables.items():
+        if audio_column not in table.column_names:
+            raise DataError(
+                f"{what} ({shown_location(place)}, split {split!r}) has no column {audio_column!r}, only "
+                f"{', '.join(table.column_names)}: name the audio column in data_options"
+            )
+        if isinstance(table.features[audio_column], datasets.Audio):
+            tables[split] = table.cast_column(audio_column, datasets.Audio(decode=False))
+    return tables
+
+
+def _load(place: str, revision: str | None, config: str | None) -> datasets.Dataset | datasets.DatasetDict:
+    path = Path(place)
+    if is_saved_dataset(path):
+        return datasets.load_from_disk(place)
+    with reading_cache():
+        if path.is_file():
+            return datasets.load_dataset("parquet", data_files=place, split="train")
+        return datasets.load_dataset(place, config, revision=None if path.is_dir() else revision)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Return whether a folder was written by `save_to_disk`."""
+    return any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json", "state.json"))
+
+
+@contextmanager
+def _loading(what: str, place: str, way_out: str = "name a copy on disk in --data_options") -> Iterator[None]:
+    """Turn every failure to fetch or load into one line."""
+    try:
+        with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
+            yield
+    except HfmgcError:
+        raise
+    except Exception as error:  # datasets, pyarrow, the Hub's client and its HTTP library share no base class
+        if Path(place).exists():
+            where, advice = shown_location(place), "check that it holds parquet files with rows"
+        else:
+            where, advice = f"{place} on the Hub", "check the network and HF_HUB_OFFLINE"
+        raise DataError(
+            f"{what} could not be loaded from {where} ({type(error).__name__}: {first_line(error)}): {advice}, or {way_out}"
+        ) from error
+
+
+def map_to_tracks(
+    tables: dict[str, datasets.Dataset], track_of: Callable[..., dict], where: str, **arguments: Any
+) -> datasets.Dataset:
+    """Return the rows of all splits as one table of tracks, cached.
+
+    Args:
+        tables: Name of the split -> table.
+        track_of: Returns a row of `track_row`; called with a row, its number, `where`, `split` (its name), `classes`
+            (column -> names of its classes) and the further arguments. A function of a module.
+        where: The name of the dataset, for errors.
+        arguments: Further arguments of `track_of`.
+
+    Raises:
+        DataError: If a track id is repeated.
+    """
+    parts = []
+    for split, table in tables.items():
+        classes = {name: names for name, feature in table.features.items() if (names := class_names(feature))}
+        parts.append(
+            cached_map(
+                table,
+                track_of,
+                ("tables",),
+                with_indices=True,
+                fn_kwargs={"where": where, "split": split, "classes": classes, **arguments},
+                features=TRACK_FEATURES,
+                remove_columns=table.column_names,
+                writer_batch_size=32,
+                desc=f"{where}: reading the table",
+            )
+        )
+    tracks = datasets.concatenate_datasets(parts)
+    check_unique(tracks["track_id"], where)
+    return tracks
+
+
+def audio_fields(value: object, where: str) -> tuple[str | None, bytes | None]:
+    """Return path and bytes of an audio value as it is stored: a struct, a path, or bytes.
+
+    A row without audio has neither; decoding skips and reports it.
+
+    Raises:
+        DataError: If the column holds something else.
+    """
+    if value is None:
+        return None, None
+    if isinstance(value, dict) and ("bytes" in value or "path" in value):
+        return value.get("path"), value.get("bytes")
+    if isinstance(value, str):
+        return value, None
+    if isinstance(value, bytes):
+        return None, value
+    raise DataError(f"{where} has neither bytes nor a path in its audio column: name another with data_options")

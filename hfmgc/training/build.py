@@ -1,0 +1,288 @@
+"""From settings to the parts of a training: front end, config, model, adapter.
+
+A model starts from random weights, from a backbone that others pre-trained (`pretrained_backbone`), or from a checkpoint
+of ours (`model_name_or_path`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from peft import PeftModel
+from transformers import PreTrainedConfig, PreTrainedModel, set_seed
+from transformers.integrations import deepspeed
+from transformers.utils import logging
+
+from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
+from ..evaluation.checkpoints import AS_DATA, load_checkpoint, require_safetensors
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
+from ..settings import check_fields, known_fields, refuse_long_path, with_fields
+from .adapters import add_adapter
+from .arguments import ModelArguments, RunArguments
+
+
+logger = logging.get_logger(__name__)
+
+# Prefix of the head's weights, in every architecture.
+HEAD = "classifier."
+
+
+def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
+    """Return the front end of the architecture, of the checkpoint, or of the preset that the recipe names."""
+    if arguments.model_name_or_path is not None:
+        return _checkpoint_extractor(arguments)
+    if "preset" in arguments.front_end or "representation" in arguments.front_end:
+        extractor_class = load_class(SPECTROGRAM_FEATURE_EXTRACTOR)
+    else:
+        extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
+    return with_fields(extractor_class, arguments.front_end, "front_end")
+
+
+def _checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
+    if "preset" in arguments.front_end:
+        raise ConfigError(
+            f"front_end.preset: {arguments.model_name_or_path} has a front end of its own; name single fields of it"
+        )
+    extractor = _checkpoint(arguments.model_name_or_path)[1]
+    known = known_fields(type(extractor))
+    saved = {name: value for name, value in extractor.to_dict().items() if name in known}
+    if "window_frames" in arguments.front_end:
+        saved.pop("window_seconds", None)
+    return with_fields(type(extractor), {**saved, **arguments.front_end}, "front_end")
+
+
+def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrainedConfig:
+    """Return the config of the architecture or the checkpoint, with the recipe's fields and the genres as labels."""
+    labels = {
+        "id2label": dict(enumerate(genres)),
+        "label2id": {genre: index for index, genre in enumerate(genres)},
+    }
+    if arguments.model_name_or_path is None:
+        config_class = ARCHITECTURES[arguments.model_type].load("config")
+        return with_fields(config_class, arguments.model, "model", **labels)
+    config = _checkpoint(arguments.model_name_or_path)[0].config
+    changed = check_fields(type(config), arguments.model, "model")
+    fields = config.to_dict()
+    fields.pop("class_weights", None)  # they belong to the training data of the checkpoint
+    if Path(arguments.model_name_or_path).is_dir():
+        fields.pop("_name_or_path", None)  # PEFT would publish the folder with the adapter
+    for name, value in changed.items():
+        nested = isinstance(value, dict) and isinstance(fields.get(name), dict)
+        fields[name] = {**fields[name], **value} if nested else value
+    return with_fields(type(config), {}, "model", **{**fields, **labels})
+
+
+def with_class_weights(arguments: ModelArguments, weights: Sequence[float] | None) -> ModelArguments:
+    """Return the settings with these class weights in the model's config; unchanged for None."""
+    if weights is None:
+        return arguments
+    return replace(arguments, model={**arguments.model, "class_weights": list(weights)})
+
+
+def build_meta_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the model of a config on the meta device (shapes without weights), frozen as the recipe says.
+
+    Raises:
+        ConfigError: If it cannot be built.
+        CheckpointError: If the weights of `model_name_or_path` do not fit.
+    """
+    try:
+        with torch.device("meta"):
+            model = ARCHITECTURES[arguments.model_type].load("model")(config)
+    except Exception as error:  # torch refuses impossible sizes in many ways
+        raise ConfigError(f"model: {first_line(error)}") from error
+    if arguments.model_name_or_path is not None:
+        _checkpoint_weights(arguments, model)
+    _freeze(model, arguments)
+    return model
+
+
+def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArguments) -> PreTrainedModel:
+    """Return the model without its adapter; equal arguments give equal weights.
+
+    Raises:
+        ConfigError: If a field does not exist or fit.
+        CheckpointError: If the weights to start from cannot be loaded or do not fit.
+    """
+    model_class = ARCHITECTURES[arguments.model_type].load("model")
+    config = build_config(arguments, genres)
+    set_seed(run.seed)
+    with undivided_weights(run):
+        if arguments.pretrained_backbone is not None:
+            model = _from_pretrained_backbone(model_class, config, arguments)
+        else:
+            model = model_class(config)
+        if arguments.model_name_or_path is not None:
+            _load_checkpoint_weights(arguments, model)
+    _freeze(model, arguments)
+    return model
+
+
+def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrainedModel | PeftModel:
+    """Put the recipe's adapter on a model, if it has one."""
+    if arguments.adapter == "none":
+        return model
+    return add_adapter(
+        model,
+        kind=arguments.adapter,
+        roles=arguments.adapter_targets,
+        min_layer=arguments.adapter_min_layer,
+        rank=arguments.adapter_rank,
+        alpha=arguments.adapter_alpha,
+        dropout=arguments.adapter_dropout,
+    )
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Return the parameters of a model and how many of them are trained."""
+    parameters = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters), trained
+
+
+def _freeze(model: PreTrainedModel, arguments: ModelArguments) -> None:
+    if arguments.freeze_backbone:
+        model.requires_grad_(False)
+        model.classifier.requires_grad_(True)
+
+
+# pretrained_backbone
+
+
+def pretrained_backbone_config(
+    arguments: ModelArguments, config: PreTrainedConfig, *, local_files_only: bool = False
+) -> PreTrainedConfig:
+    """Return the config of the pre-trained backbone.
+
+    Args:
+        arguments: Which backbone.
+        config: The model's, which says what architecture the backbone must have.
+        local_files_only: Look in the local cache in place of the Hub, and make no request.
+
+    Raises:
+        UnreachableError: If it cannot be loaded from the Hub, or is not in the local cache.
+        CheckpointError: If it cannot be read, or is of another architecture.
+    """
+    name, config_class = arguments.pretrained_backbone, config.sub_configs["backbone_config"]
+    refuse_long_path("pretrained_backbone", name)
+    if Path(name).is_absolute() and not Path(name).exists():
+        raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
+    try:
+        place = name
+        if local_files_only and not Path(name).is_dir():
+            # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
+            cached = try_to_load_from_cache(name, "config.json")
+            if not isinstance(cached, str):
+                raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
+            place = str(Path(cached).parent)
+        fields, _ = config_class.get_config_dict(place)
+        if fields.get("model_type") == config_class.model_type:
+            found = config_class.from_dict(fields)
+    except UnreachableError:
+        raise
+    except OSError as error:
+        kind = CheckpointError if Path(name).is_dir() else UnreachableError
+        raise kind(
+            f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "
+            "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
+        ) from error
+    except Exception as error:  # a config.json of others can hold anything
+        raise CheckpointError(
+            f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
+        ) from error
+    if fields.get("model_type") != config_class.model_type:
+        raise CheckpointError(
+            f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, {config_class.model_type!r} is "
+            "needed"
+        )
+    if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
+        require_safetensors("pretrained_backbone", name)
+    return found
+
+
+def _from_pretrained_backbone(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, arguments: ModelArguments
+) -> PreTrainedModel:
+    name = arguments.pretrained_backbone
+    pretrained_backbone_config(arguments, config)
+    try:
+        require_safetensors("pretrained_backbone", name)
+        return model_class.from_pretrained_backbone(name, config, **AS_DATA)
+    except CheckpointError:
+        raise
+    except Exception as error:  # each library has its own exceptions for a damaged file
+        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {first_line(error)}") from error
+
+
+# model_name_or_path
+
+
+def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelArguments:
+    """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded.
+    """
+    if arguments.model_name_or_path is None:
+        return arguments
+    with undivided_weights(run):  # it is loaded once and kept
+        return replace(arguments, model_type=_checkpoint(arguments.model_name_or_path)[0].config.model_type)
+
+
+def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the checkpoint's weights for `model`; without the head where the genres differ.
+
+    Raises:
+        CheckpointError: If they do not fit, because sizes were changed.
+    """
+    checkpoint = _checkpoint(arguments.model_name_or_path)[0]
+    weights, own = checkpoint.state_dict(), model.state_dict()
+    if checkpoint.config.id2label != model.config.id2label:
+        weights, own = (
+            {name: value for name, value in tensors.items() if not name.startswith(HEAD)} for tensors in (weights, own)
+        )
+    for name in sorted(weights.keys() | own.keys()):
+        shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (weights, own)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                f"{arguments.model_name_or_path} does not fit the recipe's model ({name}: {shapes[0]} there, {shapes[1]} "
+                "here): leave out the fields of `model` that change sizes"
+            )
+    return weights
+
+
+def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:
+    """Load the checkpoint's weights into `model`, whose head stays new where the genres differ."""
+    weights = _checkpoint_weights(arguments, model)
+    if not any(name.startswith(HEAD) for name in weights):
+        logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head starts from random weights")
+    model.load_state_dict(weights, strict=False)
+
+
+@contextmanager
+def undivided_weights(run: RunArguments) -> Iterator[None]:
+    """Keep ZeRO-3 from dividing weights while they are loaded; DeepSpeed divides them when the training starts.
+
+    The backbones fit into every process, and weights are copied from one model to another here.
+    """
+    if not deepspeed.is_deepspeed_zero3_enabled():
+        yield
+        return
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if run.deepspeed:  # configured by our settings; otherwise by accelerate
+            deepspeed.set_hf_deepspeed_config(run.hf_deepspeed_config)
+        else:
+            run.deepspeed_plugin.set_deepspeed_weakref()
+
+
+@lru_cache(maxsize=1)
+def _checkpoint(name_or_path: str) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
+    return load_checkpoint(name_or_path)

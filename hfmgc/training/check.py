@@ -1,0 +1,107 @@
+"""The one check of a recipe, before any data are read: runs, searches and `hfmgc show` refuse the same settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from ..errors import ConfigError, UnreachableError
+from ..evaluation.task import task_of
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from .arguments import Groups
+from .build import (
+    adapt_model,
+    build_config,
+    build_feature_extractor,
+    build_meta_model,
+    count_parameters,
+    pretrained_backbone_config,
+    with_checkpoint_type,
+)
+from .frozen_prefix import FrozenPrefix
+from .prefix_reuse import check_reuse
+from .preparation import check_data_arguments
+from .run_folder import refuse_folder
+from .spectrogram_augmentation import cropped_frames
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """Settings that fit together, and what they describe.
+
+    Args:
+        groups: The settings, which nothing changes any more; `model_type` is that of the checkpoint to start from.
+        extractor: The front end.
+        meta_model: The model with its adapter on the meta device: shapes without weights.
+        parameters: Of the model without its adapter.
+        notes: What was assumed.
+    """
+
+    groups: Groups
+    extractor: WindowedFeatureExtractor
+    meta_model: PreTrainedModel | PeftModel
+    parameters: int
+    notes: list[str]
+
+
+def check_recipe(
+    groups: Groups, *, genres: Sequence[str] | None = None, local_files_only: bool = False
+) -> CheckedRecipe:
+    """Refuse settings that do not fit each other, before the data are read.
+
+    Args:
+        groups: As read; they stay as they are.
+        genres: Of the data, where they are known. Class weights are not checked without them.
+        local_files_only: Make no request for the config of a pre-trained backbone: where it is not in the local cache,
+            the default sizes are assumed, and noted.
+
+    Raises:
+        ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.
+        CheckpointError: If a checkpoint to start from cannot be loaded or does not fit.
+    """
+    model_arguments, data, run = groups
+    refuse_folder("output_dir", Path(run.output_dir), data.data)
+    model_arguments = with_checkpoint_type(model_arguments, run)
+    extractor = build_feature_extractor(model_arguments)
+    check_data_arguments(data, model_arguments, extractor)
+    check_reuse(data, run)
+
+    fields = dict(model_arguments.model)
+    if genres is None:
+        fields.pop("class_weights", None)
+    config = build_config(replace(model_arguments, model=fields), genres or ["any", "other"])
+    task_of(config.problem_type).best_metric(run.metric_for_best_model)
+    notes = []
+    if model_arguments.pretrained_backbone is not None:
+        try:
+            config.backbone_config = pretrained_backbone_config(
+                model_arguments, config, local_files_only=local_files_only
+            )
+        except UnreachableError:
+            if not local_files_only:
+                raise
+            default = config.sub_configs["backbone_config"].model_type
+            notes.append(
+                f"pretrained_backbone {model_arguments.pretrained_backbone} is not in the local cache: counted with the "
+                f"default sizes of {default}"
+            )
+
+    model = build_meta_model(model_arguments, config)
+    _check_windows(model, extractor, data.time_crop)
+    parameters = count_parameters(model)[0]
+    model = adapt_model(model, model_arguments)
+    if run.reuse_frozen_prefix:
+        FrozenPrefix(model)  # refuses a model without frozen layers
+    return CheckedRecipe((model_arguments, data, run), extractor, model, parameters, notes)
+
+
+def _check_windows(model: PreTrainedModel, extractor: WindowedFeatureExtractor, time_crop: float) -> None:
+    """Refuse a front end whose windows the model does not take, whole or cropped for training."""
+    frames, bins = extractor.window_shape
+    for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
+        try:
+            model.base_model.check_window(length, bins)
+        except ValueError as error:
+            raise ConfigError(f"model and {name} do not fit: {error}") from error

@@ -1,0 +1,138 @@
+"""Training: the settings and the data in, the Trainer with its trained model out. Recipes and trials of a search share it."""
+
+from collections.abc import MutableMapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import datasets
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
+
+from ..data.targets import genres_of
+from ..errors import CheckpointError, ConfigError, first_line, saving_to
+from ..evaluation.task import task_of
+from .arguments import Groups, RunArguments
+from .build import adapt_model, build_model, with_class_weights
+from .examples import TrainingExamples
+from .mixup import MixupCollator
+from .prefix_reuse import reused_prefix
+from .prefix_store import PrefixStore
+from .preparation import PreparedData, balanced_class_weights
+from .progress import print_lines_only
+from .run_folder import RESUME
+from .trainer import EpochCallback, TrackTrainer
+
+
+def fit(
+    groups: Groups,
+    data: PreparedData,
+    callbacks: Sequence[TrainerCallback] = (),
+    *,
+    checkpoint: Path | None = None,
+    stores: MutableMapping[str, PrefixStore] | None = None,
+) -> TrackTrainer:
+    """Train; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
+
+    Args:
+        groups: Checked settings.
+        data: As prepared for them.
+        callbacks: For the Trainer.
+        checkpoint: Checkpoint of an earlier start of the run to resume from.
+        stores: Open stores of the frozen layers' output, by fingerprint; those that this training opens are added.
+
+    Raises:
+        CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
+        SaveError: If the run's folder or the store cannot be written to.
+    """
+    model_arguments, data_arguments, run = groups
+    if data_arguments.class_weights == "balanced":
+        model_arguments = with_class_weights(model_arguments, balanced_class_weights(data))
+    genres = data.corpus.genres
+    model = adapt_model(build_model(model_arguments, genres, run), model_arguments)
+    if checkpoint is not None:
+        _check_shapes(model, checkpoint)
+    examples = reused_prefix(model, data, run, opened=stores)
+    trainer = build_trainer(
+        model,
+        run,
+        genres,
+        train=examples.train,
+        validation=examples.validation,
+        mixup_alpha=data_arguments.mixup_alpha,
+        callbacks=callbacks,
+    )
+    print_lines_only(trainer)
+    with saving_to(run.output_dir, RESUME):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
+
+
+def _check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
+    """Refuse a checkpoint of another model, from which torch would load what happens to fit."""
+    path, other = checkpoint / "model.safetensors", checkpoint / "adapter_model.safetensors"
+    if isinstance(model, PeftModel):
+        path, other = other, path
+        own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    else:
+        own = model.state_dict()
+    if not path.is_file() and not other.is_file():
+        return  # FSDP and ZeRO divide the weights among several files
+    saved = {}
+    if path.is_file():
+        with safe_open(path, framework="pt") as weights:
+            saved = {name: weights.get_slice(name).get_shape() for name in weights.offset_keys()}
+    for name in sorted(saved.keys() | own.keys()):
+        there, here = saved.get(name, "missing"), list(own[name].shape) if name in own else "missing"
+        if there != here:
+            raise CheckpointError(
+                f"{checkpoint} is of another model than these settings make ({name}: {there} there, {here} here): restore "
+                "the settings of the model and its adapter, or restart with --overwrite"
+            )
+
+
+def build_trainer(
+    model: PreTrainedModel | PeftModel,
+    run: RunArguments,
+    genres: list[str],
+    *,
+    train: TrainingExamples,
+    validation: datasets.Dataset | None = None,
+    mixup_alpha: float = 0.0,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrackTrainer:
+    """Return the Trainer for these examples."""
+    if run.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    task = task_of(model.config.problem_type)
+    sides = [tracks for tracks in (train.tracks, validation) if tracks is not None]
+    # Both sides together: a small validation side may have no track with several genres by chance.
+    task.check_targets([names for tracks in sides for names in genres_of(tracks)], where="the data")
+    metric = task.best_metric(run.metric_for_best_model)
+    find_unused = run.ddp_find_unused_parameters
+    if find_unused is None and run.world_size > 1:
+        find_unused = not getattr(model, "uses_all_parameters", True)
+    own_callbacks: list[TrainerCallback] = [EpochCallback(train)]
+    if run.early_stopping_patience is not None:
+        own_callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
+    collator = task.collator({genre: index for index, genre in enumerate(genres)})
+    if mixup_alpha:
+        collator = MixupCollator(collator, mixup_alpha, len(genres))
+    try:
+        return TrackTrainer(
+            model=model,
+            # The finished folder is published in one commit, not by the Trainer.
+            args=run.with_values(
+                metric_for_best_model=metric, ddp_find_unused_parameters=find_unused, push_to_hub=False
+            ),
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=collator,
+            compute_metrics=partial(
+                task.validation_metrics, best=metric, num_experts=getattr(model.config, "num_experts", 0)
+            ),
+            callbacks=[*own_callbacks, *callbacks],
+        )
+    except ValueError as error:  # settings that exclude each other, a tracker that is not installed
+        raise ConfigError(first_line(error)) from error

@@ -1,0 +1,30 @@
+"""The parameter counts of the recipe configs, which `test_recipe_configs.py` compares.
+
+    python tests/recipe_parameters.py
+
+counts them at full size, without weights, and writes `tests/recipe_parameters.json`. Look at its changes before you commit.
+"""
+
+import json
+import os
+from pathlib import Path
+
+
+FOLDER = Path(__file__).parents[1] / "recipes" / "configs"
+FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
+# Files that begin with an underscore hold what others share, and are no configs by themselves.
+CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
+COUNTS = Path(__file__).with_suffix(".json")
+
+
+def main() -> None:
+    """Write the counts of all configs."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported; AST-base has its paper's sizes
+    from hfmgc.training.show import show_recipe
+
+    counts = {name: show_recipe(str(FILES[name]), [])[0]["parameters"] for name in CONFIGS}
+    COUNTS.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
