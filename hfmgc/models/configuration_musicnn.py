@@ -1,12 +1,14 @@
 """Config of MusiCNN."""
 
-from .config_checks import check_choice, check_rates, check_size_lists, check_sizes
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from .config_fields import rate, size, sizes
 from .configuration_windowed import WindowedConfig
 
 
-REPRESENTATIONS = ("penultimate", "pooled")
-
-
+@strict
 class MusiCNNConfig(WindowedConfig):
     r"""Config of [`MusiCNNForAudioClassification`], the musically motivated CNN of Pons and Serra (2019).
 
@@ -29,9 +31,6 @@ class MusiCNNConfig(WindowedConfig):
             and mean over time of all features [2 x (front end + 3 x midend_channels)], without the dense layer.
         kwargs: See [`WindowedConfig`].
 
-    Raises:
-        ValueError: If a field is impossible, naming it.
-
     Example:
 
     ```python
@@ -45,55 +44,25 @@ class MusiCNNConfig(WindowedConfig):
 
     model_type = "hfmgc-musicnn"
 
-    def __init__(
-        self,
-        num_bins: int = 96,
-        timbral_channels: int = 204,
-        timbral_heights: list[int] | tuple[int, ...] = (38, 67),
-        timbral_width: int = 7,
-        temporal_channels: int = 51,
-        temporal_widths: list[int] | tuple[int, ...] = (128, 64, 32),
-        midend_channels: int = 64,
-        midend_width: int = 7,
-        hidden_size: int = 200,
-        dropout: float = 0.5,
-        representation: str = "penultimate",
-        **kwargs,
-    ):
-        self.num_bins = num_bins
-        self.timbral_channels = timbral_channels
-        self.timbral_heights = timbral_heights
-        self.timbral_width = timbral_width
-        self.temporal_channels = temporal_channels
-        self.temporal_widths = temporal_widths
-        self.midend_channels = midend_channels
-        self.midend_width = midend_width
-        self.hidden_size = hidden_size
-        self.dropout = dropout
-        self.representation = representation
-        super().__init__(**kwargs)
+    num_bins: int = size(default=96)
+    timbral_channels: int = size(default=204)
+    timbral_heights: list[int] | tuple[int, ...] = sizes(default=(38, 67))
+    timbral_width: int = size(default=7)
+    temporal_channels: int = size(default=51)
+    temporal_widths: list[int] | tuple[int, ...] = sizes(default=(128, 64, 32))
+    midend_channels: int = size(default=64)
+    midend_width: int = size(default=7)
+    hidden_size: int = size(default=200)
+    dropout: float | int = rate(default=0.5)
+    representation: Literal["penultimate", "pooled"] = "penultimate"
 
-    def validate(self) -> None:
-        """Raise a ValueError that names the field from which no model can be built."""
-        super().validate()
-        check_sizes(
-            num_bins=self.num_bins,
-            timbral_channels=self.timbral_channels,
-            timbral_width=self.timbral_width,
-            temporal_channels=self.temporal_channels,
-            midend_channels=self.midend_channels,
-            midend_width=self.midend_width,
-            hidden_size=self.hidden_size,
-        )
-        check_size_lists(timbral_heights=self.timbral_heights, temporal_widths=self.temporal_widths)
-        check_rates(dropout=self.dropout)
-        check_choice("representation", self.representation, REPRESENTATIONS)
+    def validate_filters(self) -> None:
+        """Raise a ValueError unless the timbral filters fit the bins, and padding can keep the number of frames."""
         if max(self.timbral_heights) > self.num_bins:
             raise ValueError(f"timbral_heights {self.timbral_heights} must not exceed num_bins {self.num_bins}")
-        for name in ("timbral_width", "midend_width"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name} must be odd, so that padding keeps the frames, not {getattr(self, name)}")
+        if self.midend_width % 2 == 0:
+            raise ValueError(f"midend_width must be odd, not {self.midend_width}")
 
 
-# The code travels with every checkpoint, so that it loads where hfmgc is not installed.
+# Saved checkpoints include the code, so they load without hfmgc.
 MusiCNNConfig.register_for_auto_class()

@@ -96,13 +96,6 @@ class MusiCNNModel(WindowedModel):
         hidden = self.dense(self.dropout(self.pooled_norm(pooled))).relu()
         return WindowOutput(embeddings=self.dense_norm(hidden))
 
-    def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window has the config's bins and at least one frame."""
-        if bins != self.config.num_bins:
-            raise ValueError(f"expected {self.config.num_bins} bins in the last dimension, got {bins}")
-        if frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {frames}")
-
 
 class MusiCNNForAudioClassification(WindowedForAudioClassification):
     """MusiCNN with dropout and a linear classifier."""
