@@ -1,14 +1,15 @@
 """Convert the published weights of MusiCNN from TensorFlow to safetensors.
 
     pip download --no-deps musicnn==0.1.0
-    python convert_musicnn.py musicnn-0.1.0-py3-none-any.whl model.safetensors [--answers answers.npz]
+    python convert_musicnn.py musicnn-0.1.0-py3-none-any.whl model.safetensors [--logits logits.json]
 
-It needs tensorflow-cpu, safetensors and numpy, best in an environment of their own: nothing else in hfmgc imports
-TensorFlow. `--answers` also runs the published graph on fixed inputs and keeps its logits, to compare ours with.
+Run it in a separate environment with tensorflow-cpu, safetensors and numpy; nothing else in hfmgc needs TensorFlow.
+`--logits` also runs the published graph on `fixed_inputs()`, to compare our logits with its.
 """
 
 import argparse
 import hashlib
+import json
 import tempfile
 import zipfile
 from pathlib import Path
@@ -53,28 +54,29 @@ def convert(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
-def published_answers(checkpoint: str, variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return fixed inputs [4, 187, 96] and what the published graph answers: logits before the sigmoid [4, 50]."""
+def fixed_inputs() -> np.ndarray:
+    """Return windows on which our network and the published graph are compared, float32 [4, 187, 96]."""
+    return np.random.default_rng(0).uniform(0, 4, (4, 187, 96)).astype(np.float32)
+
+
+def published_logits(checkpoint: str, variables: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the published graph's logits for `fixed_inputs()`, before the sigmoid [4, 50]."""
     import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
     meta_graph = MetaGraphDef()
     meta_graph.ParseFromString(Path(f"{checkpoint}.meta").read_bytes())
-    # The whole graph holds operations that TensorFlow no longer has.
+    # Other parts of the graph use operations that TensorFlow no longer has.
     output = "model/dense_1/BiasAdd"
     graph_def = tf.compat.v1.graph_util.extract_sub_graph(meta_graph.graph_def, [output])
-    inputs = np.random.default_rng(0).uniform(0, 4, (4, 187, 96)).astype(np.float32)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        names = [node.name for node in graph_def.node if node.op in ("VariableV2", "Variable", "VarHandleOp")]
-        assigns = {}
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         tf.import_graph_def(graph_def, name="")
-        graph = tf.compat.v1.get_default_graph()
-        for name in names:
-            tensor = graph.get_tensor_by_name(f"{name}:0")
-            assigns[name] = tf.raw_ops.Assign(ref=tensor, value=variables[name])
-        session.run(list(assigns.values()))
-        logits = session.run(f"{output}:0", {"model/Placeholder:0": inputs, "model/Placeholder_2:0": False})
-    return {"inputs": inputs, "logits": logits}
+        names = [node.name for node in graph_def.node if node.op == "VariableV2"]
+        session.run(
+            [tf.raw_ops.Assign(ref=graph.get_tensor_by_name(f"{name}:0"), value=variables[name]) for name in names]
+        )
+        inputs = {"model/Placeholder:0": fixed_inputs(), "model/Placeholder_2:0": False}
+        return session.run(f"{output}:0", inputs)
 
 
 def read_variables(checkpoint: str) -> dict[str, np.ndarray]:
@@ -90,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="musicnn-0.1.0-py3-none-any.whl")
     parser.add_argument("output", type=Path, help="safetensors file to write")
-    parser.add_argument("--answers", type=Path, help="also keep the published graph's logits for fixed inputs (npz)")
+    parser.add_argument("--logits", type=Path, help="JSON file for the published graph's logits for fixed inputs")
     arguments = parser.parse_args()
     digest = hashlib.sha256(arguments.wheel.read_bytes()).hexdigest()
     if digest != SHA256:
@@ -101,8 +103,8 @@ def main() -> None:
         checkpoint = f"{folder}/{CHECKPOINT}"
         variables = read_variables(checkpoint)
         save_file(convert(variables), arguments.output, metadata={"format": "pt"})
-        if arguments.answers:
-            np.savez_compressed(arguments.answers, **published_answers(checkpoint, variables))
+        if arguments.logits:
+            arguments.logits.write_text(json.dumps(published_logits(checkpoint, variables).tolist()) + "\n")
 
 
 def _numbered(name: str, index: int) -> str:
