@@ -92,7 +92,7 @@ def test_impossible_values_name_their_field(tmp_path):
     assert "exclude each other" in _run(tmp_path, music, pretrained_backbone="a/b")
     assert "did you mean 'hidden_size'" in _run(tmp_path, music, "--model.backbone_config.hiden_size", "3")
     assert "num_attention_heads 5" in _run(tmp_path, music, "--model.backbone_config.num_attention_heads", "5")
-    assert "128 mel bins" in _run(tmp_path, music, "--front_end.num_mel_bins", "64")
+    assert "128 bins" in _run(tmp_path, music, "--front_end.num_mel_bins", "64")
     assert "'tracks_per_genre' takes int" in _run(tmp_path, "synthetic", "--data_options", "{tracks_per_genre: many}")
     assert "adapter_min_layer 7" in _run(tmp_path, music, adapter="dora", adapter_min_layer=7)
     assert "split_ratios" in _run(tmp_path, music, split_ratios="all")
@@ -181,7 +181,7 @@ def test_output_folder_of_somebody_else_or_in_the_data(tmp_path):
     assert "lies in the data folder" in _run(tmp_path, music, "--output_dir", music / "blues" / "run")
     (tmp_path / "file").write_text("")
     assert "is a file" in _run(tmp_path, music, "--output_dir", tmp_path / "file")
-    assert "cannot be written" in _run(tmp_path, music, "--output_dir", tmp_path / "file" / "run")
+    assert "is a file" in _run(tmp_path, music, "--output_dir", tmp_path / "file" / "run")
 
 
 def test_folder_in_use_by_another_run(tmp_path):
@@ -208,7 +208,7 @@ def test_settings_that_would_train_nothing_or_end_in_a_traceback(tmp_path):
         assert field in _run(tmp_path, music, **{field: value})
     assert "hub_model_id" in _run(tmp_path, music, "--push_to_hub")
     assert "'max_length'" in _run(tmp_path, music, "--front_end.max_length", "many")
-    assert "patch" in _run(tmp_path, music, "--front_end.max_length", "8")
+    assert "front_end" in _run(tmp_path, music, "--front_end.max_length", "8")
 
 
 def test_training_that_diverges_is_no_result(tmp_path):

@@ -211,9 +211,7 @@ def test_a_backbone_without_classifier_gets_a_new_layer_norm(tiny_ast):
 @pytest.mark.parametrize("old_names", [False, True], ids=["new names", "old names"])
 def test_an_incomplete_checkpoint_is_refused_and_a_missing_weight_named(tiny_ast, old_names):
     folder = tiny_ast(old_names=old_names, drop=r"layers\.1\.mlp\.fc2\.weight")
-    with pytest.raises(
-        ValueError, match=r"no complete AST checkpoint: 1 backbone weights.*layers\.1\.mlp\.fc2\.weight"
-    ):
+    with pytest.raises(ValueError, match=r"1 backbone weights.*layers\.1\.mlp\.fc2\.weight"):
         HfmgcASTForAudioClassification.from_pretrained_backbone(folder)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import PredictionOutput
 
+from hfmgc.data.features import TrackWindows
 from hfmgc.evaluation.plots import (
     plot_average_precision,
     plot_confusion_matrix,
@@ -277,13 +278,13 @@ def routed(log_probabilities, routing):
 def test_which_expert_answered_is_counted_by_genre_and_drawn(tmp_path):
     routing = [[0, 0, 2], [2], [1, 2]]
     tracks = datasets.Dataset.from_dict(
-        {"track_id": ["a", "b", "c"], "input_values": [[[[0.0]]] * len(experts) for experts in routing]},
-    ).cast_column("input_values", datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32")))))
+        {"track_id": ["a", "b", "c"], "features": [[[[0.0]]] * len(experts) for experts in routing]},
+    ).cast_column("features", datasets.LargeList(datasets.List(datasets.List(datasets.Value("float32")))))
     trainer = SimpleNamespace(
         predict=lambda *args, **kwargs: routed(np.log(np.full((3, 3), 1 / 3)), routing),
         model=SimpleNamespace(config=SimpleNamespace(num_experts=3)),
     )
-    found = predict_tracks(trainer, tracks)
+    found = predict_tracks(trainer, TrackWindows(tracks, SimpleNamespace(window_shape=(1, 1))))
     assert found.expert_usage.tolist() == [[2, 0, 1], [0, 1, 2], [0, 0, 0]]
     made = EvaluationReport.from_predictions(
         found, GENRES, SINGLE_LABEL, checkpoint="c", data={"name": "folder", "location": "music"}, side="test"

@@ -1,6 +1,7 @@
 """What our Trainer adds: averaged weights, a decay by epochs, a collator of its own for training."""
 
 import math
+from types import SimpleNamespace
 from unittest import mock
 
 import datasets
@@ -12,6 +13,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from hfmgc.data.collation import TrackCollator
+from hfmgc.data.features import TrackWindows
 from hfmgc.data.split_manifest import SplitManifest
 from hfmgc.errors import CheckpointError, ConfigError
 from hfmgc.evaluation.predictions import predict_tracks
@@ -367,7 +369,8 @@ def test_the_share_of_each_expert_is_logged_also_of_those_that_get_nothing(tmp_p
 def test_a_report_has_windows_and_experts_from_a_plain_trainer_too(tmp_path, validation):
     ours = trainer_of(lgnet(), arguments(tmp_path), validation)
     plain = Trainer(ours.model, ours.args, data_collator=ours.data_collator, eval_dataset=validation)
-    tracks = validation.add_column("track_id", list("abcd"))
+    slices = validation.rename_column("input_values", "features").add_column("track_id", list("abcd"))
+    tracks = TrackWindows(slices, SimpleNamespace(window_shape=(32, 32)))
     expected, found = predict_tracks(ours, tracks), predict_tracks(plain, tracks)
     assert found.expert_usage.sum() == found.num_windows == 8
     np.testing.assert_array_equal(found.expert_usage, expected.expert_usage)

@@ -66,7 +66,7 @@ def test_code_that_a_checkpoint_brings_is_never_run(tmp_path, tiny_checkpoint, m
     folder = tiny_checkpoint()
     marker = marked(folder, "preprocessor_config.json", feature_extractor_type="Evil")
     for result in results(folder, music, tmp_path):
-        refused(result, folder, "trust_remote_code", "hfmgc list")
+        refused(result, folder, "Evil", "hfmgc list")
         assert not marker.exists()
 
 

@@ -19,9 +19,9 @@ from ...errors import ConfigError, HfmgcError, first_line
 from ...evaluation.task import task_of
 from ...files import hold
 from ...text import shown_url
-from ..assembly import build_config
+from ..build import build_config
 from ..preparation import PreparedData
-from ..run_folder import checked_folder
+from ..run_folder import refuse_folder
 from .arguments import BaseRecipe, Groups, SearchArguments
 from .trial import is_minimized, searched_metric
 
@@ -61,7 +61,8 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
         SaveError: If the folder cannot be written to.
     """
     _, data, run = groups
-    folder = checked_folder(run, data.data)
+    folder = Path(run.output_dir)
+    refuse_folder("output_dir", folder, data.data)
     if (folder / "results.json").exists():
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     url = storage_url(arguments, folder)
