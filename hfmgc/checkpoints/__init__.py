@@ -1,0 +1,29 @@
+"""Checkpoints that come with the package: `default_checkpoint` returns their folders."""
+
+from pathlib import Path
+
+from ..errors import nearest
+
+
+FOLDER = Path(__file__).parent
+
+
+def default_checkpoint(name: str = "msd") -> Path:
+    """Return the folder of a packaged checkpoint, which loads like any other without a network.
+
+    Args:
+        name: `"msd"`: MusiCNN with the 50 tags of the Million Song Dataset on which its authors trained it.
+
+    Raises:
+        ValueError: If there is no checkpoint of that name.
+
+    Example:
+
+    >>> import hfmgc
+    >>> hfmgc.default_checkpoint("msd").name
+    'msd'
+    """
+    names = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
+    if name not in names:
+        raise ValueError(f"no packaged checkpoint {name!r}{nearest(name, names)}")
+    return FOLDER / name
