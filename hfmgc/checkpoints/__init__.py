@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from ..errors import nearest
+from ..errors import CheckpointError, nearest
 
 
 FOLDER = Path(__file__).parent
+# In settings: package:NAME. A folder's path would differ between machines.
+PREFIX = "package:"
 
 
 def default_checkpoint(name: str = "msd") -> Path:
@@ -27,3 +29,17 @@ def default_checkpoint(name: str = "msd") -> Path:
     if name not in names:
         raise ValueError(f"no packaged checkpoint {name!r}{nearest(name, names)}")
     return FOLDER / name
+
+
+def resolve_checkpoint(name_or_path: str) -> str:
+    """Return the folder of `package:NAME`; other names and paths as they are.
+
+    Raises:
+        CheckpointError: If there is no packaged checkpoint of that name.
+    """
+    if not name_or_path.startswith(PREFIX):
+        return name_or_path
+    try:
+        return str(default_checkpoint(name_or_path.removeprefix(PREFIX)))
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {name_or_path!r}: {error}") from error

@@ -54,6 +54,11 @@ class MusiCNNModel(WindowedModel):
     """
 
     config_class = MusiCNNConfig
+    # Without the dense layer, a checkpoint's layers after pooling are left out.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(model\.)?(pooled_norm|dense|dense_norm)\.",
+    )
     _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}  # noqa: RUF012 (transformers reads it)
 
     def __init__(self, config: MusiCNNConfig):

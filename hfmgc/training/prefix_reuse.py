@@ -119,6 +119,10 @@ class StoredExamples(torch.utils.data.Dataset):
         self._store = store
         self._first_stage = first_stage
 
+    def by_track(self) -> list[np.ndarray]:
+        """Return the states of the windows of each track, [windows, tokens, hidden]."""
+        return np.split(self._store[:], self._windows.ends[:-1])
+
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: all epochs have the same examples."""
 
@@ -135,20 +139,20 @@ class StoredTracks(torch.utils.data.Dataset):
     """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
 
     def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
-        self._tracks = tracks.tracks
+        self.tracks = tracks.tracks
         self._ends = windows.ends
         self._store = store
         self._first_stage = first_stage
-        self.column_names = self._tracks.column_names
+        self.column_names = self.tracks.column_names
 
     def __len__(self) -> int:
-        return len(self._tracks)
+        return len(self.tracks)
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
-            return self._tracks[key]
+            return self.tracks[key]
         first, end = int(self._ends[key - 1]) if key else 0, int(self._ends[key])
-        return {**self._tracks[key], "input_values": self._store[first:end], "first_stage": self._first_stage}
+        return {**self.tracks[key], "input_values": self._store[first:end], "first_stage": self._first_stage}
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:
