@@ -6,8 +6,9 @@ The head is scikit-learn's logistic regression on the windows of the training tr
 weight. Its standardisation is folded into the checkpoint's `classifier`, so that the result loads like any other.
 """
 
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from transformers import PreTrainedConfig, TrainerCallback
+from transformers import TrainerCallback
 
 from ..data.names import comparable
 from ..data.targets import genres_of
@@ -135,14 +136,24 @@ def fit_probe(
         validation = trainer.eval_dataset
         stacks = [validation[row]["input_values"] for row in range(len(validation))]
         held_out = _representations(stacks, validation.tracks, label2id, task)
-        answers = {c: _votes(held_out.windows, fitted(training, c), model.config)[0] for c in strengths}
+        answers = {c: voted(fitted(training, c), held_out, rule=model.config.voting) for c in strengths}
         strength = max(strengths, key=lambda c: score(answers[c], held_out.targets))
         trainer.state.best_metric = abs(score(answers[strength], held_out.targets))
     elif folds:
-        answers = {c: _cross_validate(training, folds, lambda part, c=c: fitted(part, c), model.config) for c in strengths}
-        strength = max(strengths, key=lambda c: score(answers[c][0], training.targets))
+        heads = {c: [fitted(training.select(rows), c) for rows, _ in folds] for c in strengths}
+        answers = {
+            c: _held_out(training, folds, heads[c], lambda head, part: voted(head, part, rule=model.config.voting))
+            for c in strengths
+        }
+        strength = max(strengths, key=lambda c: score(torch.stack(answers[c]), training.targets))
         by_artist = any(artists)
-        found = _describe(answers[strength], training.targets, task, list(label2id), tracks["track_id"])
+        predictions = TrackPredictions(
+            track_ids=list(tracks["track_id"]),
+            references=training.targets,
+            logits=torch.stack(answers[strength]).double().numpy(),
+            window_logits=[one.numpy() for one in _held_out(training, folds, heads[strength], window_logits)],
+        )
+        found = _main_measure(task, task.results(predictions, list(label2id))["metrics"])
         record |= {"cross_validation": found, "folds": len(folds), "folds_by": "artist" if by_artist else "track"}
         notes.append(
             f"cross-validation of the {len(tracks)} training tracks in {len(folds)} folds: {found}; it chose the strength "
@@ -151,7 +162,9 @@ def fit_probe(
         )
     else:
         strength = strengths[len(strengths) // 2]
-        notes.append(f"too few training tracks for a cross-validation: probe_strengths {strength:g} was not chosen by data")
+        notes.append(
+            f"too few training tracks for a cross-validation: probe_strengths {strength:g} was not chosen by data"
+        )
     smallest = min(Counter(name for names in genres_of(tracks) for name in names).values())
     if smallest < FEW_TRACKS:
         notes.append(
@@ -160,7 +173,11 @@ def fit_probe(
         )
     model.classifier.load_state_dict(fitted(training, strength).state_dict())
     trainer.notes = notes
-    trainer.record = {**record, "strength": strength, "chosen_by": probe.probe_choice if by_validation or folds else None}
+    trainer.record = {
+        **record,
+        "strength": strength,
+        "chosen_by": probe.probe_choice if by_validation or folds else None,
+    }
     if run.should_log:
         print("\n".join(f"probe: {note}" for note in (f"strength {strength:g}", *notes)))
     return trainer
@@ -245,13 +262,16 @@ def _representations(
 
 
 @torch.no_grad()
-def _votes(
-    windows: list[np.ndarray], head: nn.Linear, config: PreTrainedConfig
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the voted logits [tracks, labels], and those of each track's windows [windows, labels]."""
-    logits = [head(torch.from_numpy(stack)) for stack in windows]
-    multi_label = config.problem_type == "multi_label_classification"
-    return torch.cat([vote(one[None], rule=config.voting, multi_label=multi_label) for one in logits]), logits
+def window_logits(head: nn.Linear, tracks: Representations) -> list[torch.Tensor]:
+    """Return the logits of each track's windows [windows, labels]."""
+    return [head(torch.from_numpy(stack)) for stack in tracks.windows]
+
+
+def voted(head: nn.Linear, tracks: Representations, *, rule: str = "mean") -> torch.Tensor:
+    """Return the logits of the tracks [tracks, labels]."""
+    multi_label = tracks.targets.ndim == 2
+    logits = window_logits(head, tracks)
+    return torch.cat([vote(one[None], rule=rule, multi_label=multi_label) for one in logits])
 
 
 def _score(logits: torch.Tensor, targets: np.ndarray, task: Task, metric: str) -> float:
@@ -271,33 +291,27 @@ def _folds(targets: np.ndarray, groups: list[str], count: int, seed: int) -> lis
         return []
     if np.bincount(strata).max() < count:  # several genres per track, and none of them is frequent
         strata = np.zeros_like(strata)
-    return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(strata, strata, groups))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
+        return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(strata, strata, groups))
 
 
-def _cross_validate(
+def _held_out(
     tracks: Representations,
     folds: list[tuple[np.ndarray, np.ndarray]],
-    fitted: Callable[[Representations], nn.Linear],
-    config: PreTrainedConfig,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the votes on all tracks, each by a head that was not fitted to it."""
-    votes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    for rows, held_out in folds:
-        voted, logits = _votes(tracks.select(held_out).windows, fitted(tracks.select(rows)), config)
-        votes |= {int(row): answer for row, answer in zip(held_out, zip(voted, logits, strict=True), strict=True)}
-    ordered = [votes[row] for row in range(len(tracks.windows))]
-    return torch.stack([voted for voted, _ in ordered]), [logits for _, logits in ordered]
+    heads: list[nn.Linear],
+    answer: Callable[[nn.Linear, Representations], Sequence[torch.Tensor]],
+) -> list[torch.Tensor]:
+    """Return the answer on each track by the head of the fold that holds it out."""
+    answers: dict[int, torch.Tensor] = {}
+    for (_, rows), head in zip(folds, heads, strict=True):
+        answers |= dict(zip(rows.tolist(), answer(head, tracks.select(rows)), strict=True))
+    return [answers[row] for row in range(len(tracks.windows))]
 
 
-def _describe(
-    votes: tuple[torch.Tensor, list[torch.Tensor]], targets: np.ndarray, task: Task, genres: list[str], ids: list[str]
-) -> str:
-    """Return the main measure of votes and its interval."""
-    logits, windows = votes[0].numpy().astype(np.float64), [one.numpy() for one in votes[1]]
-    metrics: dict[str, Any] = task.results(TrackPredictions(list(ids), targets, logits, windows), genres)["metrics"]
+def _main_measure(task: Task, metrics: Mapping[str, Any]) -> str:
     key = task.measures[0].key
     if metrics[key] is None:
         return f"{key} undefined"
     low, high = metrics.get(f"{key}_interval") or (None, None)
-    interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
-    return f"{key} {metrics[key]:.3f}{interval}"
+    return f"{key} {metrics[key]:.3f}" + ("" if low is None else f" (95 % interval {low:.3f} to {high:.3f})")

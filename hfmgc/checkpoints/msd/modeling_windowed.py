@@ -263,8 +263,16 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a wholly frozen base model stays in evaluation mode, so that its output never changes."""
+        """Set the mode; a wholly frozen base model stays in evaluation mode, so that its output never changes.
+
+        Frozen batch norm does too: an adapter's file has no running statistics.
+        """
         super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and not any(
+                parameter.requires_grad for parameter in module.parameters()
+            ):
+                module.eval()
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             self.model.eval()
         return self
