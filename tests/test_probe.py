@@ -22,7 +22,7 @@ from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
 from hfmgc.training import probe
 from hfmgc.training.probe import Representations, fit_logistic, voted
-from recipes import FRONT_END, ROOT, classifier_settings, run_here, write_config, write_features
+from recipes import FRONT_END, ROOT, TRAIN_CLASSIFIER, classifier_settings, run_here, write_config, write_features
 
 
 PROBE = ROOT / "recipes" / "probe.py"
@@ -250,3 +250,18 @@ def test_a_packaged_checkpoint_is_named_without_a_path():
     model, _ = load_checkpoint("package:msd")
     other, _ = load_checkpoint(str(default_checkpoint("msd")))
     assert torch.equal(model.classifier.weight, other.classifier.weight)
+
+
+def test_lora_on_the_convolutions_is_merged_and_batch_norm_stays(encoder, features, tmp_path):
+    settings = settings_of(encoder, features, tmp_path, adapter="lora", adapter_targets=["conv"], augmentation="none")
+    settings |= {"num_train_epochs": 2, "learning_rate": 0.01}
+    result = run_here(TRAIN_CLASSIFIER, write_config(tmp_path / "run.yaml", settings))
+    assert result.returncode == 0, result.stderr[-3000:]
+    folder = Path(settings["output_dir"])
+    evaluated = {row["track_id"]: row for row in evaluate_checkpoint(str(folder), str(features)).predictions}
+    for row in json.loads((folder / "results.json").read_text())["predictions"]:
+        assert row["probability"] == pytest.approx(evaluated[row["track_id"]]["probability"], abs=1e-4)
+    before, after = (load_checkpoint(str(one))[0].model.state_dict() for one in (encoder, folder))
+    moved = {name.rpartition(".")[2] for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"weight"}
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
