@@ -1,4 +1,4 @@
-"""Write the packaged checkpoint `gtzan`: MusiCNN (`msd`), its batch norm re-estimated, with a head for GTZAN's ten genres.
+"""Write the packaged checkpoint `gtzan`: MusiCNN (`msd`) with a head for GTZAN's ten genres.
 
     python recipes/package_musicnn_gtzan.py SPECTROGRAMS CLIPS LISTS [FOLDER]
 
@@ -6,14 +6,18 @@ SPECTROGRAMS holds the fault-filtered tracks as `train.parquet` and `validation.
 [128 mels, 387 frames] over 30 s, decibels from the track's maximum down to -80). CLIPS is a folder of GTZAN's audio, and
 LISTS one of the fault-filtered lists. FOLDER is by default where the package keeps the checkpoint.
 
-The head is fitted to the training tracks in stored form and to the clips of training tracks as audio. Validation tracks in
-stored form choose the strength; the clips of the validation side are only judged. Test tracks are not read.
+The head is fitted to the training tracks in stored form and to the clips of training tracks as audio. Stored spectrograms are
+blurred in time, so they are represented with batch norm's statistics re-estimated on the training tracks, and standardised
+apart from audio. The checkpoint has the statistics of audio: the network's own and those of the training clips. Validation
+tracks in stored form choose the strength; the clips of the validation side are only judged. Test tracks are not read.
 """
 
+import copy
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import librosa
 import numpy as np
@@ -28,13 +32,13 @@ from hfmgc.evaluation.metrics import accuracy_interval
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
-from hfmgc.training.probe import Representations, fit_logistic, voted
+from hfmgc.training.probe import LEAST_DEVIATION, Representations, fit_logistic, voted
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 # The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
 LOUDEST = 18.0  # dB
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 # Of each training track, for batch norm's statistics.
 WINDOWS = slice(0, None, 4)
 CARD = Path(__file__).parent.parent / "model_cards" / "musicnn-gtzan.md"
@@ -49,13 +53,17 @@ def main() -> None:
     train, validation = (
         stored_tracks(spectrograms / f"{side}.parquet", extractor) for side in ("train", "validation")
     )
-    reestimate_batch_norm(encoder, [stack[WINDOWS] for stack in train.values()])
+    of_stored = copy.deepcopy(encoder)
+    reestimate_batch_norm(of_stored, [stack[WINDOWS] for stack in train.values()])
     sides = {
-        "train, stored": represent(encoder, train),
-        "validation, stored": represent(encoder, validation),
+        "train, stored": represent(of_stored, train),
+        "validation, stored": represent(of_stored, validation),
         "train, audio": represent(encoder, audio_clips(clips, lists / "train_filtered.txt", extractor)),
         "validation, audio": represent(encoder, audio_clips(clips, lists / "valid_filtered.txt", extractor)),
     }
+    stored = Standardization.of(sides["train, stored"])
+    audio = Standardization.of(sides["train, audio"], like=stored)
+    sides = {side: (stored if "stored" in side else audio)(tracks) for side, tracks in sides.items()}
     fitted_to = Representations(
         sides["train, stored"].windows + sides["train, audio"].windows,
         np.concatenate([sides["train, stored"].targets, sides["train, audio"].targets]),
@@ -69,7 +77,38 @@ def main() -> None:
         share, low, high = accuracy(heads[strength], tracks)
         figures[side] = {"tracks": len(tracks.windows), "accuracy": share, "interval": [low, high]}
     print(json.dumps(figures, indent=2))
-    save(encoder, heads[strength], extractor, folder)
+    save(encoder, audio.folded(heads[strength]), extractor, folder)
+
+
+class Standardization(NamedTuple):
+    """Mean and deviation of the representations of tracks; the deviation of units that are not read is infinite."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, tracks: Representations, like: "Standardization | None" = None) -> "Standardization":
+        """Return that of these tracks; few tracks can have units that never vary, so it is at least a fifth of `like`."""
+        windows = np.concatenate(tracks.windows).astype(np.float64)
+        weights = np.concatenate([np.full(len(stack), 1 / len(stack)) for stack in tracks.windows])
+        mean = np.average(windows, axis=0, weights=weights)
+        deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
+        if like is not None:
+            return cls(mean, np.maximum(deviation, like.deviation / 5))
+        return cls(mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf))
+
+    def __call__(self, tracks: Representations) -> Representations:
+        """Return standardised representations."""
+        windows = [((stack - self.mean) / self.deviation).astype(np.float32) for stack in tracks.windows]
+        return Representations(windows, tracks.targets)
+
+    def folded(self, head: nn.Linear) -> nn.Linear:
+        """Return a head of standardised representations as one of plain representations."""
+        weight = head.weight.detach().double().numpy() / self.deviation
+        layer = copy.deepcopy(head)
+        layer.weight.data = torch.from_numpy(weight).float()
+        layer.bias.data = (head.bias.detach() - torch.from_numpy(weight @ self.mean)).float()
+        return layer
 
 
 def load_encoder() -> MusiCNNModel:
@@ -118,7 +157,7 @@ def audio_clips(clips: Path, listed: Path, extractor: SpectrogramFeatureExtracto
 
 @torch.no_grad()
 def reestimate_batch_norm(encoder: MusiCNNModel, stacks: list[np.ndarray]) -> None:
-    """Set batch norm's means and variances to those of these windows: stored spectrograms are blurred in time."""
+    """Set batch norm's means and variances to those of these windows."""
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

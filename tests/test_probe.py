@@ -136,6 +136,14 @@ def test_the_folded_head_is_scikit_learns_pipeline(encoder):
     np.testing.assert_allclose(answers, expected.predict_proba(windows), atol=1e-4)
 
 
+def test_dead_units_are_not_read():
+    tracks = representations(np.array([0, 1] * 4))
+    windows = [np.concatenate([stack, stack[:, :1] * 1e-19], axis=1) for stack in tracks.windows]
+    layer = fit_logistic(Representations(windows, tracks.targets), 2, 1.0)
+    assert layer.weight.abs().max() < 100
+    assert (layer.weight[:, -2:] == 0).all()
+
+
 def test_tracks_weigh_the_same_however_many_windows_they_have():
     genres = np.array([0, 1, 0, 1, 1])
     tracks = representations(genres, windows=1)

@@ -10,11 +10,12 @@ FOLDER = Path(__file__).parent
 PREFIX = "package:"
 
 
-def default_checkpoint(name: str = "msd") -> Path:
+def default_checkpoint(name: str = "gtzan") -> Path:
     """Return the folder of a packaged checkpoint, which loads like any other without a network.
 
     Args:
         name: `"msd"`: MusiCNN with the 50 tags of the Million Song Dataset on which its authors trained it.
+            `"gtzan"`: the same network with a head for the ten genres of GTZAN.
 
     Raises:
         ValueError: If there is no checkpoint of that name.

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from transformers import TrainerCallback
 
@@ -45,6 +44,8 @@ PROBE_SETTINGS = {
 # Bias of a genre without training tracks: its probability is practically 0.
 ABSENT = -30.0
 FEW_TRACKS = 5
+# Of a unit that the head reads, as a share of the largest one.
+LEAST_DEVIATION = 1e-3
 
 
 @dataclass
@@ -215,8 +216,11 @@ def fit_logistic(
     counts = [len(windows) for windows in tracks.windows]
     windows, targets = np.concatenate(tracks.windows), np.repeat(tracks.targets, counts, axis=0)
     weights = np.repeat(1 / np.array(counts), counts)
-    scaler = StandardScaler().fit(windows, sample_weight=weights)
-    windows = scaler.transform(windows)
+    mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
+    deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
+    # Dead units have deviations down to 1e-20: divided by them, noise would decide.
+    scale = np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
+    windows = ((windows - mean) / scale).astype(np.float32)
 
     def regression(labels: np.ndarray, sample_weights: np.ndarray) -> LogisticRegression:
         return LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
@@ -241,8 +245,8 @@ def fit_logistic(
                 coefficients = np.concatenate([-coefficients, coefficients]) / 2
                 intercepts = np.concatenate([-intercepts, intercepts]) / 2
             weight[present], bias[present] = coefficients, intercepts
-    weight = weight / scaler.scale_
-    bias = bias - weight @ scaler.mean_
+    weight = weight / scale
+    bias = bias - weight @ mean
     layer = nn.Linear(weight.shape[1], num_labels)
     layer.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
     return layer
