@@ -103,6 +103,11 @@ _ARCHITECTURES = (
         paper="Wang, Yan and Oates: Time series classification from scratch with deep neural networks (2017); Karim et "
         "al.: LSTM fully convolutional networks for time series classification (2018)",
     ),
+    Architecture(
+        "musicnn", "MusiCNN", recipe="recipes/configs/musicnn/folder.yaml", parameters=779_119,
+        paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
+        "late-breaking, 2019)",
+    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}

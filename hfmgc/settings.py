@@ -16,7 +16,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,17 @@ def load_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None) -> tuple[Any, ...]:
+def read_settings(
+    argv: Sequence[str],
+    groups: Sequence[type],
+    default_config: Path | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[Any, ...]:
     """Return one instance of each dataclass in `groups`, whose fields have different names.
 
-    `argv` is the command line, the config file first; without one `default_config` is read.
+    `argv` is the command line, the config file first; without one `default_config` is read. `defaults` are the recipe's
+    own, in place of those of the fields.
 
     Raises:
         ConfigError: For an unreadable file, an unknown field (with the nearest name) or a value of the wrong type.
@@ -97,7 +104,7 @@ def read_settings(argv: Sequence[str], groups: Sequence[type], default_config: P
         raise SystemExit(0)
     values, where = read_values(argv, groups, default_config)
     values.pop(SEARCH, None)
-    return settings_from(values, groups, where=where)
+    return settings_from({**(defaults or {}), **values}, groups, where=where)
 
 
 def read_values(

@@ -11,7 +11,9 @@ hfmgc saved. The data can be stored spectrograms instead of audio:
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hfmgc.stopping import catch_signals
 
@@ -27,6 +29,7 @@ from hfmgc.training.fit import fit
 from hfmgc.training.preparation import prepare_data
 from hfmgc.training.progress import EpochLines
 from hfmgc.training.run_folder import RunRecord, begin_run
+from hfmgc.training.trainer import TrackTrainer
 
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "lgnet" / "mel_lgnet_4.yaml"
@@ -37,12 +40,15 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     train_and_evaluate(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
 
 
-def train_and_evaluate(groups: Groups) -> EvaluationReport:
-    """Run all stages with these settings (recipes/search.py does too); return the result."""
+def train_and_evaluate(groups: Groups, fit: Callable[..., TrackTrainer] = fit, *more: Any) -> EvaluationReport:
+    """Run all stages with these settings (recipes/search.py does too); return the result.
+
+    recipes/probe.py has another `fit`, whose settings, `more`, are recorded as well.
+    """
     # Settings: checked here, unchanged from here on
     recipe = check_recipe(groups)
     _, data_arguments, run = recipe.groups
-    record = RunRecord.from_settings(recipe.groups, run)
+    record = RunRecord.from_settings((*recipe.groups, *more), run)
 
     # Run folder: a new one, or the last checkpoint of an earlier start
     checkpoint = begin_run(run, record)

@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
@@ -34,7 +35,7 @@ def load_checkpoint(
     The classes are those of the installed package, never code from the checkpoint.
 
     Args:
-        name_or_path: A folder, or a repository on the Hub.
+        name_or_path: A folder, a repository on the Hub, or `package:NAME` for a checkpoint of the package.
         revision: Commit of the repository.
         auto_class: `AutoModel` for the encoder alone, without the head.
 
@@ -43,6 +44,7 @@ def load_checkpoint(
         ConfigError: If the name is longer than a path may be.
     """
     refuse_long_path("checkpoint", name_or_path)
+    name_or_path = resolve_checkpoint(name_or_path)
     folder = Path(name_or_path)
     if folder.is_dir():
         for file in ("config.json", "preprocessor_config.json"):

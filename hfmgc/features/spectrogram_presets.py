@@ -5,6 +5,7 @@ Each names its source; what a paper omits is marked "ours".
 
 import difflib
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -125,6 +126,27 @@ PRESETS: dict[str, Preset] = {
             "normalize_over": "track",
             "frames_per_second": 22050 / 512 * 387.5 / 1293,
             "window_seconds": 30.0,
+        },
+    ),
+    # log10(1 + 10000 x) = (ln(x + 1e-4) + 4 ln 10) / ln 10, which stores as ln(x + 1e-4).
+    "musicnn": Preset(
+        "MusiCNN, front end of the authors' package: log10(1 + 10000 x) of 96 Slaney mels of power, 187 frames side by "
+        "side. The package rounds the mels to float16 first, so that a mel power above 6.55 becomes infinite; this is "
+        "left out here",
+        {
+            "sampling_rate": 16000,
+            "representation": "mel",
+            "n_fft": 512,
+            "hop_length": 256,
+            "num_bins": 96,
+            "scale": "log",
+            "log_offset": 1e-4,
+            "normalization": "affine",
+            "affine_offset": 4 * math.log(10),
+            "affine_scale": math.log(10),
+            "window_frames": 187,
+            "window_policy": "all",
+            "window_overlap": 0.0,
         },
     ),
 }

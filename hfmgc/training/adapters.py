@@ -1,4 +1,4 @@
-"""DoRA and LoRA through PEFT, on linear layers chosen by their role."""
+"""DoRA and LoRA through PEFT, on linear layers chosen by their role, or on convolutions."""
 
 import re
 import warnings
@@ -14,6 +14,8 @@ from ..errors import ConfigError
 
 # Query, key, value and output of the attention; first and last linear layer of the feed-forward block.
 ADAPTER_ROLES = ("q", "k", "v", "o", "fc1", "fc2")
+# All convolutions of a network without encoder layers.
+CONVOLUTIONS = "conv"
 
 # The square projections of an attention differ by name alone; these are the names that transformers uses.
 _ATTENTION_NAMES = {
@@ -59,9 +61,19 @@ def linear_roles(layer: nn.Module) -> dict[str, str]:
 def adapter_targets(model: nn.Module, roles: list[str], min_layer: int) -> list[str]:
     """Return the full names of the linear layers with these roles in all encoder layers from `min_layer` on.
 
+    The role `conv` stands alone: all convolutions of the model.
+
     Raises:
         ConfigError: If there is no such layer or role.
     """
+    if roles == [CONVOLUTIONS]:
+        convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]
+        if not convolutions or min_layer:
+            raise ConfigError(
+                f"adapter_targets conv: {type(model).__name__} has {len(convolutions)} convolutions; adapter_min_layer must "
+                f"be 0, not {min_layer}"
+            )
+        return convolutions
     list_name, layers = encoder_layers(model)
     if not 0 <= min_layer < len(layers):
         raise ConfigError(f"adapter_min_layer {min_layer}: the model has encoder layers 0 to {len(layers) - 1}")

@@ -12,7 +12,7 @@ from ..errors import nearest
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
 from ..settings import check_fields
-from .adapters import ADAPTER_ROLES
+from .adapters import ADAPTER_ROLES, CONVOLUTIONS
 from .spectrogram_augmentation import SpecAugment
 from .spectrogram_effects import SpectrogramEffects
 
@@ -97,7 +97,9 @@ class ModelArguments:
     pretrained_backbone: str | None = setting(None, "Checkpoint (Hub or folder) to take the backbone from.")
     freeze_backbone: bool = setting(False, "Train the head alone (and the adapter, if any).")
     adapter: str = setting("none", "An adapter freezes the backbone.", choices=("dora", "lora", "none"))
-    adapter_targets: list[str] = setting(lambda: ["fc2"], f"Linear layers by role: {', '.join(ADAPTER_ROLES)}.")
+    adapter_targets: list[str] = setting(
+        lambda: ["fc2"], f"Linear layers by role: {', '.join(ADAPTER_ROLES)}; or {CONVOLUTIONS}, all convolutions."
+    )
     adapter_min_layer: int = setting(0, "First encoder layer with an adapter.")
     adapter_rank: int = setting(2, "Rank r of the update.", limits="[1, inf)")
     adapter_alpha: float = setting(4.0, "Strength; PEFT scales the update by alpha / r.", limits="(0, inf)")
@@ -117,8 +119,8 @@ class ModelArguments:
         if not self.adapter_targets:
             raise ValueError(f"adapter_targets is empty: choose among {', '.join(ADAPTER_ROLES)}")
         for role in map(str, self.adapter_targets):
-            if role not in ADAPTER_ROLES:
-                raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, ADAPTER_ROLES)}")
+            if role not in (*ADAPTER_ROLES, CONVOLUTIONS):
+                raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, (*ADAPTER_ROLES, CONVOLUTIONS))}")
 
 
 @dataclass

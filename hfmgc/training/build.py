@@ -4,6 +4,7 @@ A model starts from random weights, from a pre-trained backbone (`pretrained_bac
 (`model_name_or_path`).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import deepspeed
 from transformers.utils import logging
 
+from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, load_checkpoint, require_safetensors
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -68,8 +70,9 @@ def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrained
     config = _checkpoint(arguments.model_name_or_path)[0].config
     changed = check_fields(type(config), arguments.model, "model")
     fields = config.to_dict()
-    fields.pop("class_weights", None)  # they belong to the training data of the checkpoint
-    if Path(arguments.model_name_or_path).is_dir():
+    for name in ("class_weights", "genres"):  # they belong to the training data of the checkpoint
+        fields.pop(name, None)
+    if Path(resolve_checkpoint(arguments.model_name_or_path)).is_dir():
         fields.pop("_name_or_path", None)  # PEFT would publish the folder with the adapter
     for name, value in changed.items():
         nested = isinstance(value, dict) and isinstance(fields.get(name), dict)
@@ -241,6 +244,9 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
         weights, own = (
             {name: value for name, value in tensors.items() if not name.startswith(HEAD)} for tensors in (weights, own)
         )
+    # Layers that the recipe's fields leave out, such as those after the representation.
+    optional = re.compile("|".join(model.base_model._keys_to_ignore_on_load_unexpected))
+    weights = {name: value for name, value in weights.items() if name in own or not optional.search(name)}
     for name in sorted(weights.keys() | own.keys()):
         shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (weights, own)]
         if shapes[0] != shapes[1]:

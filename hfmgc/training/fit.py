@@ -46,6 +46,22 @@ def fit(
         CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
         SaveError: If the run's folder or the store cannot be written to.
     """
+    trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint, stores=stores)
+    print_lines_only(trainer)
+    with saving_to(groups[2].output_dir, RESUME):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
+
+
+def new_trainer(
+    groups: Groups,
+    data: PreparedData,
+    callbacks: Sequence[TrainerCallback] = (),
+    *,
+    checkpoint: Path | None = None,
+    stores: MutableMapping[str, PrefixStore] | None = None,
+) -> TrackTrainer:
+    """Return the Trainer with the model as it is before training; see `fit`."""
     model_arguments, data_arguments, run = groups
     if data_arguments.class_weights == "balanced":
         model_arguments = with_class_weights(model_arguments, balanced_class_weights(data))
@@ -54,7 +70,7 @@ def fit(
     if checkpoint is not None:
         _check_shapes(model, checkpoint)
     examples = reused_prefix(model, data, run, opened=stores)
-    trainer = build_trainer(
+    return build_trainer(
         model,
         run,
         genres,
@@ -63,10 +79,6 @@ def fit(
         mixup_alpha=data_arguments.mixup_alpha,
         callbacks=callbacks,
     )
-    print_lines_only(trainer)
-    with saving_to(run.output_dir, RESUME):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer
 
 
 def _check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:

@@ -113,6 +113,10 @@ class StoredExamples(torch.utils.data.Dataset):
         self._store = store
         self._first_stage = first_stage
 
+    def by_track(self) -> list[np.ndarray]:
+        """Return the states of the windows of each track, [windows, tokens, hidden]."""
+        return np.split(self._store[:], self._windows.ends[:-1])
+
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: all epochs have the same examples."""
 
@@ -129,20 +133,20 @@ class StoredTracks(torch.utils.data.Dataset):
     """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
 
     def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
-        self._tracks = tracks.tracks
+        self.tracks = tracks.tracks
         self._windows = windows
         self._store = store
         self._first_stage = first_stage
-        self.column_names = self._tracks.column_names
+        self.column_names = self.tracks.column_names
 
     def __len__(self) -> int:
-        return len(self._tracks)
+        return len(self.tracks)
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
-            return self._tracks[key]
+            return self.tracks[key]
         states = self._store[self._windows.first(key) : self._windows.first(key + 1)]
-        return {**self._tracks[key], "input_values": states, "first_stage": self._first_stage}
+        return {**self.tracks[key], "input_values": states, "first_stage": self._first_stage}
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:

@@ -29,6 +29,7 @@ from .build import build_model, count_parameters, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
 from .run_folder import RESUME, RunRecord, leave_runs
+from .trainer import TrackTrainer
 
 
 logger = logging.get_logger(__name__)
@@ -97,8 +98,10 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
             record.save(folder, exclusions=exclusions)
 
 
-def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]:
+def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str, Any]:
     """Return what `run.yaml` records of a finished training."""
+    if trainer.record:
+        return trainer.record
     state = trainer.state
     seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
     return {
@@ -112,14 +115,16 @@ def training_record(trainer: Trainer, checkpoint: Path | None) -> dict[str, Any]
     }
 
 
-def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
+def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions = predict_tracks(trainer, data.test)
     manifest = data.manifest
-    notes, best = data.corpus.notes() + manifest.notes(), trainer.state.best_metric
+    notes, best = data.corpus.notes() + manifest.notes() + trainer.notes, trainer.state.best_metric
     if manifest.evaluation_side == "validation":
         chosen = (
-            "by which the checkpoint was chosen, so optimistic" if run.load_best_model_at_end else "as a test side"
+            "by which the checkpoint was chosen, so optimistic"
+            if trainer.args.load_best_model_at_end
+            else "as a test side"
         )
         notes.append(f"the split has no test side: these are the validation tracks, {chosen}")
     return EvaluationReport.from_predictions(
@@ -132,7 +137,7 @@ def evaluate(trainer: Trainer, data: PreparedData, run: RunArguments) -> Evaluat
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
         validation={trainer.args.metric_for_best_model: best}
-        if run.load_best_model_at_end and best is not None
+        if trainer.args.load_best_model_at_end and best is not None
         else None,
         notes=notes,
         model_type=trainer.model.config.model_type,
@@ -174,13 +179,14 @@ def save(
             weights.chmod((folder / "config.json").stat().st_mode)  # safetensors makes them private
         data.manifest.save(folder / "split.json")
         report.save(folder)
-        plot_training_curve(
-            trainer.state.log_history,
-            folder / TRAINING_CURVE,
-            measure=trainer.args.metric_for_best_model or "loss",
-            best=trainer.state.best_metric,
-            title=f"{report.heading}: training",
-        )
+        if trainer.state.log_history:
+            plot_training_curve(
+                trainer.state.log_history,
+                folder / TRAINING_CURVE,
+                measure=trainer.args.metric_for_best_model or "loss",
+                best=trainer.state.best_metric,
+                title=f"{report.heading}: training",
+            )
         adapter = None
         if arguments.adapter != "none":
             names = ("targets", "min_layer", "rank", "alpha")

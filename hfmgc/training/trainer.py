@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -35,6 +36,9 @@ class TrackTrainer(Trainer):
 
     def __init__(self, **keywords):
         super().__init__(**keywords)
+        # What the report and `run.yaml` say of a head that was fitted without a training.
+        self.notes: list[str] = []
+        self.record: dict[str, Any] = {}
         self.averaged: AveragedModel | None = None
         self._resumed_from: str | None = None
         self._steps_per_epoch = 1

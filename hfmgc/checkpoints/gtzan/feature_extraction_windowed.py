@@ -1,0 +1,311 @@
+"""The interface that all feature extractors share: whole tracks in, stacks of windows out."""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.utils import logging
+
+from .field_checks import check_types, refuse_misspelt
+from .windows import fill, start_at, window_starts
+
+
+logger = logging.get_logger(__name__)
+
+
+class WindowedFeatureExtractor(SequenceFeatureExtractor):
+    r"""Base of the extractors that cut a track into windows, so that nothing silently hears only its beginning.
+
+    The order is the same for audio and stored features, in training and evaluation:
+
+        waveform -> `prepare` -> `transform` -> un-normalised features of the track (these are stored)
+        -> filled up to one window -> `normalize_track` -> cut -> `normalize_window` -> windows
+
+    A subclass defines `transform`, `count_frames`, `cut_frames`, `window_samples` and `window_shape`, the
+    normalisations that it needs, and `frame_span` if frames do not depend on the rest of the track.
+
+    Args:
+        feature_size (`int`): Bins of a frame.
+        sampling_rate (`int`): Sampling rate of the waveforms in Hz.
+        padding_value (`float`, *optional*, defaults to 0.0): Value of padding windows.
+        window_policy (`str`, *optional*, defaults to `"even"`): `"even"`, `"all"` or `"random"`; see [`window_starts`].
+        max_windows (`int`, *optional*, defaults to 12):
+            Maximum number of windows of a track under `"even"`, their number under `"random"`. None: no limit.
+        window_overlap (`float`, *optional*, defaults to 0.5): Overlap of neighbouring windows under `"all"`.
+        window_seed (`int`, *optional*, defaults to 0):
+            Seed of `"random"`. A track gets the same windows each time; windows differ between tracks.
+        short_tracks (`str`, *optional*, defaults to `"loop"`):
+            How a track shorter than a window is filled: `"loop"` repeats its frames, `"pad"` adds silent frames.
+    """
+
+    model_input_names = ["input_values", "window_mask"]  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    # The fields that decide the values of `track_features`: stored features fit an extractor that shares them.
+    feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
+    # Value of a silent frame before normalisation.
+    silence = 0.0
+
+    def __init__(
+        self,
+        feature_size: int,
+        sampling_rate: int,
+        padding_value: float | int = 0.0,
+        window_policy: Literal["even", "all", "random"] = "even",
+        max_windows: int | None = 12,
+        window_overlap: float | int = 0.5,
+        window_seed: int = 0,
+        short_tracks: Literal["loop", "pad"] = "loop",
+        **kwargs,
+    ):
+        check_types(WindowedFeatureExtractor.__init__, locals())
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        if max_windows is not None and max_windows < 1:
+            raise ValueError(f"max_windows must be at least 1 or null, not {max_windows}")
+        if max_windows is None and window_policy == "random":
+            raise ValueError("window_policy 'random' needs max_windows, the number of windows to draw")
+        if not 0 <= window_overlap < 1:
+            raise ValueError(f"window_overlap must lie in [0, 1), not {window_overlap}")
+        self.window_policy = window_policy
+        self.max_windows = max_windows
+        self.window_overlap = window_overlap
+        self.window_seed = window_seed
+        self.short_tracks = short_tracks
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a window."""
+        raise NotImplementedError(f"{type(self).__name__} must define window_samples")
+
+    @property
+    def cut_frames(self) -> int:
+        """Frames of a window as it is cut from the features of a track."""
+        raise NotImplementedError(f"{type(self).__name__} must define cut_frames")
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Frames and bins of a window as the model gets it."""
+        raise NotImplementedError(f"{type(self).__name__} must define window_shape")
+
+    @property
+    def window_seconds(self) -> float:
+        """Length of a window in seconds."""
+        return self.window_samples / self.sampling_rate
+
+    @property
+    def feature_bins(self) -> int:
+        """Bins of the un-normalised features of a track."""
+        return self.window_shape[1]
+
+    def count_frames(self, num_samples: int) -> int:
+        """Return how many frames `transform` returns for a waveform of `num_samples`."""
+        raise NotImplementedError(f"{type(self).__name__} must define count_frames")
+
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the un-normalised features, float32 [frames, bins], of a prepared waveform [samples]."""
+        raise NotImplementedError(f"{type(self).__name__} must define transform")
+
+    def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
+        """Return the samples needed for `count` frames from `first`: start, stop, and how many extra frames come first.
+
+        None, the default, if a window depends on the whole track.
+        """
+        return None
+
+    def prepare(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the waveform [samples] of a whole track as `transform` takes it; unchanged by default."""
+        return waveform
+
+    def normalize_track(self, features: np.ndarray) -> np.ndarray:
+        """Normalise the features [frames, bins] over the whole track; unchanged by default."""
+        return features
+
+    def normalize_window(self, window: np.ndarray) -> np.ndarray:
+        """Turn a window [cut_frames, bins] of `normalize_track` into the model's input; unchanged by default."""
+        return window
+
+    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "WindowedFeatureExtractor":
+        """Set the normalisation from the training tracks.
+
+        Raises:
+            ValueError: By default: the statistics are fixed.
+        """
+        raise ValueError(
+            f"fit_statistics: {type(self).__name__} keeps the statistics of its pre-training; only the spectrogram front "
+            "end can fit them"
+        )
+
+    def as_features(self, stored: np.ndarray) -> np.ndarray:
+        """Return stored features of a track as `track_features` returns them, float32 [frames, feature_bins].
+
+        Raises:
+            ValueError: For another type or shape, no frames, or values that are not finite.
+        """
+        features, bins = np.asarray(stored), self.feature_bins
+        if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] != bins or len(features) == 0:
+            shape = list(features.shape)
+            raise ValueError(f"stored features must be floats [frames, {bins}], not {features.dtype} {shape}")
+        if not np.isfinite(features).all():
+            raise ValueError("stored features have NaN or infinite values")
+        return np.ascontiguousarray(features, dtype=np.float32)
+
+    def track_features(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the un-normalised features of a whole track [samples], float32 [frames, feature_bins]."""
+        return self.transform(self.prepare(waveform))
+
+    def count_windows(self, frames: int) -> int:
+        """Return how many windows `cut_features` cuts from a track of `frames` frames."""
+        if self.window_policy == "random":
+            return self.max_windows if frames > self.cut_frames else 1
+        return len(self._starts(frames))
+
+    def cut_features(self, features: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
+        """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins].
+
+        `chosen`: which of its windows; all by default.
+        """
+        normalized = self.normalize_track(self._filled(features))
+        starts = self._starts(len(features), features)[chosen]
+        return np.stack([self._window(normalized, start) for start in starts])
+
+    def track_windows(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the windows of a track [samples] in evaluation, float32 [windows, frames, bins].
+
+        The same as `cut_features(track_features(waveform))`; if windows leave gaps, only their frames are computed.
+        """
+        frames = self.count_frames(len(waveform))
+        if self.window_policy != "random" and self.frame_span(0, 1) is not None:
+            starts = self._starts(frames)
+            if len(starts) * self.cut_frames < frames:
+                prepared = self.prepare(waveform)
+                return np.stack([self.normalize_window(self._frames(prepared, start)) for start in starts])
+        return self.cut_features(self.track_features(waveform))
+
+    def feature_window(self, features: np.ndarray, position: float) -> np.ndarray:
+        """Return the window at `position` in [0, 1) of a track's features, float32 [frames, bins]; see [`start_at`]."""
+        normalized = self.normalize_track(self._filled(features))
+        return self._window(normalized, start_at(position, len(normalized), self.cut_frames))
+
+    def audio_window(self, prepared: np.ndarray, position: float) -> np.ndarray:
+        """Return the same window as `feature_window`, from a prepared waveform [samples]."""
+        if self.frame_span(0, 1) is None:
+            return self.feature_window(self.transform(prepared), position)
+        start = start_at(position, self.count_frames(len(prepared)), self.cut_frames)
+        return self.normalize_window(self._filled(self._frames(prepared, start)))
+
+    def _starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
+        generator = None
+        if self.window_policy == "random":
+            # The track's name is unknown here, so its content seeds the draw: whether the level rises between 64 equal
+            # parts, which neither rounding nor normalisation changes.
+            levels = [part.mean() for part in np.array_split(features, min(64, len(features)))]
+            rises = np.packbits(np.diff(levels) > 0).tobytes()
+            generator = np.random.default_rng((self.window_seed, len(features), zlib.crc32(rises)))
+        return window_starts(
+            frames,
+            self.cut_frames,
+            policy=self.window_policy,
+            max_windows=self.max_windows,
+            overlap=self.window_overlap,
+            generator=generator,
+        )
+
+    def _frames(self, prepared: np.ndarray, first: int) -> np.ndarray:
+        """Return the frames of one window [at most cut_frames, bins] from `first`, computed without the rest."""
+        start, stop, skipped = self.frame_span(first, self.cut_frames)
+        return self.transform(prepared[start:stop])[skipped : skipped + self.cut_frames]
+
+    def _filled(self, features: np.ndarray) -> np.ndarray:
+        return fill(features, self.cut_frames, loop=self.short_tracks == "loop", padding=self.silence)
+
+    def _window(self, normalized: np.ndarray, start: int) -> np.ndarray:
+        return self.normalize_window(normalized[start : start + self.cut_frames])
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Return the extractor of a saved dict with the overrides of `from_pretrained`.
+
+        Raises:
+            ValueError: If an override looks like a misspelt field, which transformers would ignore.
+        """
+        refuse_misspelt(kwargs, feature_extractor_dict)
+        return super().from_dict(feature_extractor_dict, **kwargs)
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | list,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Cut one or several tracks into windows and extract their features.
+
+        Args:
+            raw_speech: One mono waveform [samples] or a list of them; transformers' pipeline expects this name.
+            sampling_rate: Rate of the waveforms in Hz; must be the extractor's.
+            return_tensors: `"pt"` or `"np"`, the default.
+            kwargs: Refused; an ignored setting would be a silent error.
+
+        Returns:
+            `input_values` [tracks, windows, frames, bins] and `window_mask` [tracks, windows], False for padding.
+
+        Raises:
+            ValueError: For a wrong rate, an unknown argument, or a waveform that is empty, not mono or not finite.
+        """
+        if kwargs:
+            raise ValueError(
+                f"{type(self).__name__} does not take {', '.join(sorted(kwargs))} in the call; set window and length "
+                "fields in the constructor or in from_pretrained"
+            )
+        if sampling_rate is None:
+            logger.warning_once("sampling_rate was not given; the waveform is taken to be at the extractor's rate")
+        elif sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"this extractor works at {self.sampling_rate} Hz, the audio is at {sampling_rate} Hz: resample it "
+                "first (hfmgc.data.audio.load_audio does)"
+            )
+        stacks = [{"input_values": self.track_windows(waveform)} for waveform in _as_waveforms(raw_speech)]
+        return self.pad(stacks, return_tensors=return_tensors)
+
+    def pad(self, processed_features: Mapping | list[Mapping], *args, **kwargs) -> BatchFeature:
+        """Pad tracks [windows, frames, bins] to the same number of windows; `window_mask` is False for padding.
+
+        Arguments: as transformers' `pad`, which pads [length, features] and counts in windows here. Single windows
+        [frames, bins] stay as they are and get no mask.
+        """
+        if isinstance(processed_features, Mapping):
+            batch = dict(processed_features)
+        else:
+            batch = {name: [track[name] for track in processed_features] for name in processed_features[0]}
+        stacks = [np.asarray(stack, dtype=np.float32) for stack in batch["input_values"]]
+        if stacks[0].ndim != 3:
+            return super().pad(batch, **(kwargs | {"padding": False, "return_attention_mask": False}))
+        batch["input_values"] = [stack.reshape(len(stack), -1) for stack in stacks]
+        if "window_mask" in batch:
+            batch["attention_mask"] = batch.pop("window_mask")
+        padded = super().pad(batch, *args, return_attention_mask=True, **kwargs)
+        padded["input_values"] = padded["input_values"].reshape(len(stacks), -1, *stacks[0].shape[1:])
+        padded["window_mask"] = padded.pop("attention_mask") != 0
+        return padded
+
+
+def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
+    """Return a list of float32 [samples], checked."""
+    if hasattr(audio, "detach"):  # a tensor, which may be on a GPU
+        audio = audio.detach().cpu().numpy()
+    if isinstance(audio, (list, tuple)) and len(audio) > 0 and np.ndim(audio[0]) > 0:
+        batch = [np.asarray(waveform, dtype=np.float32) for waveform in audio]
+    else:
+        audio = np.asarray(audio, dtype=np.float32)
+        # [2, samples] is a stereo track far more often than a batch of two; batches come as lists.
+        batch = [audio[0]] if audio.ndim == 2 and len(audio) == 1 else [audio]
+    for waveform in batch:
+        if waveform.ndim != 1:
+            raise ValueError(
+                f"a waveform must be mono [samples], not {list(waveform.shape)}: take the mean of its channels"
+            )
+        if len(waveform) == 0:
+            raise ValueError("a waveform is empty")
+        if not np.isfinite(waveform).all():
+            raise ValueError("a waveform has NaN or infinite samples")
+    return batch

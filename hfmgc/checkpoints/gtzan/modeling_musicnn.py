@@ -1,0 +1,114 @@
+"""MusiCNN (Pons and Serra: musicnn, pre-trained convolutional neural networks for music audio tagging, 2019)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .configuration_musicnn import MusiCNNConfig
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
+
+
+# Of TensorFlow, in which the network was published.
+EPSILON = 1e-3
+MOMENTUM = 0.01
+
+
+class MusiCNNBranch(nn.Module):
+    """Convolution -> ReLU -> batch norm -> maximum over the bins: [windows, 1, frames, bins] -> [windows, channels, frames].
+
+    The frames are zero-padded to keep their number; an even kernel has one frame more after than before, as "same"
+    padding has in TensorFlow.
+    """
+
+    def __init__(self, channels: int, frames: int, bins: int):
+        super().__init__()
+        self.padding = ((frames - 1) // 2, frames // 2)
+        self.convolution = nn.Conv2d(1, channels, (frames, bins))
+        self.norm = nn.BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        padded = F.pad(spectrograms, (0, 0, *self.padding))
+        return self.norm(self.convolution(padded).relu()).amax(dim=-1)
+
+
+class MusiCNNLayer(nn.Module):
+    """Convolution over time that keeps the frames -> ReLU -> batch norm: [windows, in_channels, frames] -> [windows, channels, frames].
+
+    The published kernels are two-dimensional and span all features, which makes them one-dimensional.
+    """
+
+    def __init__(self, in_channels: int, channels: int, frames: int):
+        super().__init__()
+        self.convolution = nn.Conv1d(in_channels, channels, frames, padding=frames // 2)
+        self.norm = nn.BatchNorm1d(channels, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.norm(self.convolution(features).relu())
+
+
+class MusiCNNModel(WindowedModel):
+    """Timbral and temporal convolutions -> three convolutions over time -> maximum and mean over time -> dense layer.
+
+    What the front end and each of the three convolutions compute is concatenated before pooling. Which layer the
+    embeddings come from is the config's `representation`.
+    """
+
+    config_class = MusiCNNConfig
+    # Without the dense layer, a checkpoint's layers after pooling are left out.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(model\.)?(pooled_norm|dense|dense_norm)\.",
+    )
+    _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}  # noqa: RUF012 (transformers reads it)
+
+    def __init__(self, config: MusiCNNConfig):
+        super().__init__(config)
+        self.input_norm = nn.BatchNorm2d(1, eps=EPSILON, momentum=MOMENTUM)
+        self.timbral = nn.ModuleList(
+            MusiCNNBranch(config.timbral_channels, config.timbral_width, height) for height in config.timbral_heights
+        )
+        self.temporal = nn.ModuleList(
+            MusiCNNBranch(config.temporal_channels, width, 1) for width in config.temporal_widths
+        )
+        channels = config.timbral_channels * len(self.timbral) + config.temporal_channels * len(self.temporal)
+        self.midend = nn.ModuleList(
+            MusiCNNLayer(in_channels, config.midend_channels, config.midend_width)
+            for in_channels in (channels, config.midend_channels, config.midend_channels)
+        )
+        pooled_size = 2 * (channels + len(self.midend) * config.midend_channels)
+        self.embedding_size = pooled_size
+        self.dense = None
+        if config.representation == "penultimate":
+            self.embedding_size = config.hidden_size
+            self.pooled_norm = nn.BatchNorm1d(pooled_size, eps=EPSILON, momentum=MOMENTUM)
+            self.dropout = nn.Dropout(config.dropout)
+            self.dense = nn.Linear(pooled_size, config.hidden_size)
+            self.dense_norm = nn.BatchNorm1d(config.hidden_size, eps=EPSILON, momentum=MOMENTUM)
+        self.post_init()
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, num_bins] as [windows, embedding_size]."""
+        spectrograms = self.input_norm(input_values.unsqueeze(1))
+        front_end = torch.cat([branch(spectrograms) for branch in (*self.timbral, *self.temporal)], dim=1)
+        states = [front_end, self.midend[0](front_end)]
+        for layer in self.midend[1:]:
+            states.append(states[-1] + layer(states[-1]))
+        features = torch.cat(states, dim=1)
+        # Maximum and mean alternate: the published dense layer reads them in this order.
+        pooled = torch.stack((features.amax(dim=-1), features.mean(dim=-1)), dim=-1).flatten(1)
+        if self.dense is None:
+            return WindowOutput(embeddings=pooled)
+        hidden = self.dense(self.dropout(self.pooled_norm(pooled))).relu()
+        return WindowOutput(embeddings=self.dense_norm(hidden))
+
+
+class MusiCNNForAudioClassification(WindowedForAudioClassification):
+    """MusiCNN with dropout and a linear classifier."""
+
+    config_class = MusiCNNConfig
+
+    def __init__(self, config: MusiCNNConfig):
+        super().__init__(config, MusiCNNModel(config), dropout=config.dropout)
+
+
+register_auto_classes(AutoModel=MusiCNNModel, AutoModelForAudioClassification=MusiCNNForAudioClassification)

@@ -1,0 +1,81 @@
+"""Checks of the fields of [`SpectrogramFeatureExtractor`] against each other; type hints cover their types and choices."""
+
+from typing import Any
+
+import numpy as np
+
+from .field_checks import check_positive
+
+
+_POSITIVE = (
+    "sampling_rate", "n_fft", "hop_length", "win_length", "num_bins", "num_mels", "bins_per_octave", "power", "top_db",
+    "log_offset", "affine_scale", "window_seconds", "frames_per_second",
+)  # fmt: skip
+
+
+def check_fields(extractor: Any) -> None:
+    """Raise a ValueError that names the impossible field of an extractor, and why."""
+    check_positive(**{name: getattr(extractor, name) for name in _POSITIVE})
+    if extractor.win_length is not None and extractor.win_length > extractor.n_fft:
+        raise ValueError(f"win_length {extractor.win_length} is longer than n_fft {extractor.n_fft}")
+    _check_frequencies(extractor)
+    if extractor.scale == "db" and extractor.power not in (1, 2):
+        raise ValueError(f"power must be 1 or 2 for scale 'db', not {extractor.power}")
+    if extractor.scale == "none" and extractor.representation == "mfcc":
+        raise ValueError("scale of mfcc must be 'db' or 'log', not 'none'")
+    if extractor.db_reference != "max":
+        check_positive(db_reference=extractor.db_reference)
+    _check_sizes(extractor)
+    _check_statistics(extractor)
+
+
+def _check_frequencies(extractor: Any) -> None:
+    nyquist = extractor.sampling_rate / 2
+    low = extractor.fmin or 0.0
+    high = nyquist if extractor.fmax is None else extractor.fmax
+    if not 0 <= low < high <= nyquist:
+        raise ValueError(
+            f"fmin {extractor.fmin} and fmax {extractor.fmax} must rise and lie within 0..{nyquist:g} Hz, half the rate"
+        )
+    if extractor.representation == "stft" and extractor.num_bins != extractor.n_fft // 2 + 1:
+        raise ValueError(f"num_bins of stft is n_fft // 2 + 1 = {extractor.n_fft // 2 + 1}, not {extractor.num_bins}")
+    if extractor.representation == "mfcc" and extractor.num_bins > extractor.num_mels:
+        raise ValueError(f"num_bins {extractor.num_bins} of mfcc cannot exceed num_mels {extractor.num_mels}")
+    if extractor.representation == "cqt":
+        check_positive(fmin=extractor.fmin)
+        highest = (extractor.fmin or 32.7) * 2 ** ((extractor.num_bins - 1) / extractor.bins_per_octave)
+        if highest >= nyquist:
+            raise ValueError(
+                f"num_bins {extractor.num_bins} of cqt reach {highest:.0f} Hz, beyond half the rate ({nyquist:g} Hz)"
+            )
+
+
+def _check_sizes(extractor: Any) -> None:
+    least = extractor.hop_length if extractor.representation == "cqt" else extractor.n_fft
+    if extractor.window_samples < least:
+        raise ValueError(
+            f"window_seconds {extractor.window_seconds:g} is shorter than one analysis frame of {least} samples"
+        )
+    rate = extractor.sampling_rate / extractor.hop_length
+    if extractor.frames_per_second is not None and extractor.frames_per_second > rate:
+        raise ValueError(f"frames_per_second {extractor.frames_per_second:g} exceeds the frame rate, {rate:g}")
+    for name in ("crop", "resize"):
+        size = getattr(extractor, name)
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"{name} must be [bins, frames], each at least 1, not {size}")
+    if extractor.crop is not None:
+        bins, frames = extractor.crop
+        if bins > extractor.num_bins or frames > extractor.cut_frames:
+            raise ValueError(
+                f"crop {extractor.crop} is larger than a window of [{extractor.num_bins}, {extractor.cut_frames}]"
+            )
+
+
+def _check_statistics(extractor: Any) -> None:
+    bins = extractor.num_bins if extractor.normalize_over == "track" else extractor.window_shape[1]
+    for name in ("mean", "std"):
+        values = np.asarray(getattr(extractor, name), dtype=np.float64)
+        if values.size not in (1, bins) or not np.isfinite(values).all():
+            raise ValueError(f"{name} must be a finite number or one for each of {bins} bins, not {values.size}")
+    if not (np.asarray(extractor.std) > 0).all():
+        raise ValueError("std must be positive")

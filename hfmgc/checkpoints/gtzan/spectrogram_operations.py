@@ -1,0 +1,182 @@
+"""The operations of a spectrogram front end: librosa's transforms and scales, decimation, resizing, normalisation."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import librosa
+import numpy as np
+import scipy.sparse
+import torch
+
+
+# Frames whose spectra are in memory at once: complex spectra of hours of audio would not fit.
+BLOCK_FRAMES = 4096
+# Smaller differences count as none: silent and constant inputs must not be divided by almost zero.
+TINY = 1e-8
+# librosa's least power, in dB against 1.
+DB_FLOOR = -100.0
+
+
+@functools.lru_cache(maxsize=16)
+def _mel_filters(**fields: Any) -> scipy.sparse.csr_array:
+    """Return librosa's mel filters, sparse: a band covers a few of a thousand frequencies."""
+    return scipy.sparse.csr_array(librosa.filters.mel(**fields))
+
+
+@functools.lru_cache(maxsize=16)
+def _window(window: str, win_length: int) -> torch.Tensor:
+    return torch.from_numpy(librosa.filters.get_window(window, win_length, fftbins=True).astype(np.float32))
+
+
+def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
+    """Return the spectrogram of a waveform [samples] in its scale (dB against 1, without a floor), [bins, frames].
+
+    For MFCCs it is the mel spectrogram. `fields` is a [`SpectrogramFeatureExtractor`].
+    """
+    waveform = np.asarray(waveform, dtype=np.float32)
+    if fields.representation == "cqt":
+        constant_q = librosa.cqt(
+            waveform,
+            sr=fields.sampling_rate,
+            hop_length=fields.hop_length,
+            fmin=fields.fmin,
+            n_bins=fields.num_bins,
+            bins_per_octave=fields.bins_per_octave,
+            window=fields.window_function,
+            pad_mode=fields.pad_mode,
+        )
+        spectrogram = np.abs(constant_q) ** fields.power
+    else:
+        spectrogram = _magnitudes(waveform, fields)
+    if fields.scale == "db":
+        return librosa.power_to_db(spectrogram if fields.power == 2 else spectrogram**2, ref=1.0, top_db=None)
+    return np.log(spectrogram + fields.log_offset) if fields.scale == "log" else spectrogram
+
+
+def _magnitudes(waveform: np.ndarray, fields: Any) -> np.ndarray:
+    """Return |STFT| ** power over centred frames, [n_fft // 2 + 1, frames], or its mel bands [mels, frames]."""
+    n_fft, hop_length, win_length = fields.n_fft, fields.hop_length, fields.win_length or fields.n_fft
+    padded = np.pad(waveform, n_fft // 2, mode=fields.pad_mode)
+    num_frames = 1 + (len(padded) - n_fft) // hop_length
+    blocks = []
+    for first in range(0, num_frames, BLOCK_FRAMES):
+        count = min(BLOCK_FRAMES, num_frames - first)
+        samples = padded[first * hop_length : (first + count - 1) * hop_length + n_fft]
+        # The same transform as librosa.stft, in half the time.
+        spectra = torch.stft(
+            torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)),
+            n_fft,
+            hop_length,
+            win_length,
+            window=_window(fields.window_function, win_length),
+            center=False,
+            return_complex=True,
+        )
+        squares = spectra.real.square() + spectra.imag.square()
+        block = (squares if fields.power == 2 else squares.sqrt() ** fields.power).numpy()
+        if fields.representation != "stft":
+            # librosa.feature.melspectrogram, without rebuilding its filters for every window.
+            filters = _mel_filters(
+                sr=fields.sampling_rate,
+                n_fft=n_fft,
+                n_mels=fields.feature_bins,
+                fmin=fields.fmin or 0.0,
+                fmax=fields.fmax,
+                htk=fields.mel_htk,
+                norm=fields.mel_norm,
+            )
+            block = filters @ block
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+
+def relative_db(features: np.ndarray, *, reference: str | float, power: float, top_db: float | None) -> np.ndarray:
+    """Return dB [frames, bins] against `reference` (or their `"max"`) instead of 1, raised to `top_db` below the maximum.
+
+    As `ref` and `top_db` of librosa's `power_to_db` (`amplitude_to_db` for a `power` of 1).
+    """
+    loudest = features.max()
+    zero = loudest if reference == "max" else 10 * np.log10(max(1e-10, reference ** (2 / power)))
+    floor = -np.inf if top_db is None else loudest - top_db
+    return np.maximum(features, np.float32(floor)) - np.float32(zero)
+
+
+def decimated_count(num_frames: int, step: float) -> int:
+    """Return how many of `num_frames` frames remain if one in `step` is kept."""
+    return max(1, int(num_frames / step))
+
+
+def decimate(features: np.ndarray, step: float) -> np.ndarray:
+    """Keep one in `step` frames of [frames, bins], the middle one of each step, without averaging."""
+    kept = np.arange(decimated_count(len(features), step))
+    return features[np.minimum(((kept + 0.5) * step).astype(np.int64), len(features) - 1)]
+
+
+def resize(features: np.ndarray, size: list[int]) -> np.ndarray:
+    """Resize [frames, bins] to `size` = [bins, frames]: bilinear, with a low-pass filter where it shrinks (ours).
+
+    Without the filter most frames of a long window would be ignored.
+    """
+    image = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None, None]
+    resized = torch.nn.functional.interpolate(
+        image, size=(size[1], size[0]), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0, 0].numpy()
+
+
+def standardize(values: np.ndarray) -> np.ndarray:
+    """Return (x - mean) / standard deviation over all values, float32; zeros if they are constant."""
+    flat = values.reshape(-1, 1)
+    # In parts: hours of audio in float64 would not fit into memory.
+    mean, std = running_statistics(flat[first : first + 2**20] for first in range(0, len(flat), 2**20))
+    if std < TINY:
+        return np.zeros_like(values, dtype=np.float32)
+    return ((values - mean) / std).astype(np.float32, copy=False)
+
+
+def normalize(features: np.ndarray, fields: Any) -> np.ndarray:
+    """Normalise [frames, bins] by the fields `normalization`, `mean`, ... of a [`SpectrogramFeatureExtractor`]."""
+    if fields.normalization == "min_max":
+        low, high = float(features.min()), float(features.max())
+        if high - low < TINY:
+            return np.zeros_like(features, dtype=np.float32)
+        return ((features - low) / (high - low)).astype(np.float32)
+    if fields.normalization == "z_score":
+        return standardize(features)
+    if fields.normalization == "affine":
+        return (features + np.float32(fields.affine_offset)) / np.float32(fields.affine_scale)
+    if fields.normalization == "statistics":
+        return (features - np.asarray(fields.mean, np.float32)) / np.asarray(fields.std, np.float32)
+    return features
+
+
+def running_statistics(spectrograms: Iterable[np.ndarray], *, per_bin: bool = False) -> tuple:
+    """Return mean and standard deviation over many spectrograms, with one of them in memory at a time.
+
+    They are merged in float64 by the formula of Chan, Golub and LeVeque (1979), which stays exact where sums of squares
+    of dB values lose digits.
+
+    Args:
+        spectrograms: Arrays [..., frames, bins], of the **training split only**, or the other splits would leak.
+        per_bin: Whether to compute them for each bin.
+
+    Returns:
+        `(mean, std)`: two floats, or two lists of floats [bins].
+
+    Raises:
+        ValueError: If there is no spectrogram, or they have different bins.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for spectrogram in spectrograms:
+        rows = np.asarray(spectrogram, dtype=np.float64)
+        rows = rows.reshape(-1, rows.shape[-1] if per_bin else 1)
+        total = count + len(rows)
+        delta = rows.mean(axis=0) - mean
+        squares = squares + ((rows - rows.mean(axis=0)) ** 2).sum(axis=0) + delta**2 * (count * len(rows) / total)
+        mean = mean + delta * (len(rows) / total)
+        count = total
+    if count == 0:
+        raise ValueError("statistics need at least one spectrogram")
+    std = np.sqrt(squares / count)
+    return (mean.tolist(), std.tolist()) if per_bin else (float(mean[0]), float(std[0]))

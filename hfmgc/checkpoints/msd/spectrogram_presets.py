@@ -1,0 +1,189 @@
+"""The papers' front ends as named sets of fields of [`SpectrogramFeatureExtractor`].
+
+Each names its source; what a paper omits is marked "ours".
+"""
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Preset(NamedTuple):
+    """A front end: its source and the fields of the extractor."""
+
+    source: str
+    fields: dict[str, Any]
+
+
+_MEL_22050 = {
+    "sampling_rate": 22050,
+    "representation": "mel",
+    "n_fft": 2048,
+    "hop_length": 512,
+    "num_bins": 128,
+    "scale": "db",
+    "db_reference": "max",
+    "top_db": 80.0,
+}
+# LGNet's frames of 30 ms every 15 ms in samples at 22,050 Hz, with the smallest transform that fits them.
+_LGNET_FRAMES = {
+    "sampling_rate": 22050,
+    "n_fft": 1024,
+    "win_length": 662,
+    "hop_length": 331,
+    "scale": "db",
+    "db_reference": "max",
+    "top_db": 80.0,
+    "normalization": "min_max",
+    "window_seconds": 30.0,
+}
+_DIVIDE_AND_CONQUER = {
+    **_MEL_22050,
+    "normalization": "affine",
+    "affine_offset": 80.0,
+    "affine_scale": 80.0,
+    "short_tracks": "loop",
+}
+_DIVIDE_AND_CONQUER_SOURCE = (
+    "Divide and Conquer, front end of the authors' code: power_to_db(ref=max) of each snippet, (x + 80) / 80 (the paper's "
+    "Eq. 1 is a min-max). Ours: a track of 27 to 30 s is not looped to 30 s before it is cut, only one shorter than a "
+    "window is"
+)
+
+PRESETS: dict[str, Preset] = {
+    "deformer": Preset(
+        "Deformer, preprocessing: mel resized to 224x224, then min-max; parameters of the mel and 30 s are ours",
+        {**_MEL_22050, "window_seconds": 30.0, "resize": [224, 224], "normalization": "min_max"},
+    ),
+    "ts_resformer": Preset(
+        "TS-Resformer, section 3.1: z-scored audio, 12 s with 50 % overlap, Hann 4096/1024, dB, 128x512. Ours: the "
+        "z-score takes out the signed mean (the text describes a mean of absolute amplitudes, which leaves an offset), dB "
+        "against 1.0 (against the maximum the z-score would have no effect), and the first 512 of 517 frames",
+        {
+            "sampling_rate": 44100,
+            "representation": "mel",
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "num_bins": 128,
+            "window_function": "hann",
+            "waveform_normalization": "z_score",
+            "scale": "db",
+            "db_reference": 1.0,
+            "top_db": 80.0,
+            "window_seconds": 12.0,
+            "window_policy": "all",
+            "window_overlap": 0.5,
+            "short_tracks": "pad",
+            "crop": [128, 512],
+        },
+    ),
+    "divide_and_conquer_30s": Preset(
+        f"{_DIVIDE_AND_CONQUER_SOURCE}; 1292 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 30.0}
+    ),
+    "divide_and_conquer_10s": Preset(
+        f"{_DIVIDE_AND_CONQUER_SOURCE}; 431 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 10.0}
+    ),
+    "divide_and_conquer_3s": Preset(
+        f"{_DIVIDE_AND_CONQUER_SOURCE}; 130 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 3.0}
+    ),
+    "lgnet_mel": Preset(
+        "LGNet, section 4.1: frames of 30 ms every 15 ms, 128 mels; rate, dB, min-max and 30 s are ours",
+        {**_LGNET_FRAMES, "representation": "mel", "num_bins": 128},
+    ),
+    "lgnet_stft": Preset(
+        "LGNet, section 3.1: magnitudes of 30 ms every 15 ms; rate, dB, min-max and 30 s are ours",
+        {**_LGNET_FRAMES, "representation": "stft", "power": 1.0},
+    ),
+    "lgnet_cqt": Preset(
+        "LGNet, section 3.1: magnitudes, 36 bins an octave, every 15 ms; 8 octaves from C1, rate, dB, min-max and 30 s "
+        "are ours",
+        # librosa halves the rate for lower octaves while the hop is even: 332 samples (15.06 ms) take a fifth of the time.
+        {
+            **_LGNET_FRAMES,
+            "hop_length": 332,
+            "representation": "cqt",
+            "power": 1.0,
+            "bins_per_octave": 36,
+            "num_bins": 288,
+        },
+    ),
+    "m2d": Preset(
+        "M2D, front end of the authors' code: ln(mel + eps of float32), reflected ends, 80x608, mean -7.1, std 4.2",
+        {
+            "sampling_rate": 16000,
+            "representation": "mel",
+            "n_fft": 400,
+            "hop_length": 160,
+            "num_bins": 80,
+            "fmin": 50.0,
+            "fmax": 8000.0,
+            "pad_mode": "reflect",
+            "scale": "log",
+            "log_offset": 2.0**-23,
+            "normalization": "statistics",
+            "mean": -7.1,
+            "std": 4.2,
+            "window_frames": 608,
+        },
+    ),
+    # Measured: every stored column is one frame, floor((column + 0.5) * frames / 387.5), every second pixel of a picture
+    # 775 wide. Clips of 30.01 s have 1293 frames, hence 12.9 frames a second.
+    "gtzan_decimated": Preset(
+        "GTZAN's stored log-mel (387 frames for 30 s), recovered by comparison with the audio: single frames picked, none "
+        "averaged; dB against the track's maximum down to -80, min-max over the track. Here both are taken over the "
+        "picked frames, there over all frames, a difference of 0.3 % of the range on average (56 clips)",
+        {
+            **_MEL_22050,
+            "normalization": "min_max",
+            "normalize_over": "track",
+            "frames_per_second": 22050 / 512 * 387.5 / 1293,
+            "window_seconds": 30.0,
+        },
+    ),
+    # log10(1 + 10000 x) = (ln(x + 1e-4) + 4 ln 10) / ln 10, which stores as ln(x + 1e-4).
+    "musicnn": Preset(
+        "MusiCNN, front end of the authors' package: log10(1 + 10000 x) of 96 Slaney mels of power, 187 frames side by "
+        "side. The package rounds the mels to float16 first, so that a mel power above 6.55 becomes infinite; this is "
+        "left out here",
+        {
+            "sampling_rate": 16000,
+            "representation": "mel",
+            "n_fft": 512,
+            "hop_length": 256,
+            "num_bins": 96,
+            "scale": "log",
+            "log_offset": 1e-4,
+            "normalization": "affine",
+            "affine_offset": 4 * math.log(10),
+            "affine_scale": math.log(10),
+            "window_frames": 187,
+            "window_policy": "all",
+            "window_overlap": 0.0,
+        },
+    ),
+}
+
+
+def with_preset(init: Callable) -> Callable:
+    """Let a constructor take the fields of the argument `preset` as defaults.
+
+    Raises:
+        ValueError: For an unknown preset, with the nearest name.
+    """
+
+    @functools.wraps(init)  # keeps the signature, which names the fields
+    def init_with_preset(self: Any, preset: str | None = None, **fields: Any) -> None:
+        defaults = {}
+        if preset is not None:
+            if preset not in PRESETS:
+                near = difflib.get_close_matches(str(preset), PRESETS, n=1, cutoff=0.0)
+                raise ValueError(f"unknown preset {preset!r}; did you mean {near[0]!r} of {', '.join(PRESETS)}?")
+            defaults = dict(PRESETS[preset].fields)
+        if "window_seconds" in fields or "window_frames" in fields:
+            defaults.pop("window_seconds", None)
+            defaults.pop("window_frames", None)
+        init(self, preset=preset, **{**defaults, **fields})
+
+    return init_with_preset

@@ -1,0 +1,205 @@
+"""Write the packaged checkpoint `gtzan`: MusiCNN (`msd`) with a head for GTZAN's ten genres.
+
+    python recipes/package_musicnn_gtzan.py SPECTROGRAMS CLIPS LISTS [FOLDER]
+
+SPECTROGRAMS holds the fault-filtered tracks as `train.parquet` and `validation.parquet` (track_id, and log_mel: uint8 of
+[128 mels, 387 frames] over 30 s, decibels from the track's maximum down to -80). CLIPS is a folder of GTZAN's audio, and
+LISTS one of the fault-filtered lists. FOLDER is by default where the package keeps the checkpoint.
+
+The head is fitted to the training tracks in stored form and to the clips of training tracks as audio. Stored spectrograms are
+blurred in time, so they are represented with batch norm's statistics re-estimated on the training tracks, and standardised
+apart from audio. The checkpoint has the statistics of audio: the network's own and those of the training clips. Validation
+tracks in stored form choose the strength; the clips of the validation side are only judged. Test tracks are not read.
+"""
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import librosa
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from hfmgc.checkpoints import FOLDER
+from hfmgc.data.audio import load_audio
+from hfmgc.evaluation.checkpoints import load_checkpoint
+from hfmgc.evaluation.metrics import accuracy_interval
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.models.configuration_musicnn import MusiCNNConfig
+from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
+from hfmgc.training.probe import LEAST_DEVIATION, Representations, fit_logistic, voted
+
+
+GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+# The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
+LOUDEST = 18.0  # dB
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+# Of each training track, for batch norm's statistics.
+WINDOWS = slice(0, None, 4)
+CARD = Path(__file__).parent.parent / "model_cards" / "musicnn-gtzan.md"
+
+
+def main() -> None:
+    """Write the checkpoint and print its figures."""
+    spectrograms, clips, lists = map(Path, sys.argv[1:4])
+    folder = Path(sys.argv[4]) if len(sys.argv) > 4 else FOLDER / "gtzan"
+    extractor = SpectrogramFeatureExtractor(preset="musicnn")
+    encoder = load_encoder()
+    train, validation = (
+        stored_tracks(spectrograms / f"{side}.parquet", extractor) for side in ("train", "validation")
+    )
+    of_stored = copy.deepcopy(encoder)
+    reestimate_batch_norm(of_stored, [stack[WINDOWS] for stack in train.values()])
+    sides = {
+        "train, stored": represent(of_stored, train),
+        "validation, stored": represent(of_stored, validation),
+        "train, audio": represent(encoder, audio_clips(clips, lists / "train_filtered.txt", extractor)),
+        "validation, audio": represent(encoder, audio_clips(clips, lists / "valid_filtered.txt", extractor)),
+    }
+    stored = Standardization.of(sides["train, stored"])
+    audio = Standardization.of(sides["train, audio"], like=stored)
+    sides = {side: (stored if "stored" in side else audio)(tracks) for side, tracks in sides.items()}
+    fitted_to = Representations(
+        sides["train, stored"].windows + sides["train, audio"].windows,
+        np.concatenate([sides["train, stored"].targets, sides["train, audio"].targets]),
+    )
+    heads = {strength: fit_logistic(fitted_to, len(GENRES), strength) for strength in STRENGTHS}
+    strength = max(STRENGTHS, key=lambda one: accuracy(heads[one], sides["validation, stored"])[0])
+    for one, head in heads.items():
+        print(f"strength {one:g}: validation, stored: {accuracy(head, sides['validation, stored'])[0]:.3f}")
+    figures = {"strength": strength}
+    for side, tracks in sides.items():
+        share, low, high = accuracy(heads[strength], tracks)
+        figures[side] = {"tracks": len(tracks.windows), "accuracy": share, "interval": [low, high]}
+    print(json.dumps(figures, indent=2))
+    save(encoder, audio.folded(heads[strength]), extractor, folder)
+
+
+class Standardization(NamedTuple):
+    """Mean and deviation of the representations of tracks; the deviation of units that are not read is infinite."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, tracks: Representations, like: "Standardization | None" = None) -> "Standardization":
+        """Return that of these tracks; few tracks can have units that never vary, so it is at least a fifth of `like`."""
+        windows = np.concatenate(tracks.windows).astype(np.float64)
+        weights = np.concatenate([np.full(len(stack), 1 / len(stack)) for stack in tracks.windows])
+        mean = np.average(windows, axis=0, weights=weights)
+        deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
+        if like is not None:
+            return cls(mean, np.maximum(deviation, like.deviation / 5))
+        return cls(mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf))
+
+    def __call__(self, tracks: Representations) -> Representations:
+        """Return standardised representations."""
+        windows = [((stack - self.mean) / self.deviation).astype(np.float32) for stack in tracks.windows]
+        return Representations(windows, tracks.targets)
+
+    def folded(self, head: nn.Linear) -> nn.Linear:
+        """Return a head of standardised representations as one of plain representations."""
+        weight = head.weight.detach().double().numpy() / self.deviation
+        layer = copy.deepcopy(head)
+        layer.weight.data = torch.from_numpy(weight).float()
+        layer.bias.data = (head.bias.detach() - torch.from_numpy(weight @ self.mean)).float()
+        return layer
+
+
+def load_encoder() -> MusiCNNModel:
+    """Return the encoder of `msd` with the pooled representation."""
+    weights = load_checkpoint("package:msd")[0].model.state_dict()
+    encoder = MusiCNNModel(MusiCNNConfig(representation="pooled"))
+    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+    return encoder.eval()
+
+
+def stored_tracks(path: Path, extractor: SpectrogramFeatureExtractor) -> dict[str, np.ndarray]:
+    """Return the windows of stored spectrograms, as the front end cuts them from audio, by track."""
+    table = pq.read_table(path, columns=["track_id", "log_mel"])
+    levels = (np.asarray(rows, np.uint8).reshape(128, -1) for rows in table["log_mel"].to_pylist())
+    return {
+        track_id: extractor.cut_features(convert(level, extractor))
+        for track_id, level in zip(table["track_id"].to_pylist(), levels, strict=True)
+    }
+
+
+def convert(levels: np.ndarray, extractor: SpectrogramFeatureExtractor) -> np.ndarray:
+    """Return the un-normalised features [frames, 96] of a stored spectrogram, uint8 [128 mels, frames] over 30 s."""
+    decibels = levels.astype(np.float32) / 255 * 80 - 80 + LOUDEST
+    stored = librosa.hz_to_mel(librosa.mel_frequencies(128 + 2, fmax=22050 / 2)[1:-1])
+    wanted = librosa.hz_to_mel(librosa.mel_frequencies(96 + 2, fmax=extractor.sampling_rate / 2)[1:-1])
+    decibels = interpolate(decibels, np.interp(wanted, stored, np.arange(128)))
+    frames = int(30 * extractor.sampling_rate / extractor.hop_length)
+    decibels = interpolate(decibels.T, (np.arange(frames) + 0.5) / frames * levels.shape[1] - 0.5)
+    return np.log(10 ** (decibels / 10) + extractor.log_offset).astype(np.float32)
+
+
+def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return an array [positions, ...] at fractional positions between its rows."""
+    positions = positions.clip(0, len(rows) - 1)
+    below = positions.astype(int)
+    share = (positions - below)[:, None]
+    return rows[below] * (1 - share) + rows[np.minimum(below + 1, len(rows) - 1)] * share
+
+
+def audio_clips(clips: Path, listed: Path, extractor: SpectrogramFeatureExtractor) -> dict[str, np.ndarray]:
+    """Return the windows of the clips whose tracks are in a list, by track."""
+    ids = {Path(line).stem for line in listed.read_text(encoding="utf-8").split()}
+    paths = [path for path in sorted(clips.glob("*/*.wav")) if path.stem in ids]
+    return {path.stem: extractor.track_windows(load_audio(path, extractor.sampling_rate)) for path in paths}
+
+
+@torch.no_grad()
+def reestimate_batch_norm(encoder: MusiCNNModel, stacks: list[np.ndarray]) -> None:
+    """Set batch norm's means and variances to those of these windows."""
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    windows = torch.from_numpy(np.concatenate(stacks))
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))
+    for rows in order.split(32):
+        encoder.embed_windows(windows[rows])
+    encoder.eval()
+
+
+@torch.no_grad()
+def represent(encoder: MusiCNNModel, tracks: dict[str, np.ndarray]) -> Representations:
+    """Return the representations of all windows; a track's genre is the first part of its id."""
+    stacks = [
+        torch.cat([encoder.embed_windows(part).embeddings for part in torch.from_numpy(stack).split(2)]).numpy()
+        for stack in tracks.values()
+    ]
+    return Representations(stacks, np.array([GENRES.index(track_id.split(".")[0]) for track_id in tracks]))
+
+
+def accuracy(head: nn.Linear, tracks: Representations) -> tuple[float, float, float]:
+    """Return the accuracy of the voted answers, and its 95 % interval."""
+    answers = voted(head, tracks).argmax(-1).numpy()
+    interval = accuracy_interval(answers, tracks.targets)
+    return float((answers == tracks.targets).mean()), interval.low, interval.high
+
+
+def save(encoder: MusiCNNModel, head: nn.Linear, extractor: SpectrogramFeatureExtractor, folder: Path) -> None:
+    """Write the checkpoint with its card."""
+    config = MusiCNNConfig(
+        representation="pooled", id2label=dict(enumerate(GENRES)), label2id={g: i for i, g in enumerate(GENRES)}
+    )
+    model = MusiCNNForAudioClassification(config)
+    model.model.load_state_dict(encoder.state_dict())
+    model.classifier.load_state_dict(head.state_dict())
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    shutil.copy(CARD, folder / "README.md")
+    print(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

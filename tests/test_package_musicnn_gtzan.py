@@ -1,0 +1,113 @@
+"""The packaged checkpoint `gtzan`: its size, its weights, its recipe on stand-ins, and its figures on real clips."""
+
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from conftest import tone
+
+from hfmgc.checkpoints import default_checkpoint
+from hfmgc.evaluation.checkpoints import load_checkpoint
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from recipes import ROOT
+
+
+sys.path.insert(0, str(ROOT / "recipes"))
+import package_musicnn_gtzan as recipe
+
+
+REAL_DATA = os.environ.get("HFMGC_REAL_DATA")
+
+
+@pytest.mark.parametrize("name", ["gtzan", "msd"])
+def test_it_is_small_and_complete(name):
+    folder = default_checkpoint(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3.3e6
+    assert "Music Technology Group" in (folder / "README.md").read_text()
+    code = list(folder.glob("*.py"))
+    assert code
+    for path in code:
+        assert path.read_bytes() == next((ROOT / "hfmgc").glob(f"*/{path.name}")).read_bytes(), path.name
+
+
+def test_its_encoder_is_that_of_msd():
+    weights, before = (load_checkpoint(f"package:{name}")[0].model.state_dict() for name in ("gtzan", "msd"))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights.items())
+
+
+def test_standardisation_folds_into_the_head():
+    generator = np.random.default_rng(0)
+    windows = [(generator.standard_normal((3, 4)) * [1, 5, 1e-19, 2] + 3).astype(np.float32) for _ in range(4)]
+    tracks = recipe.Representations(windows, np.arange(4) % 2)
+    standardization = recipe.Standardization.of(tracks)
+    head = torch.nn.Linear(4, 2)
+    expected = recipe.voted(head, standardization(tracks))
+    torch.testing.assert_close(recipe.voted(standardization.folded(head), tracks), expected, atol=1e-4, rtol=1e-4)
+    few = recipe.Standardization.of(recipe.Representations([windows[0][:1]], np.zeros(1, int)), like=standardization)
+    np.testing.assert_allclose(few.deviation, standardization.deviation / 5)
+
+
+def test_its_card_is_the_repositorys():
+    card = ROOT / "model_cards" / "musicnn-gtzan.md"
+    assert (default_checkpoint("gtzan") / "README.md").read_bytes() == card.read_bytes()
+
+
+def test_a_stored_spectrogram_becomes_the_front_ends_features():
+    extractor = SpectrogramFeatureExtractor(preset="musicnn")
+    levels = np.zeros((128, 387), np.uint8)
+    levels[:, 193:] = 255
+    features = recipe.convert(levels, extractor)
+    assert features.shape == (1875, 96)
+    loudest = extractor.cut_features(features)[-1]
+    np.testing.assert_allclose(loudest, np.log10(1 + 1e4 * 10 ** (recipe.LOUDEST / 10)), rtol=1e-4)
+    steps = np.diff(features[:, 40])
+    assert steps.argmax() == pytest.approx(935, abs=5)
+    levels = np.zeros((128, 387), np.uint8)
+    levels[20] = 255  # one mel band
+    peak = recipe.convert(levels, extractor)[0].argmax()
+    assert peak == pytest.approx(20 * 96 / 128, abs=4)
+
+
+def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, monkeypatch, capsys):
+    genres = ("blues", "rock")
+    monkeypatch.setattr(recipe, "GENRES", genres)
+    monkeypatch.setattr(recipe, "STRENGTHS", (0.01, 0.1))
+    generator = np.random.default_rng(0)
+    for number, side in enumerate(("train", "validation")):
+        ids = [f"{genre}.{2 * number + index:05d}" for genre in genres for index in range(2)]
+        levels = [generator.integers(0, 256, 128 * 387) // (1 + (track[0] == "r")) for track in ids]
+        pq.write_table(pa.table({"track_id": ids, "log_mel": levels}), tmp_path / f"{side}.parquet")
+        name = {"train": "train", "validation": "valid"}[side]
+        (tmp_path / f"{name}_filtered.txt").write_text("".join(f"{one.split('.')[0]}/{one}.wav\n" for one in ids))
+        for index, one in enumerate(ids):
+            path = tmp_path / "clips" / one.split(".")[0] / f"{one}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tone(index, seconds=3.2, sampling_rate=22050), 22050)
+    arguments = [str(tmp_path), str(tmp_path / "clips"), str(tmp_path), str(tmp_path / "out")]
+    with mock.patch.object(sys, "argv", ["package_musicnn_gtzan.py", *arguments]):
+        recipe.main()
+    assert '"validation, audio"' in capsys.readouterr().out
+    model, extractor = load_checkpoint(str(tmp_path / "out"))
+    assert list(model.config.id2label.values()) == list(genres)
+    assert set(model.model.state_dict()) < set(load_checkpoint("package:msd")[0].model.state_dict())
+    clips = recipe.audio_clips(tmp_path / "clips", tmp_path / "train_filtered.txt", extractor)
+    assert len(clips) == 4
+    part = recipe.represent(model.model, clips)
+    answers = recipe.voted(model.classifier, part).argmax(-1)
+    assert answers.tolist() == [0, 0, 1, 1]  # it was fitted to them
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="HFMGC_REAL_DATA is not set")
+def test_it_answers_for_real_clips_of_the_validation_side():
+    model, extractor = load_checkpoint("package:gtzan")
+    listed = Path(REAL_DATA) / "gtzan_fault_filtered" / "valid_filtered.txt"
+    clips = recipe.audio_clips(Path(REAL_DATA) / "gtzan_audio", listed, extractor)
+    assert len(clips) == 28
+    assert recipe.accuracy(model.classifier, recipe.represent(model.model, clips))[0] > 0.6
