@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
     embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
     embed.add_argument(
-        "--checkpoint", default="msd", help="folder of a finished run, or a repository on the Hub (default: packaged msd)"
+        "--checkpoint",
+        default="msd",
+        help="folder of a finished run, or a repository on the Hub (default: packaged msd)",
     )
     embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
     embed.add_argument("--batch_size", type=_positive, default=16, help="windows at a time")
@@ -134,10 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--output", type=Path, help=".csv, .jsonl or .parquet file; the same command resumes after an interruption"
     )
-    predict.add_argument("--timeline", type=Path, metavar="FOLDER", help="write the genres along each song as CSV and PNG")
+    predict.add_argument(
+        "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song as CSV and PNG"
+    )
     predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
     predict.add_argument("--num_proc", type=_positive, default=1, help="files that are decoded at a time")
-    predict.add_argument("--batch_size", type=_positive, default=4, help="windows at a time")
+    predict.add_argument("--batch_size", type=_positive, help="windows at a time")
 
     similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", "--json")
     similar.add_argument("song", help="audio file")

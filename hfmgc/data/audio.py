@@ -32,9 +32,9 @@ LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
 # Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
 FULL_SCALE = 32768
-# Frames decoded at a time; decoded samples above MEMORY_BYTES (17 minutes at 16 kHz) lie in a temporary file.
-BLOCK_FRAMES = 2**20
-MEMORY_BYTES = 2**25
+# Frames decoded at a time; decoded samples above MEMORY_BYTES (9 minutes at 16 kHz) lie in a temporary file.
+BLOCK_FRAMES = 2**19
+MEMORY_BYTES = 2**24
 # Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
 LARGEST_OVERSHOOT = 2.0
 
@@ -194,7 +194,7 @@ class _Decoded:
 
 def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale: float = 1.0) -> _Decoded:
     """Decode a file block by block: whole, an hour of stereo takes gigabytes."""
-    decoded = _Decoded(tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES))
+    decoded = _Decoded(tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES))  # noqa: SIM115 (the result reads from it)
     resampler = None
     if file.samplerate != sampling_rate:
         resampler = soxr.ResampleStream(file.samplerate, sampling_rate, 1, dtype="float32")

@@ -14,13 +14,13 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel
 
+from ..checkpoints import packaged_checkpoint
 from ..data.audio import SHORTEST_SECONDS, load_audio
 from ..data.caching import code_identity, reading_cache
 from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
-from ..checkpoints import packaged_checkpoint
 from ..errors import AudioError, DataError
 from ..evaluation.checkpoints import load_checkpoint
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -80,7 +80,11 @@ def embed_tracks(
     described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
     described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
     digest = digest_of(described, [model])
-    recorded = {DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network_digest(model, extractor)}
+    recorded = {
+        DIGEST: digest,
+        CHECKPOINT: json.dumps([checkpoint, revision]),
+        NETWORK: network_digest(model, extractor),
+    }
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
         problems = _problems(source, tracks)

@@ -102,7 +102,9 @@ def _write(output: Path, tables: list[pa.Table], digest: str) -> None:
             writer = csv.DictWriter(file, _SCHEMA.names)
             writer.writeheader()
             for row in rows:
-                scores = {name: "; ".join(f"{s['label']} {s['score']:.4f}" for s in row[name]) for name in ("genres", "tags")}
+                scores = {
+                    name: "; ".join(f"{s['label']} {s['score']:.4f}" for s in row[name]) for name in ("genres", "tags")
+                }
                 writer.writerow(row | scores)
 
 

@@ -44,7 +44,9 @@ def similar_songs(
     source = packaged_checkpoint(checkpoint or recorded)
     model, extractor = load_checkpoint(source, None if checkpoint else revision, auto_class=AutoModel)
     if network_digest(model, extractor) != network:
-        raise ConfigError(f"{embeddings} was not embedded with {checkpoint or recorded}: give --checkpoint, or embed again")
+        raise ConfigError(
+            f"{embeddings} was not embedded with {checkpoint or recorded}: give --checkpoint, or embed again"
+        )
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
     embedding = embed_windows(model, [windows], batch_size).mean(axis=0)
     known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))

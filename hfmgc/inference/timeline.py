@@ -56,7 +56,10 @@ def _figure(song: SongPrediction) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(
-        title=f"{Path(song.row['file']).name}: {song.row['genre']}", xlabel="seconds", ylabel="probability", ylim=(0, 1)
+        title=f"{Path(song.row['file']).name}: {song.row['genre']}",
+        xlabel="seconds",
+        ylabel="probability",
+        ylim=(0, 1),
     )
     middles = (song.starts + song.ends) / 2
     for index in song.probabilities.mean(axis=0).argsort()[::-1][:SHOWN_GENRES]:
