@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,9 @@ def embed_tracks(
         for rows in tqdm(missing, desc=f"embedding {len(tracks)} tracks", unit="part"):
             yield _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
 
-    join = partial(_join, output=output, recorded=recorded)
+    def join(parts: list[Path]) -> None:
+        _join(parts, output, recorded)
+
     write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, join, parquet_digest)
     file = pq.ParquetFile(output)
     return {
