@@ -58,18 +58,23 @@ class SongPrediction:
 
 @dataclass
 class _Song:
-    """A song on its way through the models: its windows, and the logits that each model has returned."""
+    """A song on its way through the models.
+
+    `logits` are those of each model [windows, labels], of which `classified` windows are known. They are allocated at once:
+    small blocks between the large ones of a forward pass would fragment the memory.
+    """
 
     file: str
     problem: str = ""
     seconds: float = 0.0
     starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
     blocks: Iterable[np.ndarray] = ()
-    logits: list[list[torch.Tensor]] = field(default_factory=list)
+    logits: list[torch.Tensor] = field(default_factory=list)
+    classified: int = 0
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.problem) or len(self.logits) == len(self.starts)
+        return bool(self.problem) or self.classified == len(self.starts)
 
 
 class SongPredictor:
@@ -153,30 +158,32 @@ class SongPredictor:
         except AudioError as error:
             return _Song(file, problem=error.reason)
         starts, blocks = _cut(audio, self.extractor)
-        return _Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks))
+        logits = [torch.empty(len(starts), model.config.num_labels) for model in self.models]
+        return _Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
 
     @torch.inference_mode()
     def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
         windows = torch.from_numpy(np.stack([window for _, window in batch]))
         logits = [model(windows.to(model.device)).window_logits[:, 0].float().cpu() for model in self.models]
         for index, (song, _) in enumerate(batch):
-            song.logits.append([of_model[index] for of_model in logits])
+            for known, new in zip(song.logits, logits, strict=True):
+                known[song.classified] = new[index]
+            song.classified += 1
 
     def _prediction(self, song: _Song) -> SongPrediction:
         row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
         row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
             return SongPrediction(row)
-        window_logits = [torch.stack(of_windows) for of_windows in zip(*song.logits, strict=True)]
         labels = _labels(self.models[0])
         genres = getattr(self.models[0].config, "genres", None) or labels
         chosen = [labels.index(genre) for genre in genres]
-        row["genres"] = _likeliest(genres, _voted(self.models[0], window_logits[0])[chosen], self.top_k)
+        row["genres"] = _likeliest(genres, _voted(self.models[0], song.logits[0])[chosen], self.top_k)
         if getattr(self.models[-1].config, "genres", None):
             tags = _labels(self.models[-1])
-            row["tags"] = _likeliest(tags, _voted(self.models[-1], window_logits[-1]), self.top_k)
+            row["tags"] = _likeliest(tags, _voted(self.models[-1], song.logits[-1]), self.top_k)
         row["genre"] = row["genres"][0]["label"]
-        probabilities = _probabilities(self.models[0], window_logits[0])[:, chosen].numpy()
+        probabilities = _probabilities(self.models[0], song.logits[0])[:, chosen].numpy()
         row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
         ends = np.minimum(song.starts + self.extractor.window_seconds, song.seconds)
         row["heard_seconds"] = float((np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
