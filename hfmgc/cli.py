@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -236,10 +237,15 @@ def _skipped(result: dict[str, Any]) -> list[str]:
 def _predict(
     paths: list[str], output: Path | None, timeline: Path | None, **options: Any
 ) -> tuple[dict[str, Any], str, int]:
-    from transformers.utils.logging import disable_progress_bar
+    # A waiting thread of OpenMP spins by default: on a busy machine that takes many times the processor time of the model.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gc.disable()  # collections during the imports find nothing
+    try:
+        from transformers.utils.logging import disable_progress_bar
 
-    from .inference.songs import SongPredictor, find_files, predictions_text, split_checkpoint
-
+        from .inference.songs import SongPredictor, find_files, predictions_text, split_checkpoint
+    finally:
+        gc.enable()
     disable_progress_bar()  # of loading the weights
     checkpoints, paths = split_checkpoint(paths)
     if not paths:
