@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import HfmgcError
+from .errors import ConfigError, HfmgcError
 from .stopping import catch_signals, exit_code, release_signals
-from .text import as_text, escape_output, one_line
+from .text import escape_output, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 after an error, if `predict` skipped a file, or if `check` found none usable."""
+    """Run the command; return its exit code: 1 after an error or if `check` found no usable file, 3 if `predict` skipped one."""
     options = vars(_parser().parse_args(argv))
     escape_output()
     verb, as_json = options.pop("verb"), options.pop("json", False)
@@ -129,14 +130,38 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--revision", help="commit of the repository on the Hub")
     embed.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
     embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
-    embed.add_argument("--checkpoint", required=True, help="folder of a finished run, or a repository on the Hub")
+    embed.add_argument(
+        "--checkpoint",
+        default="package:msd",
+        help="folder of a finished run, a repository on the Hub, or package:NAME (default: package:msd)",
+    )
     embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
     embed.add_argument("--batch_size", type=_positive, default=16, help="windows per batch")
 
     predict = add("predict", _predict, "predict the genres of files", "--shortest_seconds", "--json")
-    predict.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
-    predict.add_argument("files", nargs="+", help="audio files")
-    predict.add_argument("--top_k", type=_positive, default=5, help="how many genres to print for each file")
+    predict.add_argument(
+        "paths",
+        nargs="+",
+        metavar="[CHECKPOINT] PATH",
+        help="folder of a finished run or repository on the Hub (default: the packaged checkpoints), then files, folders, "
+        "globs, or - for a list on standard input",
+    )
+    predict.add_argument("--top_k", type=_positive, default=5, help="how many genres and tags to print for each file")
+    predict.add_argument(
+        "--output", type=Path, help=".csv, .jsonl or .parquet file; the same command resumes after an interruption"
+    )
+    predict.add_argument(
+        "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song as CSV and PNG"
+    )
+    predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
+    predict.add_argument("--num_proc", type=_positive, default=1, help="files that are decoded at a time")
+    predict.add_argument("--batch_size", type=_positive, help="windows at a time")
+
+    similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", "--json")
+    similar.add_argument("song", help="audio file")
+    similar.add_argument("embeddings", type=Path, help="parquet file by hfmgc embed")
+    similar.add_argument("--checkpoint", help="the checkpoint of the embeddings, if it was moved")
+    similar.add_argument("--top_k", type=_positive, default=10, help="how many songs to print")
 
     push = add("push", _push, "publish a finished run on the Hub in one commit")
     push.add_argument("folder", type=Path, help="folder of a finished run")
@@ -233,26 +258,53 @@ def _skipped(result: dict[str, Any]) -> list[str]:
     return [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in result["skipped"]]
 
 
-def _predict(checkpoint: str, files: list[str], **options: Any) -> tuple[dict[str, Any], str, int]:
-    from .errors import AudioError
-    from .inference.predict import TrackClassifier
+def _predict(
+    paths: list[str], output: Path | None, timeline: Path | None, **options: Any
+) -> tuple[dict[str, Any], str, int]:
+    # A waiting thread of OpenMP spins by default: on a busy machine that takes many times the processor time of the model.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gc.disable()  # collections during the imports find nothing
+    try:
+        from transformers.utils.logging import disable_progress_bar
 
-    classifier = TrackClassifier(checkpoint)
-    predictions, skipped = {}, {}
-    for file in files:
-        try:
-            predictions[as_text(file)] = classifier.classify_file(file, **options)
-        except AudioError as error:
-            skipped[as_text(file)] = error.reason
-    unusable = [f"{file}: unusable: {reason}" for file, reason in skipped.items()]
-    if not predictions:
-        raise HfmgcError("; ".join(unusable))
-    lines = [
-        f"{file}: " + ", ".join(f"{item['label']} {item['score']:.3f}" for item in scores)
-        for file, scores in predictions.items()
-    ]
-    text = "\n".join(map(one_line, [*lines, *unusable]))
-    return {"predictions": predictions, "skipped": skipped}, text, int(bool(skipped))
+        from .inference.songs import SongPredictor, find_files, predictions_text, split_checkpoint
+    finally:
+        gc.enable()
+    disable_progress_bar()  # of loading the weights
+    checkpoints, paths = split_checkpoint(paths)
+    if not paths:
+        raise ConfigError(f"{checkpoints[0]} is a checkpoint: give audio files or folders after it")
+    files = find_files(paths)
+    predictor = SongPredictor(checkpoints, **options)
+    write_timeline = None
+    if timeline:
+        from .inference.timeline import TimelineWriter
+
+        write_timeline = TimelineWriter(timeline, files).write
+    if output:
+        from .inference.prediction_files import write_predictions
+
+        rows = write_predictions(predictor, files, output, use=write_timeline)
+    else:
+        rows = []
+        for prediction in predictor.predict(files):
+            rows.append(prediction.row)
+            if write_timeline:
+                write_timeline(prediction)
+    usable = {row["file"]: row for row in rows if not row["problem"]}
+    skipped = {row["file"]: row["problem"] for row in rows if row["problem"]}
+    text = predictions_text([row for row in rows if row["problem"]] if output else rows)
+    if output:
+        text = f"written: {output}: {len(usable)} songs, {len(skipped)} unusable files\n{text}".rstrip()
+    return {"predictions": usable, "skipped": skipped}, text, 3 if skipped else 0
+
+
+def _similar(**options: Any) -> tuple[dict[str, Any], str]:
+    from .inference.similar import similar_songs
+
+    songs = similar_songs(**options)
+    lines = [one_line(f"{song['similarity']:.3f}  {song['track_id']}  {song['genre'] or ''}") for song in songs]
+    return {"songs": songs}, "\n".join(lines)
 
 
 def _push(**options: Any) -> tuple[dict[str, Any], str]:

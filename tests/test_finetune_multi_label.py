@@ -115,11 +115,11 @@ def test_predict_gives_each_genre_a_probability_of_its_own(finished, music, caps
     folder, _ = finished
     file = str(music / "pop" / "pop.000.wav")
     assert main(["predict", str(folder), file, "--json"]) == 0
-    (scores,) = json.loads(capsys.readouterr().out)["predictions"].values()
+    (row,) = json.loads(capsys.readouterr().out)["predictions"].values()
     report = evaluate_checkpoint(str(folder), str(music / "tracks.jsonl"), side="all")
     recorded = {row["track_id"]: row["probabilities"] for row in report.predictions}["pop/pop.000.wav"]
-    assert {item["label"]: item["score"] for item in scores}["pop"] == pytest.approx(recorded["pop"], abs=1e-5)
-    assert sum(item["score"] for item in scores) != pytest.approx(1, abs=1e-3)
+    assert {item["label"]: item["score"] for item in row["genres"]}["pop"] == pytest.approx(recorded["pop"], abs=1e-5)
+    assert sum(item["score"] for item in row["genres"]) != pytest.approx(1, abs=1e-3)
 
 
 def test_data_of_the_other_kind_are_refused(finished, music, tiny_checkpoint):

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from ..errors import AudioError
+from ..errors import AudioError, saving_to
 
 
 # Decoded by all current builds of libsndfile.
@@ -31,6 +32,9 @@ LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
 # Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
 FULL_SCALE = 32768
+# Frames decoded at a time; decoded samples above MEMORY_BYTES (9 minutes at 16 kHz) lie in a temporary file.
+BLOCK_FRAMES = 2**19
+MEMORY_BYTES = 2**24
 # Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
 LARGEST_OVERSHOOT = 2.0
 
@@ -45,11 +49,23 @@ _TRUNCATED_SECONDS = 0.1
 class DecodedAudio:
     """The content of an audio file."""
 
-    waveform: np.ndarray  # float32 [samples], mono, at the requested rate, rounded to 16 bits
+    pcm: BinaryIO  # 16-bit samples, mono, at the requested rate; hours of audio lie on disk
+    length: int  # samples
     rate: int  # of the file, in Hz
     channels: int  # of the file
     seconds: float  # decoded
     declared_seconds: float  # by the header; the decoded length if it declares none
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """The whole waveform, float32 [samples]."""
+        return self.read(0, self.length)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return the samples from `start` up to `stop` or the end, float32 [samples]."""
+        self.pcm.seek(2 * start)
+        samples = np.frombuffer(self.pcm.read(2 * (stop - start)), np.int16)
+        return samples.astype(np.float32) / np.float32(FULL_SCALE)
 
     @property
     def truncation(self) -> str:
@@ -116,47 +132,81 @@ def decode_audio(
             # libsndfile reads a descriptor itself; an object costs a call back to Python for every block.
             content = handle if isinstance(source, bytes) else handle.fileno()
             with soundfile.SoundFile(content, closefd=False) as file:
-                samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-                declared_frames = _declared_frames(file, len(samples), handle)
+                if file.samplerate < LOWEST_RATE:
+                    raise AudioError(
+                        name, f"a sampling rate of {file.samplerate} Hz: its header is damaged, or it is no music"
+                    )
+                decoded = _decode(file, sampling_rate, name)
+                if decoded.peak > LARGEST_OVERSHOOT:
+                    file.seek(0)
+                    decoded = _decode(file, sampling_rate, name, full_scale=decoded.peak)
+                rate, channels = file.samplerate, file.channels
+                declared_frames = _declared_frames(file, decoded.frames, handle)
     except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')}){_conversion_hint(name)}") from error
-    if len(samples) == 0:
+    if decoded.frames == 0:
         raise AudioError(name, "no samples")
-    if rate < LOWEST_RATE:
-        raise AudioError(name, f"a sampling rate of {rate} Hz: its header is damaged, or it is no music")
-    seconds = len(samples) / rate
+    seconds = decoded.frames / rate
     if seconds < shortest_seconds:
         raise AudioError(name, f"too short ({seconds:.2f} s, where {shortest_seconds:g} s are asked for)")
-    peak = max(samples.max(), -samples.min())  # NaN, if any sample is
-    if not np.isfinite(peak):
-        raise AudioError(name, "NaN or infinite samples")
-    if peak > LOUDEST_PEAK:
-        raise AudioError(name, f"samples of {peak:.0e} times full scale: no audio")
-    waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if max(waveform.max(), -waveform.min()) < SILENCE_PEAK:
+    if max(decoded.highest, -decoded.lowest) < SILENCE_PEAK:
         raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
-    if len(waveform) > 1 and waveform.max() - waveform.min() < 2 * SILENCE_PEAK:
+    if decoded.frames > 1 and decoded.highest - decoded.lowest < 2 * SILENCE_PEAK:
         raise AudioError(name, "no sound, only a constant offset")
-    if rate != sampling_rate:
-        waveform = soxr.resample(waveform, rate, sampling_rate)
-        if len(waveform) == 0:
-            raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
+    if decoded.length == 0:
+        raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
     return DecodedAudio(
-        waveform=_rounded(waveform),
+        pcm=decoded.pcm,
+        length=decoded.length,
         rate=rate,
-        channels=samples.shape[1],
+        channels=channels,
         seconds=seconds,
         declared_seconds=max(seconds, declared_frames / rate),
     )
 
 
-def _rounded(waveform: np.ndarray) -> np.ndarray:
-    """Return a waveform in 16 bits as float32, clipped or scaled down where it peaks above full scale."""
-    peak = max(waveform.max(), -waveform.min())
-    scale = np.float32(FULL_SCALE / peak if peak > LARGEST_OVERSHOOT else FULL_SCALE)
-    samples = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-    return samples.astype(np.float32) / np.float32(FULL_SCALE)
+@dataclass
+class _Decoded:
+    """What is known of a file while it is decoded: `frames` as read, then their mean over the channels, resampled."""
+
+    pcm: BinaryIO
+    frames: int = 0
+    lowest: float = np.inf
+    highest: float = -np.inf
+    length: int = 0
+    peak: float = 0.0
+
+
+def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale: float = 1.0) -> _Decoded:
+    """Decode a file block by block: whole, an hour of stereo takes gigabytes."""
+    decoded = _Decoded(tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES))  # noqa: SIM115 (the result reads from it)
+    resampler = None
+    if file.samplerate != sampling_rate:
+        resampler = soxr.ResampleStream(file.samplerate, sampling_rate, 1, dtype="float32")
+    scale = np.float32(FULL_SCALE / full_scale)
+    ended = False
+    while not ended:
+        samples = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        ended = len(samples) < BLOCK_FRAMES
+        if len(samples):
+            peak = max(samples.max(), -samples.min())  # NaN, if any sample is
+            if not np.isfinite(peak):
+                raise AudioError(name, "NaN or infinite samples")
+            if peak > LOUDEST_PEAK:
+                raise AudioError(name, f"samples of {peak:.0e} times full scale: no audio")
+        waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+        decoded.frames += len(waveform)
+        decoded.lowest = min(decoded.lowest, waveform.min(initial=np.inf))
+        decoded.highest = max(decoded.highest, waveform.max(initial=-np.inf))
+        if resampler is not None:
+            waveform = resampler.resample_chunk(np.ascontiguousarray(waveform), last=ended)
+        decoded.length += len(waveform)
+        decoded.peak = max(decoded.peak, waveform.max(initial=0), -waveform.min(initial=0))
+        pcm = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        with saving_to(tempfile.gettempdir()):
+            decoded.pcm.write(pcm.tobytes())
+    return decoded
 
 
 def _conversion_hint(name: str) -> str:

@@ -1,12 +1,7 @@
-"""Embeddings of a dataset's tracks by a trained network, in one parquet file: `hfmgc embed`.
-
-Finished parts are stored in `OUTPUT.parts`, and joined to `OUTPUT` at the end. Each is named by a digest of everything that
-its values depend on, so that the same command resumes after an interruption.
-"""
+"""Embeddings of a dataset's tracks by a trained network, in one parquet file: `hfmgc embed`."""
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +19,10 @@ from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
-from ..errors import AudioError, ConfigError, DataError, saving_to
+from ..errors import AudioError, DataError
 from ..evaluation.checkpoints import load_checkpoint, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..files import whole
+from .parts import DIGEST, parquet_digest, write_in_parts, write_table
 
 
 TRACKS_PER_PART = 32
@@ -38,8 +33,8 @@ _ROW = {
     "artist": pa.string(),
     "split": pa.string(),
 }
-# In the metadata of a parquet file: the digest of everything that its values depend on, and the skipped tracks.
-_DIGEST, _SKIPPED = b"hfmgc_digest", b"hfmgc_skipped"
+# In the metadata of the parquet file: the skipped tracks; the checkpoint, as given, and a digest of its network and front end.
+_SKIPPED, CHECKPOINT, NETWORK = b"hfmgc_skipped", b"hfmgc_checkpoint", b"hfmgc_network"
 
 
 @reading_cache()
@@ -58,7 +53,7 @@ def embed_tracks(
     """Write the embeddings of all usable tracks; return what was written and skipped.
 
     Args:
-        checkpoint: Folder of a finished run or of an encoder, or a repository on the Hub.
+        checkpoint: Folder of a finished run or of an encoder, a repository on the Hub, or `package:NAME`.
         data: A folder of genres, a manifest, stored features, or a dataset's name.
         output: Parquet file with a row for each track: the columns `track_id`, `genre`, `genres`, `artist` and `split`, and
             `embedding`, the mean over the track's windows, float32 [hidden].
@@ -80,27 +75,25 @@ def embed_tracks(
     check_front_end(source, extractor)
     tracks = source.tracks()
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
-    digest = _digest(model, extractor, source, tracks, options)
-    parts = output.with_name(f"{output.name}.parts")
-    if output.exists() and not _is_finished(output, digest):
-        raise ConfigError(f"{output} exists with other content: choose another file, or remove it")
-    with saving_to(output.parent):
-        if not output.exists():
-            parts.mkdir(parents=True, exist_ok=True)
-            problems = _problems(source, tracks)
-            model.to("cuda" if torch.cuda.is_available() else "cpu")
-            starts = range(0, len(tracks), TRACKS_PER_PART)
-            files = [parts / f"{digest}-{start:08d}.parquet" for start in starts]
-            for start, file in zip(
-                tqdm(starts, desc=f"embedding {len(tracks)} tracks", unit="part"), files, strict=True
-            ):
-                if not file.exists():
-                    rows = range(start, min(start + TRACKS_PER_PART, len(tracks)))
-                    table = _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
-                    _write(file, [table], table.schema)
-            _join(files, output, digest)
-        if parts.is_dir():
-            shutil.rmtree(parts)
+    described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
+    described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
+    digest = weights_digest(described, model.state_dict())
+    recorded = {
+        DIGEST: digest,
+        CHECKPOINT: json.dumps([checkpoint, revision]),
+        NETWORK: network_digest(model, extractor),
+    }
+
+    def compute(missing: list[range]) -> Iterator[pa.Table]:
+        problems = _problems(source, tracks)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        for rows in tqdm(missing, desc=f"embedding {len(tracks)} tracks", unit="part"):
+            yield _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
+
+    def join(parts: list[Path]) -> None:
+        _join(parts, output, recorded)
+
+    write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, join, parquet_digest)
     file = pq.ParquetFile(output)
     return {
         "rows": file.metadata.num_rows,
@@ -109,17 +102,9 @@ def embed_tracks(
     }
 
 
-def _digest(
-    model: PreTrainedModel,
-    extractor: WindowedFeatureExtractor,
-    source: TrackSource,
-    tracks: datasets.Dataset,
-    options: dict[str, Any],
-) -> str:
-    """Return a digest of the network, the front end, the tracks and the options."""
-    described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
-    described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
-    return weights_digest(described, model.state_dict())
+def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:
+    """Return a digest of what decides the embedding of a waveform."""
+    return weights_digest([extractor.to_dict()], model.state_dict())
 
 
 def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:
@@ -159,7 +144,7 @@ def _embed_rows(
         stacks.append(np.asarray(track_windows(track, extractor)))
         used.append({name: track[name] for name in _ROW})
     counts = [len(stack) for stack in stacks]
-    embeddings = np.split(_embed(model, stacks, batch_size), np.cumsum(counts)[:-1]) if stacks else []
+    embeddings = np.split(embed_windows(model, stacks, batch_size), np.cumsum(counts)[:-1]) if stacks else []
     if not windows:
         embeddings = [embedding.mean(axis=0, keepdims=True) for embedding in embeddings]
     columns = {
@@ -174,33 +159,19 @@ def _embed_rows(
 
 
 @torch.inference_mode()
-def _embed(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int) -> np.ndarray:
+def embed_windows(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int) -> np.ndarray:
     """Return the embeddings of the windows of all stacks, float32 [windows, hidden]."""
     windows = torch.from_numpy(np.concatenate(stacks))
     batches = [model(batch.to(model.device)).pooler_output.float().cpu() for batch in windows.split(batch_size)]
     return torch.cat(batches).numpy()
 
 
-def _join(files: list[Path], output: Path, digest: str) -> None:
-    """Join the parts in one file."""
+def _join(files: list[Path], output: Path, recorded: dict[bytes, str]) -> None:
+    """Join the parts in one file with `recorded` in its metadata."""
     tables = [pq.read_table(file) for file in files]
     skipped = [row for table in tables for row in json.loads(table.schema.metadata[_SKIPPED])]
     if not sum(map(len, tables)):
         first = f"; the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else ""
         raise DataError(f"no track can be used{first}")
-    metadata = {_DIGEST: digest, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
-    _write(output, tables, tables[0].schema.with_metadata(metadata))
-
-
-def _write(path: Path, tables: list[pa.Table], schema: pa.Schema) -> None:
-    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for table in tables:
-            writer.write_table(table.replace_schema_metadata(schema.metadata))
-
-
-def _is_finished(output: Path, digest: str) -> bool:
-    """Return whether a file has the embeddings of this digest."""
-    try:
-        return (pq.read_schema(output).metadata or {}).get(_DIGEST) == digest.encode()
-    except (OSError, pa.ArrowException):
-        return False
+    metadata = {**recorded, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
+    write_table(output, tables, tables[0].schema.with_metadata(metadata))

@@ -1,0 +1,131 @@
+"""Predictions in a file (CSV, JSON lines or parquet) that an interrupted `hfmgc predict` resumes."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..data.caching import code_identity
+from ..errors import ConfigError
+from ..evaluation.checkpoints import weights_digest
+from ..files import whole
+from .parts import DIGEST, parquet_digest, write_in_parts, write_table
+from .songs import SongPrediction, SongPredictor
+
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+SONGS_PER_PART = 8
+_SCORES = pa.list_(pa.struct({"label": pa.string(), "score": pa.float32()}))
+_SCHEMA = pa.schema(
+    {
+        "file": pa.string(),
+        "genre": pa.string(),
+        "genres": _SCORES,
+        "tags": _SCORES,
+        "windows": pa.int32(),
+        "agreeing": pa.int32(),
+        "seconds": pa.float32(),
+        "heard_seconds": pa.float32(),
+        "note": pa.string(),
+        "problem": pa.string(),
+        "run": pa.string(),
+    }
+)
+
+
+def write_predictions(
+    predictor: SongPredictor,
+    files: Sequence[str],
+    output: Path,
+    use: Callable[[SongPrediction], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Write the predictions for files to `output`, resuming an interrupted call; return its rows.
+
+    Args:
+        predictor: The models.
+        files: Paths.
+        output: A .csv, .jsonl or .parquet file. Its column `run` is a digest of the models, the settings and the files.
+        use: Called with each prediction that is computed.
+
+    Raises:
+        ConfigError: If `output` has another suffix, or exists with the predictions of another run.
+        SaveError: If it cannot be written.
+    """
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
+    described = [
+        predictor.extractor.to_dict(),
+        [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART],
+        code_identity("decoding", "features"),
+        [(file, _version(file)) for file in files],
+    ]
+    weights = {
+        f"{index}.{name}": tensor
+        for index, model in enumerate(predictor.models)
+        for name, tensor in model.state_dict().items()
+    }
+    digest = weights_digest(described, weights)
+
+    def compute(missing: list[range]) -> Iterator[pa.Table]:
+        predictions = predictor.predict([files[index] for part in missing for index in part])
+        for part in missing:
+            rows = []
+            for prediction in islice(predictions, len(part)):
+                if use:
+                    use(prediction)
+                rows.append(prediction.row | {"run": digest})
+            yield pa.Table.from_pylist(rows, _SCHEMA)
+
+    def join(parts: list[Path]) -> None:
+        _write(output, [pq.read_table(part) for part in parts], digest)
+
+    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _digest_in)
+    return _read(output)
+
+
+def _version(file: str) -> tuple[int, int] | None:
+    """Return what tells a changed file from an unchanged one; None if there is no such file."""
+    try:
+        status = Path(file).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _write(output: Path, tables: list[pa.Table], digest: str) -> None:
+    if output.suffix == ".parquet":
+        return write_table(output, tables, _SCHEMA.with_metadata({DIGEST: digest}))
+    with whole(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = (row for table in tables for row in table.to_pylist())
+        if output.suffix == ".jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, _SCHEMA.names)
+            writer.writeheader()
+            for row in rows:
+                scores = {
+                    name: "; ".join(f"{s['label']} {s['score']:.4f}" for s in row[name]) for name in ("genres", "tags")
+                }
+                writer.writerow(row | scores)
+
+
+def _read(output: Path) -> list[dict[str, Any]]:
+    if output.suffix == ".parquet":
+        return pq.read_table(output).to_pylist()
+    with output.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file)) if output.suffix == ".csv" else [json.loads(line) for line in file]
+
+
+def _digest_in(output: Path) -> str | None:
+    """Return the digest of the run that an existing output is from; None if it is from none."""
+    if output.suffix == ".parquet":
+        return parquet_digest(output)
+    try:
+        return _read(output)[0].get("run")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None

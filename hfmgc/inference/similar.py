@@ -1,0 +1,54 @@
+"""The songs of an embeddings file that are nearest to a song: `hfmgc similar`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.neighbors import NearestNeighbors
+from transformers import AutoModel
+
+from ..data.audio import load_audio
+from ..errors import ConfigError, DataError, first_line
+from ..evaluation.checkpoints import load_checkpoint
+from .embed import CHECKPOINT, NETWORK, embed_windows, network_digest
+
+
+def similar_songs(
+    song: str, embeddings: Path, *, checkpoint: str | None = None, top_k: int = 10, batch_size: int = 4
+) -> list[dict[str, Any]]:
+    """Return the nearest rows of a parquet file by `hfmgc embed`: its columns without the embedding, and `similarity`.
+
+    Args:
+        song: Audio file, which is embedded as the songs of the file were.
+        embeddings: The parquet file.
+        checkpoint: Where the checkpoint is now, if it was moved.
+        top_k: How many rows to return.
+        batch_size: Windows that are computed together.
+
+    Raises:
+        AudioError: If the song cannot be used.
+        CheckpointError: If the checkpoint cannot be used.
+        ConfigError: If it is not the checkpoint of the embeddings.
+        DataError: If the file is not one by `hfmgc embed`.
+    """
+    try:
+        table = pq.read_table(embeddings)
+        recorded, revision = json.loads((table.schema.metadata or {})[CHECKPOINT])
+        network = table.schema.metadata[NETWORK].decode()
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"{embeddings}: not an embeddings file by `hfmgc embed` ({first_line(error)})") from error
+    model, extractor = load_checkpoint(checkpoint or recorded, None if checkpoint else revision, auto_class=AutoModel)
+    if network_digest(model, extractor) != network:
+        raise ConfigError(
+            f"{embeddings} was not embedded with {checkpoint or recorded}: give --checkpoint, or embed again"
+        )
+    windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
+    embedding = embed_windows(model, [windows], batch_size).mean(axis=0)
+    known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+    nearest = NearestNeighbors(n_neighbors=min(top_k, len(known)), metric="cosine").fit(known)
+    distances, rows = nearest.kneighbors(embedding[None])
+    described = table.drop_columns("embedding").take(rows[0]).to_pylist()
+    return [row | {"similarity": 1 - float(distance)} for row, distance in zip(described, distances[0], strict=True)]

@@ -1,0 +1,311 @@
+"""Predictions for many files: `hfmgc predict`.
+
+Threads decode files ahead of the model (decoding releases Python's lock), and windows of several songs share a batch. A
+song is decoded and cut in blocks, so that memory does not grow with its length.
+"""
+
+import glob
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from ..checkpoints import FOLDER, PREFIX
+from ..data.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES, DecodedAudio, decode_audio
+from ..errors import AudioError, ConfigError, DataError
+from ..evaluation.checkpoints import load_checkpoint
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..features.windows import window_starts
+from ..models.voting import vote
+from ..text import as_text, one_line
+
+
+# Without a checkpoint on the command line: genres from the first of these that is packaged, tags from "msd".
+PACKAGED = ("gtzan", "msd")
+# Windows of a song that are cut at a time.
+BLOCK_WINDOWS = 16
+# Fields that only decide where windows lie.
+_CUTTING = ("window_policy", "max_windows", "window_overlap", "window_seed", "short_tracks", "auto_map")
+
+
+@dataclass
+class SongPrediction:
+    """What the models predict for a song.
+
+    Args:
+        row: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing` (windows
+            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note`, and `problem` if the file is unusable.
+        labels: Genres.
+        starts, ends: Seconds of each window [windows].
+        probabilities: Of each window's genres [windows, genres].
+    """
+
+    row: dict[str, Any]
+    labels: list[str] = field(default_factory=list)
+    starts: np.ndarray | None = None
+    ends: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+@dataclass
+class _Song:
+    """A song on its way through the models.
+
+    `logits` are those of each model [windows, labels], of which `classified` windows are known. They are allocated at once:
+    small blocks between the large ones of a forward pass would fragment the memory.
+    """
+
+    file: str
+    problem: str = ""
+    seconds: float = 0.0
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    blocks: Iterable[np.ndarray] = ()
+    logits: list[torch.Tensor] = field(default_factory=list)
+    classified: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.problem) or self.classified == len(self.starts)
+
+
+class SongPredictor:
+    """One or several checkpoints with the same front end, for any number of files.
+
+    Args:
+        checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first predicts the genres, the
+            last the tags if its config names which of its labels are genres.
+        all_windows: Cover the whole track, even if the front end takes a limited number of windows.
+        batch_size: Windows that are computed together; by default 2 on a CPU, where more take longer, and 32 on a GPU.
+        num_proc: Files that are decoded at the same time.
+        shortest_seconds: Shorter audio is unusable.
+        top_k: How many genres and tags to return.
+
+    Raises:
+        CheckpointError: If a checkpoint cannot be used.
+        ConfigError: If the front ends differ.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Sequence[str],
+        *,
+        all_windows: bool = False,
+        batch_size: int | None = None,
+        num_proc: int = 1,
+        shortest_seconds: float = 0.0,
+        top_k: int = 5,
+    ):
+        loaded = [load_checkpoint(checkpoint) for checkpoint in checkpoints]
+        self.models = [model for model, _ in loaded]
+        self.extractor = loaded[0][1]
+        for name, (_, extractor) in zip(checkpoints, loaded, strict=True):
+            if _values_fields(extractor) != _values_fields(self.extractor):
+                raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
+        if all_windows and self.extractor.window_policy != "all":
+            self.extractor.window_policy, self.extractor.max_windows = "even", None
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.batch_size = batch_size or (2 if device == "cpu" else 32)
+        self.num_proc = num_proc
+        self.shortest_seconds, self.top_k = shortest_seconds, top_k
+        for model in self.models:
+            model.to(device)
+
+    def predict(self, files: Sequence[str]) -> Iterator[SongPrediction]:
+        """Yield the prediction for each file, in order."""
+        songs: deque[_Song] = deque()
+        waiting: list[tuple[_Song, np.ndarray]] = []
+        with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
+            for song in chain(self._decoded(files), [None]):
+                if song is not None:
+                    songs.append(song)
+                for windows in song.blocks if song else ():
+                    waiting += [(song, window) for window in windows]
+                    while len(waiting) >= self.batch_size:
+                        self._classify(waiting[: self.batch_size])
+                        del waiting[: self.batch_size]
+                if song is None and waiting:
+                    self._classify(waiting)
+                while songs and songs[0].is_complete:
+                    yield self._prediction(songs.popleft())
+                    progress.update()
+
+    def _decoded(self, files: Sequence[str]) -> Iterator[_Song]:
+        pool = ThreadPoolExecutor(self.num_proc)
+        try:
+            ahead: deque = deque()
+            for file in files:
+                ahead.append(pool.submit(self._open, file))
+                if len(ahead) > self.num_proc:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _open(self, file: str) -> _Song:
+        """Decode a file and cut its first block of windows; the others are cut when they are needed."""
+        try:
+            audio = decode_audio(file, self.extractor.sampling_rate, shortest_seconds=self.shortest_seconds)
+        except AudioError as error:
+            return _Song(file, problem=error.reason)
+        starts, blocks = _cut(audio, self.extractor)
+        logits = [torch.empty(len(starts), model.config.num_labels) for model in self.models]
+        return _Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
+
+    @torch.inference_mode()
+    def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
+        windows = torch.from_numpy(np.stack([window for _, window in batch]))
+        logits = [model(windows.to(model.device)).window_logits[:, 0].float().cpu() for model in self.models]
+        for index, (song, _) in enumerate(batch):
+            for known, new in zip(song.logits, logits, strict=True):
+                known[song.classified] = new[index]
+            song.classified += 1
+
+    def _prediction(self, song: _Song) -> SongPrediction:
+        row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
+        row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
+        if song.problem:
+            return SongPrediction(row)
+        labels = _labels(self.models[0])
+        genres = getattr(self.models[0].config, "genres", None) or labels
+        chosen = [labels.index(genre) for genre in genres]
+        row["genres"] = _likeliest(genres, _voted(self.models[0], song.logits[0])[chosen], self.top_k)
+        if getattr(self.models[-1].config, "genres", None):
+            tags = _labels(self.models[-1])
+            row["tags"] = _likeliest(tags, _voted(self.models[-1], song.logits[-1]), self.top_k)
+        row["genre"] = row["genres"][0]["label"]
+        probabilities = _probabilities(self.models[0], song.logits[0])[:, chosen].numpy()
+        row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
+        ends = np.minimum(song.starts + self.extractor.window_seconds, song.seconds)
+        row["heard_seconds"] = float((np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
+        if song.seconds < self.extractor.window_seconds:
+            filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
+            row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"
+        elif row["heard_seconds"] < 0.95 * song.seconds:
+            row["note"] = f"heard {row['heard_seconds']:.0f} of {song.seconds:.0f} s: --all_windows hears all"
+        return SongPrediction(row, genres, song.starts, ends, probabilities)
+
+
+def find_files(paths: Iterable[str]) -> list[str]:
+    """Return the files that paths name, each once: a file, all audio in a folder, a glob, or `-` for a list on stdin.
+
+    Raises:
+        DataError: If a folder has no audio, or a glob matches nothing.
+    """
+    files: list[str] = []
+    for path in paths:
+        if path == "-":
+            files += find_files(line for line in sys.stdin.read().splitlines() if line.strip() not in ("", "-"))
+        elif Path(path).is_dir():
+            suffixes = (*AUDIO_SUFFIXES, *FOREIGN_AUDIO_SUFFIXES)
+            found = sorted(file for file in Path(path).rglob("[!.]*") if file.suffix.lower() in suffixes)
+            if not found:
+                raise DataError(f"{path}: no audio in this folder, and no config.json of a checkpoint")
+            files += map(str, found)
+        elif glob.has_magic(path) and not Path(path).exists():
+            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (Path refuses absolute patterns)
+            if not found:
+                raise DataError(f"{path}: no file matches")
+            files += [file for file in found if Path(file).is_file()]
+        else:
+            files.append(path)
+    return list(dict.fromkeys(files))
+
+
+def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the checkpoints and the paths of a command line, whose first argument may be a checkpoint.
+
+    It is one if it is `package:NAME` or a folder with a config.json, or looks like a repository on the Hub and does not exist here.
+    """
+    first = arguments[0]
+    is_run = first.startswith(PREFIX) or Path(first, "config.json").is_file()
+    is_repository = first.count("/") == 1 and not (Path(first).suffix or glob.has_magic(first) or Path(first).exists())
+    if is_run or (is_repository and len(arguments) > 1):
+        return [first], list(arguments[1:])
+    return [PREFIX + name for name in PACKAGED if (FOLDER / name / "config.json").is_file()], list(arguments)
+
+
+def _values_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
+    return {name: value for name, value in extractor.to_dict().items() if name not in _CUTTING}
+
+
+def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Return the seconds at which a song's windows start and blocks of the windows, as the extractor's `track_windows`."""
+    frames, window_frames = extractor.count_frames(audio.length), extractor.cut_frames
+    # Some front ends need the whole track: for random windows, a constant-Q transform, or normalisation over the track.
+    whole = extractor.window_policy == "random" or extractor.frame_span(0, 1) is None or frames <= window_frames
+    if whole or getattr(extractor, "waveform_normalization", "none") != "none":
+        features = extractor.track_features(audio.waveform)
+        starts = extractor._starts(len(features), features)
+        blocks = iter([extractor.cut_features(features)])
+    else:
+        starts = window_starts(
+            frames,
+            window_frames,
+            policy=extractor.window_policy,
+            max_windows=extractor.max_windows,
+            overlap=extractor.window_overlap,
+        )
+        windows = (_window(audio, extractor, start) for start in starts)
+        blocks = (np.stack(block) for block in iter(lambda: list(islice(windows, BLOCK_WINDOWS)), []))
+    # The last window that fits ends with the song.
+    spare = max(0.0, audio.seconds - extractor.window_seconds)
+    return starts / max(1, frames - window_frames) * spare, blocks
+
+
+def _window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first: int) -> np.ndarray:
+    start, stop, skipped = extractor.frame_span(first, extractor.cut_frames)
+    frames = extractor.transform(audio.read(start, stop))
+    return extractor.normalize_window(frames[skipped : skipped + extractor.cut_frames])
+
+
+def _labels(model: PreTrainedModel) -> list[str]:
+    return [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+
+def _voted(model: PreTrainedModel, window_logits: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of a song [labels] from the logits of its windows [windows, labels]."""
+    multi_label = model.config.problem_type == "multi_label_classification"
+    logits = vote(window_logits[None], rule=model.config.voting, multi_label=multi_label)
+    return _probabilities(model, logits)[0]
+
+
+def _probabilities(model: PreTrainedModel, logits: torch.Tensor) -> torch.Tensor:
+    multi_label = model.config.problem_type == "multi_label_classification"
+    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
+
+
+def _likeliest(labels: Sequence[str], probabilities: torch.Tensor, top_k: int) -> list[dict[str, Any]]:
+    order = probabilities.argsort(descending=True)[:top_k].tolist()
+    return [{"label": labels[index], "score": float(probabilities[index])} for index in order]
+
+
+def predictions_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Return predictions as a table, then the notes and the unusable files, a line each."""
+    lines = [("file", "genre", "windows", "other genres", "tags")]
+    for row in rows:
+        if not row["problem"]:
+            (_, *others), best = row["genres"], row["genres"][0]
+            agreeing = f"{row['agreeing']} of {row['windows']}"
+            lines.append(
+                (row["file"], f"{row['genre']} {best['score']:.2f}", agreeing, _listed(others), _listed(row["tags"]))
+            )
+    cells = [[one_line(cell) for cell in line] for line in lines if len(lines) > 1]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    text += [one_line(f"{row['file']}: {row['note']}") for row in rows if row["note"]]
+    text += [one_line(f"{row['file']}: unusable: {row['problem']}") for row in rows if row["problem"]]
+    return "\n".join(text)
+
+
+def _listed(scores: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{item['label']} {item['score']:.2f}" for item in scores)
