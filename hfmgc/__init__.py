@@ -18,6 +18,7 @@ _PUBLIC = {
     "TrackClassifier": "hfmgc.inference.predict",
     "TrackCollator": "hfmgc.data.collation",
     "augment": "hfmgc.data.augmentation.report",
+    "default_checkpoint": "hfmgc.checkpoints",
     "genre_metrics": "hfmgc.evaluation.metrics",
     "load_audio": "hfmgc.data.audio",
     "load_dataset": "hfmgc.api",

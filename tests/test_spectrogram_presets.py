@@ -25,6 +25,7 @@ SHAPES = {  # frames, bins
     "lgnet_cqt": (1993, 288),
     "m2d": (608, 80),
     "gtzan_decimated": (387, 128),
+    "musicnn": (187, 96),
 }
 
 

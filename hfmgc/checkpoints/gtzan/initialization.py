@@ -1,8 +1,8 @@
 """Initial weights for convolutions, recurrences and linear layers.
 
 transformers' default, a normal distribution of 0.02, is meant for wide transformers: convolutions lose their signal,
-recurrences forget, and GRUs are not initialised at all. All weights are written by transformers' functions, which spare
-those that were loaded from a checkpoint. The choices are ours: no paper here names its initial weights.
+recurrences forget, and GRUs are not initialised at all. All weights are written by transformers' functions, which leave
+weights from a checkpoint unchanged. The choices are ours: no paper here names its initial weights.
 """
 
 import math
@@ -39,7 +39,7 @@ def initialize(module: nn.Module) -> bool:
 
 
 def _initialize_recurrence(name: str, parameter: Tensor, module: nn.LSTM | nn.GRU) -> None:
-    # Gates are slices of one tensor. They are filled in a new one, because `copy_` spares a loaded weight as a whole.
+    # Gates are slices of one tensor. They are filled in a new one, because `copy_` leaves a loaded weight unchanged as a whole.
     values = torch.zeros_like(parameter)
     gates = values.split(module.hidden_size)
     for gate in gates:

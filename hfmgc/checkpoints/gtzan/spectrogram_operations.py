@@ -19,14 +19,50 @@ DB_FLOOR = -100.0
 
 
 @functools.lru_cache(maxsize=16)
-def _mel_filters(**fields: Any) -> scipy.sparse.csr_array:
-    """Return librosa's mel filters, sparse: a band covers a few of a thousand frequencies."""
-    return scipy.sparse.csr_array(librosa.filters.mel(**fields))
+def _mel_filters(
+    *, sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, htk: bool, norm: str | None
+) -> scipy.sparse.csr_array:
+    """Return the filters of `librosa.filters.mel`, sparse: a band covers a few of a thousand frequencies.
+
+    Computed here because librosa's module imports numba and scipy.signal, which takes longer than predicting a song.
+    """
+    low, high = (_hz_to_mel(frequency, htk) for frequency in (fmin, fmax or sr / 2))
+    edges = _mel_to_hz(np.linspace(low, high, n_mels + 2), htk)
+    ramps = np.subtract.outer(edges, np.fft.rfftfreq(n_fft, 1 / sr))
+    widths = np.diff(edges)[:, None]
+    rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
+    filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    if norm == "slaney":
+        filters *= (2 / (edges[2:] - edges[:-2]))[:, None]
+    return scipy.sparse.csr_array(filters)
+
+
+# Slaney's mel scale is linear below 1 kHz, at 3 mels per 200 Hz, and logarithmic above.
+_LINEAR, _KNEE_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
+
+
+def _hz_to_mel(frequency: float, htk: bool) -> float:
+    if htk:
+        return 2595.0 * np.log10(1.0 + frequency / 700.0)
+    if frequency >= _KNEE_HZ:
+        return _KNEE_HZ / _LINEAR + np.log(frequency / _KNEE_HZ) / _LOG_STEP
+    return frequency / _LINEAR
+
+
+def _mel_to_hz(mels: np.ndarray, htk: bool) -> np.ndarray:
+    if htk:
+        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    knee = _KNEE_HZ / _LINEAR
+    return np.where(mels >= knee, _KNEE_HZ * np.exp(_LOG_STEP * (mels - knee)), _LINEAR * mels)
 
 
 @functools.lru_cache(maxsize=16)
 def _window(window: str, win_length: int) -> torch.Tensor:
-    return torch.from_numpy(librosa.filters.get_window(window, win_length, fftbins=True).astype(np.float32))
+    if window == "hann":  # as scipy computes it; see `_mel_filters`
+        values = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, win_length + 1)[:-1])
+    else:
+        values = librosa.filters.get_window(window, win_length, fftbins=True)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
@@ -50,7 +86,8 @@ def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
     else:
         spectrogram = _magnitudes(waveform, fields)
     if fields.scale == "db":
-        return librosa.power_to_db(spectrogram if fields.power == 2 else spectrogram**2, ref=1.0, top_db=None)
+        powers = spectrogram if fields.power == 2 else spectrogram**2
+        return 10.0 * np.log10(np.maximum(1e-10, powers))  # librosa.power_to_db
     return np.log(spectrogram + fields.log_offset) if fields.scale == "log" else spectrogram
 
 
@@ -157,12 +194,8 @@ def running_statistics(spectrograms: Iterable[np.ndarray], *, per_bin: bool = Fa
     They are merged in float64 by the formula of Chan, Golub and LeVeque (1979), which stays exact where sums of squares
     of dB values lose digits.
 
-    Args:
-        spectrograms: Arrays [..., frames, bins], of the **training split only**, or the other splits would leak.
-        per_bin: Whether to compute them for each bin.
-
-    Returns:
-        `(mean, std)`: two floats, or two lists of floats [bins].
+    The spectrograms [..., frames, bins] are of the **training split only**, or the other splits would leak. The result is two
+    floats, or with `per_bin` two lists of floats [bins].
 
     Raises:
         ValueError: If there is no spectrogram, or they have different bins.

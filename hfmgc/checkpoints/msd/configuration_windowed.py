@@ -35,7 +35,7 @@ class WindowedConfig(PreTrainedConfig):
 
     voting: VotingRule = "mean"
     label_smoothing: float | int = rate(default=0.0)
-    class_weights: list[float | int] | None = None
+    class_weights: list[float | int] | tuple[float | int, ...] | None = None
 
     def __post_init__(self, **kwargs):
         if self.id2label and not self.label2id:

@@ -147,24 +147,21 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As the base; a preset cannot be an override, because every saved field would override it."""
+        """As the base. A preset cannot be an override: every saved field would override it."""
         if kwargs.get("preset", feature_extractor_dict.get("preset")) != feature_extractor_dict.get("preset"):
             raise ValueError(f"preset: a saved front end keeps its fields; use {cls.__name__}(preset=...) for another")
         return super().from_dict(feature_extractor_dict, **kwargs)
 
     @property
     def window_samples(self) -> int:
-        """Samples of a window."""
         return round(self.window_seconds * self.sampling_rate)
 
     @property
     def cut_frames(self) -> int:
-        """Frames of a window after decimation, before crop and resize: what is cut from stored features."""
         return self.count_frames(self.window_samples)
 
     @property
     def window_shape(self) -> tuple[int, int]:
-        """Frames and bins of a window as the model gets it."""
         bins, frames = self.resize or self.crop or (self.num_bins, self.cut_frames)
         return frames, bins
 
@@ -188,7 +185,9 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     def count_frames(self, num_samples: int) -> int:
         """Return the number of centred frames after decimation."""
-        frames = 1 + num_samples // self.hop_length
+        # An odd n_fft gets one sample less of padding; librosa's CQT pads by itself.
+        odd = self.n_fft % 2 if self.representation != "cqt" else 0
+        frames = 1 + (num_samples - odd) // self.hop_length
         return frames if self.frames_per_second is None else decimated_count(frames, self._step)
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int] | None:
@@ -212,7 +211,7 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
 
     def normalize_track(self, features: np.ndarray) -> np.ndarray:
         """Normalise the features [frames, feature_bins] over the whole track if `normalize_over` says so."""
-        return self._normalized(features) if self.normalize_over == "track" else features
+        return normalize(self._relative(features), self) if self.normalize_over == "track" else features
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
         """Crop, resize and, unless the track was normalised, normalise a window [cut_frames, bins]."""
@@ -269,9 +268,6 @@ class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
         self.mean, self.std = mean, [value or 1.0 for value in std] if per_bin else (std or 1.0)
         self.normalization = "statistics"
         return self
-
-    def _normalized(self, features: np.ndarray) -> np.ndarray:
-        return normalize(self._relative(features), self)
 
     def _relative(self, features: np.ndarray) -> np.ndarray:
         """Apply the dB reference and floor to features [frames, feature_bins], and turn mels into MFCCs."""

@@ -1,4 +1,4 @@
-"""The interface that all feature extractors share: whole tracks in, stacks of windows out."""
+"""The interface of all feature extractors: whole tracks in, stacks of windows out."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ logger = logging.get_logger(__name__)
 
 
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
-    r"""Base of the extractors that cut a track into windows, so that nothing silently hears only its beginning.
+    r"""Base of the extractors that cut a track into windows, so no model silently hears only its beginning.
 
     The order is the same for audio and stored features, in training and evaluation:
 
         waveform -> `prepare` -> `transform` -> un-normalised features of the track (these are stored)
-        -> filled up to one window -> `normalize_track` -> cut -> `normalize_window` -> windows
+        -> padded to one window -> `normalize_track` -> cut -> `normalize_window` -> windows
 
     A subclass defines `transform`, `count_frames`, `cut_frames`, `window_samples` and `window_shape`, the
     normalisations that it needs, and `frame_span` if frames do not depend on the rest of the track.
@@ -37,11 +37,11 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         window_seed (`int`, *optional*, defaults to 0):
             Seed of `"random"`. A track gets the same windows each time; windows differ between tracks.
         short_tracks (`str`, *optional*, defaults to `"loop"`):
-            How a track shorter than a window is filled: `"loop"` repeats its frames, `"pad"` adds silent frames.
+            How a track shorter than a window is padded: `"loop"` repeats its frames, `"pad"` adds silent frames.
     """
 
     model_input_names = ["input_values", "window_mask"]  # noqa: RUF012 (transformers reads it as a plain class attribute)
-    # The fields that decide the values of `track_features`: stored features fit an extractor that shares them.
+    # The fields that affect `track_features`: stored features fit an extractor with the same values.
     feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
     # Value of a silent frame before normalisation.
     silence = 0.0
@@ -131,8 +131,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
             ValueError: By default: the statistics are fixed.
         """
         raise ValueError(
-            f"fit_statistics: {type(self).__name__} keeps the statistics of its pre-training; only the spectrogram front "
-            "end can fit them"
+            f"fit_statistics: {type(self).__name__} keeps the statistics of its pre-training; only the spectrogram "
+            "front end can fit them"
         )
 
     def as_features(self, stored: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         generator = None
         if self.window_policy == "random":
             # The track's name is unknown here, so its content seeds the draw: whether the level rises between 64 equal
-            # parts, which neither rounding nor normalisation changes.
+            # parts, which normalisation does not change.
             levels = [part.mean() for part in np.array_split(features, min(64, len(features)))]
             rises = np.packbits(np.diff(levels) > 0).tobytes()
             generator = np.random.default_rng((self.window_seed, len(features), zlib.crc32(rises)))

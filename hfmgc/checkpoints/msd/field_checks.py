@@ -26,7 +26,7 @@ def check_positive(**numbers: float | None) -> None:
 
 
 def refuse_misspelt(names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise a ValueError for a name close to a known field; transformers adds fields of its own, which pass."""
+    """Raise a ValueError for a name close to a known field; other unknown names pass, because transformers adds fields."""
     for name in set(names) - set(known):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         if near:

@@ -81,7 +81,7 @@ class WindowedPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_values"
     input_modalities = ("audio",)
-    # Auto class -> `file.Class` of the architecture; set by `register_auto_classes`.
+    # Auto class -> `file.Class` of the architecture, by `register_auto_classes`.
     auto_map: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: WindowedConfig):
@@ -103,9 +103,10 @@ class WindowedPreTrainedModel(PreTrainedModel):
 class WindowedModel(WindowedPreTrainedModel):
     """Base of each `XModel`.
 
-    An architecture defines `embed_windows` and `embedding_size`, and where they differ `num_bins`, `least_frames` and
-    `least_bins`. `_can_record_outputs` names its layers, unless a backbone of transformers returns their hidden states and
-    attentions itself.
+    An architecture sets `config_class` and `embedding_size`, defines `embed_windows`, and ends its `__init__` with
+    `self.post_init()`. Where they differ, it defines `num_bins`, `least_frames` and `least_bins`; where its layers fix the
+    number of frames, it extends `check_window`. `_can_record_outputs = {"hidden_states": XLayer}` names its layers, unless a
+    backbone of transformers returns their hidden states and attentions itself.
     """
 
     embedding_size: int
@@ -172,8 +173,8 @@ class WindowedModel(WindowedPreTrainedModel):
                 With `first_stage`, states [..., tokens, hidden] in place of windows.
             window_mask: Which windows exist [tracks, windows], where tracks have different numbers of windows.
             first_stage: Stage that `input_values` enter; 0: the first one. See `run_stages`.
-            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default the config's; others are
-                passed to the backbone.
+            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default those of the config; others
+                are passed to the backbone.
 
         Raises:
             ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
@@ -239,8 +240,9 @@ class WindowedModel(WindowedPreTrainedModel):
 class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
 
-    Where its paper needs it, an architecture defines `classify_windows` (a head of several parts), `penalty` (a term of the
-    training loss) and `begin_epoch` (what changes between epochs).
+    An architecture sets `config_class` and passes its `XModel` to `__init__`. Where its paper needs it, it defines
+    `classify_windows` (a head of several parts), `penalty` (a term of the training loss) and `begin_epoch` (what changes
+    between epochs).
     """
 
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
@@ -263,18 +265,18 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a wholly frozen base model stays in evaluation mode, so that its output never changes.
+        """Set the mode; a frozen base model and frozen batch norms stay in evaluation mode.
 
-        Frozen batch norm does too: an adapter's file has no running statistics.
+        The output of a frozen base model must not change, and an adapter does not save the running statistics of its base.
         """
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and not any(
-                parameter.requires_grad for parameter in module.parameters()
-            ):
-                module.eval()
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            self.model.eval()
+        for module in self.model.modules():
+            if module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                trained = [
+                    parameter.requires_grad for parameter in module.parameters()
+                ]  # none where FSDP flattens them
+                if trained and not any(trained):
+                    module.eval()
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -299,16 +301,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
-        """Classify tracks.
+        """Classify tracks; `labels` are genre indices [tracks] or targets [tracks, labels].
 
-        Args:
-            input_values: As in [`WindowedModel.forward`].
-            window_mask: As in [`WindowedModel.forward`].
-            labels: Genre indices [tracks] or targets [tracks, labels].
-            kwargs: As in [`WindowedModel.forward`], `first_stage` too.
-
-        Raises:
-            ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
+        The other arguments and the errors are those of [`WindowedModel.forward`].
         """
         output = self.model(input_values, window_mask=window_mask, **kwargs)
         stacks = output.window_embeddings.shape[:2]

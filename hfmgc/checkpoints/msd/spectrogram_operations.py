@@ -194,12 +194,8 @@ def running_statistics(spectrograms: Iterable[np.ndarray], *, per_bin: bool = Fa
     They are merged in float64 by the formula of Chan, Golub and LeVeque (1979), which stays exact where sums of squares
     of dB values lose digits.
 
-    Args:
-        spectrograms: Arrays [..., frames, bins], of the **training split only**, or the other splits would leak.
-        per_bin: Whether to compute them for each bin.
-
-    Returns:
-        `(mean, std)`: two floats, or two lists of floats [bins].
+    The spectrograms [..., frames, bins] are of the **training split only**, or the other splits would leak. The result is two
+    floats, or with `per_bin` two lists of floats [bins].
 
     Raises:
         ValueError: If there is no spectrogram, or they have different bins.

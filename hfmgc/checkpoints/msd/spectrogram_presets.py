@@ -17,25 +17,14 @@ class Preset(NamedTuple):
     fields: dict[str, Any]
 
 
-_MEL_22050 = {
-    "sampling_rate": 22050,
-    "representation": "mel",
-    "n_fft": 2048,
-    "hop_length": 512,
-    "num_bins": 128,
-    "scale": "db",
-    "db_reference": "max",
-    "top_db": 80.0,
-}
+_DB_22050 = {"sampling_rate": 22050, "scale": "db", "db_reference": "max", "top_db": 80.0}
+_MEL_22050 = {**_DB_22050, "representation": "mel", "n_fft": 2048, "hop_length": 512, "num_bins": 128}
 # LGNet's frames of 30 ms every 15 ms in samples at 22,050 Hz, with the smallest transform that fits them.
 _LGNET_FRAMES = {
-    "sampling_rate": 22050,
+    **_DB_22050,
     "n_fft": 1024,
     "win_length": 662,
     "hop_length": 331,
-    "scale": "db",
-    "db_reference": "max",
-    "top_db": 80.0,
     "normalization": "min_max",
     "window_seconds": 30.0,
 }
@@ -79,15 +68,12 @@ PRESETS: dict[str, Preset] = {
             "crop": [128, 512],
         },
     ),
-    "divide_and_conquer_30s": Preset(
-        f"{_DIVIDE_AND_CONQUER_SOURCE}; 1292 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 30.0}
-    ),
-    "divide_and_conquer_10s": Preset(
-        f"{_DIVIDE_AND_CONQUER_SOURCE}; 431 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 10.0}
-    ),
-    "divide_and_conquer_3s": Preset(
-        f"{_DIVIDE_AND_CONQUER_SOURCE}; 130 frames", {**_DIVIDE_AND_CONQUER, "window_seconds": 3.0}
-    ),
+    **{
+        f"divide_and_conquer_{seconds}s": Preset(
+            f"{_DIVIDE_AND_CONQUER_SOURCE}; {frames} frames", {**_DIVIDE_AND_CONQUER, "window_seconds": float(seconds)}
+        )
+        for seconds, frames in ((30, 1292), (10, 431), (3, 130))
+    },
     "lgnet_mel": Preset(
         "LGNet, section 4.1: frames of 30 ms every 15 ms, 128 mels; rate, dB, min-max and 30 s are ours",
         {**_LGNET_FRAMES, "representation": "mel", "num_bins": 128},
@@ -178,8 +164,9 @@ def with_preset(init: Callable) -> Callable:
         defaults = {}
         if preset is not None:
             if preset not in PRESETS:
-                near = difflib.get_close_matches(str(preset), PRESETS, n=1, cutoff=0.0)
-                raise ValueError(f"unknown preset {preset!r}; did you mean {near[0]!r} of {', '.join(PRESETS)}?")
+                near = difflib.get_close_matches(str(preset), PRESETS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PRESETS)}"
+                raise ValueError(f"unknown preset {preset!r}; {hint}")
             defaults = dict(PRESETS[preset].fields)
         if "window_seconds" in fields or "window_frames" in fields:
             defaults.pop("window_seconds", None)

@@ -1,15 +1,12 @@
-"""Where the windows of a track lie, and how a track shorter than a window is filled.
-
-All positions are counted in the same unit, frames or samples.
-"""
+"""Where the windows of a track lie, and how a track shorter than a window is padded; in frames or samples."""
 
 import math
 
 import numpy as np
 
 
-# A remainder below this share of a window gets no window of its own: "30 s" clips have 29.9 to 30.1 s, and nearly every
-# one would otherwise get an extra window that differs from another by milliseconds.
+# A shorter remainder, as a share of a window, gets no extra window: "30 s" clips have 29.9 to 30.1 s, and nearly every one
+# would get a window that differs from another by milliseconds.
 NEGLIGIBLE_SHARE = 0.01
 
 
@@ -24,8 +21,8 @@ def window_starts(
 ) -> np.ndarray:
     """Return the start of each window of a track in ascending order, int64 [windows].
 
-    A track no longer than a window has one window, at 0. Where the alternative is an extra window for less than
-    `NEGLIGIBLE_SHARE` of a window, windows are spread slightly wider and leave that much unheard between them.
+    A track no longer than a window has one window, at 0. For a remainder below `NEGLIGIBLE_SHARE` of a window, the windows
+    are spread slightly wider and leave that much unheard between them.
 
     Args:
         length: Length of the track.
