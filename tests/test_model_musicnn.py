@@ -21,14 +21,12 @@ class TestMusiCNN(ArchitectureTester):
         ((20, 15), "expected 16 bins in the last dimension, got 15"),
         ((0, 16), "expected at least 1 frames, got 0"),
     )
-    representation = "penultimate"
 
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})
         tiny = {
             "num_bins": 16, "timbral_channels": 6, "timbral_heights": [6, 11], "timbral_width": 3, "temporal_channels": 4,
             "temporal_widths": [8, 4, 3], "midend_channels": 5, "midend_width": 3, "hidden_size": 7,
-            "representation": self.representation,
         }  # fmt: skip
         return MusiCNNConfig(**(tiny | fields))
 
@@ -36,10 +34,6 @@ class TestMusiCNN(ArchitectureTester):
         return SpectrogramFeatureExtractor(
             **{"sampling_rate": 8000, "n_fft": 512, "hop_length": 128, "num_bins": 16, "window_frames": 20, **fields}
         )
-
-
-class TestMusiCNNPooled(TestMusiCNN):
-    representation = "pooled"
 
 
 @pytest.mark.parametrize(("representation", "embedding_size"), [("penultimate", 200), ("pooled", 1506)])
@@ -50,7 +44,7 @@ def test_the_published_sizes_are_the_defaults(representation, embedding_size):
 
 
 def test_a_pooled_embedding_alternates_maximum_and_mean_over_time():
-    model = TestMusiCNNPooled().model().model
+    model = TestMusiCNN().model(representation="pooled").model
     pooled = model.embed_windows(TestMusiCNN().values(2)).embeddings
     assert pooled.shape == (2, 2 * (2 * 6 + 3 * 4 + 3 * 5))
     assert (pooled[:, 0::2] - pooled[:, 1::2] > -1e-4).all()  # equal where a feature is constant
