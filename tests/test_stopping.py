@@ -4,9 +4,12 @@ import signal
 import subprocess
 import sys
 
+import datasets
 import pytest
 from conftest import write_music
 
+from hfmgc.data.caching import cached_map
+from hfmgc.data.corpus import decode_track
 from hfmgc.stopping import Terminated, catch_signals, exit_code, release_signals
 from recipes import FINETUNE_AST, SEARCH, TRAIN_CLASSIFIER, tiny_settings, write_config
 
@@ -108,3 +111,17 @@ def test_the_handlers_of_the_program_around_it_are_restored():
     assert exit_code(stopped.value) == 130
     release_signals()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_timeout_of_workers_after_ctrl_c_does_not_hide_the_interruption(monkeypatch):
+    """As `datasets` ends a map with several processes: it waits for its workers before it raises."""
+
+    def interrupted_map(*arguments, **options):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise TimeoutError
+
+    monkeypatch.setattr(datasets.Dataset, "map", interrupted_map)
+    with pytest.raises(KeyboardInterrupt):
+        cached_map(datasets.Dataset.from_dict({"audio": ["a"]}), decode_track, ("decoding",))

@@ -103,13 +103,19 @@ def cached_map(
         identity = [table_fingerprint(table), function.__qualname__, versioned.identity, dict(key)]
         new_fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     with reading_cache():
-        return table.map(
-            versioned,
-            num_proc=num_proc if num_proc and num_proc > 1 else None,
-            writer_batch_size=WRITER_BATCH_SIZE,
-            new_fingerprint=new_fingerprint,
-            **more,
-        )
+        try:
+            return table.map(
+                versioned,
+                num_proc=num_proc if num_proc and num_proc > 1 else None,
+                writer_batch_size=WRITER_BATCH_SIZE,
+                new_fingerprint=new_fingerprint,
+                **more,
+            )
+        except Exception as error:
+            # After Ctrl-C datasets waits for its workers, and their timeout hides the interruption.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
 
 
 def table_fingerprint(table: datasets.Dataset) -> str:
