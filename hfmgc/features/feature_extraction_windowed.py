@@ -72,6 +72,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         self.window_seed = window_seed
         self.short_tracks = short_tracks
 
+    # Abstract: the methods that raise NotImplementedError are those that every subclass defines.
+
     @property
     def window_samples(self) -> int:
         """Samples of a window."""

@@ -120,6 +120,7 @@ class WindowedModel(WindowedPreTrainedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Map single windows `input_values` [windows, frames, bins] to embeddings [windows, embedding_size]."""
+        # Abstract: every architecture defines it.
         raise NotImplementedError(f"{type(self).__name__} must define embed_windows")
 
     @property
