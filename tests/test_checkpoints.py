@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone
-from packaged_code import copies
-from transformers import AutoModelForAudioClassification, pipeline
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 import hfmgc
 from hfmgc.errors import CheckpointError
 from hfmgc.evaluation.checkpoints import load_checkpoint
+from hfmgc.hub.push import files_to_push
 from hfmgc.models.convert_musicnn import fixed_inputs
+from recipes import ROOT, python
 
 
 def test_msd_gives_the_published_logits():
@@ -41,10 +42,29 @@ def test_a_packaged_checkpoint_is_small_and_answers_with_and_without_hfmgc(name,
     assert [one["label"] for one in without["scores"][:3]] == [one["label"] for one in with_hfmgc]
 
 
-def test_the_code_of_packaged_checkpoints_is_that_of_the_package():
-    assert copies()
-    for copy, source in copies():
-        assert copy.read_text() == source.read_text(), f"{copy}: run python tests/packaged_code.py"
+@pytest.mark.parametrize("name", ["gtzan", "msd"])
+def test_a_packaged_checkpoint_carries_all_code_that_saving_it_writes(name, tmp_path):
+    folder = hfmgc.default_checkpoint(name)
+    AutoModelForAudioClassification.from_pretrained(folder).save_pretrained(tmp_path)
+    AutoFeatureExtractor.from_pretrained(folder).save_pretrained(tmp_path)
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+    assert code_in(tmp_path) == code_in(folder)
+    assert set(files_to_push(folder)) == {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def code_in(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.py")}
+
+
+def test_a_built_package_contains_the_checkpoints_with_their_code(tmp_path):
+    arguments = ["build_py", "--build-lib", tmp_path / "built", "egg_info", "--egg-base", tmp_path]
+    done = python("-c", "import setuptools; setuptools.setup()", *arguments, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for name in ("gtzan", "msd"):
+        folder, built = hfmgc.default_checkpoint(name), tmp_path / "built" / "hfmgc" / "checkpoints" / name
+        assert {path.name for path in built.iterdir()} == {path.name for path in folder.iterdir()} - {"__pycache__"}
+        assert code_in(built) == code_in(folder)
+        assert not any(path.is_symlink() for path in built.iterdir())
 
 
 def test_the_genres_among_the_tags_are_recorded():
