@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -263,19 +263,17 @@ def _predict(
 ) -> tuple[dict[str, Any], str, int]:
     # A waiting thread of OpenMP spins by default: on a busy machine that takes many times the processor time of the model.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    gc.disable()  # collections during the imports find nothing
-    try:
+    with _without_collections():
         from transformers.utils.logging import disable_progress_bar
 
         from .inference.songs import SongPredictor, find_files, predictions_text, split_checkpoint
-    finally:
-        gc.enable()
-    disable_progress_bar()  # of loading the weights
-    checkpoints, paths = split_checkpoint(paths)
-    if not paths:
-        raise ConfigError(f"{checkpoints[0]} is a checkpoint: give audio files or folders after it")
-    files = find_files(paths)
-    predictor = SongPredictor(checkpoints, **options)
+
+        disable_progress_bar()  # of loading the weights
+        checkpoints, paths = split_checkpoint(paths)
+        if not paths:
+            raise ConfigError(f"{checkpoints[0]} is a checkpoint: give audio files or folders after it")
+        files = find_files(paths)
+        predictor = SongPredictor(checkpoints, **options)
     write_timeline = None
     if timeline:
         from .inference.timeline import TimelineWriter
@@ -297,6 +295,17 @@ def _predict(
     if output:
         text = f"written: {output}: {len(usable)} songs, {len(skipped)} unusable files\n{text}".rstrip()
     return {"predictions": usable, "skipped": skipped}, text, 3 if skipped else 0
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep what is imported and loaded out of garbage collections, during the imports and at exit: they take a second."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _similar(**options: Any) -> tuple[dict[str, Any], str]:
