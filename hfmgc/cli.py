@@ -274,27 +274,30 @@ def _predict(
             raise ConfigError(f"{checkpoints[0]} is a checkpoint: give audio files or folders after it")
         files = find_files(paths)
         predictor = SongPredictor(checkpoints, **options)
-    write_timeline = None
+    writer = None
     if timeline:
         from .inference.timeline import TimelineWriter
 
-        write_timeline = TimelineWriter(timeline, files).write
+        writer = TimelineWriter(timeline, files)
     if output:
         from .inference.prediction_files import write_predictions
 
-        rows = write_predictions(predictor, files, output, use=write_timeline)
+        rows = write_predictions(predictor, files, output, writer)
     else:
         rows = []
         for prediction in predictor.predict(files):
             rows.append(prediction.row)
-            if write_timeline:
-                write_timeline(prediction)
-    usable = {row["file"]: row for row in rows if not row["problem"]}
+            if writer:
+                writer.write(prediction)
     skipped = {row["file"]: row["problem"] for row in rows if row["problem"]}
-    text = predictions_text([row for row in rows if row["problem"]] if output else rows)
-    if output:
-        text = f"written: {output}: {len(usable)} songs, {len(skipped)} unusable files\n{text}".rstrip()
-    return {"predictions": usable, "skipped": skipped}, text, 3 if skipped else 0
+    code = 3 if skipped else 0
+    if not output:
+        usable = {row["file"]: row for row in rows if not row["problem"]}
+        return {"predictions": usable, "skipped": skipped}, predictions_text(rows), code
+    songs = len(rows) - len(skipped)
+    text = [f"written: {output}: {songs} songs, {len(skipped)} unusable files"]
+    text += [one_line(f"{file}: unusable: {problem}") for file, problem in skipped.items()]
+    return {"output": str(output), "songs": songs, "skipped": skipped}, "\n".join(text), code
 
 
 @contextlib.contextmanager

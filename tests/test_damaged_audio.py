@@ -101,7 +101,7 @@ def poor(tmp_path) -> Path:
     return music
 
 
-SHORT = "too short (0.50 s, where 1 s are asked for)"
+SHORT = "too short (0.50 s; the minimum is 1 s)"
 OFFSET = "no sound, only a constant offset"
 
 

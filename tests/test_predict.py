@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import os
+import shutil
 import sys
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -76,14 +79,26 @@ def test_files_folders_globs_and_lists_name_each_file_once(checkpoint, music, mo
         "blues.000.wav", "blues.001.wav", "pop.000.wav", "pop.001.wav", "long.wav",
     }  # fmt: skip
     assert {Path(file).name for file in found["skipped"]} == {"silent.wav", "offset.wav", "broken.mp3"}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{music / 'blues'}\n\n{music / 'pop' / 'long.wav'}\n"))
-    listed = predictions(checkpoint, "-")
-    assert [Path(file).name for file in listed["predictions"]] == ["blues.000.wav", "blues.001.wav", "long.wav"]
-    for missing in (music / "*.flac", music.parent / "empty"):
-        (music.parent / "empty").mkdir(exist_ok=True)
-        done = hfmgc_here("predict", checkpoint, missing)
+    (music / "blues" / "folder.mp3").mkdir()
+    shutil.copy(music / "pop" / "long.wav", music / "caf\udce9.wav")  # a name in Latin-1
+    listed = [music / "blues", "", music / "caf\udce9.wav", music / "pop" / ".." / "blues" / "blues.001.wav"]
+    list_on_stdin(monkeypatch, *listed)
+    found = predictions(checkpoint, "-")
+    names = [Path(file).name for file in found["predictions"]]
+    assert names == ["blues.000.wav", "blues.001.wav", "caf\\xe9.wav"] and not found["skipped"]
+
+
+def list_on_stdin(monkeypatch, *paths):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n".join(os.fsencode(path) for path in paths))))
+
+
+def test_folders_globs_and_lists_without_audio_are_errors(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    list_on_stdin(monkeypatch, "", "-")
+    for path in (tmp_path / "*.flac", tmp_path / "empty", "-"):
+        done = hfmgc_here("predict", checkpoint, path)
         assert done.returncode == 1
-        assert str(missing) in done.stderr
+        assert f"error: {path}: no " in done.stderr
 
 
 def test_batches_across_songs_predict_as_the_pipeline(checkpoint, music):
@@ -156,9 +171,11 @@ def test_an_output_file_has_a_row_for_each_file_and_is_not_overwritten(checkpoin
     assert [Path(row["file"]).name for row in rows if row["problem"]] == ["broken.mp3", "offset.wav", "silent.wav"]
     assert len([row for row in rows if row["genre"]]) == 5
     content = output.read_bytes()
-    assert hfmgc_here(*command).stdout == done.stdout
-    other = hfmgc_here(*command, "--top_k", 1)
-    assert other.returncode == 1 and str(output) in other.stderr
+    repeated = json.loads(hfmgc_here(*command, "--json").stdout)
+    assert repeated["songs"] == 5 and len(repeated["skipped"]) == 3 and repeated["output"] == str(output)
+    for options in (("--top_k", 1), ("--timeline", tmp_path / "lines")):
+        other = hfmgc_here(*command, *options)
+        assert other.returncode == 1 and str(output) in other.stderr
     assert output.read_bytes() == content
     assert not output.with_name(f"{output.name}.parts").exists()
 
@@ -166,6 +183,11 @@ def test_an_output_file_has_a_row_for_each_file_and_is_not_overwritten(checkpoin
 def test_an_output_of_another_kind_is_refused(checkpoint, music, tmp_path):
     done = hfmgc_here("predict", checkpoint, music, "--output", tmp_path / "songs.xlsx")
     assert done.returncode == 1 and "--output" in done.stderr
+    for name, content in (("a.csv", b"a,b\n1,2\n"), ("b.csv", b"\xff"), ("c.jsonl", b"[1]\n"), ("d.parquet", b"")):
+        (tmp_path / name).write_bytes(content)
+        done = hfmgc_here("predict", checkpoint, music, "--output", tmp_path / name)
+        assert done.returncode == 1 and name in done.stderr
+        assert (tmp_path / name).read_bytes() == content
 
 
 HELD = """
@@ -193,13 +215,14 @@ def count_decoded(monkeypatch) -> list[str]:
     return decoded
 
 
-def test_a_killed_prediction_resumes_with_nothing_lost_or_twice(checkpoint, music, tmp_path, monkeypatch):
-    output, marker = tmp_path / "songs.jsonl", tmp_path / "marker"
+@pytest.mark.parametrize("suffix", prediction_files.SUFFIXES)
+def test_a_killed_prediction_resumes_with_nothing_lost_or_twice(checkpoint, music, tmp_path, monkeypatch, suffix):
+    output, marker = tmp_path / f"songs{suffix}", tmp_path / "marker"
     script = tmp_path / "held.py"
     script.write_text(HELD)
     command = ["predict", checkpoint, music / "blues", music / "pop", "--output", output]
     process = Forked(script, marker, *command)
-    while not (marker.exists() and list(tmp_path.glob("songs.jsonl.parts/*.parquet"))):
+    while not (marker.exists() and list(tmp_path.glob("songs.*.parts/*.parquet"))):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.kill()
@@ -210,8 +233,8 @@ def test_a_killed_prediction_resumes_with_nothing_lost_or_twice(checkpoint, musi
     assert hfmgc_here(*command).returncode == 0
     assert 1 <= len(decoded) <= 3 and "long.wav" in decoded[0]
     resumed = read(output)
-    assert hfmgc_here(*command[:-1], tmp_path / "whole.jsonl").returncode == 0
-    assert resumed == read(tmp_path / "whole.jsonl")
+    assert hfmgc_here(*command[:-1], tmp_path / f"whole{suffix}").returncode == 0
+    assert output.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     assert len({row["file"] for row in resumed}) == 5
 
 
@@ -303,9 +326,10 @@ def test_a_part_of_a_long_song_is_heard_unless_all_is_asked_for(checkpoint, musi
 
 
 def test_the_timeline_is_a_table_and_a_picture_for_each_song(checkpoint, music, tmp_path):
-    (music / "blues" / "long.wav").write_bytes((music / "pop" / "long.wav").read_bytes())
+    for copy in ("blues/long.wav", "long-2.wav", "$\\x$.wav"):  # `$` begins a formula in labels of matplotlib
+        shutil.copy(music / "pop" / "long.wav", music / copy)
     found = predictions(checkpoint, music, "--timeline", tmp_path / "lines", code=3)["predictions"]
-    names = {"blues.000", "blues.001", "pop.000", "pop.001", "long", "long-2"}
+    names = {"blues.000", "blues.001", "pop.000", "pop.001", "$\\x$", "long", "long-2", "long-3"}
     assert {path.name for path in (tmp_path / "lines").iterdir()} == {
         f"{name}{suffix}" for name in names for suffix in (".csv", ".png")
     }
@@ -354,6 +378,19 @@ def test_similar_refuses_another_checkpoint_and_other_files(checkpoint, tiny_che
     ):
         done = hfmgc_here("similar", *arguments)
         assert done.returncode == 1 and named in done.stderr
+    table = pq.read_table(embeddings)
+    column = table.column_names.index("embedding")
+    rows = [[float("nan")] * table["embedding"].type.list_size] * len(table)
+    for broken in (
+        table.slice(0, 0),
+        table.drop_columns("embedding"),
+        table.set_column(column, "embedding", pa.array(rows)),
+        table.set_column(column, "embedding", pa.array([[1.0, 2.0]] * len(table))),
+        table.set_column(column, "embedding", pa.array([None] * len(table), pa.list_(pa.float32()))),
+    ):
+        pq.write_table(broken.replace_schema_metadata(table.schema.metadata), tmp_path / "broken.parquet")
+        done = hfmgc_here("similar", song, tmp_path / "broken.parquet")
+        assert done.returncode == 1 and "broken.parquet" in done.stderr
     checkpoint.rename(tmp_path / "moved")
     assert hfmgc_here("similar", song, embeddings).returncode == 1
     assert hfmgc_here("similar", song, embeddings, "--checkpoint", tmp_path / "moved").returncode == 0

@@ -149,7 +149,7 @@ def decode_audio(
         raise AudioError(name, "no samples")
     seconds = decoded.frames / rate
     if seconds < shortest_seconds:
-        raise AudioError(name, f"too short ({seconds:.2f} s, where {shortest_seconds:g} s are asked for)")
+        raise AudioError(name, f"too short ({seconds:.2f} s; the minimum is {shortest_seconds:g} s)")
     if max(decoded.highest, -decoded.lowest) < SILENCE_PEAK:
         raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
     if decoded.frames > 1 and decoded.highest - decoded.lowest < 2 * SILENCE_PEAK:

@@ -2,10 +2,10 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +14,17 @@ from ..data.caching import code_identity
 from ..errors import ConfigError
 from ..evaluation.checkpoints import weights_digest
 from ..files import whole
-from .parts import DIGEST, parquet_digest, write_in_parts, write_table
-from .songs import SongPrediction, SongPredictor
+from .parts import write_in_parts, write_table
+from .songs import SongPredictor
+
+
+if TYPE_CHECKING:
+    from .timeline import TimelineWriter  # imports matplotlib
 
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 SONGS_PER_PART = 8
+_SCORED = ("genres", "tags")
 _SCORES = pa.list_(pa.struct({"label": pa.string(), "score": pa.float32()}))
 _SCHEMA = pa.schema(
     {
@@ -39,10 +44,7 @@ _SCHEMA = pa.schema(
 
 
 def write_predictions(
-    predictor: SongPredictor,
-    files: Sequence[str],
-    output: Path,
-    use: Callable[[SongPrediction], object] | None = None,
+    predictor: SongPredictor, files: Sequence[str], output: Path, timeline: "TimelineWriter | None" = None
 ) -> list[dict[str, Any]]:
     """Write the predictions for files to `output`, resuming an interrupted call; return its rows.
 
@@ -50,7 +52,7 @@ def write_predictions(
         predictor: The models.
         files: Paths.
         output: A .csv, .jsonl or .parquet file. Its column `run` is a digest of the models, the settings and the files.
-        use: Called with each prediction that is computed.
+        timeline: Writes the genres along each song as well.
 
     Raises:
         ConfigError: If `output` has another suffix, or exists with the predictions of another run.
@@ -60,9 +62,9 @@ def write_predictions(
         raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
     described = [
         predictor.extractor.to_dict(),
-        [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART],
+        [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART, timeline and str(timeline.folder)],
         code_identity("decoding", "features"),
-        [(file, _version(file)) for file in files],
+        [(file, _size_and_time(file)) for file in files],
     ]
     weights = {
         f"{index}.{name}": tensor
@@ -76,20 +78,19 @@ def write_predictions(
         for part in missing:
             rows = []
             for prediction in islice(predictions, len(part)):
-                if use:
-                    use(prediction)
+                if timeline:
+                    timeline.write(prediction)
                 rows.append(prediction.row | {"run": digest})
             yield pa.Table.from_pylist(rows, _SCHEMA)
 
     def join(parts: list[Path]) -> None:
-        _write(output, [pq.read_table(part) for part in parts], digest)
+        _write(output, [pq.read_table(part) for part in parts])
 
-    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _digest_in)
+    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _recorded_digest)
     return _read(output)
 
 
-def _version(file: str) -> tuple[int, int] | None:
-    """Return what tells a changed file from an unchanged one; None if there is no such file."""
+def _size_and_time(file: str) -> tuple[int, int] | None:
     try:
         status = Path(file).stat()
     except (OSError, ValueError):
@@ -97,9 +98,9 @@ def _version(file: str) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _write(output: Path, tables: list[pa.Table], digest: str) -> None:
+def _write(output: Path, tables: list[pa.Table]) -> None:
     if output.suffix == ".parquet":
-        return write_table(output, tables, _SCHEMA.with_metadata({DIGEST: digest}))
+        return write_table(output, tables, _SCHEMA)
     with whole(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = (row for table in tables for row in table.to_pylist())
         if output.suffix == ".jsonl":
@@ -108,9 +109,7 @@ def _write(output: Path, tables: list[pa.Table], digest: str) -> None:
             writer = csv.DictWriter(file, _SCHEMA.names)
             writer.writeheader()
             for row in rows:
-                scores = {
-                    name: "; ".join(f"{s['label']} {s['score']:.4f}" for s in row[name]) for name in ("genres", "tags")
-                }
+                scores = {name: "; ".join(f"{s['label']} {s['score']:.4f}" for s in row[name]) for name in _SCORED}
                 writer.writerow(row | scores)
 
 
@@ -121,11 +120,9 @@ def _read(output: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file)) if output.suffix == ".csv" else [json.loads(line) for line in file]
 
 
-def _digest_in(output: Path) -> str | None:
-    """Return the digest of the run that an existing output is from; None if it is from none."""
-    if output.suffix == ".parquet":
-        return parquet_digest(output)
+def _recorded_digest(output: Path) -> str | None:
+    """Return the digest in an existing output; None if it has none."""
     try:
-        return _read(output)[0].get("run")
-    except (OSError, ValueError, IndexError, AttributeError):
+        return _read(output)[0]["run"]
+    except (OSError, ValueError, LookupError, TypeError, csv.Error, pa.ArrowException):
         return None

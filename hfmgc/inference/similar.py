@@ -38,16 +38,19 @@ def similar_songs(
         table = pq.read_table(embeddings)
         recorded, revision = json.loads((table.schema.metadata or {})[CHECKPOINT])
         network = table.schema.metadata[NETWORK].decode()
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise DataError(f"{embeddings}: not an embeddings file by `hfmgc embed` ({first_line(error)})") from error
+        known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+        if known.ndim != 2 or not np.isfinite(known).all():
+            raise ValueError("embeddings that are missing, NaN or infinite")
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        problem = first_line(error) if embeddings.is_file() else "no such file"
+        raise DataError(f"{embeddings}: not an embeddings file by `hfmgc embed` ({problem})") from error
     model, extractor = load_checkpoint(checkpoint or recorded, None if checkpoint else revision, auto_class=AutoModel)
-    if network_digest(model, extractor) != network:
+    if network_digest(model, extractor) != network or known.shape[1] != model.embedding_size:
         raise ConfigError(
-            f"{embeddings} was not embedded with {checkpoint or recorded}: give --checkpoint, or embed again"
+            f"{embeddings} was not embedded with {checkpoint or recorded}: name its --checkpoint, or rerun `hfmgc embed`"
         )
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
     embedding = embed_windows(model, [windows], batch_size).mean(axis=0)
-    known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
     nearest = NearestNeighbors(n_neighbors=min(top_k, len(known)), metric="cosine").fit(known)
     distances, rows = nearest.kneighbors(embedding[None])
     described = table.drop_columns("embedding").take(rows[0]).to_pylist()

@@ -5,6 +5,7 @@ song is decoded and cut in blocks, so that memory does not grow with its length.
 """
 
 import glob
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -199,26 +200,28 @@ def find_files(paths: Iterable[str]) -> list[str]:
     """Return the files that paths name, each once: a file, all audio in a folder, a glob, or `-` for a list on stdin.
 
     Raises:
-        DataError: If a folder has no audio, or a glob matches nothing.
+        DataError: If a folder has no audio, a glob matches nothing, or the list is empty.
     """
-    files: list[str] = []
+    files: dict[str, str] = {}  # by absolute path
     for path in paths:
         if path == "-":
-            files += find_files(line for line in sys.stdin.read().splitlines() if line.strip() not in ("", "-"))
+            lines = (line for line in sys.stdin.buffer.read().splitlines() if line.strip() not in (b"", b"-"))
+            found, problem = find_files(map(os.fsdecode, lines)), "no files in the list on standard input"
         elif Path(path).is_dir():
             suffixes = (*AUDIO_SUFFIXES, *FOREIGN_AUDIO_SUFFIXES)
-            found = sorted(file for file in Path(path).rglob("[!.]*") if file.suffix.lower() in suffixes)
-            if not found:
-                raise DataError(f"{path}: no audio in this folder, and no config.json of a checkpoint")
-            files += map(str, found)
+            audio = (file for file in Path(path).rglob("[!.]*") if file.suffix.lower() in suffixes)
+            found = sorted(str(file) for file in audio if not file.is_dir())
+            problem = "no audio in this folder, and no config.json of a checkpoint"
         elif glob.has_magic(path) and not Path(path).exists():
-            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (Path refuses absolute patterns)
-            if not found:
-                raise DataError(f"{path}: no file matches")
-            files += [file for file in found if Path(file).is_file()]
+            found = [file for file in sorted(glob.glob(path, recursive=True)) if not Path(file).is_dir()]  # noqa: PTH207 (Path refuses absolute patterns)
+            problem = "no file matches"
         else:
-            files.append(path)
-    return list(dict.fromkeys(files))
+            found, problem = [path], ""
+        if not found:
+            raise DataError(f"{path}: {problem}")
+        for file in found:
+            files.setdefault(os.path.abspath(file), file)  # noqa: PTH100 (Path.resolve would follow links)
+    return list(files.values())
 
 
 def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

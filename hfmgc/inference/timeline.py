@@ -1,10 +1,11 @@
 """Genres along a song, as a table and a picture: `hfmgc predict --timeline`."""
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -14,8 +15,8 @@ from ..text import as_text
 from .songs import SongPrediction
 
 
-# Genres with a curve of their own in the picture.
-SHOWN_GENRES = 6
+# Rows of the picture.
+SHOWN_GENRES = 10
 
 
 class TimelineWriter:
@@ -26,21 +27,22 @@ class TimelineWriter:
     """
 
     def __init__(self, folder: Path, files: Sequence[str]):
-        self.folder, self.paths = folder, {}
-        counts: Counter[str] = Counter()
-        for file in files:
-            stem = Path(as_text(file)).stem
-            counts[stem] += 1
-            self.paths[as_text(file)] = folder / (stem if counts[stem] == 1 else f"{stem}-{counts[stem]}")
+        self.folder = folder
+        self.names: dict[str, str] = {}
+        taken: set[str] = set()
+        for file in map(as_text, files):
+            stem = Path(file).stem
+            names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+            self.names[file] = next(name for name in names if name not in taken)
+            taken.add(self.names[file])
 
     def write(self, song: SongPrediction) -> None:
         """Write table and picture of a song; nothing if its file is unusable."""
         if song.row["problem"]:
             return
-        path = self.paths[song.row["file"]]
         with saving_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            table, picture = (path.with_name(f"{path.name}{suffix}") for suffix in (".csv", ".png"))
+            table, picture = (self.folder / f"{self.names[song.row['file']]}{suffix}" for suffix in (".csv", ".png"))
             with whole(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(["start", "end", "genre", *song.labels])
@@ -52,17 +54,18 @@ class TimelineWriter:
 
 
 def _figure(song: SongPrediction) -> Figure:
-    """Return the curves of the genres that are likeliest over the whole song."""
+    """Return the probabilities of the likeliest genres over time; parts between windows stay white."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(
-        title=f"{Path(song.row['file']).name}: {song.row['genre']}",
-        xlabel="seconds",
-        ylabel="probability",
-        ylim=(0, 1),
-    )
-    middles = (song.starts + song.ends) / 2
-    for index in song.probabilities.mean(axis=0).argsort()[::-1][:SHOWN_GENRES]:
-        axes.plot(middles, song.probabilities[:, index], marker=".", label=song.labels[index])
-    axes.legend(loc="upper right", fontsize="small")
+    axes = figure.add_subplot(xlabel="seconds")
+    # File names and genres may contain dollar signs.
+    axes.set_title(f"{Path(song.row['file']).name}: {song.row['genre']}", parse_math=False)
+    shown = song.probabilities.mean(axis=0).argsort()[::-1][:SHOWN_GENRES]
+    axes.set_yticks(range(len(shown)), labels=[song.labels[index] for index in shown], parse_math=False)
+    axes.invert_yaxis()
+    edges = np.stack([song.starts, np.minimum(song.ends, np.append(song.starts[1:], np.inf))], axis=1)
+    values = np.full((len(shown), 2 * len(edges) - 1), np.nan)
+    values[:, ::2] = song.probabilities[:, shown].T
+    mesh = axes.pcolormesh(edges.ravel(), np.arange(len(shown) + 1) - 0.5, values, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(mesh, label="probability")
     return figure
