@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from conftest import tone
 from forked import Forked
+from fresh import run_fresh
 
 from hfmgc.data import audio
 from hfmgc.data.audio import decode_audio
@@ -22,7 +23,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.inference import parts, prediction_files, songs
 from hfmgc.inference.predict import TrackClassifier
 from hfmgc.inference.songs import SongPredictor, _cut
-from recipes import hfmgc_here, python
+from recipes import hfmgc_here
 
 
 RATE = 16000
@@ -323,7 +324,7 @@ def test_predicting_imports_neither_datasets_nor_training():
         "print({'datasets', 'evaluate', 'sklearn', 'pandas', 'numba', 'scipy.signal', 'matplotlib', 'transformers.trainer',"
         "'pyarrow'} & set(sys.modules))"
     )
-    done = python("-c", code)
+    done = run_fresh(code)
     assert done.stdout.strip() == "set()", done.stderr
 
 
