@@ -111,6 +111,7 @@ def _run(arguments: Sequence[str], environment: dict[str, str], folder: str, out
             os.dup2(file.fileno(), stream.fileno())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # the usual one; this process was given the server's
+    multiprocessing.process._parent_process = None  # or `catch_signals` takes this for a worker
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

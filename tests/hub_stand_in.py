@@ -22,6 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import HfFileSystem, constants, hf_api
+from huggingface_hub.utils import _http
+
 
 class HubRefusal(Exception):
     """What the stand-in answers instead of a result."""
@@ -111,6 +115,23 @@ class HubStandIn:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
+
+    def use_here(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        """Let the client in this process take this for the Hub; its cache lies in `home`."""
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setenv("HF_TOKEN", self.token)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        for name, value in {
+            "ENDPOINT": self.endpoint,
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", self.endpoint)
+        HfFileSystem.clear_instance_cache()  # each keeps the endpoint that it was made with
+        _http.close_session()  # the proxy variables are read when a session starts
 
     def fail(self, step: str, how: int | str, times: int = -1) -> None:
         """Let `step` fail the next `times` times (-1: always).

@@ -130,12 +130,6 @@ def python(*arguments: str | Path, environment: dict | None = None, **options) -
     )
 
 
-def torchrun(processes: int, *arguments: str | Path, environment: dict | None = None) -> subprocess.CompletedProcess:
-    """Run a script on several processes of this machine's CPU."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
-    return python(*launcher, *arguments, environment=environment)
-
-
 def run_here(recipe: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
     """Run a recipe within this process: starting Python anew takes longer."""
     out, err = io.StringIO(), io.StringIO()

@@ -238,7 +238,7 @@ def test_augmentation_is_repeatable_and_leaves_the_global_state_alone(variant):
     assert len(other) != len(first) or not np.array_equal(first, other)
 
 
-def test_another_process_augments_alike():
+def test_another_process_augments_alike(capsys):
     code = (
         "import hashlib, numpy as np; from hfmgc.data.augmentation.report import VARIANTS, augment;"
         "from hfmgc.randomness import example_generator as g;"
@@ -246,13 +246,10 @@ def test_another_process_augments_alike():
         "print(*(hashlib.sha256(augment(clip, 22050, v, g(5, v)).tobytes()).hexdigest() for v in VARIANTS))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "5"}
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1] and len(set(outputs[0].split())) == len(VARIANTS)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    there = done.stdout.split()
+    exec(code, {})
+    assert there == capsys.readouterr().out.split() and len(set(there)) == len(VARIANTS)
 
 
 def test_fresh_augmentation_draws_the_original_and_the_six_alike():

@@ -4,8 +4,6 @@ import hashlib
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import tone
+from forked import run_forked
 
 from hfmgc.data.caching import reading_cache
 from hfmgc.data.corpus import Corpus, decode_corpus
@@ -123,7 +122,7 @@ print(hashlib.sha256(b"".join(track["waveform"].tobytes() for track in corpus.tr
 """
 
 
-def test_another_process_reads_what_was_decoded_and_a_replaced_file_is_decoded_anew(music_folder):
+def test_another_process_reads_what_was_decoded_and_a_replaced_file_is_decoded_anew(music_folder, tmp_path):
     folder = music_folder({"blues": 2}, seconds=0.3)
     first = decode(folder)
     before = [track["waveform"].copy() for track in first.tracks]
@@ -133,7 +132,9 @@ def test_another_process_reads_what_was_decoded_and_a_replaced_file_is_decoded_a
     soundfile.write(path, tone(77, seconds=0.3), RATE)
     assert path.stat().st_size == status.st_size
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    done = subprocess.run([sys.executable, "-c", FINGERPRINT, folder], capture_output=True, text=True)
+    script = tmp_path / "fingerprint.py"
+    script.write_text(FINGERPRINT)
+    done = run_forked(script, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == hashlib.sha256(b"".join(w.tobytes() for w in before)).hexdigest()
 

@@ -1,14 +1,12 @@
 """Publishing a run: the real client of huggingface_hub against a stand-in of the Hub."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fresh import run_fresh
 from hub_stand_in import HubStandIn
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.utils import _http
@@ -307,10 +305,7 @@ from hfmgc.hub.push import push_run
 push_run(sys.argv[1], "tester/model", private=True)
 print(AutoConfig.from_pretrained("tester/model").hidden_size, snapshot_download("tester/model"))
 """
-    environment = {**os.environ, **hub.environment(tmp_path / "home")}
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(run_folder)], env=environment, capture_output=True, text=True
-    )
+    result = run_fresh(script, run_folder, environment=hub.environment(tmp_path / "home"))
 
     assert result.returncode == 0, result.stderr
     hidden_size, snapshot = result.stdout.split()

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from conftest import tone
 from forked import Forked
+from fresh import run_fresh
 
 from hfmgc.data import audio
 from hfmgc.data.audio import decode_audio
@@ -25,7 +26,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.inference import parts, prediction_files, songs
 from hfmgc.inference.predict import TrackClassifier
 from hfmgc.inference.songs import SongPredictor, _cut
-from recipes import hfmgc_here, python
+from recipes import hfmgc_here
 
 
 RATE = 16000
@@ -347,7 +348,7 @@ def test_predicting_imports_no_library_that_it_does_not_need(tmp_path):
         "sklearn", "transformers.generation.utils", "transformers.pipelines", "transformers.trainer",
     }  # fmt: skip
     code = f"import sys; from hfmgc.cli import main; print(main(sys.argv[1:]), {unused} & set(sys.modules))"
-    done = python("-c", code, "predict", tmp_path / "song.wav")
+    done = run_fresh(code, "predict", tmp_path / "song.wav")
     assert done.stdout.splitlines()[-1] == "0 set()", done.stdout + done.stderr
 
 

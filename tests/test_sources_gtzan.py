@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import datasets
-import huggingface_hub.constants
 import pytest
 from dataset_hub import DatasetHub
 from stand_ins import (
@@ -89,7 +88,7 @@ def test_the_archive_is_fetched_from_the_hub_and_compared_with_its_checksum(tmp_
     write_gtzan_archive(tmp_path / "repository" / "data" / "genres.tar.gz")
     with DatasetHub() as hub:
         hub.add("marsyas/gtzan", tmp_path / "repository")
-        reachable(monkeypatch, hub, tmp_path)
+        hub.use_here(monkeypatch, tmp_path)
         source = gtzan(archive="marsyas/gtzan", repository_revision="main")
         assert_tracks(source.tracks())
         assert (source.location, source.revision) == ("marsyas/gtzan", "main")
@@ -99,18 +98,6 @@ def test_the_archive_is_fetched_from_the_hub_and_compared_with_its_checksum(tmp_
         blob.write_bytes(blob.read_bytes()[:-1] + b"\1")
         with pytest.raises(DataError, match=f"has sha256 .*, not the expected {blob.name}"):
             source.tracks()
-
-
-def reachable(monkeypatch, hub, tmp_path):
-    """Let the client in this process talk to the stand-in."""
-    for name, value in {
-        "HF_HUB_OFFLINE": False,
-        "ENDPOINT": hub.endpoint,
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_XET": True,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-    }.items():
-        monkeypatch.setattr(huggingface_hub.constants, name, value)
 
 
 def test_a_mirror_gives_the_same_ids_whatever_rate_it_declares(tmp_path):

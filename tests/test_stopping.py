@@ -7,6 +7,7 @@ import sys
 import datasets
 import pytest
 from conftest import write_music
+from forked import run_forked
 
 from hfmgc.data.caching import cached_map
 from hfmgc.data.corpus import decode_track
@@ -86,13 +87,14 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
     config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out"))
     ends = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        code = (
+        script = tmp_path / f"{number.name}.py"
+        script.write_text(
             "import os, runpy, sys\nfrom transformers import Trainer\n"
             f"Trainer.training_step = lambda *arguments, **options: os.kill(os.getpid(), {int(number)})\n"
-            f"sys.path.insert(0, {str(FINETUNE_AST.parent)!r})\nsys.argv = ['finetune_ast.py', *sys.argv[1:]]\n"
+            f"sys.path[0] = {str(FINETUNE_AST.parent)!r}\n"
             f"runpy.run_path({str(FINETUNE_AST)!r}, run_name='__main__')\n"
         )
-        result = run(code, config, "--output_dir", tmp_path / number.name)
+        result = run_forked(script, config, "--output_dir", tmp_path / number.name)
         assert "Traceback" not in result.stderr
         ends[number] = (result.returncode, result.stderr.strip().splitlines()[-1])
     line = "stopped; --resume_from_checkpoint last resumes"

@@ -20,11 +20,11 @@ from hfmgc.models.modeling_lgnet import LGNetModel
 from hfmgc.training.trainer import AVERAGED_WEIGHTS
 from recipes import (
     FRONT_END,
+    ROOT,
     TRAIN_CLASSIFIER,
     classifier_settings,
     run_and_kill,
     run_here,
-    torchrun,
     write_config,
     write_features,
 )
@@ -249,7 +249,8 @@ def test_a_killed_run_resumes_to_the_same_weights(features, tmp_path):
 def test_two_processes_average_and_freeze_and_answer_alike(features, tmp_path):
     """Each half of the tracks is judged by another process: all answers must be those of what was saved."""
     settings = everything(features, tmp_path / "out", ddp_backend="gloo", load_best_model_at_end=False)
-    result = torchrun(2, TRAIN_CLASSIFIER, write_config(tmp_path / "run.yaml", settings))
+    config = write_config(tmp_path / "run.yaml", settings)
+    result = run_forked(ROOT / "tests" / "forked_torchrun.py", TRAIN_CLASSIFIER, config)
     assert result.returncode == 0, result.stderr[-3000:]
     record = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert record["training"]["world_size"] == 2
