@@ -22,6 +22,7 @@ from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, load_checkpoint, require_safetensors
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..models.modeling_pretraining import PreTrainingModel
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import check_fields, known_fields, refuse_long_path, with_fields
 from .adapters import add_adapter
@@ -224,13 +225,16 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
     """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be loaded, or is of another architecture than the one that is set.
+        CheckpointError: If the checkpoint cannot be loaded, or was pre-trained without genres and is of another architecture
+            than the one that is set.
     """
     if arguments.model_name_or_path is None:
         return arguments
     with unsharded_weights(run):  # the checkpoint is cached
-        found = _checkpoint(arguments.model_name_or_path)[0].config.model_type
-    if "model_type" in changed_fields(arguments) and found != arguments.model_type:
+        checkpoint = _checkpoint(arguments.model_name_or_path)[0]
+    found = checkpoint.config.model_type
+    set_type = "model_type" in changed_fields(arguments)
+    if isinstance(checkpoint, PreTrainingModel) and set_type and found != arguments.model_type:
         raise CheckpointError(
             f"model_name_or_path {arguments.model_name_or_path} is of architecture {found!r}, and model_type is "
             f"{arguments.model_type!r}: give a checkpoint of that architecture, or set model_type {found}"
@@ -246,7 +250,7 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     """
     checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     weights, own = checkpoint.state_dict(), model.state_dict()
-    pretrained = not any(name.startswith(HEAD) for name in weights)
+    pretrained = isinstance(checkpoint, PreTrainingModel)
     if pretrained:  # only the encoder is used, not the parts of the objective
         weights = {name: value for name, value in weights.items() if name.startswith(f"{model.base_model_prefix}.")}
     if pretrained or checkpoint.config.id2label != model.config.id2label:
@@ -269,8 +273,8 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
 def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:
     """Load the checkpoint's weights into `model`, whose head stays new where the genres differ."""
     weights = _checkpoint_weights(arguments, model)
-    has_head = any(name.startswith(HEAD) for name in _checkpoint(arguments.model_name_or_path)[0].state_dict())
-    if has_head and not any(name.startswith(HEAD) for name in weights):
+    pretrained = isinstance(_checkpoint(arguments.model_name_or_path)[0], PreTrainingModel)
+    if not pretrained and not any(name.startswith(HEAD) for name in weights):
         logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head starts from random weights")
     model.load_state_dict(weights, strict=False)
 
