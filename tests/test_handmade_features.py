@@ -1,10 +1,9 @@
-"""Hand-made features: the columns of FMA's features.csv, every feature against its formula, and tables of them."""
+"""Hand-made features: the columns of FMA's features.csv, every feature against its formula, blocks of long tracks."""
 
 import os
 import warnings
 from pathlib import Path
 
-import datasets
 import librosa
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import scipy.stats
 from conftest import needs_real_data, tone
 
 from hfmgc.data.audio import load_audio
-from hfmgc.data.handmade import extract_handmade
+from hfmgc.features import handmade_features
 from hfmgc.features.handmade_features import (
     FEATURE_SIZES,
     GTZAN_SUMMARY_COLUMNS,
@@ -191,6 +190,38 @@ def test_the_quirk_changes_five_features_at_44100_and_none_at_22050(waveform):
     np.testing.assert_array_equal(true, quirky)
 
 
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_a_track_in_blocks_has_the_features_of_the_whole(monkeypatch, rate):
+    waveform = music(seconds=4, rate=rate)
+    for extract in (extract_handmade_features, extract_summary_features):
+        monkeypatch.setattr(handmade_features, "BLOCK_FRAMES", 4096)
+        whole = extract(waveform, rate)
+        monkeypatch.setattr(handmade_features, "BLOCK_FRAMES", 64)
+        np.testing.assert_allclose(extract(waveform, rate), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_what_depends_on_the_whole_track_is_librosas():
+    waveform = music(seconds=3)
+    spectrum = librosa.stft(waveform, pad_mode="reflect")
+    magnitude = np.abs(spectrum)
+    frames = frame_features(waveform, RATE)
+    expected = {
+        "chroma_stft": librosa.feature.chroma_stft(S=magnitude**2, sr=RATE),
+        "spectral_contrast": librosa.feature.spectral_contrast(S=magnitude, sr=RATE),
+        "mfcc": librosa.feature.mfcc(S=librosa.power_to_db(librosa.feature.melspectrogram(S=magnitude**2, sr=RATE))),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(frames[name], values, atol=1e-3, err_msg=name)
+    summary = dict(zip(GTZAN_SUMMARY_COLUMNS, extract_summary_features(waveform, RATE), strict=True))
+    harmonic, percussive = map(librosa.istft, librosa.decompose.hpss(spectrum))
+    assert summary["harmony_var"] == pytest.approx(harmonic.var(), rel=1e-4)
+    assert summary["perceptr_var"] == pytest.approx(percussive.var(), rel=1e-3)
+    onsets = librosa.onset.onset_strength(
+        S=librosa.power_to_db(librosa.feature.melspectrogram(S=magnitude**2, sr=RATE)), sr=RATE
+    )
+    assert summary["tempo"] == pytest.approx(librosa.beat.beat_track(onset_envelope=onsets, sr=RATE)[0].item())
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 @pytest.mark.parametrize(
     "clip", [np.zeros(30000), np.zeros(2048), music(seconds=1)[:2048], np.ones(4096), np.eye(1, 4096, 2000)[0]]
@@ -259,46 +290,3 @@ def test_summary_agrees_with_the_published_table_on_real_clips():
     error = np.median(np.abs(ours - published) / table.iloc[:, 1:-1].std().to_numpy(), axis=0)
     assert error.max() < 0.5, GTZAN_SUMMARY_COLUMNS[error.argmax()]
     assert np.median(error) < 0.15
-
-
-def decoded(waveforms: list[np.ndarray]) -> datasets.Dataset:
-    count = len(waveforms)
-    return datasets.Dataset.from_dict(
-        {
-            "track_id": [f"track {index}" for index in range(count)],
-            "genre": ["blues", "pop"] * (count // 2) + ["blues"] * (count % 2),
-            "artist": [""] * count,
-            "split": ["training"] * count,
-            "waveform": waveforms,
-        }
-    ).with_format("numpy", columns=["waveform"], output_all_columns=True)
-
-
-def test_two_processes_extract_what_one_does():
-    waveforms = [music(seed, seconds=0.3) for seed in range(4)]
-    one, _ = extract_handmade(decoded(waveforms), RATE)
-    two, _ = extract_handmade(decoded(waveforms), RATE, num_proc=2)
-    assert one.column_names == ["track_id", "genre", "artist", "split", "features"]
-    assert one.features["features"] == datasets.List(datasets.Value("float32"))
-    assert list(one["track_id"]) == list(two["track_id"]) == [f"track {index}" for index in range(4)]
-    for row, (waveform, other) in enumerate(zip(waveforms, two, strict=True)):
-        np.testing.assert_array_equal(one[row]["features"], other["features"])
-        np.testing.assert_array_equal(one[row]["features"], extract_handmade_features(waveform, RATE))
-
-
-def test_kind_and_quirk_reach_the_extraction():
-    waveform = music(seconds=0.3)
-    summary, _ = extract_handmade(decoded([waveform]), RATE, kind="summary")
-    np.testing.assert_array_equal(summary[0]["features"], extract_summary_features(waveform, RATE))
-    quirky, _ = extract_handmade(decoded([waveform]), 44100, quirk=True)
-    expected = extract_handmade_features(waveform, 44100, fma_sampling_rate_quirk=True)
-    np.testing.assert_array_equal(quirky[0]["features"], expected)
-
-
-@pytest.mark.parametrize("num_proc", [None, 2])
-def test_tracks_without_features_are_skipped_and_named(num_proc):
-    tracks = decoded([music(seconds=0.3), np.ones(100, np.float32)])
-    table, skipped = extract_handmade(tracks, RATE, num_proc=num_proc)
-    assert list(table["track_id"]) == ["track 0"]
-    assert [track.track_id for track in skipped] == ["track 1"]
-    assert "100 samples" in skipped[0].reason

@@ -17,6 +17,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .augmentation.report import source_samples_needed
 from .caching import cached_map
 from .sources.contract import TrackSource
+from .sources.features import FeatureSet
 
 
 Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -63,13 +64,17 @@ def front_end_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
 
 
 def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse stored features of another front end, if the source records it.
+    """Refuse stored features of another front end, if the source records it, and audio for a front end of tables.
 
     Raises:
         DataError: Naming the fields that differ.
     """
     made = source.front_end()
     if made is None:
+        if not getattr(extractor, "takes_audio", True) and not isinstance(source, FeatureSet):
+            raise DataError(
+                f"{source.location}: front_end.layout {extractor.layout!r} cannot be computed from audio: use a table of its columns"
+            )
         return
     asked = front_end_fields(extractor)
     different = [name for name in asked if made.get(name) != asked[name]]

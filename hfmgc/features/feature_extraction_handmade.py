@@ -49,6 +49,7 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
     # The shortest track with features; a window is the whole track, however long it is.
     window_samples = MIN_SAMPLES
     cut_frames = 1
+    covers_track = True
 
     def __init__(
         self,
@@ -90,6 +91,11 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         if self.layout != "table":
             return (*WindowedFeatureExtractor.feature_fields, "layout")
         return ("feature_extractor_type", "layout", "num_features", *(["columns"] if self.columns else []))
+
+    @property
+    def takes_audio(self) -> bool:
+        """Whether the columns can be computed from audio."""
+        return self.layout != "table"
 
     @property
     def column_names(self) -> list[str]:
