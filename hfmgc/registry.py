@@ -121,6 +121,13 @@ _ARCHITECTURES = (
         paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
         "late-breaking, 2019)",
     ),
+    Architecture(
+        "feature-autoencoder", "FeatureAutoencoder",
+        recipe="recipes/configs/divide_and_conquer/feature_autoencoder.yaml", parameters=631_628,
+        feature_extractor="hfmgc.features.feature_extraction_handmade:HandmadeFeatureExtractor",
+        paper="Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques "
+        "and novel data processing methods (project report, 2022)",
+    ),
 )
 _PARTS = (
     Architecture(

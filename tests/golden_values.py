@@ -80,8 +80,8 @@ def _features() -> dict[str, np.ndarray]:
     track = {"normalize_over": "track", "normalization": "z_score", "pad_mode": "reflect"}
     extractors["track"] = SpectrogramFeatureExtractor(**fields, **track, window_policy="random", max_windows=3)
     extractors["mfcc"] = SpectrogramFeatureExtractor(representation="mfcc", **fields)
+    results = {"518": extract_handmade_features(sweep(), RATE), "57": extract_summary_features(sweep(), RATE)}
     extractors["ast"] = HfmgcASTFeatureExtractor(max_length=128)
-    results = {}
     for name, extractor in extractors.items():
         waveform = sweep(rate=extractor.sampling_rate)
         results[name] = extractor.track_features(waveform)
@@ -128,10 +128,6 @@ RESULTS = {
     "tables": _tables,
     "decoding": _decoding,
     "features": _features,
-    "handmade features": lambda: {
-        "518": extract_handmade_features(sweep(), RATE),
-        "57": extract_summary_features(sweep(), RATE),
-    },
     "checks": _checks,
     "fingerprints": lambda: {
         "of sound": np.unpackbits(fingerprint(sweep(), RATE).view(np.uint8)),

@@ -1,10 +1,9 @@
-"""Hand-made features: the columns of FMA's features.csv, every feature against its formula, and tables of them."""
+"""Hand-made features: the columns of FMA's features.csv, every feature against its formula, blocks of long tracks."""
 
 import os
 import warnings
 from pathlib import Path
 
-import datasets
 import librosa
 import numpy as np
 import pandas as pd
@@ -15,8 +14,7 @@ import scipy.stats
 from conftest import needs_real_data, tone
 
 from hfmgc.data.audio import load_audio
-from hfmgc.data.handmade import extract_handmade, read_fma_features_csv
-from hfmgc.errors import DataError
+from hfmgc.features import handmade_features
 from hfmgc.features.handmade_features import (
     FEATURE_SIZES,
     GTZAN_SUMMARY_COLUMNS,
@@ -192,6 +190,38 @@ def test_the_quirk_changes_five_features_at_44100_and_none_at_22050(waveform):
     np.testing.assert_array_equal(true, quirky)
 
 
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_a_track_in_blocks_has_the_features_of_the_whole(monkeypatch, rate):
+    waveform = music(seconds=4, rate=rate)
+    for extract in (extract_handmade_features, extract_summary_features):
+        monkeypatch.setattr(handmade_features, "BLOCK_FRAMES", 4096)
+        whole = extract(waveform, rate)
+        monkeypatch.setattr(handmade_features, "BLOCK_FRAMES", 64)
+        np.testing.assert_allclose(extract(waveform, rate), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_what_depends_on_the_whole_track_is_librosas():
+    waveform = music(seconds=3)
+    spectrum = librosa.stft(waveform, pad_mode="reflect")
+    magnitude = np.abs(spectrum)
+    frames = frame_features(waveform, RATE)
+    expected = {
+        "chroma_stft": librosa.feature.chroma_stft(S=magnitude**2, sr=RATE),
+        "spectral_contrast": librosa.feature.spectral_contrast(S=magnitude, sr=RATE),
+        "mfcc": librosa.feature.mfcc(S=librosa.power_to_db(librosa.feature.melspectrogram(S=magnitude**2, sr=RATE))),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(frames[name], values, atol=1e-3, err_msg=name)
+    summary = dict(zip(GTZAN_SUMMARY_COLUMNS, extract_summary_features(waveform, RATE), strict=True))
+    harmonic, percussive = map(librosa.istft, librosa.decompose.hpss(spectrum))
+    assert summary["harmony_var"] == pytest.approx(harmonic.var(), rel=1e-4)
+    assert summary["perceptr_var"] == pytest.approx(percussive.var(), rel=1e-3)
+    onsets = librosa.onset.onset_strength(
+        S=librosa.power_to_db(librosa.feature.melspectrogram(S=magnitude**2, sr=RATE)), sr=RATE
+    )
+    assert summary["tempo"] == pytest.approx(librosa.beat.beat_track(onset_envelope=onsets, sr=RATE)[0].item())
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 @pytest.mark.parametrize(
     "clip", [np.zeros(30000), np.zeros(2048), music(seconds=1)[:2048], np.ones(4096), np.eye(1, 4096, 2000)[0]]
@@ -260,102 +290,3 @@ def test_summary_agrees_with_the_published_table_on_real_clips():
     error = np.median(np.abs(ours - published) / table.iloc[:, 1:-1].std().to_numpy(), axis=0)
     assert error.max() < 0.5, GTZAN_SUMMARY_COLUMNS[error.argmax()]
     assert np.median(error) < 0.15
-
-
-def decoded(waveforms: list[np.ndarray]) -> datasets.Dataset:
-    count = len(waveforms)
-    return datasets.Dataset.from_dict(
-        {
-            "track_id": [f"track {index}" for index in range(count)],
-            "genre": ["blues", "pop"] * (count // 2) + ["blues"] * (count % 2),
-            "artist": [""] * count,
-            "split": ["training"] * count,
-            "waveform": waveforms,
-        }
-    ).with_format("numpy", columns=["waveform"], output_all_columns=True)
-
-
-def test_two_processes_extract_what_one_does():
-    waveforms = [music(seed, seconds=0.3) for seed in range(4)]
-    one, _ = extract_handmade(decoded(waveforms), RATE)
-    two, _ = extract_handmade(decoded(waveforms), RATE, num_proc=2)
-    assert one.column_names == ["track_id", "genre", "artist", "split", "features"]
-    assert one.features["features"] == datasets.List(datasets.Value("float32"))
-    assert list(one["track_id"]) == list(two["track_id"]) == [f"track {index}" for index in range(4)]
-    for row, (waveform, other) in enumerate(zip(waveforms, two, strict=True)):
-        np.testing.assert_array_equal(one[row]["features"], other["features"])
-        np.testing.assert_array_equal(one[row]["features"], extract_handmade_features(waveform, RATE))
-
-
-def test_kind_and_quirk_reach_the_extraction():
-    waveform = music(seconds=0.3)
-    summary, _ = extract_handmade(decoded([waveform]), RATE, kind="summary")
-    np.testing.assert_array_equal(summary[0]["features"], extract_summary_features(waveform, RATE))
-    quirky, _ = extract_handmade(decoded([waveform]), 44100, quirk=True)
-    expected = extract_handmade_features(waveform, 44100, fma_sampling_rate_quirk=True)
-    np.testing.assert_array_equal(quirky[0]["features"], expected)
-
-
-@pytest.mark.parametrize("num_proc", [None, 2])
-def test_tracks_without_features_are_skipped_and_named(num_proc):
-    tracks = decoded([music(seconds=0.3), np.ones(100, np.float32)])
-    table, skipped = extract_handmade(tracks, RATE, num_proc=num_proc)
-    assert list(table["track_id"]) == ["track 0"]
-    assert [track.track_id for track in skipped] == ["track 1"]
-    assert "100 samples" in skipped[0].reason
-
-
-def fma_table(rows: int = 3) -> pd.DataFrame:
-    """A stand-in that pandas writes as the authors did theirs."""
-    index = pd.MultiIndex.from_tuples(columns(), names=("feature", "statistics", "number"))
-    values = np.random.default_rng(0).standard_normal((rows, 518)).astype(np.float32)
-    return pd.DataFrame(values, index=pd.Index([2, 5, 140][:rows], name="track_id"), columns=index)
-
-
-def test_features_csv_comes_back_as_it_was_written(tmp_path):
-    path, table = tmp_path / "features.csv", fma_table()
-    table.to_csv(path, float_format="%.10e")
-    assert path.read_text().splitlines()[3].startswith("track_id,")
-    read = read_fma_features_csv(path)
-    assert list(read["track_id"]) == ["000002", "000005", "000140"]
-    assert read.features["features"] == datasets.List(datasets.Value("float32"))
-    np.testing.assert_allclose(read[:]["features"], table.to_numpy(), rtol=1e-6)
-    # The same columns in another order, and without the row of the index's name.
-    table.iloc[:, ::-1].rename_axis(index=None).to_csv(path, float_format="%.10e")
-    np.testing.assert_allclose(read_fma_features_csv(path)[:]["features"], table.to_numpy(), rtol=1e-6)
-    # A file of the same name is read anew.
-    (table + 1).to_csv(path, float_format="%.10e")
-    np.testing.assert_allclose(read_fma_features_csv(path)[:]["features"], table.to_numpy() + 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda t: t.drop(columns=("mfcc", "mean", "07")), "517 columns .*mfcc-mean-07"),
-        (lambda t: t.rename(columns={"zcr": "zrc"}, level=0), "zcr-kurtosis-01"),
-        (lambda t: pd.concat([t, t.iloc[:, :1]], axis=1), "519 columns"),
-        (lambda t: t.droplevel(2, axis=1), "three header rows"),
-        (lambda t: t.set_axis(column_names(), axis=1), "three header rows"),
-        (lambda t: t.rename(index={5: "five"}), "'five' is no track id"),
-        (lambda t: t.iloc[:0], "a header and no tracks"),
-        (lambda t: t.reindex([2]).reindex([2, 5]), "track 000005 .* chroma_cens-kurtosis-01"),
-        (
-            lambda t: t.astype(object).replace(t.iloc[2, 4], "loud"),
-            "track 000140 .* chroma_cens-kurtosis-05",
-        ),
-    ],
-)
-def test_another_table_is_refused_by_what_it_lacks(tmp_path, spoil, message):
-    path = tmp_path / "features.csv"
-    spoil(fma_table()).to_csv(path)
-    with pytest.raises(DataError, match=message) as refused:
-        read_fma_features_csv(path)
-    assert str(path) in str(refused.value)
-
-
-def test_a_file_that_is_no_table_is_refused(tmp_path):
-    for content in (None, b"", b"\xff\xfe\x00\xd8" * 20):
-        if content is not None:
-            (tmp_path / "features.csv").write_bytes(content)
-        with pytest.raises(DataError, match=r"features\.csv"):
-            read_fma_features_csv(tmp_path / "features.csv")

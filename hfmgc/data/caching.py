@@ -39,7 +39,6 @@ COMPUTATIONS = {
     "tables": Computation(1),
     "decoding": Computation(3, ("libsndfile", "numpy", "soundfile", "soxr")),
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
-    "handmade features": Computation(1, ("librosa", "numpy", "scipy")),
     "fingerprints": Computation(2, ("librosa", "numpy", "scipy", "torch")),
     "augmentation": Computation(1, ("audiomentations", "numpy", "python-stretch", "scipy")),
     "checks": Computation(1),

@@ -27,7 +27,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import hold, temporary_path, write_text
 from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
 from .corpus import decode_track
-from .features import front_end_fields, track_features
+from .features import check_front_end, front_end_fields, track_features
 from .identity import track_identity
 from .sources.contract import TrackSource
 from .sources.features import EXTRACTED_BY, EXTRACTION
@@ -118,6 +118,7 @@ def extract_corpus(
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if shard_size < 1:
         raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
+    check_front_end(source, extractor)
     tracks = source.tracks()
     if "features" in tracks.column_names:
         raise ConfigError(f"{source.location} holds features, not audio: use them as they are")

@@ -9,8 +9,9 @@ with the corpus.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import librosa
 import numpy as np
@@ -18,6 +19,11 @@ import numpy as np
 
 N_FFT = 2048
 HOP_LENGTH = 512
+# Frames that are in memory at once (48 s at 44,100 Hz); a multiple of 64, see `_constant_q`.
+BLOCK_FRAMES = 4096
+CONTEXT_FRAMES = 256
+# Half of a median filter of 31 frames, and the frames that overlap.
+MEDIAN_CONTEXT_FRAMES = 32
 # One frame.
 MIN_SAMPLES = N_FFT
 # The sixth contrast band begins at 6,400 Hz, which must be below half the rate.
@@ -116,35 +122,30 @@ def frame_features(
     """Return the frames of each feature, [dimensions, frames]; see `extract_handmade_features`."""
     waveform = _checked(waveform, sampling_rate)
     rate = ASSUMED_SAMPLING_RATE if fma_sampling_rate_quirk else sampling_rate
-    constant_q = np.abs(
-        librosa.cqt(
-            waveform,
-            sr=sampling_rate,
-            hop_length=HOP_LENGTH,
-            n_bins=7 * 12,
-            bins_per_octave=12,
-            tuning=None,
-            filter_scale=_FILTER_SCALE,
-            pad_mode="reflect",
-        )
-    )
+    constant_q = _constant_q(waveform, sampling_rate)
     octaves = {"C": constant_q, "n_chroma": 12, "n_octaves": 7, "bins_per_octave": 12}
     cens = librosa.feature.chroma_cens(**octaves)
-    magnitude = np.abs(librosa.stft(waveform, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect"))
-    power = magnitude**2
-    mel = librosa.feature.melspectrogram(S=power, sr=sampling_rate)
+    rows = _concatenated(
+        {
+            "mel": librosa.feature.melspectrogram(S=magnitude**2, sr=sampling_rate),
+            "rmse": np.sqrt((magnitude**2).mean(axis=0, keepdims=True)),
+            "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate),
+            "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate),
+            "spectral_rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate),
+            **_peaks_and_valleys(magnitude, rate),
+        }
+        for magnitude in _magnitudes(waveform)
+    )
+    peaks, valleys = (librosa.power_to_db(rows.pop(name)) for name in ("peaks", "valleys"))
     return {
         "chroma_cens": cens,
         "chroma_cqt": librosa.feature.chroma_cqt(**octaves),
-        "chroma_stft": librosa.feature.chroma_stft(S=power, sr=rate, n_chroma=12),
-        "mfcc": librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=20),
-        "rmse": np.sqrt(power.mean(axis=0, keepdims=True)),
-        "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate),
-        "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate),
-        "spectral_contrast": librosa.feature.spectral_contrast(S=magnitude, sr=rate, n_bands=6),
-        "spectral_rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate),
+        "chroma_stft": _chroma(waveform, rate),
+        "mfcc": _cepstrum(librosa.power_to_db(rows.pop("mel"))),
+        "spectral_contrast": peaks - valleys,
         "tonnetz": librosa.feature.tonnetz(chroma=cens),
-        "zcr": librosa.feature.zero_crossing_rate(waveform, frame_length=N_FFT, hop_length=HOP_LENGTH),
+        "zcr": _crossings(waveform),
+        **rows,
     }
 
 
@@ -185,35 +186,186 @@ def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.nda
     """
     waveform = _checked(waveform, sampling_rate)
     with _without_warnings():
-        spectrum = librosa.stft(waveform, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
-        harmonic, percussive = (
-            librosa.istft(part, n_fft=N_FFT, hop_length=HOP_LENGTH, length=len(waveform))
-            for part in librosa.decompose.hpss(spectrum)
+        parts = _harmonic_and_percussive(waveform)
+        rows = _concatenated(
+            {
+                "mel": librosa.feature.melspectrogram(S=magnitude**2, sr=sampling_rate),
+                "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=sampling_rate),
+                "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=sampling_rate),
+                "rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=sampling_rate),
+            }
+            for magnitude in _magnitudes(waveform)
         )
-        magnitude = np.abs(spectrum)
-        power = magnitude**2
-        decibels = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=sampling_rate))
-        onsets = librosa.onset.onset_strength(S=decibels, sr=sampling_rate, hop_length=HOP_LENGTH)
-        tempo, _ = librosa.beat.beat_track(onset_envelope=onsets, sr=sampling_rate, hop_length=HOP_LENGTH)
-        summarised = [
-            librosa.feature.chroma_stft(S=power, sr=sampling_rate),
-            librosa.feature.rms(y=waveform, frame_length=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect"),
-            librosa.feature.spectral_centroid(S=magnitude, sr=sampling_rate),
-            librosa.feature.spectral_bandwidth(S=magnitude, sr=sampling_rate),
-            librosa.feature.spectral_rolloff(S=magnitude, sr=sampling_rate),
-            librosa.feature.zero_crossing_rate(waveform, frame_length=N_FFT, hop_length=HOP_LENGTH),
-            harmonic,
-            percussive,
-        ]
-        cepstrum = librosa.feature.mfcc(S=decibels, n_mfcc=20)
-    features = [*_means_and_variances(summarised), float(np.ravel(tempo)[0]), *_means_and_variances(cepstrum)]
+        decibels = librosa.power_to_db(rows.pop("mel"))
+        rows |= {
+            "chroma_stft": _chroma(waveform, sampling_rate),
+            "rms": _level(waveform),
+            "zero_crossing_rate": _crossings(waveform),
+        }
+        moments = {name: (row.mean(dtype=np.float64), row.var(dtype=np.float64)) for name, row in rows.items()} | parts
+        tempo = _tempo(decibels, sampling_rate)
+        cepstrum = _cepstrum(decibels)
+    features = [value for name in _SUMMARISED for value in moments[name]]
+    features += [
+        tempo,
+        *(value for row in cepstrum for value in (row.mean(dtype=np.float64), row.var(dtype=np.float64))),
+    ]
     return np.array(features, dtype=np.float32)
 
 
-def _means_and_variances(rows: list[np.ndarray] | np.ndarray) -> Iterator[float]:
-    for row in rows:
-        yield row.mean(dtype=np.float64)
-        yield row.var(dtype=np.float64)
+# Features of long tracks are computed in blocks of frames, so that only their rows are in memory as a whole. What depends
+# on the whole track (tuning, the maximum of the decibels, smoothing in time) is computed from all rows.
+
+
+def _spans(waveform: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the first frame of each block, and the frame after its last."""
+    frames = 1 + len(waveform) // HOP_LENGTH
+    for first in range(0, frames, BLOCK_FRAMES):
+        yield first, min(first + BLOCK_FRAMES, frames)
+
+
+def _padded(waveform: np.ndarray, first: int, stop: int, pad_mode: str) -> np.ndarray:
+    """Return the samples of the centred frames `first` to `stop`, padded beyond the ends of the waveform."""
+    start, end = first * HOP_LENGTH - N_FFT // 2, (stop - 1) * HOP_LENGTH + N_FFT // 2
+    low, high = max(0, start - N_FFT), min(len(waveform), end)  # more than the samples that the end reflects
+    padded = np.pad(waveform[low:high], (max(0, -start), end - high), mode=pad_mode)
+    return padded[start + max(0, -start) - low :]
+
+
+def _magnitudes(waveform: np.ndarray, pad_mode: str = "reflect") -> Iterator[np.ndarray]:
+    """Yield the magnitude spectrum [1025, frames] of each block."""
+    for first, stop in _spans(waveform):
+        block = _padded(waveform, first, stop, pad_mode)
+        yield np.abs(librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, center=False))
+
+
+def _concatenated(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the rows [dimensions, frames] of the blocks, by name."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for block in blocks:
+        for name, rows in block.items():
+            parts.setdefault(name, []).append(rows)
+    return {name: np.concatenate(rows, axis=1) for name, rows in parts.items()}
+
+
+def _tuning(spectra: Iterable[np.ndarray], sampling_rate: int) -> float:
+    """Estimate the tuning, as `librosa.estimate_tuning`, from the spectral peaks of all blocks."""
+    pitches, strengths = [], []
+    for spectrum in spectra:
+        pitch, strength = librosa.piptrack(S=spectrum, sr=sampling_rate, n_fft=N_FFT)
+        pitches.append(pitch[pitch > 0])
+        strengths.append(strength[pitch > 0])
+    pitch, strength = np.concatenate(pitches), np.concatenate(strengths)
+    loud = strength >= (np.median(strength) if len(strength) else 0.0)
+    return librosa.pitch_tuning(pitch[loud], bins_per_octave=12)
+
+
+def _chroma(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return the chroma of the power spectrum [12, frames]."""
+    tuning = _tuning((magnitude**2 for magnitude in _magnitudes(waveform)), sampling_rate)
+    chroma = {"sr": sampling_rate, "tuning": tuning, "n_chroma": 12}
+    blocks = ({"chroma": librosa.feature.chroma_stft(S=part**2, **chroma)} for part in _magnitudes(waveform))
+    return _concatenated(blocks)["chroma"]
+
+
+def _constant_q(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return the magnitudes of the constant-Q transform [84, frames].
+
+    Each block is transformed with `CONTEXT_FRAMES` on both sides, more than the longest filter. Blocks start at whole
+    frames of the lowest octave, whose hop is 64 frames of the highest.
+    """
+    fields = {
+        "sr": sampling_rate,
+        "hop_length": HOP_LENGTH,
+        "n_bins": 7 * 12,
+        "bins_per_octave": 12,
+        "tuning": _tuning(_magnitudes(waveform, "constant"), sampling_rate),
+        "filter_scale": _FILTER_SCALE,
+        "pad_mode": "reflect",
+    }
+    blocks = []
+    for first, stop in _spans(waveform):
+        before = max(0, first - CONTEXT_FRAMES)
+        block = waveform[before * HOP_LENGTH : (stop + CONTEXT_FRAMES) * HOP_LENGTH]
+        blocks.append(np.abs(librosa.cqt(block, **fields))[:, first - before : stop - before])
+    return np.concatenate(blocks, axis=1)
+
+
+def _peaks_and_valleys(magnitude: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
+    """Return the mean of the largest and of the smallest 2 % of each octave band [7, frames].
+
+    They are those of `librosa.feature.spectral_contrast`, which does not return them before it converts them to decibels
+    below the maximum of the track.
+    """
+    frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=N_FFT)
+    edges = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(7)])
+    peaks, valleys = [], []
+    for band, (low, high) in enumerate(pairwise(edges)):
+        inside = np.flatnonzero((frequencies >= low) & (frequencies <= high))
+        first, last = inside[0] - (band > 0), len(frequencies) if band == 6 else inside[-1] + 1
+        count = max(1, int(np.rint(0.02 * (last - first))))
+        ordered = np.sort(magnitude[first : last - (band < 6)], axis=0)
+        valleys.append(ordered[:count].mean(axis=0, dtype=np.float64))
+        peaks.append(ordered[-count:].mean(axis=0, dtype=np.float64))
+    return {"peaks": np.array(peaks), "valleys": np.array(valleys)}
+
+
+def _cepstrum(decibels: np.ndarray) -> np.ndarray:
+    """Return 20 MFCCs [20, frames] of a mel spectrogram in decibels."""
+    starts = range(0, decibels.shape[1], BLOCK_FRAMES)
+    blocks = (decibels[:, start : start + BLOCK_FRAMES] for start in starts)
+    return _concatenated({"mfcc": librosa.feature.mfcc(S=block, n_mfcc=20)} for block in blocks)["mfcc"]
+
+
+def _crossings(waveform: np.ndarray) -> np.ndarray:
+    """Return the rate of zero crossings [1, frames]."""
+    fields = {"frame_length": N_FFT, "hop_length": HOP_LENGTH, "center": False}
+    blocks = (_padded(waveform, *span, "edge") for span in _spans(waveform))
+    return _concatenated({"zcr": librosa.feature.zero_crossing_rate(block, **fields)} for block in blocks)["zcr"]
+
+
+def _level(waveform: np.ndarray) -> np.ndarray:
+    """Return the root of the mean square of the samples [1, frames]."""
+    fields = {"frame_length": N_FFT, "hop_length": HOP_LENGTH, "center": False}
+    blocks = (_padded(waveform, *span, "reflect") for span in _spans(waveform))
+    return _concatenated({"rms": librosa.feature.rms(y=block, **fields)} for block in blocks)["rms"]
+
+
+def _harmonic_and_percussive(waveform: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Return mean and variance of the samples of the harmonic part (`harmony`) and of the percussive part (`perceptr`)."""
+    sums = np.zeros((2, 2))
+    for first, stop in _spans(waveform):
+        before, after = max(0, first - MEDIAN_CONTEXT_FRAMES), stop + MEDIAN_CONTEXT_FRAMES
+        block = waveform[before * HOP_LENGTH : after * HOP_LENGTH]
+        spectrum = librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
+        for row, part in enumerate(librosa.decompose.hpss(spectrum)):
+            samples = librosa.istft(part, n_fft=N_FFT, hop_length=HOP_LENGTH, length=len(block)).astype(np.float64)
+            samples = samples[(first - before) * HOP_LENGTH : (stop - before) * HOP_LENGTH]
+            sums[row] += samples.sum(), (samples**2).sum()
+    means, squares = (sums / len(waveform)).T
+    moments = [(mean, max(0.0, square - mean**2)) for mean, square in zip(means, squares, strict=True)]
+    return dict(zip(("harmony", "perceptr"), moments, strict=True))
+
+
+def _tempo(decibels: np.ndarray, sampling_rate: int) -> float:
+    """Return the tempo in beats a minute from a mel spectrogram in decibels; 0 without onsets.
+
+    It is that of `librosa.beat.beat_track`, from the mean tempogram, which is computed in blocks.
+    """
+    onsets = librosa.onset.onset_strength(S=decibels, sr=sampling_rate, hop_length=HOP_LENGTH)
+    if not onsets.any():
+        return 0.0
+    window = librosa.time_to_frames(8.0, sr=sampling_rate, hop_length=HOP_LENGTH).item()
+    padded = np.pad(onsets, window // 2, mode="linear_ramp", end_values=0)
+    total = np.zeros((window, 1))
+    for start in range(0, len(onsets), BLOCK_FRAMES):
+        stop = min(start + BLOCK_FRAMES, len(onsets))
+        tempogram = librosa.feature.tempogram(
+            onset_envelope=padded[start : stop + window - 1], win_length=window, center=False
+        )
+        total += tempogram[:, : stop - start].sum(axis=1, keepdims=True)
+    mean = total / len(onsets)
+    return librosa.feature.tempo(tg=mean, sr=sampling_rate, hop_length=HOP_LENGTH).item()
 
 
 def _checked(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:

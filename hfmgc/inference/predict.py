@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import CheckpointError
 from ..evaluation.checkpoints import load_checkpoint
 from .pipeline import TASK, MusicGenreClassificationPipeline
 
@@ -22,6 +23,10 @@ class TrackClassifier:
 
     def __init__(self, checkpoint: str | os.PathLike):
         model, extractor = load_checkpoint(str(checkpoint))
+        if not getattr(extractor, "takes_audio", True):
+            raise CheckpointError(
+                f"{checkpoint}: its features cannot be computed from audio: hfmgc evaluate takes a table"
+            )
         self.pipeline = MusicGenreClassificationPipeline(model=model, feature_extractor=extractor, task=TASK)
 
     @property

@@ -113,6 +113,10 @@ class SongPredictor:
                 raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
+        if not getattr(self.extractor, "takes_audio", True):
+            raise ConfigError(
+                f"{checkpoints[0]}: its features cannot be computed from audio: hfmgc evaluate takes a table"
+            )
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = batch_size or (2 if device == "cpu" else 32)
         self.num_proc = num_proc
@@ -186,7 +190,8 @@ class SongPredictor:
         row["genre"] = row["genres"][0]["label"]
         probabilities = _probabilities(self.models[0], song.logits[0])[:, chosen].numpy()
         row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
-        ends = np.minimum(song.starts + self.extractor.window_seconds, song.seconds)
+        whole = getattr(self.extractor, "covers_track", False)
+        ends = np.minimum(song.starts + (song.seconds if whole else self.extractor.window_seconds), song.seconds)
         row["heard_seconds"] = float((np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
         if song.seconds < self.extractor.window_seconds:
             filled = "looped" if self.extractor.short_tracks == "loop" else "padded"

@@ -49,5 +49,5 @@ def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
 
 def _as_text(row: dict[str, Any]) -> str:
     count = f" (configs here: {len(row['configs'])})" if row["configs"] else ""
-    indent = " " * 20
-    return f"{row['model_type']:<20}{row['parameters']:,} parameters\n{indent}{row['paper']}\n{indent}{row['recipe']}{count}"
+    indent = " " * 26
+    return f"{row['model_type']:<26}{row['parameters']:,} parameters\n{indent}{row['paper']}\n{indent}{row['recipe']}{count}"

@@ -15,6 +15,7 @@ from ..data.leaks import make_split
 from ..data.names import genres_of
 from ..data.sources import open_source
 from ..data.sources.exclusions import read_exclusions
+from ..data.sources.feature_table import FeatureTable
 from ..data.sources.features import FeatureSet
 from ..data.split_manifest import SplitManifest
 from ..data.splits import check_split
@@ -78,7 +79,7 @@ def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) 
         check_split(source, policy=arguments.split_policy, ratios=arguments.split_ratios)
     if arguments.exclude:
         read_exclusions(arguments.exclude)
-    if arguments.augmentation == "offline" and isinstance(source, FeatureSet):
+    if arguments.augmentation == "offline" and isinstance(source, (FeatureSet, FeatureTable)):
         raise ConfigError("augmentation: offline needs audio, and these are stored features")
 
 
@@ -88,6 +89,8 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
+        if isinstance(source, FeatureTable) and not extractor.takes_audio:
+            extractor.columns = source.columns  # recorded with the checkpoint
         if run.should_log and (forecast := cache_forecast(source, extractor)):
             print(forecast)
         corpus = decode_corpus(

@@ -78,10 +78,12 @@ def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
     start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
-    most = front_end["max_windows"]
-    windows = f"{front_end['window_policy']}, {f'at most {most}' if most else 'as many as cover the track'}"
+    most, seconds = front_end["max_windows"], f"windows of {front_end['window_seconds']:.2f} s, "
+    windows = f"{seconds}{front_end['window_policy']}, {f'at most {most}' if most else 'as many as cover the track'}"
     if front_end["window_policy"] == "all":
-        windows = f"all of them with {front_end['window_overlap']:.0%} overlap"
+        windows = f"{seconds}all of them with {front_end['window_overlap']:.0%} overlap"
+    if "layout" in front_end:
+        windows = f"{front_end['num_features']} columns ({front_end['layout']}) of whole tracks"
     # Published splits have neither ratios nor a seed.
     drawn = f" {split['ratios']}, seed {split['seed']}" if split["policy"] in ("stratified", "grouped") else ""
     rows = [
@@ -90,8 +92,7 @@ def _as_text(result: dict[str, Any]) -> str:
         ("trainable", f"{result['trainable_parameters']:,} (adapter: {result['adapter']})"),
         (
             "front end",
-            f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, windows of "
-            f"{front_end['window_seconds']:.2f} s, {windows}",
+            f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, {windows}",
         ),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
         ("split", f"{split['policy']}{drawn}"),
