@@ -13,6 +13,7 @@ __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
     "HfmgcASTFeatureExtractor": "hfmgc.features.feature_extraction_ast",
+    "HandmadeFeatureExtractor": "hfmgc.features.feature_extraction_handmade",
     "SpectrogramFeatureExtractor": "hfmgc.features.feature_extraction_spectrogram",
     "SplitManifest": "hfmgc.data.split_manifest",
     "TrackClassifier": "hfmgc.inference.predict",

@@ -15,6 +15,8 @@ import pyarrow.parquet
 import soundfile
 from conftest import tone
 
+from hfmgc.features.handmade_features import GTZAN_SUMMARY_COLUMNS
+
 
 RATE = 22050
 GTZAN_IDS = ("blues.00000", "blues.00029", "classical.00042", "jazz.00054", "jazz.00055", "rock.00099")
@@ -38,6 +40,17 @@ def write_gtzan_folder(
         content = audio_bytes(index, form="AU" if suffix == ".au" else "WAV")
         path.write_bytes(b"\0" * 100 if track_id == "jazz.00054" else content)
     return folder
+
+
+def write_gtzan_table(path: Path, ids: Sequence[str] = GTZAN_IDS) -> Path:
+    """GTZAN's features_30_sec.csv: file names, lengths, 57 columns of numbers, labels."""
+    values = np.random.default_rng(0).standard_normal((len(ids), len(GTZAN_SUMMARY_COLUMNS)))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["filename", "length", *GTZAN_SUMMARY_COLUMNS, "label"])
+        for track_id, row in zip(ids, values, strict=True):
+            writer.writerow([f"{track_id}.wav", 661794, *row, track_id.split(".")[0]])
+    return path
 
 
 def write_gtzan_archive(path: Path, ids: Sequence[str] = GTZAN_IDS) -> Path:

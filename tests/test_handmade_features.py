@@ -15,8 +15,7 @@ import scipy.stats
 from conftest import needs_real_data, tone
 
 from hfmgc.data.audio import load_audio
-from hfmgc.data.handmade import extract_handmade, read_fma_features_csv
-from hfmgc.errors import DataError
+from hfmgc.data.handmade import extract_handmade
 from hfmgc.features.handmade_features import (
     FEATURE_SIZES,
     GTZAN_SUMMARY_COLUMNS,
@@ -303,59 +302,3 @@ def test_tracks_without_features_are_skipped_and_named(num_proc):
     assert list(table["track_id"]) == ["track 0"]
     assert [track.track_id for track in skipped] == ["track 1"]
     assert "100 samples" in skipped[0].reason
-
-
-def fma_table(rows: int = 3) -> pd.DataFrame:
-    """A stand-in that pandas writes as the authors did theirs."""
-    index = pd.MultiIndex.from_tuples(columns(), names=("feature", "statistics", "number"))
-    values = np.random.default_rng(0).standard_normal((rows, 518)).astype(np.float32)
-    return pd.DataFrame(values, index=pd.Index([2, 5, 140][:rows], name="track_id"), columns=index)
-
-
-def test_features_csv_comes_back_as_it_was_written(tmp_path):
-    path, table = tmp_path / "features.csv", fma_table()
-    table.to_csv(path, float_format="%.10e")
-    assert path.read_text().splitlines()[3].startswith("track_id,")
-    read = read_fma_features_csv(path)
-    assert list(read["track_id"]) == ["000002", "000005", "000140"]
-    assert read.features["features"] == datasets.List(datasets.Value("float32"))
-    np.testing.assert_allclose(read[:]["features"], table.to_numpy(), rtol=1e-6)
-    # The same columns in another order, and without the row of the index's name.
-    table.iloc[:, ::-1].rename_axis(index=None).to_csv(path, float_format="%.10e")
-    np.testing.assert_allclose(read_fma_features_csv(path)[:]["features"], table.to_numpy(), rtol=1e-6)
-    # A file of the same name is read anew.
-    (table + 1).to_csv(path, float_format="%.10e")
-    np.testing.assert_allclose(read_fma_features_csv(path)[:]["features"], table.to_numpy() + 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda t: t.drop(columns=("mfcc", "mean", "07")), "517 columns .*mfcc-mean-07"),
-        (lambda t: t.rename(columns={"zcr": "zrc"}, level=0), "zcr-kurtosis-01"),
-        (lambda t: pd.concat([t, t.iloc[:, :1]], axis=1), "519 columns"),
-        (lambda t: t.droplevel(2, axis=1), "three header rows"),
-        (lambda t: t.set_axis(column_names(), axis=1), "three header rows"),
-        (lambda t: t.rename(index={5: "five"}), "'five' is no track id"),
-        (lambda t: t.iloc[:0], "a header and no tracks"),
-        (lambda t: t.reindex([2]).reindex([2, 5]), "track 000005 .* chroma_cens-kurtosis-01"),
-        (
-            lambda t: t.astype(object).replace(t.iloc[2, 4], "loud"),
-            "track 000140 .* chroma_cens-kurtosis-05",
-        ),
-    ],
-)
-def test_another_table_is_refused_by_what_it_lacks(tmp_path, spoil, message):
-    path = tmp_path / "features.csv"
-    spoil(fma_table()).to_csv(path)
-    with pytest.raises(DataError, match=message) as refused:
-        read_fma_features_csv(path)
-    assert str(path) in str(refused.value)
-
-
-def test_a_file_that_is_no_table_is_refused(tmp_path):
-    for content in (None, b"", b"\xff\xfe\x00\xd8" * 20):
-        if content is not None:
-            (tmp_path / "features.csv").write_bytes(content)
-        with pytest.raises(DataError, match=r"features\.csv"):
-            read_fma_features_csv(tmp_path / "features.csv")

@@ -44,6 +44,7 @@ WAYS = {
         "hub",
         {"repository": str(stand_ins.write_gtzan_mirror(path / "hub")), "label_column": "genre"},
     ),
+    "table": lambda path: ("table", {"file": str(stand_ins.write_gtzan_table(path / "features_30_sec.csv"))}),
 }
 
 
@@ -72,7 +73,11 @@ def test_a_source_keeps_to_the_contract(opened, tmp_path):
     assert open_source(data, options).genres() == genres
 
     tracks = source.tracks()
-    assert tracks.features == TRACK_FEATURES
+    content = "features" if card.name == "table" else "audio"
+    expected = {name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"}
+    assert {name: kind for name, kind in tracks.features.items() if name != content} == expected
+    if content == "audio":
+        assert tracks.features == TRACK_FEATURES
     assert len(tracks) > 0
     ids = list(tracks["track_id"])
     assert len(set(ids)) == len(ids)
@@ -81,7 +86,7 @@ def test_a_source_keeps_to_the_contract(opened, tmp_path):
     assert list(again["track_id"]) == ids
     assert again._fingerprint == tracks._fingerprint, "what was decoded before is found again"
     for row in tracks:
-        assert row["audio"]["path"] or row["audio"]["bytes"]
+        assert len(row["features"]) == 1 if content == "features" else row["audio"]["path"] or row["audio"]["bytes"]
         assert row["genre"] in ("", *genres)
         assert set(row["genres"]) <= set(genres)
         assert row["genre"] == next(iter(row["genres"]), "")

@@ -1,6 +1,7 @@
 """From a track of a corpus to its features and windows, for audio and stored features alike."""
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -73,11 +74,31 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
     asked = front_end_fields(extractor)
     different = [name for name in asked if made.get(name) != asked[name]]
     if different:
-        fields = ", ".join(f"{name} {made.get(name)!r}, not {asked[name]!r}" for name in different)
+        shown = reprlib.repr  # a list of columns is long
+        fields = ", ".join(f"{name} {shown(made.get(name))}, not {shown(asked[name])}" for name in different)
         raise DataError(
             f"{source.location}: these features come from another front end ({fields}): extract them with this one, or "
             "use a model that was trained on theirs"
         )
+
+
+def feature_matrix(tracks: datasets.Dataset, extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return the un-normalised features of tracks with one frame each, float32 [tracks, columns].
+
+    `HandmadeFeatureExtractor.column_names` has the names of the columns.
+
+    Raises:
+        DataError: If the features do not fit the front end, or have more than one frame, naming the track.
+    """
+    rows = TrackWindows(tracks, extractor)
+    matrix = np.zeros((len(rows), extractor.feature_bins), np.float32)
+    for row in range(len(rows)):
+        track = rows.track(row)
+        features = track_features(track, extractor)
+        if len(features) != 1:
+            raise DataError(f"{track['track_id']}: features of {len(features)} frames, where one row is needed")
+        matrix[row] = features[0]
+    return matrix
 
 
 class TrackWindows(torch.utils.data.Dataset):

@@ -165,6 +165,9 @@ class FMA(TrackSource):
         if not tracks:
             raise DataError(f"tracks.csv has no tracks of the subset {self.subset!r}: download fma_metadata.zip again")
         check_unique([track.track_id for track in tracks], "tracks.csv")
+        for track in tracks:
+            if track.top_genre and track.top_genre not in self._top_genres:
+                raise DataError(f"tracks.csv: {track.track_id} has the unknown top genre {track.top_genre!r}")
         return tracks
 
     def tracks(self) -> datasets.Dataset:
@@ -179,8 +182,6 @@ class FMA(TrackSource):
         titles = self._titles() if self.labels == "all" else {}
         rows = []
         for track in tracks:
-            if track.top_genre and track.top_genre not in self._top_genres:
-                raise DataError(f"tracks.csv: {track.track_id} has the unknown top genre {track.top_genre!r}")
             path = root / track.track_id[:3] / f"{track.track_id}.mp3"
             genres = _titles_of(track, titles) if self.labels == "all" else list(filter(None, [track.top_genre]))
             rows.append(

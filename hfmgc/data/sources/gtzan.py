@@ -127,7 +127,7 @@ class GTZAN(TrackSource):
         check_unique([track_id for track_id, _ in found], f"GTZAN ({self.location})")
         if len(found) < 1000:
             logger.warning(f"GTZAN: {len(found)} of its 1000 tracks are in {self.location}")
-        return self.file_table([_row(track_id, path=str(path.resolve())) for track_id, path in found])
+        return self.file_table([gtzan_row(track_id, path=str(path.resolve())) for track_id, path in found])
 
     def _from_mirror(self) -> datasets.Dataset:
         tables = load_tables(
@@ -153,7 +153,7 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         for path in (root / genre).rglob("*"):
             name = path.relative_to(root).as_posix()
             if _is_track(PurePosixPath(name)):
-                track_id = _track_id(path.name)
+                track_id = track_id_in(path.name)
                 if track_id is None or not track_id.startswith(f"{genre}."):
                     raise DataError(
                         f"GTZAN: {name} is not named as a track of its genre ({genre}.00000 or {genre}_00000): rename or "
@@ -162,13 +162,14 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
                 yield track_id, path
 
 
-def _track_id(name: str) -> str | None:
+def track_id_in(name: str) -> str | None:
     """Return the id in the name of a file, such as `blues.00000`."""
     match = _NAME.match(name)
     return f"{match[1]}.{match[2]}" if match else None
 
 
-def _row(track_id: str, **audio: Any) -> dict[str, Any]:
+def gtzan_row(track_id: str, **audio: Any) -> dict[str, Any]:
+    """Return the row of a track by its id, with its genre, artist group and fault-filtered side."""
     sides = gtzan_lists.fault_filtered()
     return track_row(
         track_id,
@@ -186,9 +187,9 @@ def _mirror_track(
     path, content = audio_fields(row["audio"], where)
     side = side_of(split, where) if has_sides else ""
     name = (row.get("file") or path or "").replace("\\", "/").rsplit("/", 1)[-1]
-    track_id = _track_id(name)
+    track_id = track_id_in(name)
     if track_id:
-        track = _row(track_id, path=None if content else path, audio=content)
+        track = gtzan_row(track_id, path=None if content else path, audio=content)
         if has_sides and side != track["split"]:
             raise DataError(
                 f"{where}: {track_id} is on this side, and in the fault-filtered partition it is in "

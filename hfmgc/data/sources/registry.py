@@ -11,6 +11,7 @@ from ...settings import refuse_long_path
 from ...text import as_text
 from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
+from .feature_table import FeatureTable
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
 from .folder import Folder
@@ -30,6 +31,7 @@ SOURCES: dict[str, type[TrackSource]] = {
     "hub": HubDataset,
     "maestro": MAESTRO,
     "synthetic": Synthetic,
+    "table": FeatureTable,
 }
 
 

@@ -1,0 +1,361 @@
+"""Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import datasets
+import numpy as np
+import pandas as pd
+from transformers.utils import logging
+
+from ...errors import ConfigError, DataError, first_line, nearest
+from ...features.handmade_features import GTZAN_SUMMARY_COLUMNS, column_names, columns
+from ..caching import COMPUTATIONS
+from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
+from .features import GENRE_COLUMNS, ID_COLUMNS
+from .fma import FMA
+from .gtzan import GTZAN, gtzan_row, track_id_in
+from .tables import check_unique, side_of
+
+
+logger = logging.get_logger(__name__)
+
+LAYOUTS = ("fma_518", "gtzan_57", "table")
+# The rates of the recordings: nearly all of FMA's, and all of GTZAN's.
+SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
+# Rows of a CSV in memory at once; features.csv has 106,574.
+_CHUNK = 2000
+_FMA_HEADER = ["feature", "statistics", "number"]
+_FMA_COLUMNS = column_names()
+# Columns about the track, beside its id and genre; all others are features.
+_TRACK_COLUMNS = ("artist", "split")
+_ROW_FEATURES = datasets.Features(
+    {
+        "track_id": datasets.Value("string"),
+        "genre": datasets.Value("string"),
+        "artist": datasets.Value("string"),
+        "split": datasets.Value("string"),
+        # One frame of the whole track, as the features of every front end: [1, columns].
+        "features": datasets.List(datasets.List(datasets.Value("float32"))),
+        "problem": datasets.Value("string"),
+    }
+)
+
+
+@dataclass
+class FeatureTable(TrackSource):
+    """A table with a row of numbers for each track.
+
+    FMA's features.csv has the genres, artists and official split of the tracks.csv beside it; GTZAN's features_30_sec.csv
+    the artists and published splits of GTZAN. Any other CSV or TSV has a column for the genre (genre, label or
+    genre_top), and may have columns for the id (track_id, id or filename), the artist and the split; every other column
+    is a feature. A NumPy archive (.npz) has the features as X [tracks, columns] and the genres as y [tracks], and may have
+    their ids as track_id and the columns' names as columns.
+
+    Attributes:
+        file: The table. For FMA also the folder fma_metadata or its zip.
+        layout: `fma_518`, `gtzan_57` or `table` (any other); by the header if empty.
+        subset: Of FMA: small, medium, large or full.
+    """
+
+    card = DatasetCard(
+        name="table", citation="A table of features of tracks; see its origin.", licence="as that of the recordings"
+    )
+    split_policies = ("official", "fault_filtered", "artist_folds", "grouped", "stratified")
+
+    file: str
+    layout: str = ""
+    subset: str = "medium"
+
+    def __post_init__(self):
+        if self.layout not in ("", *LAYOUTS):
+            raise ConfigError(f"data_options of table: no layout {self.layout!r}{nearest(self.layout, LAYOUTS)}")
+        path = Path(self.file)
+        if not path.exists():
+            raise DataError(f"data_options of table: file {self.file!r}: no such file")
+        is_metadata = path.is_dir() or path.suffix.lower() == ".zip"
+        self.layout = self.layout or ("fma_518" if is_metadata else _layout_of(path))
+        # The dataset of which it is a table; it is not an option.
+        self._dataset: FMA | GTZAN | None = None
+        if self.layout == "fma_518":
+            self._dataset = FMA(subset=self.subset, metadata=str(path if is_metadata else path.parent))
+        elif self.layout == "gtzan_57":
+            self._dataset = GTZAN()
+        if self._dataset is None:
+            self.split_policies = ("official", "grouped", "stratified")
+        else:
+            self.split_policies = self._dataset.split_policies
+            known = self._dataset.card
+            # Tracks whose 30 s clips are broken have sound features in FMA's table, which is of whole tracks.
+            bad = {} if self.layout == "fma_518" else known.known_bad
+            self.card = replace(self.card, citation=known.citation, licence=known.licence, known_bad=bad)
+
+    @property
+    def origin(self) -> str:
+        return self.file
+
+    def genres(self) -> list[str]:
+        """Return the genres of the dataset, or those that occur, sorted."""
+        if self._dataset is not None:
+            return self._dataset.genres()
+        return sorted(set(self._rows["genre"]) - {""})
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the features in their order."""
+        if self.layout == "table":
+            return _plain_columns(self._path)
+        return _FMA_COLUMNS if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+
+    def front_end(self) -> dict[str, Any]:
+        """Return the fields of the front end that computes these columns from audio, if there is one."""
+        made = {"feature_extractor_type": "HandmadeFeatureExtractor", "layout": self.layout}
+        if self.layout in SAMPLING_RATES:
+            return {**made, "sampling_rate": SAMPLING_RATES[self.layout]}
+        return {**made, "num_features": len(self.columns), "columns": self.columns}
+
+    def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
+        if self.layout != "gtzan_57":
+            return super().published_sides(policy, fold)
+        sides = self._dataset.published_sides(policy, fold)
+        # Tables are passed on without the test tracks: their validation side is then evaluated.
+        return sides if self._has_test_tracks(sides) else {**sides, "test": []}
+
+    def _has_test_tracks(self, sides: dict[str, list[str]]) -> bool:
+        return not set(sides["test"]).isdisjoint(self._rows["track_id"])
+
+    def split_note(self, policy: str) -> str | None:
+        if policy == "fault_filtered" and not self._has_test_tracks(self._dataset.published_sides(policy, 1)):
+            return "the table has no track of the fault-filtered test side"
+        return self._dataset and self._dataset.split_note(policy)
+
+    def artist_waiver(self, policy: str, artist: str) -> str | None:
+        return self._dataset and self._dataset.artist_waiver(policy, artist)
+
+    def tracks(self) -> datasets.Dataset:
+        """Return the tracks with their features [1, columns]; rows with a number that is not finite are unreadable."""
+        table = self._rows
+        pairs = zip(table["track_id"], table["problem"], strict=True)
+        self.unreadable = {track_id: problem for track_id, problem in pairs if problem}
+        if self.layout == "fma_518":
+            table, rows = self._fma_rows(table)
+        elif self.layout == "gtzan_57":
+            rows = [gtzan_row(track_id) for track_id in table["track_id"]]
+        else:
+            named = table.select_columns(["track_id", "genre", "artist", "split"])
+            rows = [track_row(**{**row, "split": side_of(row["split"], self.location)}) for row in named]
+        kept = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
+        listed = datasets.Dataset.from_list([{name: row[name] for name in kept} for row in rows], kept)
+        tracks = datasets.concatenate_datasets([listed, table.select_columns(["features"])], axis=1)
+        return tracks.with_format("numpy", columns=["features"], output_all_columns=True)
+
+    def _fma_rows(self, table: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+        """Return the rows of features.csv that belong to the subset, and their tracks."""
+        row_of = {track_id: row for row, track_id in enumerate(table["track_id"])}
+        tracks = self._dataset.metadata_tracks()
+        found = [track for track in tracks if track.track_id in row_of]
+        if len(found) < len(tracks):
+            logger.warning(f"{self.location}: {len(tracks) - len(found)} of {len(tracks)} tracks have no features")
+        if not found:
+            raise DataError(f"{self.location} has features of none of the {len(tracks)} tracks of {self.subset}")
+        rows = [track_row(track.track_id, track.top_genre, artist=track.artist, split=track.side) for track in found]
+        return table.select([row_of[track.track_id] for track in found]), rows
+
+    @cached_property
+    def _path(self) -> Path:
+        path = Path(self.file)
+        return self._dataset.features_csv if path.is_dir() or path.suffix.lower() == ".zip" else path
+
+    @cached_property
+    def _rows(self) -> datasets.Dataset:
+        """The rows of the file, read once and cached."""
+        status = self._path.stat()
+        try:
+            table = datasets.Dataset.from_generator(
+                _read_rows,
+                features=_ROW_FEATURES,
+                # Size and time are part of the cache's key, so a changed file is read again.
+                gen_kwargs={
+                    "path": str(self._path.resolve()),
+                    "layout": self.layout,
+                    "version": (COMPUTATIONS["tables"].version, status.st_size, status.st_mtime_ns),
+                },
+            )
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, DataError):
+                raise error.__cause__ from None
+            raise DataError(f"{self.location} cannot be read ({first_line(error.__cause__ or error)})") from error
+        check_unique(table["track_id"], self.location)
+        return table
+
+
+def _layout_of(path: Path) -> str:
+    """Return the layout that the header of a table shows."""
+    if path.suffix.lower() == ".npz":
+        return "table"
+    header = _header(path)
+    if header[:1] == _FMA_HEADER[:1]:
+        return "fma_518"
+    return "gtzan_57" if "filename" in header and set(header) & set(GTZAN_SUMMARY_COLUMNS) else "table"
+
+
+def _header(path: Path, rows: int = 1) -> list:
+    """Return the cells of the first row of a CSV or TSV, or tuples of the first `rows` rows by column."""
+    try:
+        table = pd.read_csv(
+            path, sep=_separator(path), nrows=rows, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise DataError(f"{path.name} cannot be read as a table ({first_line(error)})") from error
+    cells = [tuple(table[column]) for column in table.columns]
+    return [cell[0].strip() for cell in cells] if rows == 1 else cells
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
+    del version
+    file, count = Path(path), 0
+    if layout == "table":
+        names = _plain_columns(file)
+        parts = _npz_parts(file, names) if file.suffix.lower() == ".npz" else _plain_parts(file, names)
+    else:
+        names = _FMA_COLUMNS if layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+        parts = _fma_parts(file) if layout == "fma_518" else _gtzan_parts(file)
+    for tracks, values in parts:
+        for track, row in zip(tracks, values, strict=True):
+            count += 1
+            broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
+            more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
+            problem = f"no finite number in column {broken[0]}{more}" if broken else ""
+            given = {"genre": "", "artist": "", "split": "", **track}
+            yield {**given, "track_id": track.get("track_id") or f"row {count}", "features": [row], "problem": problem}
+    if not count:
+        raise DataError(f"{file.name} has a header and no tracks")
+
+
+_Part = tuple[list[dict[str, str]], np.ndarray]
+
+
+def _chunks(path: Path, **options: Any) -> Iterator[pd.DataFrame]:
+    return pd.read_csv(
+        path, sep=_separator(path), chunksize=_CHUNK, low_memory=False, encoding="utf-8-sig", dtype=str,
+        keep_default_na=False, **options,
+    )  # fmt: skip
+
+
+def _numbers(table: pd.DataFrame) -> np.ndarray:
+    """Return the cells as float32 [rows, columns]; NaN for those that are no numbers."""
+    with np.errstate(over="ignore"):
+        return table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
+
+
+def _fma_parts(path: Path) -> Iterator[_Part]:
+    header = _header(path, rows=3)
+    found = header[1:]
+    different = sorted(set(found) ^ set(columns()))
+    if list(header[0]) != _FMA_HEADER or different or len(found) != len(columns()):
+        names = ", ".join("-".join(column) for column in different[:3])
+        raise DataError(
+            f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
+            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+        )
+    for chunk in _chunks(path, header=[0, 1, 2], index_col=0):
+        if strange := [number for number in chunk.index if not str(number).isdecimal()]:
+            raise DataError(f"{path.name}: {str(strange[0])!r} is no track id of FMA: delete its row")
+        yield [{"track_id": f"{int(number):06d}"} for number in chunk.index], _numbers(chunk[columns()])
+
+
+def _gtzan_parts(path: Path) -> Iterator[_Part]:
+    _require(path, _header(path), ["filename", *GTZAN_SUMMARY_COLUMNS])
+    for chunk in _chunks(path):
+        chunk = chunk.rename(columns=str.strip)
+        ids = [track_id_in(name) for name in chunk["filename"]]
+        if None in ids:
+            name = chunk["filename"].iloc[ids.index(None)]
+            raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
+        yield [{"track_id": track_id} for track_id in ids], _numbers(chunk[list(GTZAN_SUMMARY_COLUMNS)])
+
+
+def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
+    header = _header(path)
+    used = {
+        "track_id": next((name for name in ID_COLUMNS if name in header), None),
+        "genre": next(name for name in GENRE_COLUMNS if name in header),
+        **{name: name for name in _TRACK_COLUMNS if name in header},
+    }
+    for chunk in _chunks(path):
+        if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+            raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
+        chunk = chunk.rename(columns=str.strip).fillna("")
+        cells = {field: chunk[name].str.strip() for field, name in used.items() if name}
+        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], _numbers(chunk[names])
+
+
+def _npz_parts(path: Path, names: list[str]) -> Iterator[_Part]:
+    arrays = _npz(path)
+    labels = {field: arrays[key] for field, key in (("genre", "y"), ("track_id", "track_id")) if key in arrays}
+    rows = [dict(zip(labels, map(str, row), strict=True)) for row in zip(*labels.values(), strict=True)]
+    with np.errstate(over="ignore"):
+        yield rows, arrays["X"].astype(np.float32)
+
+
+def _plain_columns(path: Path) -> list[str]:
+    """Return the names of the features of any other table.
+
+    Raises:
+        DataError: If it has no genres or no features.
+    """
+    if path.suffix.lower() == ".npz":
+        arrays = _npz(path)
+        width = arrays["X"].shape[1]
+        return [str(name) for name in arrays.get("columns", [f"feature_{index:03d}" for index in range(width)])]
+    header = _header(path)
+    if repeated := [name for name in header if header.count(name) > 1]:
+        raise DataError(f"{path.name}: two columns are named {repeated[0]!r}: rename one of them")
+    if "" in header:  # often the row numbers of a saved data frame, which are no feature
+        raise DataError(f"{path.name}: column {header.index('') + 1} has no name: name or remove it")
+    if not set(header) & set(GENRE_COLUMNS):
+        raise DataError(
+            f"{path.name} has no column for the genre: name one of its columns genre (it has {_few(header)})"
+        )
+    names = [name for name in header if name not in (*ID_COLUMNS, *GENRE_COLUMNS, *_TRACK_COLUMNS)]
+    if not names:
+        raise DataError(f"{path.name} has no columns of features (it has {_few(header)})")
+    return names
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path.name} cannot be read as a NumPy archive ({first_line(error)})") from error
+    _require(path, list(arrays), ["X", "y"])
+    features, tracks = arrays["X"], len(arrays["y"])
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or len(features) != tracks:
+        raise DataError(
+            f"{path.name}: X must be numbers [tracks, columns] for the {tracks} genres of y, not {features.dtype} "
+            f"{list(features.shape)}"
+        )
+    for name, length in (("track_id", tracks), ("columns", features.shape[1])):
+        if name in arrays and arrays[name].shape != (length,):
+            raise DataError(f"{path.name}: {name} must have {length} entries, not {list(arrays[name].shape)}")
+    return arrays
+
+
+def _require(path: Path, header: list[str], needed: list[str]) -> None:
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise DataError(f"{path.name} has no column {_few(missing)} (it has {_few(header)})")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,152 @@
+"""Front end of hand-made features: a whole track becomes one vector."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from .feature_extraction_windowed import WindowedFeatureExtractor
+from .field_checks import check_positive, check_types
+from .handmade_features import (
+    GTZAN_SUMMARY_COLUMNS,
+    MIN_SAMPLES,
+    column_names,
+    extract_handmade_features,
+    extract_summary_features,
+)
+from .spectrogram_operations import running_statistics
+from .windows import fill
+
+
+SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050, "table": 22050}
+
+
+class HandmadeFeatureExtractor(WindowedFeatureExtractor):
+    r"""Hand-made features of a whole track, as one window of one frame: float32 [1, 1, columns].
+
+    Args:
+        layout (`str`, *optional*, defaults to `"fma_518"`):
+            `"fma_518"`: the columns of FMA's features.csv, five of whose features assume 22,050 Hz at every rate, as in
+            the published file. `"gtzan_57"`: those of GTZAN's features_30_sec.csv. `"table"`: those of any other table,
+            which cannot be computed from audio.
+        sampling_rate (`int`, *optional*): Hz; 44,100 for `"fma_518"` and 22,050 for `"gtzan_57"` by default, as published.
+        num_features (`int`, *optional*): Number of columns; needed for `"table"`.
+        columns (`list[str]`, *optional*): Names of the columns of a `"table"`.
+        normalization (`str`, *optional*, defaults to `"none"`):
+            `"none"`, or `"statistics"`: (x - mean) / std of each column; see [`fit_statistics`].
+        mean, std (`float` or list of `float` [columns], *optional*, default to 0 and 1): See `normalization`.
+        kwargs: See [`WindowedFeatureExtractor`].
+
+    Example:
+
+    >>> import hfmgc
+    >>> extractor = hfmgc.HandmadeFeatureExtractor(layout="gtzan_57")
+    >>> waveform = hfmgc.load_audio("song.wav", extractor.sampling_rate)
+    >>> tuple(extractor(waveform, sampling_rate=22050, return_tensors="pt")["input_values"].shape)
+    (1, 1, 1, 57)
+    """
+
+    # The shortest track with features; a window is the whole track, however long it is.
+    window_samples = MIN_SAMPLES
+    cut_frames = 1
+
+    def __init__(
+        self,
+        layout: Literal["fma_518", "gtzan_57", "table"] = "fma_518",
+        sampling_rate: int | None = None,
+        num_features: int | None = None,
+        columns: list[str] | None = None,
+        normalization: Literal["none", "statistics"] = "none",
+        mean: float | int | list[float | int] = 0.0,
+        std: float | int | list[float | int] = 1.0,
+        **kwargs,
+    ):
+        check_types(HandmadeFeatureExtractor.__init__, locals())
+        kwargs.pop("feature_size", None)
+        known = {"fma_518": 518, "gtzan_57": len(GTZAN_SUMMARY_COLUMNS)}.get(layout)
+        size = known or num_features or (columns and len(columns))
+        if not size or size < 1:
+            raise ValueError("layout 'table' needs num_features, the number of its columns")
+        if num_features not in (None, size):
+            raise ValueError(f"num_features of layout {layout!r} is {size}, not {num_features}")
+        if columns is not None and (known or len(columns) != size):
+            raise ValueError(
+                f"columns has {len(columns)} names; layout {layout!r} with {size} columns takes no others"
+            )
+        check_positive(sampling_rate=sampling_rate)
+        if not np.all(np.asarray(std) > 0) or not {np.size(mean), np.size(std)} <= {1, size}:
+            raise ValueError(f"mean and std must be one number or {size}, and std above 0")
+        super().__init__(feature_size=size, sampling_rate=sampling_rate or SAMPLING_RATES[layout], **kwargs)
+        self.layout = layout
+        self.num_features = size
+        self.columns = columns
+        self.normalization = normalization
+        self.mean = mean
+        self.std = std
+
+    @property
+    def feature_fields(self) -> tuple[str, ...]:
+        """The fields that affect the features; of a table, the names of its columns where they are recorded."""
+        if self.layout != "table":
+            return (*WindowedFeatureExtractor.feature_fields, "layout")
+        return ("feature_extractor_type", "layout", "num_features", *(["columns"] if self.columns else []))
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns in their order."""
+        if self.layout == "table":
+            return self.columns or [f"feature_{index:03d}" for index in range(self.num_features)]
+        return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        return 1, self.num_features
+
+    def count_frames(self, num_samples: int) -> int:
+        """Return 1: the statistics of a track, whatever its length."""
+        return 1
+
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the features of a whole track, float32 [1, columns]; a clip below 2,048 samples is padded.
+
+        Raises:
+            ValueError: For the layout `"table"`.
+        """
+        if self.layout == "table":
+            raise ValueError(
+                "layout 'table': these columns cannot be computed from audio: give a table of the same columns"
+            )
+        waveform = fill(waveform, MIN_SAMPLES, loop=self.short_tracks == "loop", padding=0.0)
+        if self.layout == "gtzan_57":
+            return extract_summary_features(waveform, self.sampling_rate)[None]
+        return extract_handmade_features(waveform, self.sampling_rate, fma_sampling_rate_quirk=True)[None]
+
+    def normalize_window(self, window: np.ndarray) -> np.ndarray:
+        """Return each column as (x - mean) / std if `normalization` says so."""
+        if self.normalization == "none":
+            return window
+        return (window - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+
+    def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "HandmadeFeatureExtractor":
+        """Set `normalization="statistics"` with mean and deviation of each column over `tracks`.
+
+        Args:
+            tracks: Waveforms [samples] or features [1, columns], of the **training split only**.
+            per_bin: Must be true: the columns have different units.
+
+        Raises:
+            ValueError: If there is no track, or `per_bin` is false.
+        """
+        if not per_bin:
+            raise ValueError("fit_statistics must be per_bin: columns of hand-made features have different units")
+        features = (self.track_features(track) if track.ndim == 1 else track for track in tracks)
+        self.mean, std = running_statistics(features, per_bin=True)
+        # The deviation of a constant column is 0, or rounding error.
+        spread = [1e-6 * abs(mean) for mean in self.mean]
+        self.std = [value if value > least else 1.0 for value, least in zip(std, spread, strict=True)]
+        self.normalization = "statistics"
+        return self
+
+
+# Saved checkpoints include the code, so they load without hfmgc.
+HandmadeFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
