@@ -15,6 +15,7 @@ from types import ModuleType
 
 
 SPECTROGRAM_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor"
+HANDMADE_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_handmade:HandmadeFeatureExtractor"
 
 
 @dataclass(frozen=True)

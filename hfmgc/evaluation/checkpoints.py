@@ -18,7 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
+from ..registry import ARCHITECTURES, HANDMADE_FEATURE_EXTRACTOR, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import load_json, refuse_long_path
 
 
@@ -122,7 +122,11 @@ def _extractor(name_or_path: str, revision: str | None) -> WindowedFeatureExtrac
     """Return the feature extractor, of the class of ours that a checkpoint's preprocessor_config.json names."""
     fields, _ = WindowedFeatureExtractor.get_feature_extractor_dict(name_or_path, revision=revision)
     name = fields.get("feature_extractor_type")
-    for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in ARCHITECTURES.values())):
+    for address in (
+        SPECTROGRAM_FEATURE_EXTRACTOR,
+        HANDMADE_FEATURE_EXTRACTOR,
+        *(one.feature_extractor for one in ARCHITECTURES.values()),
+    ):
         if address.endswith(f":{name}"):
             return load_class(address).from_pretrained(name_or_path, revision=revision)
     raise CheckpointError(

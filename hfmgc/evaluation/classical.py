@@ -235,4 +235,4 @@ def vector_names(extractor: WindowedFeatureExtractor) -> tuple[str, list[str]]:
     names = [f"bin_{index:03d}" for index in range(bins)]
     if frames > 1:
         return "mean_deviation", summary_names(names)
-    return "none", list(getattr(extractor, "columns", None) or names)
+    return "none", list(getattr(extractor, "column_names", names))

@@ -24,6 +24,7 @@ from sklearn.svm import SVC
 
 from ..data.features import TrackWindows
 from ..data.names import genres_of
+from ..data.sources import open_source
 from ..errors import ConfigError, DataError, saving_to
 from ..evaluation.checkpoints import CLASSICAL
 from ..evaluation.classical import ClassicalConfig, ClassicalForAudioClassification, summarize, vector_names
@@ -32,13 +33,15 @@ from ..evaluation.plots import IMPORTANCES, plot_by_dimension, plot_importances
 from ..evaluation.predictions import TrackPredictions
 from ..evaluation.report import EvaluationReport
 from ..evaluation.task import SINGLE_LABEL
+from ..features.feature_extraction_handmade import HandmadeFeatureExtractor
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import write_text
 from ..hub.card import write_model_card
 from ..models.voting import vote
-from .arguments import DataArguments, ModelArguments, RunArguments, changed_fields, check_fields_of, setting
-from .build import build_feature_extractor
-from .preparation import PreparedData, check_data_arguments, check_source
+from ..registry import SPECTROGRAM_FEATURE_EXTRACTOR, load_class
+from ..settings import known_fields, with_fields
+from .arguments import DataArguments, RunArguments, changed_fields, check_fields_of, setting
+from .preparation import PreparedData, check_source
 from .run_folder import RunRecord, refuse_folder
 from .stages import make_report, record_start
 
@@ -68,10 +71,10 @@ class ClassicalArguments:
     )
     dimensions: list[int] = setting(list, "Dimensions that svd_svm and forest_svm reduce the features to.")
     seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of svd_svm and forest_svm; the other pipelines draw nothing.")
-    model_type: str = setting("hfmgc-ast", "Architecture whose front end is used, if front_end has no preset.")
     front_end: dict[str, Any] = setting(
         dict,
-        "Fields of the feature extractor. Spectrograms are summarised by mean and deviation of each bin over time.",
+        "Fields of the feature extractor: of spectrograms with preset or representation, which are summarised by mean and "
+        "deviation of each bin over time, otherwise of hand-made features. By default that of a table, or fma_518.",
     )
 
     def __post_init__(self):
@@ -115,9 +118,14 @@ def check_baselines(classical: ClassicalArguments, data: DataArguments, run: Run
     for name, value in CLASSICAL_SETTINGS.items():
         if getattr(data, name) != value:
             raise ConfigError(f"{name} must be {value} for classical pipelines: leave it out")
-    model = ModelArguments(model_type=classical.model_type, front_end=classical.front_end)
-    extractor = build_feature_extractor(model)
-    check_data_arguments(data, model, extractor)
+    if "preset" in classical.front_end or "representation" in classical.front_end:
+        extractor_class, fields = load_class(SPECTROGRAM_FEATURE_EXTRACTOR), classical.front_end
+    else:
+        made = open_source(data.data, data.data_options).front_end() or {}
+        known = known_fields(HandmadeFeatureExtractor)
+        fields = {name: value for name, value in made.items() if name in known} | classical.front_end
+        extractor_class = HandmadeFeatureExtractor
+    extractor = with_fields(extractor_class, fields, "front_end")
     check_source(data, extractor)
     _, names = vector_names(extractor)
     if classical.dimensions and max(classical.dimensions) > len(names):
