@@ -9,13 +9,16 @@ import json
 import os
 from pathlib import Path
 
+from hfmgc.settings import read_config
+
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "configs"
 FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
 # Files that begin with an underscore hold what others share, and are no configs by themselves; those with `pipelines` are
 # configs of recipes/classical_baselines.py.
-CLASSICAL_CONFIGS = [name for name in FILES if "\npipelines:" in FILES[name].read_text(encoding="utf-8")]
-CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_") and name not in CLASSICAL_CONFIGS]
+_RECIPES = [name for name in FILES if not FILES[name].name.startswith("_")]
+CLASSICAL_CONFIGS = [name for name in _RECIPES if "pipelines" in read_config(FILES[name])]
+CONFIGS = [name for name in _RECIPES if name not in CLASSICAL_CONFIGS]
 COUNTS = Path(__file__).with_suffix(".json")
 
 
