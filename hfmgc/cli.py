@@ -163,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     similar.add_argument("--checkpoint", help="the checkpoint of the embeddings, if it was moved")
     similar.add_argument("--top_k", type=_positive, default=10, help="how many songs to print")
 
+    project = add("project", _project, "draw embeddings in two dimensions, coloured by genre", "--json")
+    project.add_argument("embeddings", type=Path, help="parquet file by hfmgc embed")
+    project.add_argument("output", type=Path, help="PNG file")
+    project.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="t-SNE, or principal components")
+    project.add_argument("--seed", type=int, default=0, help="seed of t-SNE")
+
     push = add("push", _push, "publish a finished run on the Hub in one commit")
     push.add_argument("folder", type=Path, help="folder of a finished run")
     push.add_argument("--hub_model_id", required=True, help="USER/NAME")
@@ -317,6 +323,13 @@ def _similar(**options: Any) -> tuple[dict[str, Any], str]:
     songs = similar_songs(**options)
     lines = [one_line(f"{song['similarity']:.3f}  {song['track_id']}  {song['genre'] or ''}") for song in songs]
     return {"songs": songs}, "\n".join(lines)
+
+
+def _project(**options: Any) -> tuple[dict[str, Any], str]:
+    from .inference.project import project_embeddings
+
+    result = project_embeddings(**options)
+    return result, f"written: {options['output']} ({result['points']} points, {result['genres']} genres)"
 
 
 def _push(**options: Any) -> tuple[dict[str, Any], str]:

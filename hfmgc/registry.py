@@ -16,6 +16,7 @@ from types import ModuleType
 
 
 SPECTROGRAM_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor"
+HANDMADE_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_handmade:HandmadeFeatureExtractor"
 
 # The classes of an architecture: role -> what follows the prefix in the name.
 CLASSIFIER = {"base_model": "Model", "model": "ForAudioClassification"}

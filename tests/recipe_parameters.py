@@ -19,9 +19,10 @@ FOLDER = Path(__file__).parents[1] / "recipes" / "configs"
 FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
 # Files that begin with an underscore hold what others share, and are no configs by themselves.
 _CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
-# Those of recipes/pretrain.py have a list of sources.
+# Those of recipes/pretrain.py have a list of sources, those of recipes/classical_baselines.py have `pipelines`.
 PRETRAINING_CONFIGS = [name for name in _CONFIGS if isinstance(read_config(FILES[name]).get("data"), list)]
-CONFIGS = [name for name in _CONFIGS if name not in PRETRAINING_CONFIGS]
+CLASSICAL_CONFIGS = [name for name in _CONFIGS if "pipelines" in read_config(FILES[name])]
+CONFIGS = [name for name in _CONFIGS if name not in {*PRETRAINING_CONFIGS, *CLASSICAL_CONFIGS}]
 COUNTS = Path(__file__).with_suffix(".json")
 
 

@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import AutoConfig, AutoModelForAudioClassification, AutoModelForPreTraining, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForPreTraining,
+    PreTrainedModel,
+)
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoints import resolve_checkpoint
@@ -22,6 +28,8 @@ from ..registry import AUTO_CLASSES, MODELS, SPECTROGRAM_FEATURE_EXTRACTOR, load
 from ..settings import load_json, refuse_long_path
 
 
+# Model type of pipelines of scikit-learn (`classical.py`), and the file that holds one.
+CLASSICAL, PIPELINE_FILE = "hfmgc-classical", "pipeline.skops"
 # For configs and front ends, and for weights.
 NO_REMOTE_CODE = {"trust_remote_code": False}
 AS_DATA = {**NO_REMOTE_CODE, "use_safetensors": True}
@@ -60,6 +68,8 @@ def load_checkpoint(
         auto_class = AutoModelForPreTraining if _is_pretrained(saved) else AutoModelForAudioClassification
     role = next(role for role, name in AUTO_CLASSES.items() if name == auto_class.__name__)
     known = [name for name, architecture in MODELS.items() if role in architecture.classes]
+    if role != "pretraining_model":
+        known.append(CLASSICAL)
     if model_type not in known:
         raise CheckpointError(
             f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(known)}"
@@ -70,8 +80,14 @@ def load_checkpoint(
             "--model_name_or_path) or probe it (recipes/probe.py) first"
         )
     try:
+        extractor = _extractor(name_or_path, revision)
+        if model_type == CLASSICAL:
+            from .classical import load_classical  # skops and scikit-learn take a second to import
+
+            files = (checkpoint_file(name_or_path, file, revision) for file in ("config.json", PIPELINE_FILE))
+            classifier = load_classical(name_or_path, *files)
+            return (classifier.model if auto_class is AutoModel else classifier), extractor
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
-        extractor = _extractor_class(name_or_path, revision).from_pretrained(name_or_path, revision=revision)
         require_safetensors("checkpoint", name_or_path, revision)
         model, report = auto_class.from_pretrained(
             name_or_path, config=config, revision=revision, output_loading_info=True, **AS_DATA
@@ -129,13 +145,13 @@ def require_safetensors(what: str, name_or_path: str, revision: str | None = Non
         )
 
 
-def _extractor_class(name_or_path: str, revision: str | None) -> type[WindowedFeatureExtractor]:
-    """Return the class of ours that a checkpoint's preprocessor_config.json names."""
+def _extractor(name_or_path: str, revision: str | None) -> WindowedFeatureExtractor:
+    """Return the feature extractor, of the class of ours that a checkpoint's preprocessor_config.json names."""
     fields, _ = WindowedFeatureExtractor.get_feature_extractor_dict(name_or_path, revision=revision)
     name = fields.get("feature_extractor_type")
     for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in MODELS.values())):
         if address.endswith(f":{name}"):
-            return load_class(address)
+            return load_class(address).from_pretrained(name_or_path, revision=revision)
     raise CheckpointError(
         f"checkpoint {name_or_path!r}: its feature extractor {name!r} needs its own code, which hfmgc never runs: use a "
         "checkpoint of an architecture that `hfmgc list` names, or load it with transformers after reading its code"

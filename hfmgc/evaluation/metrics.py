@@ -96,8 +96,12 @@ def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> 
     By bootstrap over tracks; where all predictions are right, or all wrong, every resample is the same, and the exact
     binomial interval (Clopper and Pearson) is given instead.
     """
-    correct = (np.asarray(predictions) == np.asarray(references)).astype(float)
-    if correct.min() == correct.max():
+    return interval_of_shares((np.asarray(predictions) == np.asarray(references)).astype(float))
+
+
+def interval_of_shares(correct: np.ndarray) -> Interval:
+    """Return the 95 % interval of the mean of `correct` [tracks]: 0 or 1, or the share of several runs that are right."""
+    if correct.min() == correct.max() and correct[0] in (0, 1):
         exact = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="exact")
         return Interval(
             float(exact.low), float(exact.high), "95 % exact binomial (all predictions right or all wrong)"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,7 +16,9 @@ from ..files import whole
 from ..text import one_line
 
 
-TRAINING_CURVE = "training_curve.png"
+TRAINING_CURVE, IMPORTANCES = "training_curve.png", "importances.png"
+# Features that the picture of importances shows.
+SHOWN_FEATURES = 30
 # Below the axes, where it covers nothing.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
 
@@ -113,6 +116,67 @@ def plot_training_curve(
     if chosen:
         lines += axes.plot(chosen[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
     axes.legend(handles=lines, **_LEGEND)
+    _save(figure, path)
+
+
+def plot_importances(names: Sequence[str], importances: np.ndarray, path: Path, *, title: str) -> None:
+    """Save a bar chart of the most important features as PNG; importances of all features sum to 1."""
+    best = np.argsort(-importances, kind="stable")[:SHOWN_FEATURES]
+    figure, axes = _figure(7, 0.22 * len(best) + 1.4, title)
+    places = np.arange(len(best))
+    axes.barh(places, importances[best], color="tab:blue")
+    axes.set_yticks(places, [one_line(names[index]) for index in best], fontsize="small", parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("importance (mean decrease of impurity)")
+    _save(figure, path)
+
+
+def plot_by_dimension(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Save the accuracy of pipelines by dimension, with intervals, as PNG.
+
+    Args:
+        rows: `pipeline`, `dimensions` ("" for all features: a horizontal line), `accuracy`, `low` and `high`.
+        path: Of the PNG.
+        title: Above the chart.
+    """
+    figure, axes = _figure(7, 4.5, title)
+    names = list(dict.fromkeys(row["pipeline"] for row in rows))
+    for number, name in enumerate(names):
+        own = [row for row in rows if row["pipeline"] == name]
+        colour = f"C{number}"
+        if own[0]["dimensions"] == "":
+            axes.axhline(own[0]["accuracy"], color=colour, linestyle="--", label=f"{name} (all features)")
+            axes.axhspan(own[0]["low"], own[0]["high"], color=colour, alpha=0.08)
+            continue
+        sizes, values = [row["dimensions"] for row in own], np.array([row["accuracy"] for row in own])
+        below, above = values - [row["low"] for row in own], np.array([row["high"] for row in own]) - values
+        axes.errorbar(sizes, values, yerr=[below, above], color=colour, marker="o", capsize=3, label=name)
+    axes.set_xlabel("dimensions")
+    axes.set_ylabel("accuracy, with the 95 % interval")
+    axes.legend(**_LEGEND)
+    _save(figure, path)
+
+
+def plot_projection(
+    points: np.ndarray, genres: Sequence[str], path: Path, *, title: str, axis_names: Sequence[str]
+) -> None:
+    """Save points [tracks, 2] coloured by genre as PNG."""
+    figure, axes = _figure(8, 6.5, title)
+    names = sorted(set(genres))
+    # 20 colours, then the next marker.
+    colours, markers = colormaps["tab10" if len(names) <= 10 else "tab20"].colors, "osD^vP*X"
+    size = float(np.clip(4000 / len(points), 4, 40))
+    for number, name in enumerate(names):
+        own = points[[genre == name for genre in genres]]
+        axes.scatter(
+            own[:, 0], own[:, 1], s=size, linewidths=0, alpha=0.8, label=one_line(name),
+            color=colours[number % len(colours)], marker=markers[number // len(colours) % len(markers)],
+        )  # fmt: skip
+    axes.set_xlabel(axis_names[0])
+    axes.set_ylabel(axis_names[1])
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", markerscale=1.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
 
 

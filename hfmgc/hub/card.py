@@ -14,7 +14,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import HfmgcError, saving_to
-from ..evaluation.plots import TRAINING_CURVE
+from ..evaluation.checkpoints import CLASSICAL
+from ..evaluation.plots import IMPORTANCES, TRAINING_CURVE
 from ..evaluation.task import Task, task_of
 from ..files import write_text
 from ..settings import load_json, load_yaml
@@ -107,10 +108,11 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
     backbone = run.model.get("backbone")
     results = _evaluation_results(run, task)
     tags = ["audio", "music", "music-genre-classification", "hfmgc"]
+    classical = run.model_type == CLASSICAL
     tags += ["peft"] * bool(run.model.get("adapter")) + ["synthetic-data"] * run.is_synthetic
     metadata = ModelCardData(
         license=licence,
-        library_name="transformers",
+        library_name="sklearn" if classical else "transformers",
         pipeline_tag="audio-classification",
         base_model=backbone if _is_hub_id(backbone) else None,
         datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
@@ -130,8 +132,10 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         references=references(run.model_type, run.data.get("name"), backbone),
         data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
         data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
-        pictures=[name for name in (task.picture, TRAINING_CURVE) if (folder / name).is_file()],
+        pictures=[name for name in (task.picture, TRAINING_CURVE, IMPORTANCES) if (folder / name).is_file()],
         training_curve=TRAINING_CURVE,
+        importances=IMPORTANCES,
+        classical=classical,
     )
     path = folder / CARD_NAME
     with saving_to(path):

@@ -14,6 +14,8 @@ from ..text import one_line
 
 
 REQUIRED_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
+# Required instead of the weights, of a pipeline of scikit-learn.
+ALTERNATIVES = {"model.safetensors": "pipeline.skops"}
 
 # In these patterns `*` also matches `/`. `training_args.bin` is a pickle that contains paths of the machine; `run.yaml`
 # has the settings in readable form.
@@ -128,6 +130,8 @@ def files_to_push(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder: give the output folder of a finished run")
     for name in REQUIRED_FILES:
+        if (folder / ALTERNATIVES.get(name, name)).is_file():
+            name = ALTERNATIVES.get(name, name)
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
             state = "is empty" if path.is_file() else "is missing"

@@ -19,7 +19,7 @@ from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
-from ..errors import AudioError, DataError
+from ..errors import AudioError, DataError, first_line
 from ..evaluation.checkpoints import load_checkpoint, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .parts import DIGEST, parquet_digest, write_in_parts, write_table
@@ -100,6 +100,25 @@ def embed_tracks(
         "hidden": model.embedding_size,
         "skipped": json.loads(file.schema_arrow.metadata[_SKIPPED]),
     }
+
+
+def read_embeddings(path: Path) -> pa.Table:
+    """Return the table in a parquet file by `embed_tracks`.
+
+    Raises:
+        DataError: If it is another file.
+    """
+    try:
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        json.loads(metadata[CHECKPOINT]), metadata[NETWORK].decode()
+        embeddings = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+        if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
+            raise ValueError("embeddings that are missing, NaN or infinite")
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        problem = first_line(error) if path.is_file() else "no such file"
+        raise DataError(f"{path}: not an embeddings file by `hfmgc embed` ({problem})") from error
+    return table
 
 
 def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:

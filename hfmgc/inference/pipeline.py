@@ -14,6 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..data.audio import load_audio
 from ..errors import AudioError, first_line
+from ..evaluation.checkpoints import CLASSICAL
 
 
 TASK = "music-genre-classification"
@@ -48,6 +49,11 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         _, forward, postprocess = super()._sanitize_parameters(**kwargs)
         preprocess = {} if shortest_seconds is None else {"shortest_seconds": shortest_seconds}
         return preprocess, forward, postprocess
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Accept classical pipelines, which are not in transformers' tables, without a warning."""
+        if self.model.config.model_type != CLASSICAL:
+            super().check_model_type(supported_models)
 
     def preprocess(self, inputs: Any, shortest_seconds: float = 0.0) -> dict[str, Any]:
         """Return the features of one recording."""

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sklearn.neighbors import NearestNeighbors
 from transformers import AutoModel
 
 from ..data.audio import load_audio
-from ..errors import ConfigError, DataError, first_line
+from ..errors import ConfigError
 from ..evaluation.checkpoints import load_checkpoint
-from .embed import CHECKPOINT, NETWORK, embed_windows, network_digest
+from .embed import CHECKPOINT, NETWORK, embed_windows, network_digest, read_embeddings
 
 
 def similar_songs(
@@ -34,16 +32,10 @@ def similar_songs(
         ConfigError: If it is not the checkpoint of the embeddings.
         DataError: If the file is not one by `hfmgc embed`.
     """
-    try:
-        table = pq.read_table(embeddings)
-        recorded, revision = json.loads((table.schema.metadata or {})[CHECKPOINT])
-        network = table.schema.metadata[NETWORK].decode()
-        known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
-        if known.ndim != 2 or not np.isfinite(known).all():
-            raise ValueError("embeddings that are missing, NaN or infinite")
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        problem = first_line(error) if embeddings.is_file() else "no such file"
-        raise DataError(f"{embeddings}: not an embeddings file by `hfmgc embed` ({problem})") from error
+    table = read_embeddings(embeddings)
+    recorded, revision = json.loads(table.schema.metadata[CHECKPOINT])
+    network = table.schema.metadata[NETWORK].decode()
+    known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
     model, extractor = load_checkpoint(checkpoint or recorded, None if checkpoint else revision, auto_class=AutoModel)
     if network_digest(model, extractor) != network or known.shape[1] != model.embedding_size:
         raise ConfigError(

@@ -42,8 +42,11 @@ def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
         return None
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.yaml")):
-        if not path.name.startswith("_"):
-            found.setdefault(read_config(path).get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
+        if path.name.startswith("_"):
+            continue
+        values = read_config(path)
+        if "pipelines" not in values:  # of recipes/classical_baselines.py
+            found.setdefault(values.get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
     return found
 
 

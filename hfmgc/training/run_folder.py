@@ -22,7 +22,8 @@ from transformers.utils import logging
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
-from ..evaluation.plots import TRAINING_CURVE
+from ..evaluation.checkpoints import PIPELINE_FILE
+from ..evaluation.plots import IMPORTANCES, TRAINING_CURVE
 from ..evaluation.report import EXPERT_USAGE_PICTURE
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..files import hold, write_text
@@ -37,7 +38,8 @@ RUN_FILE = "run.yaml"
 PRETRAINING_FILE = "pretraining.json"  # the result of a pre-training
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
-    PRETRAINING_FILE,    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
+    PRETRAINING_FILE, "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
+    PIPELINE_FILE, IMPORTANCES,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
@@ -47,7 +49,7 @@ _HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
 _TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
-    "scikit-learn", "soundfile", "soxr", "torch", "transformers",
+    "scikit-learn", "skops", "soundfile", "soxr", "torch", "transformers",
 )  # fmt: skip
 
 

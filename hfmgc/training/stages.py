@@ -1,7 +1,7 @@
 """The stages of a run around its training: announce, record, evaluate, save, publish, try."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from ..data.split_manifest import SplitManifest
 from ..errors import HfmgcError, SplitError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
-from ..evaluation.predictions import predict_tracks
+from ..evaluation.predictions import TrackPredictions, predict_tracks
 from ..evaluation.report import EvaluationReport
-from ..evaluation.task import task_of
+from ..evaluation.task import Task, task_of
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
@@ -118,29 +118,49 @@ def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str,
 def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions = predict_tracks(trainer, data.test)
-    manifest = data.manifest
-    notes, best = data.corpus.notes() + manifest.notes() + trainer.notes, trainer.state.best_metric
-    if manifest.evaluation_side == "validation":
+    notes, best = list(trainer.notes), trainer.state.best_metric
+    if data.manifest.evaluation_side == "validation":
         chosen = (
             "by which the checkpoint was chosen, so optimistic"
             if trainer.args.load_best_model_at_end
             else "as a test side"
         )
         notes.append(f"the split has no test side: these are the validation tracks, {chosen}")
+    return make_report(
+        predictions,
+        data,
+        run,
+        task_of(trainer.model.config.problem_type),
+        notes=notes,
+        validation={trainer.args.metric_for_best_model: best}
+        if trainer.args.load_best_model_at_end and best is not None
+        else None,
+        model_type=trainer.model.config.model_type,
+    )
+
+
+def make_report(
+    predictions: TrackPredictions,
+    data: PreparedData,
+    run: RunArguments,
+    task: Task,
+    *,
+    notes: Sequence[str] = (),
+    **fields: Any,
+) -> EvaluationReport:
+    """Return the report of a run on its evaluation side, with the notes on its data; `fields` are more of its fields."""
+    manifest = data.manifest
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
-        task_of(trainer.model.config.problem_type),
+        task,
         checkpoint=Path(run.output_dir).resolve().name,
         data=data.corpus.source.describe(),
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        validation={trainer.args.metric_for_best_model: best}
-        if trainer.args.load_best_model_at_end and best is not None
-        else None,
-        notes=notes,
-        model_type=trainer.model.config.model_type,
+        notes=data.corpus.notes() + manifest.notes() + list(notes),
+        **fields,
     )
 
 

@@ -1,0 +1,238 @@
+"""Classical classifiers (scikit-learn) as models: the folder of a run, and predictions for tracks.
+
+A pipeline is saved with skops, whose files describe objects instead of running code. Only the types in `TRUSTED_TYPES` are
+loaded, whatever else skops would accept.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sklearn
+import skops.io
+import torch
+from huggingface_hub.dataclasses import strict
+from scipy.special import log_softmax
+from sklearn.pipeline import Pipeline
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, first_line
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..files import whole
+from ..models.config_fields import size
+from ..models.configuration_windowed import WindowedConfig
+from ..models.modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput
+from ..settings import load_json
+from .checkpoints import CLASSICAL, PIPELINE_FILE
+
+
+TRUSTED_TYPES = frozenset(
+    {
+        "builtins.dict", "builtins.list", "builtins.str", "builtins.tuple",
+        "numpy.float32", "numpy.float64", "numpy.int64", "numpy.ndarray",
+        "sklearn.decomposition._truncated_svd.TruncatedSVD",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.neighbors._classification.KNeighborsClassifier",
+        "sklearn.pipeline.Pipeline",
+        "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.svm._classes.SVC",
+    }
+)  # fmt: skip
+# How skops rebuilds them: none of these calls a function that the file names.
+_LOADERS = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "ObjectNode", "TupleNode", "TypeNode"}
+# Smallest log-probability, also that of genres without training tracks.
+LEAST_LOGIT = -30.0
+
+
+@strict
+class ClassicalConfig(WindowedConfig):
+    r"""Config of [`ClassicalForAudioClassification`].
+
+    Args:
+        pipeline (`str`): Name of the pipeline, as in `hfmgc.training.classical`.
+        num_bins (`int`): Bins of a window.
+        summary (`str`):
+            `"none"`: a window is one vector of features; `"mean_deviation"`: mean and deviation of each bin over time.
+        feature_names (`list[str]`): Of the vector, in order.
+        columns (`list[int]`, *optional*): The features that the pipeline reads; all by default.
+        sklearn_version (`str`): Version of scikit-learn that fitted the pipeline.
+        kwargs: See [`WindowedConfig`].
+    """
+
+    model_type = CLASSICAL
+
+    pipeline: str = ""
+    num_bins: int = size(default=1)
+    summary: Literal["none", "mean_deviation"] = "none"
+    feature_names: list[str] | tuple[str, ...] = ()
+    columns: list[int] | tuple[int, ...] | None = None
+    sklearn_version: str = sklearn.__version__
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of features that the pipeline reads."""
+        return len(self.feature_names if self.columns is None else self.columns)
+
+
+def summarize(windows: Tensor, summary: str) -> Tensor:
+    """Return the vector of each window [windows, features] from [windows, frames, bins]."""
+    if summary == "none":
+        return windows[:, 0]
+    deviation, mean = torch.std_mean(windows, dim=1, correction=0)
+    return torch.cat([mean, deviation], dim=-1)
+
+
+class _OnCPU:
+    """transformers looks up device and type in parameters, and there are none."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+
+class ClassicalModel(_OnCPU, WindowedModel):
+    """The vectors that a classical pipeline reads, as embeddings of windows."""
+
+    config_class = ClassicalConfig
+
+    def __init__(self, config: ClassicalConfig):
+        super().__init__(config)
+        self.embedding_size = len(config.feature_names)
+        self.post_init()
+
+    def check_window(self, frames: int, bins: int) -> None:
+        super().check_window(frames, bins)
+        if self.config.summary == "none" and frames != 1:
+            raise ValueError(f"expected 1 frame with the features of a track, got {frames}")
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Summarise windows `input_values` [windows, frames, bins] as [windows, features]."""
+        return WindowOutput(embeddings=summarize(input_values.float(), self.config.summary))
+
+
+class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
+    """A fitted pipeline of scikit-learn that classifies each window, and the vote over the windows of a track.
+
+    The logits are log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their
+    softmax ranks the genres but is not calibrated.
+
+    Args:
+        config: What the pipeline reads and predicts.
+        pipeline: It classifies vectors [windows, features] by the index of their genre.
+        digest: Identifies the pipeline.
+    """
+
+    config_class = ClassicalConfig
+
+    def __init__(self, config: ClassicalConfig, pipeline: Pipeline, digest: bytes = b"\0"):
+        super().__init__(config, ClassicalModel(config), classifier=nn.Identity())
+        self.pipeline = pipeline
+        # The only tensor of the model: digests of its weights depend on the pipeline through it.
+        self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+
+    def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, None]:
+        """Return the log-probabilities of vectors [windows, features]."""
+        vectors = embeddings.detach().cpu().numpy()
+        if self.config.columns is not None:
+            vectors = vectors[:, self.config.columns]
+        logits = log_probabilities(self.pipeline, vectors, self.config.num_labels)
+        return torch.from_numpy(logits).float().to(embeddings.device), None
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write `config.json` and the pipeline."""
+        del kwargs
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        with whole(folder / PIPELINE_FILE) as temporary:
+            skops.io.dump(self.pipeline, temporary)
+
+
+def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) -> np.ndarray:
+    """Return log-probabilities [vectors, labels]; `LEAST_LOGIT` for genres that the pipeline was not trained on."""
+    if hasattr(pipeline, "predict_log_proba"):
+        known = pipeline.predict_log_proba(vectors)
+    elif hasattr(pipeline, "predict_proba"):
+        with np.errstate(divide="ignore"):
+            known = np.log(pipeline.predict_proba(vectors))
+    else:
+        decision = pipeline.decision_function(vectors)
+        known = log_softmax(np.stack([-decision, decision], axis=1) / 2 if decision.ndim == 1 else decision, axis=1)
+    logits = np.full((len(vectors), num_labels), LEAST_LOGIT)
+    logits[:, pipeline.classes_] = np.maximum(known, LEAST_LOGIT)
+    return logits
+
+
+def load_classical(name: str, config_file: Path, pipeline_file: Path | None) -> ClassicalForAudioClassification:
+    """Return the classifier of a run's files.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or the pipeline has a type that is not trusted.
+    """
+    if pipeline_file is None:
+        raise CheckpointError(f"checkpoint {name!r} has no {PIPELINE_FILE}: give the folder of a finished run")
+    where, version = f"checkpoint {name!r}: {PIPELINE_FILE}", "unknown"
+    try:
+        config = ClassicalConfig.from_json_file(config_file)
+        version = config.sklearn_version
+        untrusted = untrusted_types(pipeline_file)
+        if untrusted:
+            raise CheckpointError(
+                f"{where} contains {', '.join(untrusted)}, which could run code and is refused: use a file that "
+                "recipes/classical_baselines.py wrote"
+            )
+        pipeline = skops.io.load(pipeline_file, trusted=[])
+        fits = (
+            isinstance(pipeline, Pipeline)
+            and pipeline.n_features_in_ == config.num_inputs
+            and set(pipeline.classes_) <= set(range(config.num_labels))
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged files raise the exceptions of skops, NumPy and zipfile
+        raise CheckpointError(
+            f"{where} cannot be loaded ({first_line(error)}): restore it, or install scikit-learn {version}, which "
+            f"wrote it (here: {sklearn.__version__})"
+        ) from error
+    if not fits:
+        raise CheckpointError(f"{where} and config.json are of different models: restore both")
+    digest = hashlib.sha256(pipeline_file.read_bytes()).digest()
+    return ClassicalForAudioClassification(config, pipeline, digest).eval()
+
+
+def untrusted_types(file: Path) -> list[str]:
+    """Return the types in a file of skops that are not in `TRUSTED_TYPES`."""
+    with zipfile.ZipFile(file) as archive:
+        schema = load_json(archive.read("schema.json").decode())
+    return sorted(set(_untrusted(schema)))
+
+
+def _untrusted(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _untrusted(item)
+    elif isinstance(node, dict):
+        if "__loader__" in node:
+            name = f"{node.get('__module__')}.{node.get('__class__')}"
+            if name not in TRUSTED_TYPES:
+                yield name
+            elif node["__loader__"] not in _LOADERS:
+                yield f"{name} ({node['__loader__']})"
+        for item in node.values():
+            yield from _untrusted(item)
+
+
+def summary_names(bins: Sequence[Any]) -> list[str]:
+    """Return the names of `summarize` with means and deviations."""
+    return [f"{statistic}-{name}" for statistic in ("mean", "deviation") for name in bins]
+
+
+def vector_names(extractor: WindowedFeatureExtractor) -> tuple[str, list[str]]:
+    """Return how the windows of a front end are summarised, and the names of the features."""
+    frames, bins = extractor.window_shape
+    names = [f"bin_{index:03d}" for index in range(bins)]
+    if frames > 1:
+        return "mean_deviation", summary_names(names)
+    return "none", list(getattr(extractor, "column_names", names))
