@@ -108,6 +108,11 @@ _ARCHITECTURES = (
         paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
         "late-breaking, 2019)",
     ),
+    Architecture(
+        "audio-encoder", "AudioEncoder", recipe="recipes/configs/audio_encoder.yaml", parameters=94_379_402,
+        feature_extractor="hfmgc.features.feature_extraction_audio_encoder:AudioEncoderFeatureExtractor",
+        paper="A pre-trained audio encoder of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others",
+    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}

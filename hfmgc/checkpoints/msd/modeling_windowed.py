@@ -137,6 +137,10 @@ class WindowedModel(WindowedPreTrainedModel):
         if frames < self.least_frames:
             raise ValueError(f"expected at least {self.least_frames} frames, got {frames}")
 
+    def check_on_meta(self, frames: int, bins: int) -> None:
+        """Raise a ValueError when this model, built on the meta device to check settings, cannot process such a window."""
+        self.check_window(frames, bins)
+
     def stage_of(self, parameter: str) -> int:
         """Return the stage, from 0, that a parameter or buffer belongs to."""
         return 0
