@@ -113,6 +113,12 @@ _ARCHITECTURES = (
         feature_extractor="hfmgc.features.feature_extraction_audio_encoder:AudioEncoderFeatureExtractor",
         paper="A pre-trained audio encoder of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others",
     ),
+    Architecture(
+        "calm", "CALM", recipe="recipes/configs/deformer/calm.yaml", parameters=187_889_034,
+        feature_extractor="hfmgc.features.feature_extraction_calm:CALMFeatureExtractor",
+        paper="Castellon, Donahue and Liang: Codified audio language modeling learns useful representations for music "
+        "information retrieval (ISMIR 2021)",
+    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}

@@ -12,6 +12,9 @@ from transformers import (
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
+    EncodecFeatureExtractor,
+    MusicgenConfig,
+    MusicgenForConditionalGeneration,
     PreTrainedConfig,
     Wav2Vec2FeatureExtractor,
     WhisperConfig,
@@ -60,6 +63,38 @@ AST = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_length": 64,
     "frequency_stride": 16, "time_stride": 16,
 }  # fmt: skip
+
+MUSICGEN = {
+    # 400 frames a second, two codebooks.
+    "audio_encoder": {
+        "model_type": "encodec", "sampling_rate": 8000, "num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8,
+        "codebook_size": 1024, "target_bandwidths": [8.0], "num_lstm_layers": 1,
+    },
+    "decoder": {
+        "vocab_size": 1024, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 32,
+        "num_codebooks": 2, "pad_token_id": 1024, "bos_token_id": 1024, "max_position_embeddings": 64, "dropout": 0.0,
+    },
+    "text_encoder": {
+        "model_type": "t5", "vocab_size": 8, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2,
+    },
+}  # fmt: skip
+
+
+def fill_codebooks(codec) -> None:
+    """Give a codec random codebooks: new ones are zeros, with which every sound has the same tokens."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in codec.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.05, generator=generator)
+
+
+def write_musicgen(folder: Path) -> Path:
+    """Save a tiny MusicGen with its codec."""
+    torch.manual_seed(0)
+    model = MusicgenForConditionalGeneration(MusicgenConfig(**MUSICGEN))
+    fill_codebooks(model.audio_encoder)
+    model.save_pretrained(folder)
+    EncodecFeatureExtractor(sampling_rate=8000).save_pretrained(folder)
+    return folder
 
 
 def write_encoder(folder: Path, kind: str) -> Path:
