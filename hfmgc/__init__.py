@@ -12,6 +12,7 @@ from .registry import load_class, register_architectures
 __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
+    "AudioEncoderFeatureExtractor": "hfmgc.features.feature_extraction_audio_encoder",
     "HfmgcASTFeatureExtractor": "hfmgc.features.feature_extraction_ast",
     "HandmadeFeatureExtractor": "hfmgc.features.feature_extraction_handmade",
     "SpectrogramFeatureExtractor": "hfmgc.features.feature_extraction_spectrogram",

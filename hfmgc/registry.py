@@ -129,6 +129,17 @@ _ARCHITECTURES = (
         paper="Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques "
         "and novel data processing methods (project report, 2022)",
     ),
+    Architecture(
+        "audio-encoder", "AudioEncoder", recipe="recipes/configs/audio_encoder.yaml", parameters=94_379_402,
+        feature_extractor="hfmgc.features.feature_extraction_audio_encoder:AudioEncoderFeatureExtractor",
+        paper="A pre-trained audio encoder of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others",
+    ),
+    Architecture(
+        "calm", "CALM", recipe="recipes/configs/deformer/calm.yaml", parameters=187_889_034,
+        feature_extractor="hfmgc.features.feature_extraction_calm:CALMFeatureExtractor",
+        paper="Castellon, Donahue and Liang: Codified audio language modeling learns useful representations for music "
+        "information retrieval (ISMIR 2021)",
+    ),
 )
 _PARTS = (
     Architecture(

@@ -200,7 +200,8 @@ def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, 
         if name not in hints:
             raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
-        if nested is not None and isinstance(value, dict):
+        # AutoConfig has no fields: the config itself checks those of the backbone's class.
+        if hasattr(nested, "model_type") and isinstance(value, dict):
             with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep unknown fields
         # Constructors of transformers have no hints, or hints as text.
         hint = Any if hints[name] is inspect.Parameter.empty or isinstance(hints[name], str) else hints[name]

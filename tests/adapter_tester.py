@@ -11,11 +11,18 @@ from transformers import PreTrainedModel
 class AdapterTester:
     """Part of `ArchitectureTester`: DoRA and LoRA on every layer that PEFT can adapt."""
 
+    # Parts of the names of layers that PEFT cannot merge.
+    cannot_be_adapted: tuple[str, ...] = ()
+
     def adapted(self, kind: str) -> tuple[PreTrainedModel, PeftModel]:
         """The model, and it again with an adapter that changes its answers."""
         model = self.model()
         layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
-        targets = [name for name, module in model.named_modules() if isinstance(module, layers)]
+        targets = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, layers) and not any(part in name for part in self.cannot_be_adapted)
+        ]
         adapted = get_peft_model(model, LoraConfig(r=2, target_modules=targets, use_dora=kind == "dora"))
         # The second matrix of LoRA starts at zero, which would hide the first.
         scatter_parameters(nn.ParameterList(p for p in adapted.parameters() if p.requires_grad))

@@ -21,7 +21,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
 from hfmgc.training import probe
-from hfmgc.training.probe import Representations, fit_logistic, voted
+from hfmgc.training.probe_heads import Representations, fit_logistic, voted
 from recipes import FRONT_END, ROOT, TRAIN_CLASSIFIER, classifier_settings, run_here, write_config, write_features
 
 
@@ -122,7 +122,7 @@ def test_the_encoder_stays_as_it_was_and_its_output_is_stored(encoder, features,
     assert len(list((tmp_path / "store").rglob("states.bin"))) == 2
     settings = settings_of(encoder, features, tmp_path, output_dir=str(tmp_path / "other"), probe_folds=3)
     second = run_here(PROBE, write_config(tmp_path / "run.yaml", settings))
-    assert "probe: strength" in second.stdout
+    assert "probe: head logistic regression" in second.stdout
     assert "frozen layers, train" not in second.stdout
 
 
@@ -215,12 +215,6 @@ def test_several_genres_per_track(encoder, tmp_path):
     folder = probed(tmp_path, settings)
     assert json.loads((folder / "results.json").read_text())["metrics"]["macro_map"] > 0.4
     assert "macro_map" in yaml.safe_load((folder / "run.yaml").read_text())["training"]["cross_validation"]
-
-
-def test_the_trainer_can_train_the_head(encoder, features, tmp_path):
-    more = {"probe_head": "torch", "num_train_epochs": 2, "learning_rate": 0.01}
-    folder = probed(tmp_path, settings_of(encoder, features, tmp_path, **more))
-    assert yaml.safe_load((folder / "run.yaml").read_text())["training"]["epochs"] == 2
 
 
 def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(encoder, tmp_path):

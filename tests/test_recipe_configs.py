@@ -18,6 +18,7 @@ from hfmgc.registry import ARCHITECTURES
 from hfmgc.settings import read_config, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.build import adapt_model, build_config, build_feature_extractor, build_model
+from hfmgc.training.probe import ProbeArguments
 from hfmgc.training.show import show_recipe
 
 
@@ -34,7 +35,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def settings(name: str):
-    return read_settings([str(FILES[name])], RECIPE_GROUPS)
+    return read_settings([str(FILES[name])], (*RECIPE_GROUPS, ProbeArguments))[:3]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

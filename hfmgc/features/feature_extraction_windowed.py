@@ -30,7 +30,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         feature_size (`int`): Bins of a frame.
         sampling_rate (`int`): Sampling rate of the waveforms in Hz.
         padding_value (`float`, *optional*, defaults to 0.0): Value of padding windows.
-        window_policy (`str`, *optional*, defaults to `"even"`): `"even"`, `"all"` or `"random"`; see [`window_starts`].
+        window_policy (`str`, *optional*, defaults to `"even"`):
+            `"even"`, `"all"`, `"random"` or `"first"`; see [`window_starts`].
         max_windows (`int`, *optional*, defaults to 12):
             Maximum number of windows of a track under `"even"`, their number under `"random"`. None: no limit.
         window_overlap (`float`, *optional*, defaults to 0.5): Overlap of neighbouring windows under `"all"`.
@@ -51,7 +52,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         feature_size: int,
         sampling_rate: int,
         padding_value: float | int = 0.0,
-        window_policy: Literal["even", "all", "random"] = "even",
+        window_policy: Literal["even", "all", "random", "first"] = "even",
         max_windows: int | None = 12,
         window_overlap: float | int = 0.5,
         window_seed: int = 0,

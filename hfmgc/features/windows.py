@@ -30,12 +30,12 @@ def window_starts(
         policy: `even`: the fewest windows that cover the track, evenly spaced from its start to its end; if that exceeds
             `max_windows`, that many windows with gaps. `all`: a window at every hop of `window_length * (1 - overlap)`
             and one at the end of the track if something remains; `max_windows` does not apply. `random`: `max_windows`
-            windows at random positions (the AST report took 20).
+            windows at random positions (the AST report took 20). `first`: one window, at the start.
         max_windows: See `policy`; None for no limit (`even`), required for `random`.
         overlap: Overlap of neighbouring windows under `all`, a share in [0, 1).
         generator: Source of the random positions.
     """
-    if length <= window_length:
+    if length <= window_length or policy == "first":
         return np.zeros(1, dtype=np.int64)
     last = length - window_length
     if policy == "random":

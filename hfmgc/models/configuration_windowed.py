@@ -28,6 +28,9 @@ class WindowedConfig(PreTrainedConfig):
             Share of the training target that is spread evenly over all genres.
         class_weights (`list[float]`, *optional*):
             Weight of each genre in the loss [labels]; equal by default.
+        classifier_hidden_size (`int`, *optional*):
+            Width of a hidden layer (ReLU) of the classifier, which recipes/probe.py sets; none by default. Architectures with
+            a head of their own ignore it.
     """
 
     # A plain Trainer gathers only the tracks' logits, so that `np.argmax(predictions, axis=1)` works.
@@ -36,6 +39,7 @@ class WindowedConfig(PreTrainedConfig):
     voting: VotingRule = "mean"
     label_smoothing: float | int = rate(default=0.0)
     class_weights: list[float | int] | tuple[float | int, ...] | None = None
+    classifier_hidden_size: int | None = None
 
     def __post_init__(self, **kwargs):
         if self.id2label and not self.label2id:
@@ -49,11 +53,13 @@ class WindowedConfig(PreTrainedConfig):
         super().__setattr__(name, list(value) if isinstance(value, tuple) else value)
 
     def validate_labels(self) -> None:
-        """Raise a ValueError unless `problem_type`, `label_smoothing` and `class_weights` fit the labels."""
+        """Raise a ValueError unless the fields of the head and the loss fit the labels."""
         if self.problem_type == "regression":
             raise ValueError("problem_type must be single_label_classification or multi_label_classification")
         if self.label_smoothing and self.problem_type == "multi_label_classification":
             raise ValueError("label_smoothing must be 0 for problem_type multi_label_classification")
+        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
+            raise ValueError(f"classifier_hidden_size must be at least 1 or null, not {self.classifier_hidden_size}")
         weights = self.class_weights
         if weights is not None and (len(weights) != self.num_labels or not all(0 < w < math.inf for w in weights)):
             raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")

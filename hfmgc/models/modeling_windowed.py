@@ -137,6 +137,10 @@ class WindowedModel(WindowedPreTrainedModel):
         if frames < self.least_frames:
             raise ValueError(f"expected at least {self.least_frames} frames, got {frames}")
 
+    def check_on_meta(self, frames: int, bins: int) -> None:
+        """Raise a ValueError when this model, built on the meta device to check settings, cannot process such a window."""
+        self.check_window(frames, bins)
+
     def stage_of(self, parameter: str) -> int:
         """Return the stage, from 0, that a parameter or buffer belongs to."""
         return 0
@@ -238,6 +242,26 @@ class WindowedModel(WindowedPreTrainedModel):
         return input_values, window_mask
 
 
+class HiddenLayerClassifier(nn.Module):
+    """Linear -> ReLU -> Linear."""
+
+    def __init__(self, embedding_size: int, hidden_size: int, num_labels: int):
+        super().__init__()
+        self.dense = nn.Linear(embedding_size, hidden_size)
+        self.output = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map embeddings [windows, hidden] to logits [windows, labels]."""
+        return self.output(self.dense(embeddings).relu())
+
+
+def new_classifier(embedding_size: int, config: WindowedConfig) -> nn.Linear | HiddenLayerClassifier:
+    """Return the head that a config describes: a linear layer, or two with `classifier_hidden_size`."""
+    if config.classifier_hidden_size is None:
+        return nn.Linear(embedding_size, config.num_labels)
+    return HiddenLayerClassifier(embedding_size, config.classifier_hidden_size, config.num_labels)
+
+
 class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
 
@@ -258,11 +282,11 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         classifier: nn.Module | None = None,
         dropout: float = 0.0,
     ):
-        """Add a head to `model`: `dropout`, then `classifier`, by default a linear layer."""
+        """Add a head to `model`: `dropout`, then `classifier`, by default that of `new_classifier`."""
         super().__init__(config)
         self.model = model
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(model.embedding_size, config.num_labels) if classifier is None else classifier
+        self.classifier = new_classifier(model.embedding_size, config) if classifier is None else classifier
         self.post_init()
 
     def train(self, mode: bool = True) -> Self:

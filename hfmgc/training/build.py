@@ -4,23 +4,25 @@ A model starts from random weights, from a pre-trained backbone (`pretrained_bac
 (`model_name_or_path`).
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
-from transformers import PreTrainedConfig, PreTrainedModel, set_seed
+from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
-from ..evaluation.checkpoints import AS_DATA, load_checkpoint, require_safetensors
+from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, load_checkpoint, require_safetensors
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.modeling_pretraining import PreTrainingModel
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
@@ -35,15 +37,22 @@ logger = logging.get_logger(__name__)
 HEAD = "classifier."
 
 
-def build_feature_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
-    """Return the front end of the architecture, of the checkpoint, or of the preset that the recipe names."""
+def build_feature_extractor(arguments: ModelArguments, *, local_files_only: bool = False) -> WindowedFeatureExtractor:
+    """Return the front end of the architecture, of the checkpoint, or of the preset that the recipe names.
+
+    Where it wraps that of a pre-trained encoder, `local_files_only` takes the default one if it is not in the local cache.
+    """
     if arguments.model_name_or_path is not None:
         return _checkpoint_extractor(arguments)
     if "preset" in arguments.front_end or "representation" in arguments.front_end:
         extractor_class = load_class(SPECTROGRAM_FEATURE_EXTRACTOR)
     else:
         extractor_class = ARCHITECTURES[arguments.model_type].load("feature_extractor")
-    return with_fields(extractor_class, arguments.front_end, "front_end")
+    fields = arguments.front_end
+    if arguments.pretrained_backbone is not None and "encoder_extractor" in known_fields(extractor_class):
+        own = _encoder_extractor(arguments.pretrained_backbone, local_files_only=local_files_only)
+        fields = {**({} if own is None else {"encoder_extractor": own}), **fields}
+    return with_fields(extractor_class, fields, "front_end")
 
 
 def _checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor:
@@ -170,19 +179,13 @@ def pretrained_backbone_config(
         CheckpointError: If it cannot be read, or is of another architecture.
     """
     name, config_class = arguments.pretrained_backbone, config.sub_configs["backbone_config"]
-    refuse_long_path("pretrained_backbone", name)
-    if Path(name).is_absolute() and not Path(name).exists():
-        raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
-    folder = name
-    if local_files_only and not Path(name).is_dir():
-        # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
-        cached = try_to_load_from_cache(name, "config.json")
-        if not isinstance(cached, str):
-            raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
-        folder = Path(cached).parent
+    folder = _backbone_folder(name, local_files_only=local_files_only)
+    any_encoder = not hasattr(config_class, "model_type")  # AutoConfig
     try:
-        fields, _ = config_class.get_config_dict(folder)
-        if fields.get("model_type") == config_class.model_type:
+        fields, _ = PreTrainedConfig.get_config_dict(folder)
+        if any_encoder:
+            found = config.backbone_of(fields)
+        elif fields.get("model_type") == config_class.model_type:
             found = config_class.from_dict(fields)
     except OSError as error:
         kind = CheckpointError if Path(name).is_dir() else UnreachableError
@@ -194,7 +197,7 @@ def pretrained_backbone_config(
         raise CheckpointError(
             f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
         ) from error
-    if fields.get("model_type") != config_class.model_type:
+    if not any_encoder and fields.get("model_type") != config_class.model_type:
         raise CheckpointError(
             f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, {config_class.model_type!r} is "
             "needed"
@@ -202,6 +205,40 @@ def pretrained_backbone_config(
     if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
         require_safetensors("pretrained_backbone", name)
     return found
+
+
+def _backbone_folder(name: str, *, local_files_only: bool) -> str | Path:
+    """Return where to read a pre-trained backbone: its name, or with `local_files_only` its folder in the local cache."""
+    refuse_long_path("pretrained_backbone", name)
+    if Path(name).is_absolute() and not Path(name).exists():
+        raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
+    if not local_files_only or Path(name).is_dir():
+        return name
+    # Even with its own `local_files_only`, huggingface_hub makes a request (for a list of user agents).
+    cached = try_to_load_from_cache(name, "config.json")
+    if not isinstance(cached, str):
+        raise UnreachableError(f"pretrained_backbone {name!r} is not in the local cache")
+    return Path(cached).parent
+
+
+def _encoder_extractor(name: str, *, local_files_only: bool) -> dict[str, Any] | None:
+    """Return the fields of a pre-trained encoder's own feature extractor.
+
+    Raises:
+        CheckpointError: If it has none that can be read.
+    """
+    try:
+        folder = _backbone_folder(name, local_files_only=local_files_only)
+        return json.loads(AutoFeatureExtractor.from_pretrained(folder, **NO_REMOTE_CODE).to_json_string())
+    except UnreachableError:
+        return None
+    except CheckpointError:
+        raise
+    except Exception as error:  # each library has its own exceptions for a damaged file
+        raise CheckpointError(
+            f"pretrained_backbone {name!r}: its feature extractor (preprocessor_config.json) could not be loaded "
+            f"({first_line(error)}): check the name, the network and HF_HUB_OFFLINE, or give a folder that holds it"
+        ) from error
 
 
 def _from_pretrained_backbone(

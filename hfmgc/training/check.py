@@ -62,7 +62,7 @@ def check_recipe(
     model_arguments, data, run = groups
     refuse_folder("output_dir", Path(run.output_dir), data.data)
     model_arguments = with_checkpoint_type(model_arguments, run)
-    extractor = build_feature_extractor(model_arguments)
+    extractor = build_feature_extractor(model_arguments, local_files_only=local_files_only)
     check_data_arguments(data, model_arguments, extractor)
     check_reuse(data, run)
 
@@ -80,7 +80,7 @@ def check_recipe(
         except UnreachableError:
             if not local_files_only:
                 raise
-            default = config.sub_configs["backbone_config"].model_type
+            default = config.backbone_config.model_type
             notes.append(
                 f"pretrained_backbone {model_arguments.pretrained_backbone} is not in the local cache: counted with the "
                 f"default sizes of {default}"
@@ -102,6 +102,6 @@ def _check_windows(model: PreTrainedModel, extractor: WindowedFeatureExtractor, 
     frames, bins = extractor.window_shape
     for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
         try:
-            model.base_model.check_window(length, bins)
+            model.base_model.check_on_meta(length, bins)
         except ValueError as error:
             raise ConfigError(f"model and {name} do not fit: {error}") from error

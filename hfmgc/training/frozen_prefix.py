@@ -70,8 +70,11 @@ class FrozenPrefix:
     def fingerprint(self) -> str:
         """Return a digest of the prefix: its architecture, its weights, and where it ends."""
         config = getattr(self.model.config, "backbone_config", self.model.config)
+        layer = getattr(self.model.config, "hidden_layer", None)
         shared = WindowedConfig().to_dict()  # labels, voting and loss do not change the prefix
         fields = {name: value for name, value in config.to_dict().items() if name not in shared}
+        if layer is not None:
+            fields["hidden_layer"] = layer
         weights = self.encoder.state_dict()
         frozen = {name: tensor for name, tensor in weights.items() if self.encoder.stage_of(name) < self.stages}
         return weights_digest([type(self.encoder).__name__, self.stages, fields], frozen)

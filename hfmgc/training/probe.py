@@ -1,35 +1,38 @@
-"""Probes: a linear head fitted to the stored representations of a frozen encoder, in place of a training.
+"""Probes: a head fitted to the stored representations of a frozen encoder, in place of a training.
 
     trainer = fit_probe(groups, data, probe=ProbeArguments())
 
-The head is scikit-learn's logistic regression on the windows of the training tracks, in which each track has the same
-weight. Its standardisation is folded into the checkpoint's `classifier`, so that the result loads like any other.
+The head is scikit-learn's logistic regression, or the best of a grid of linear and one-hidden-layer heads. It becomes the
+checkpoint's `classifier`, so that the result loads like any other.
 """
 
+import itertools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
-from transformers import TrainerCallback
+from tqdm.auto import tqdm
+from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback
 
 from ..data.names import comparable, genres_of
 from ..errors import ConfigError
 from ..evaluation.predictions import TrackPredictions
 from ..evaluation.task import Task, task_of
 from ..models.losses import classification_loss
-from ..models.voting import vote
-from .arguments import Groups, check_fields_of, setting
-from .fit import fit, new_trainer
+from ..models.modeling_windowed import HiddenLayerClassifier, new_classifier
+from ..settings import check_fields
+from .arguments import Groups, RunArguments, check_fields_of, setting
+from .fit import new_trainer
 from .preparation import PreparedData
+from .probe_heads import Head, HeadGrid, HeadTrainer, Representations, fit_logistic, voted, window_logits
 from .trainer import TrackTrainer
 
 
@@ -40,11 +43,7 @@ PROBE_SETTINGS = {
     "training_windows": "fixed",
     "augmentation": "none",
 }
-# Bias of a genre without training tracks: its probability is practically 0.
-ABSENT = -30.0
 FEW_TRACKS = 5
-# Of a unit that the head reads, as a share of the largest one.
-LEAST_DEVIATION = 1e-3
 
 
 @dataclass
@@ -53,17 +52,22 @@ class ProbeArguments:
 
     probe_head: str = setting(
         "logistic",
-        "logistic: logistic regression; torch: the model's own head, trained with the settings of the Trainer.",
+        "logistic: logistic regression; torch: the best of probe_grid, trained for at most max_steps or num_train_epochs, "
+        "with early_stopping_patience.",
         choices=("logistic", "torch"),
     )
     probe_strengths: list[float] = setting(
         lambda: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
         "Strengths of the logistic regression to choose from (scikit-learn's C; small values regularise more).",
     )
+    probe_grid: dict[str, Any] = setting(
+        dict, f"Values to choose from, where they differ from the CALM paper's 216: {', '.join(asdict(HeadGrid()))}."
+    )
     probe_choice: str = setting(
-        "cross_validation",
-        "cross_validation: of the training tracks, in which an artist is in one fold; validation: the validation side.",
-        choices=("cross_validation", "validation"),
+        "auto",
+        "cross_validation: of the training tracks, in which an artist is in one fold; validation: the validation side; auto: "
+        "the first for logistic, the second for torch.",
+        choices=("auto", "cross_validation", "validation"),
     )
     probe_folds: int = setting(5, "Folds of the cross-validation.", limits="[2, inf)")
 
@@ -71,6 +75,19 @@ class ProbeArguments:
         check_fields_of(self)
         if not self.probe_strengths or min(self.probe_strengths) <= 0:
             raise ValueError(f"probe_strengths must be numbers above 0, not {self.probe_strengths}")
+        if self.probe_head == "torch" and self.probe_choice == "cross_validation":
+            raise ValueError("probe_choice must be validation for probe_head torch, which stops early by that side")
+        self.grid  # noqa: B018 (raises for wrong entries)
+
+    @property
+    def grid(self) -> HeadGrid:
+        """The grid of `probe_head torch`."""
+        return HeadGrid(**check_fields(HeadGrid, self.probe_grid, "probe_grid"))
+
+    @property
+    def by_validation(self) -> bool:
+        """Whether the validation side chooses the head."""
+        return self.probe_choice == "validation" or self.probe_head == "torch"
 
 
 def check_probe(groups: Groups) -> None:
@@ -101,154 +118,229 @@ def fit_probe(
         groups: Checked settings, which `check_probe` accepts.
         data: As prepared for them.
         callbacks: For the Trainer.
-        probe: Which head, and how its strength is chosen.
-        checkpoint: Checkpoint of an earlier start to resume from, where the Trainer trains the head.
+        probe: Which heads, and how one is chosen.
+        checkpoint: Not used: there are none of a probe.
 
     Raises:
-        ConfigError: If the model's head is not linear.
+        ConfigError: If the architecture has a head of its own.
     """
-    if probe.probe_head == "torch":
-        return fit(groups, data, callbacks, checkpoint=checkpoint)
-    by_validation = probe.probe_choice == "validation"
-    run = groups[2].with_values(load_best_model_at_end=by_validation)
+    run = groups[2].with_values(load_best_model_at_end=probe.by_validation)
     trainer = new_trainer((*groups[:2], run), data, callbacks)
     model = trainer.model
-    if not isinstance(model.classifier, nn.Linear):
+    if not isinstance(model.classifier, Head):
         raise ConfigError(
-            f"probe_head logistic: the head of {model.config.model_type} is not a linear layer: set probe_head torch"
+            f"probe_head {probe.probe_head}: {model.config.model_type} has a head of its own: use recipes/train_classifier.py "
+            "with freeze_backbone"
         )
-    task, label2id = task_of(model.config.problem_type), model.config.label2id
-    metric = task.best_metric(run.metric_for_best_model) or "loss"
-    tracks = trainer.train_dataset.tracks
-    training = _representations(trainer.train_dataset.by_track(), tracks, label2id, task)
-    strengths, notes, record = sorted(probe.probe_strengths), [], {"head": "logistic regression"}
-
-    def fitted(part: Representations, strength: float) -> nn.Linear:
-        return fit_logistic(part, len(label2id), strength, class_weights=model.config.class_weights)
-
-    def score(logits: torch.Tensor, targets: np.ndarray) -> float:
-        return _score(logits, targets, task, metric)
-
-    artists = [comparable(artist) for artist in tracks["artist"]]
-    groups_of = [artist or f"track {track_id}" for artist, track_id in zip(artists, tracks["track_id"], strict=True)]
-    folds = [] if by_validation else _folds(training.targets, groups_of, probe.probe_folds, run.seed)
-    if by_validation:
-        validation = trainer.eval_dataset
-        stacks = [validation[row]["input_values"] for row in range(len(validation))]
-        held_out = _representations(stacks, validation.tracks, label2id, task)
-        answers = {c: voted(fitted(training, c), held_out, rule=model.config.voting) for c in strengths}
-        strength = max(strengths, key=lambda c: score(answers[c], held_out.targets))
-        trainer.state.best_metric = abs(score(answers[strength], held_out.targets))
-    elif folds:
-        heads = {c: [fitted(training.select(rows), c) for rows, _ in folds] for c in strengths}
-        answers = {
-            c: _held_out(training, folds, heads[c], lambda head, part: voted(head, part, rule=model.config.voting))
-            for c in strengths
-        }
-        strength = max(strengths, key=lambda c: score(torch.stack(answers[c]), training.targets))
-        by_artist = any(artists)
-        predictions = TrackPredictions(
-            track_ids=list(tracks["track_id"]),
-            references=training.targets,
-            logits=torch.stack(answers[strength]).double().numpy(),
-            window_logits=[one.numpy() for one in _held_out(training, folds, heads[strength], window_logits)],
-        )
-        found = _main_measure(task, task.results(predictions, list(label2id))["metrics"])
-        record |= {"cross_validation": found, "folds": len(folds), "folds_by": "artist" if by_artist else "track"}
-        notes.append(
-            f"cross-validation of the {len(tracks)} training tracks in {len(folds)} folds: {found}; it chose the strength "
-            f"among {len(strengths)}, so it is a little optimistic"
-            + ("" if by_artist else "; artists are not known, so tracks of one artist can be in several folds")
-        )
+    sides = _Sides.of(trainer, run)
+    if probe.probe_head == "torch":
+        chosen = _best_trained(sides, probe.grid, run)
+    elif probe.by_validation:
+        chosen = _best_by_validation(sides, sorted(probe.probe_strengths))
     else:
-        strength = strengths[len(strengths) // 2]
-        notes.append(
-            f"too few training tracks for a cross-validation: probe_strengths {strength:g} was not chosen by data"
-        )
-    smallest = min(Counter(name for names in genres_of(tracks) for name in names).values())
-    if smallest < FEW_TRACKS:
-        notes.append(
-            f"the smallest genre has {smallest} training track{'s' * (smallest > 1)}: the figures can change a lot with "
-            "other tracks"
-        )
-    model.classifier.load_state_dict(fitted(training, strength).state_dict())
-    trainer.notes = notes
-    trainer.record = {
-        **record,
-        "strength": strength,
-        "chosen_by": probe.probe_choice if by_validation or folds else None,
-    }
+        chosen = _best_by_folds(sides, sorted(probe.probe_strengths), probe.probe_folds, run.seed)
+    _install(model, chosen)
+    trainer.notes = [*chosen.notes, *_note_on_small_genres(sides.tracks)]
+    trainer.record = {**chosen.record, **({} if chosen.layer is None else {"hidden_layer": chosen.layer})}
+    if chosen.validation_score is not None:
+        trainer.state.best_metric = abs(chosen.validation_score)
     if run.should_log:
-        print("\n".join(f"probe: {note}" for note in (f"strength {strength:g}", *notes)))
+        described = ", ".join(f"{name} {value}" for name, value in trainer.record.items())
+        print("\n".join(f"probe: {note}" for note in (described, *trainer.notes)))
     return trainer
 
 
 @dataclass(frozen=True)
-class Representations:
-    """Tracks for a probe.
+class _Chosen:
+    """The head that a probe ends with.
 
-    Args:
-        windows: For each track, the representations of its windows [windows, hidden].
-        targets: Genre indices [tracks]; with several genres per track zeros and ones [tracks, labels].
+    `layer` is that of the encoder which it reads, where there is a choice, and `validation_score` its score there, if that
+    side chose it.
     """
 
-    windows: list[np.ndarray]
-    targets: np.ndarray
+    head: Head
+    layer: int | None
+    record: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    validation_score: float | None = None
 
-    def select(self, rows: Sequence[int]) -> "Representations":
-        """Return some of the tracks."""
-        return Representations([self.windows[row] for row in rows], self.targets[rows])
+
+@dataclass(frozen=True)
+class _Sides:
+    """What a head is fitted to and chosen by; `layers` maps each layer of the encoder to its units."""
+
+    config: PreTrainedConfig
+    task: Task
+    metric: str
+    tracks: datasets.Dataset
+    training: Representations
+    validation: Representations
+    layers: dict[int | None, slice]
+
+    @classmethod
+    def of(cls, trainer: TrackTrainer, run: RunArguments) -> "_Sides":
+        """Return the sides of a Trainer whose datasets hold stored states."""
+        config = trainer.model.config
+        task = task_of(config.problem_type)
+        validation = trainer.eval_dataset
+        stacks = [validation[row]["input_values"] for row in range(len(validation))]
+        layers = {None: slice(None)}
+        if getattr(config, "hidden_layer", None) == "all":
+            size = trainer.model.model.embedding_size // config.num_layers
+            layers = {layer + 1: slice(layer * size, (layer + 1) * size) for layer in range(config.num_layers)}
+        return cls(
+            config=config,
+            task=task,
+            metric=task.best_metric(run.metric_for_best_model) or "loss",
+            tracks=trainer.train_dataset.tracks,
+            training=_representations(
+                trainer.train_dataset.by_track(), trainer.train_dataset.tracks, config.label2id, task
+            ),
+            validation=_representations(stacks, validation.tracks, config.label2id, task),
+            layers=layers,
+        )
+
+    def of_layer(self, layer: int | None) -> tuple[Representations, Representations]:
+        """Return the training and the validation side as a layer represents them."""
+        return self.training.columns(self.layers[layer]), self.validation.columns(self.layers[layer])
+
+    def logistic(self, tracks: Representations, strength: float) -> nn.Linear:
+        """Fit a logistic regression."""
+        return fit_logistic(tracks, len(self.config.label2id), strength, class_weights=self.config.class_weights)
+
+    def vote(self, head: Head, tracks: Representations) -> torch.Tensor:
+        """Return the logits of tracks [tracks, labels]."""
+        return voted(head, tracks, rule=self.config.voting)
+
+    def score(self, logits: torch.Tensor, targets: np.ndarray) -> float:
+        """Return the metric that chooses, the higher the better; an undefined one is the lowest."""
+        name = self.metric.removeprefix("eval_")
+        if name == "loss":
+            return -float(classification_loss(logits, torch.from_numpy(targets), multi_label=targets.ndim == 2))
+        value = self.task.metrics(logits.numpy().astype(np.float64), targets)[name]
+        return -np.inf if value is None else value
 
 
-def fit_logistic(
-    tracks: Representations, num_labels: int, strength: float, *, class_weights: Sequence[float] | None = None
-) -> nn.Linear:
-    """Return the logistic regression on standardised windows as a linear layer on the windows themselves.
+def _best_by_validation(sides: _Sides, strengths: list[float]) -> _Chosen:
+    """Return the logistic regression that is best on the validation side."""
+    scores, heads = {}, {}
+    for layer, strength in itertools.product(sides.layers, strengths):
+        training, validation = sides.of_layer(layer)
+        head = heads[layer, strength] = sides.logistic(training, strength)
+        scores[layer, strength] = sides.score(sides.vote(head, validation), validation.targets)
+    layer, strength = best = max(scores, key=scores.get)
+    record = {"head": "logistic regression", "strength": strength, "chosen_by": "validation"}
+    return _Chosen(heads[best], layer, record, [_note_on_ties(scores.values(), sides)], scores[best])
 
-    Args:
-        tracks: For the fit. Each track has the same weight, however many windows it has.
-        num_labels: Outputs of the layer.
-        strength: scikit-learn's C.
-        class_weights: Weight of the tracks of each genre; with several genres per track each output is fitted alone, so
-            that weights change nothing.
-    """
-    counts = [len(windows) for windows in tracks.windows]
-    windows, targets = np.concatenate(tracks.windows), np.repeat(tracks.targets, counts, axis=0)
-    weights = np.repeat(1 / np.array(counts), counts)
-    mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
-    deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
-    # Dead units have deviations down to 1e-20: divided by them, noise would decide.
-    scale = np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
-    windows = ((windows - mean) / scale).astype(np.float32)
 
-    def regression(labels: np.ndarray, sample_weights: np.ndarray) -> LogisticRegression:
-        return LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+def _best_by_folds(sides: _Sides, strengths: list[float], count: int, seed: int) -> _Chosen:
+    """Return the logistic regression whose strength (and layer) is best in a cross-validation of the training tracks."""
+    tracks, targets, record = sides.tracks, sides.training.targets, {"head": "logistic regression"}
+    artists = [comparable(artist) for artist in tracks["artist"]]
+    groups = [artist or f"track {track_id}" for artist, track_id in zip(artists, tracks["track_id"], strict=True)]
+    folds = _folds(targets, groups, count, seed)
+    points = list(itertools.product(sides.layers, strengths))
+    if not folds:
+        layer, strength = points[len(points) // 2]
+        what = f"probe_strengths {strength:g}" + ("" if layer is None else f" and hidden_layer {layer}")
+        record |= {"strength": strength, "chosen_by": None}
+        notes = [f"too few training tracks for a cross-validation: {what} was not chosen by data"]
+        return _Chosen(sides.logistic(sides.of_layer(layer)[0], strength), layer, record, notes)
 
-    weight, bias = np.zeros((num_labels, windows.shape[1])), np.full(num_labels, ABSENT)
-    if targets.ndim == 2:
-        for label in range(num_labels):
-            if targets[:, label].min() < targets[:, label].max():
-                one = regression(targets[:, label].astype(int), weights)
-                weight[label], bias[label] = one.coef_[0], one.intercept_[0]
-            elif targets[0, label]:
-                bias[label] = -ABSENT
-    else:
-        present = np.unique(targets)
-        bias[present] = 0.0
-        if class_weights is not None:
-            weights = weights * np.asarray(class_weights)[targets]
-        if len(present) > 1:
-            found = regression(targets, weights)
-            coefficients, intercepts = found.coef_, found.intercept_
-            if len(present) == 2:  # one row that separates the two
-                coefficients = np.concatenate([-coefficients, coefficients]) / 2
-                intercepts = np.concatenate([-intercepts, intercepts]) / 2
-            weight[present], bias[present] = coefficients, intercepts
-    weight = weight / scale
-    bias = bias - weight @ mean
-    layer = nn.Linear(weight.shape[1], num_labels)
-    layer.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
-    return layer
+    def held_out(
+        point: tuple, answer: Callable[[Head, Representations], Sequence[torch.Tensor]]
+    ) -> list[torch.Tensor]:
+        training = sides.of_layer(point[0])[0]
+        heads = [sides.logistic(training.select(rows), point[1]) for rows, _ in folds]
+        return _held_out(training, folds, heads, answer)
+
+    answers = {point: torch.stack(held_out(point, sides.vote)) for point in points}
+    layer, strength = best = max(points, key=lambda point: sides.score(answers[point], targets))
+    predictions = TrackPredictions(
+        track_ids=list(tracks["track_id"]),
+        references=targets,
+        logits=answers[best].double().numpy(),
+        window_logits=[one.numpy() for one in held_out(best, window_logits)],
+    )
+    found = _main_measure(sides.task, sides.task.results(predictions, list(sides.config.label2id))["metrics"])
+    by_artist = any(artists)
+    record |= {
+        "cross_validation": found,
+        "folds": len(folds),
+        "folds_by": "artist" if by_artist else "track",
+        "strength": strength,
+        "chosen_by": "cross_validation",
+    }
+    note = (
+        f"cross-validation of the {len(tracks)} training tracks in {len(folds)} folds: {found}; it chose among "
+        f"{len(points)} {'strengths' if layer is None else 'strengths and layers'}, so it is a little optimistic"
+        + ("" if by_artist else "; artists are not known, so tracks of one artist can be in several folds")
+    )
+    return _Chosen(sides.logistic(sides.of_layer(layer)[0], strength), layer, record, [note])
+
+
+def _best_trained(sides: _Sides, grid: HeadGrid, run: RunArguments) -> _Chosen:
+    """Return the head of a grid that is best on the validation side; its lower loss breaks ties."""
+    points, ranks, best = grid.points(), {}, None
+    with tqdm(total=len(sides.layers) * len(points), desc="probe heads", disable=run.disable_tqdm) as progress:
+        for layer in sides.layers:
+            training, validation = sides.of_layer(layer)
+            trainer = HeadTrainer(
+                training,
+                validation,
+                sides.config,
+                max_steps=run.max_steps if run.max_steps > 0 else None,
+                max_epochs=run.num_train_epochs,
+                patience=run.early_stopping_patience,
+                seed=run.seed,
+                device=run.device,
+            )
+            for settings in points:
+                trained = trainer.fit(settings)
+                score = sides.score(sides.vote(trained.head, validation), validation.targets)
+                ranks[layer, settings] = (score, -trained.loss)
+                if best is None or ranks[layer, settings] > ranks[best]:
+                    best, chosen = (layer, settings), trained
+                progress.update()
+    record = {
+        "head": f"one hidden layer of {chosen.settings.hidden_size} units"
+        if chosen.settings.hidden_size
+        else "linear",
+        **asdict(chosen.settings),
+        "steps": chosen.steps,
+        "grid": len(ranks),
+        "chosen_by": "validation",
+    }
+    scores = [score for score, _ in ranks.values()]
+    return _Chosen(chosen.head, best[0], record, [_note_on_ties(scores, sides)], ranks[best][0])
+
+
+def _install(model: PreTrainedModel, chosen: _Chosen) -> None:
+    """Make the head the model's classifier, and the layer that it reads the model's representation."""
+    if chosen.layer is not None:
+        model.model.select_layer(chosen.layer)
+    hidden = chosen.head.dense.out_features if isinstance(chosen.head, HiddenLayerClassifier) else None
+    model.config.classifier_hidden_size = hidden
+    model.classifier = new_classifier(model.model.embedding_size, model.config).to(model.device)
+    model.classifier.load_state_dict(chosen.head.state_dict())
+
+
+def _note_on_ties(scores: Iterable[float], sides: _Sides) -> str:
+    """Say how many heads the validation side chose among, and how many of them are equally good there."""
+    scores = list(scores)
+    count, tracks = scores.count(max(scores)), len(sides.validation.windows)
+    equal = f"; {count} of them are equally good there" if count > 1 else ""
+    return f"the head was chosen among {len(scores)} by the {tracks} tracks of the validation side{equal}"
+
+
+def _note_on_small_genres(tracks: datasets.Dataset) -> list[str]:
+    smallest = min(Counter(name for names in genres_of(tracks) for name in names).values())
+    if smallest >= FEW_TRACKS:
+        return []
+    return [
+        f"the smallest genre has {smallest} training track{'s' * (smallest > 1)}: the figures can change a lot with other "
+        "tracks"
+    ]
 
 
 def _representations(
@@ -262,27 +354,6 @@ def _representations(
     ]
     targets = task.collator(label2id)(examples)["labels"].numpy()
     return Representations([stack.squeeze(1) for stack in stacks], targets)
-
-
-@torch.no_grad()
-def window_logits(head: nn.Linear, tracks: Representations) -> list[torch.Tensor]:
-    """Return the logits of each track's windows [windows, labels]."""
-    return [head(torch.from_numpy(stack)) for stack in tracks.windows]
-
-
-def voted(head: nn.Linear, tracks: Representations, *, rule: str = "mean") -> torch.Tensor:
-    """Return the logits of the tracks [tracks, labels]."""
-    multi_label = tracks.targets.ndim == 2
-    logits = window_logits(head, tracks)
-    return torch.cat([vote(one[None], rule=rule, multi_label=multi_label) for one in logits])
-
-
-def _score(logits: torch.Tensor, targets: np.ndarray, task: Task, metric: str) -> float:
-    """Return a validation metric of voted logits, the higher the better; an undefined one is the lowest."""
-    if metric.removeprefix("eval_") == "loss":
-        return -float(classification_loss(logits, torch.from_numpy(targets), multi_label=targets.ndim == 2))
-    value = task.metrics(logits.numpy().astype(np.float64), targets)[metric.removeprefix("eval_")]
-    return -np.inf if value is None else value
 
 
 def _folds(targets: np.ndarray, groups: list[str], count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -12,6 +12,7 @@ from .build import count_parameters
 from .check import CheckedRecipe, check_recipe
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import stored_bytes
+from .probe import ProbeArguments
 
 
 def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
@@ -23,9 +24,9 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     Raises:
         HfmgcError: If the recipe would be refused, for the same reason.
     """
-    groups = read_settings([config, *overrides], RECIPE_GROUPS)
+    *groups, _ = read_settings([config, *overrides], (*RECIPE_GROUPS, ProbeArguments))
     genres, genres_note = _genres(groups[1])
-    recipe = check_recipe(groups, genres=genres, local_files_only=True)
+    recipe = check_recipe(tuple(groups), genres=genres, local_files_only=True)
     (model_arguments, data_arguments, run), extractor = recipe.groups, recipe.extractor
     front_end = {name: value for name, value in extractor.to_dict().items() if name != "auto_map"}
     result = {

@@ -1,0 +1,75 @@
+"""Config of a codec language model with a linear head."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import MusicgenConfig
+
+from .configuration_windowed import WindowedConfig
+
+
+# The codec of MusicGen (facebook/encodec_32khz); the defaults of EncodecConfig are those of another one.
+_CODEC_32KHZ = {
+    "model_type": "encodec", "sampling_rate": 32000, "target_bandwidths": [2.2], "codebook_size": 2048, "num_filters": 64,
+    "upsampling_ratios": [8, 5, 4, 4], "use_causal_conv": False, "use_conv_shortcut": False,
+}  # fmt: skip
+
+
+@strict
+class CALMConfig(WindowedConfig):
+    r"""Config of [`CALMForAudioClassification`], codified audio language modelling (Castellon et al., 2021).
+
+    Args:
+        backbone_config (`MusicgenConfig` or `dict`, *optional*):
+            EnCodec (`audio_encoder`) and the language model over its tokens (`decoder`); the sizes of
+            `facebook/musicgen-small` by default.
+        hidden_layer (`int` or `str`, *optional*, defaults to 12):
+            Layer of the language model, from 1, whose output is averaged over time. The paper takes the middle one; the
+            layers after it are left out. `"all"`: the means of all layers one after the other [layers x hidden_size].
+        kwargs: See [`WindowedConfig`].
+
+    Example:
+
+    ```python
+    >>> from hfmgc.models.configuration_calm import CALMConfig
+    >>> CALMConfig(hidden_layer=6).num_layers
+    24
+    ```
+    """
+
+    model_type = "hfmgc-calm"
+    sub_configs = {"backbone_config": MusicgenConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+
+    backbone_config: MusicgenConfig | dict | None = None
+    hidden_layer: int | Literal["all"] = 12
+
+    def __post_init__(self, **kwargs):
+        if not isinstance(self.backbone_config, MusicgenConfig):
+            self.backbone_config = MusicgenConfig(**{"audio_encoder": _CODEC_32KHZ, **(self.backbone_config or {})})
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers among which `hidden_layer` chooses."""
+        return self.backbone_config.decoder.num_hidden_layers
+
+    def check_layer(self) -> None:
+        """Raise a ValueError unless the layer exists and the language model reads the codec's tokens.
+
+        For models: the backbone of a config can still be replaced by that of a checkpoint.
+        """
+        codec, decoder = self.backbone_config.audio_encoder, self.backbone_config.decoder
+        if self.hidden_layer != "all" and not 1 <= self.hidden_layer <= self.num_layers:
+            raise ValueError(f"hidden_layer must lie in [1, {self.num_layers}] or be 'all', not {self.hidden_layer}")
+        if codec.audio_channels != 1:
+            raise ValueError(f"backbone_config.audio_encoder.audio_channels must be 1, not {codec.audio_channels}")
+        for name, found, wanted in (
+            ("num_codebooks", decoder.num_codebooks, codec.num_quantizers),
+            ("vocab_size", decoder.vocab_size, codec.codebook_size),
+        ):
+            if found != wanted:
+                raise ValueError(f"backbone_config.decoder.{name} is {found}, but its audio_encoder has {wanted}")
+
+
+# Saved checkpoints include the code, so they load without hfmgc.
+CALMConfig.register_for_auto_class()

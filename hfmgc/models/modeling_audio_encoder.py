@@ -1,0 +1,179 @@
+"""Pre-trained audio encoders of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others, with a linear head."""
+
+import copy
+
+import torch
+from torch import Tensor
+from transformers import (
+    MODEL_MAPPING,
+    AutoModel,
+    ClapAudioModel,
+    ClapModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    WhisperModel,
+)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from .configuration_audio_encoder import AudioEncoderConfig
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
+
+
+# Read in training alone, where it replaces masked frames; many checkpoints lack it.
+_MASK_EMBEDDING = "masked_spec_embed"
+
+
+class AudioEncoderPreTrainedModel(WindowedPreTrainedModel):
+    """Base of the model and the classifier."""
+
+    config_class = AudioEncoderConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+
+class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
+    """An audio encoder and the pooling of its output over time, of the layer that the config's `hidden_layer` names."""
+
+    def __init__(self, config: AudioEncoderConfig):
+        super().__init__(config)
+        self.backbone = _new_encoder(config.backbone_config)
+        self.select_layer(config.hidden_layer)
+        self.least_frames = _least_samples(config.backbone_config)
+        self.post_init()
+
+    @property
+    def num_bins(self) -> int:
+        """Bins of a spectrogram; 1 for a waveform."""
+        backbone = self.config.backbone_config
+        return getattr(backbone, "num_mel_bins", None) or getattr(backbone, "feature_projection_input_dim", 1)
+
+    def select_layer(self, layer: int | str) -> None:
+        """Change the config's `hidden_layer`; a head for the embeddings must follow."""
+        self.config.hidden_layer = layer
+        self.config.check_layer()
+        self.embedding_size = self.config.backbone_config.hidden_size * (
+            self.config.num_layers if layer == "all" else 1
+        )
+
+    def check_on_meta(self, frames: int, bins: int) -> None:
+        """Run the encoder too: it may take other windows, or have no output that can be pooled."""
+        super().check_on_meta(frames, bins)
+        try:
+            self.embed_windows(torch.zeros(1, frames, bins, device="meta", dtype=self.dtype))
+        except Exception as error:  # each encoder has its own
+            kind = self.config.backbone_config.model_type
+            raise ValueError(f"backbone_config.model_type {kind!r}, windows of [{frames}, {bins}]: {error}") from error
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed waveforms [windows, samples, 1] or spectrograms [windows, frames, bins] as [windows, embedding_size]."""
+        layer = self.config.hidden_layer
+        if layer != "last":
+            kwargs["output_hidden_states"] = True
+        output = self.backbone(**self._encoder_inputs(input_values), **kwargs)
+        states = output.get("hidden_states")
+        if layer == "all":
+            embeddings = torch.cat([state.mean(dim=1) for state in states[1:]], dim=-1)
+        elif layer != "last":
+            embeddings = states[layer].mean(dim=1)
+        else:
+            embeddings = output.get("pooler_output")
+            if embeddings is None and output.get("last_hidden_state") is not None:
+                embeddings = output["last_hidden_state"].mean(dim=1)
+        if embeddings is None or embeddings.shape[1:] != (self.embedding_size,):
+            found = "neither" if embeddings is None else f"one of {list(embeddings.shape)}"
+            raise ValueError(
+                f"the encoder must return a pooled output or hidden states over time [windows, {self.embedding_size}], and "
+                f"returns {found}: choose another encoder"
+            )
+        return WindowOutput(embeddings=embeddings, hidden_states=states, attentions=output.get("attentions"))
+
+    def _encoder_inputs(self, input_values: Tensor) -> dict[str, Tensor]:
+        """Return the arguments of the encoder for windows [windows, frames, bins]."""
+        kind = self.config.backbone_config.model_type
+        if kind == "clap_audio_model":
+            values = input_values.unsqueeze(1)
+            # Windows are never longer than CLAP takes.
+            return {"input_features": values, "is_longer": torch.zeros_like(values[:, 0, :1, 0], dtype=torch.bool)}
+        if kind == "whisper":
+            return {"input_features": input_values.transpose(1, 2)}
+        values = input_values.squeeze(-1) if self.num_bins == 1 else input_values
+        return {self.backbone.main_input_name: values}
+
+
+class AudioEncoderForAudioClassification(AudioEncoderPreTrainedModel, WindowedForAudioClassification):
+    """A pre-trained audio encoder with a linear classifier."""
+
+    def __init__(self, config: AudioEncoderConfig):
+        super().__init__(config, AudioEncoderModel(config))
+
+    @classmethod
+    def from_pretrained_backbone(cls, name_or_path: str, config: AudioEncoderConfig | None = None, **kwargs):
+        """Start from an audio encoder of transformers, such as `facebook/wav2vec2-base-960h`; the head is new.
+
+        Args:
+            name_or_path: Repository on the Hub, or a folder.
+            config: Representation, labels and voting; its `backbone_config` is replaced by the checkpoint's.
+            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default.
+
+        Raises:
+            ValueError: If weights of the encoder are missing, naming the first.
+            OSError: If it cannot be found.
+        """
+        kwargs.setdefault("dtype", torch.float32)
+        encoder, missing = _pretrained_encoder(name_or_path, **kwargs)
+        missing = sorted(name for name in missing if _MASK_EMBEDDING not in name)
+        if missing:
+            raise ValueError(f"{name_or_path} lacks {len(missing)} weights of its encoder, the first is {missing[0]}")
+        config = AudioEncoderConfig() if config is None else copy.deepcopy(config)
+        config.backbone_config = encoder.config
+        # Neither a path on the user's disk nor another model's head belong in the new checkpoint.
+        config.backbone_config.architectures = None
+        config.backbone_config.name_or_path = ""
+        model = cls(config).to(encoder.dtype)
+        model.model.backbone.load_state_dict(encoder.state_dict())
+        return model
+
+
+def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return the encoder of a config with random weights."""
+    if config.model_type == "whisper":
+        return WhisperEncoder(config)
+    if config.model_type == "clap_audio_model":
+        return ClapAudioModel(config)
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"backbone_config.model_type {config.model_type!r} has no model in transformers' AutoModel")
+    return MODEL_MAPPING[type(config)](config)
+
+
+def _pretrained_encoder(name_or_path: str, **kwargs) -> tuple[PreTrainedModel, list[str]]:
+    """Return the encoder of a checkpoint, and the names of its weights that the checkpoint lacks."""
+    kind = AudioEncoderConfig.backbone_of(PreTrainedConfig.get_config_dict(name_or_path, **kwargs)[0]).model_type
+    auto_class, part = {"whisper": (WhisperModel, "encoder"), "clap_audio_model": (ClapModel, "audio_model")}.get(
+        kind, (AutoModel, None)
+    )
+    model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
+    if part is None:
+        return model, report["missing_keys"]
+    return getattr(model, part), [name for name in report["missing_keys"] if name.startswith(f"{part}.")]
+
+
+def _least_samples(config: PreTrainedConfig) -> int:
+    """Return the fewest samples of which an encoder's convolutions make a frame; 1 for encoders of spectrograms."""
+    samples = 1
+    if getattr(config, "num_mel_bins", None) is None:
+        for kernel, stride in zip(
+            reversed(getattr(config, "conv_kernel", ())), reversed(getattr(config, "conv_stride", ())), strict=True
+        ):
+            samples = (samples - 1) * stride + kernel
+    return samples
+
+
+register_auto_classes(AutoModel=AudioEncoderModel, AutoModelForAudioClassification=AudioEncoderForAudioClassification)

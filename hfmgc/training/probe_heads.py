@@ -1,0 +1,301 @@
+"""The heads of a probe, fitted to arrays: logistic regressions, and linear or one-hidden-layer heads trained with Adam.
+
+Each of them reads standardised windows; the standardisation is folded into its first layer.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..models.configuration_windowed import WindowedConfig
+from ..models.losses import classification_loss
+from ..models.modeling_windowed import HiddenLayerClassifier
+from ..models.voting import vote
+
+
+Head = nn.Linear | HiddenLayerClassifier
+# Bias of a genre without training tracks: its probability is practically 0.
+ABSENT = -30.0
+# Of a unit that the head reads, as a share of the largest one.
+LEAST_DEVIATION = 1e-3
+# Training steps between two looks at the validation side (the paper's code).
+STEPS_PER_EVALUATION = 8
+
+
+@dataclass(frozen=True)
+class Representations:
+    """Tracks for a probe.
+
+    Args:
+        windows: For each track, the representations of its windows [windows, hidden].
+        targets: Genre indices [tracks]; with several genres per track zeros and ones [tracks, labels].
+    """
+
+    windows: list[np.ndarray]
+    targets: np.ndarray
+
+    def select(self, rows: Sequence[int]) -> "Representations":
+        """Return some of the tracks."""
+        return Representations([self.windows[row] for row in rows], self.targets[rows])
+
+    def columns(self, chosen: slice) -> "Representations":
+        """Return the tracks with some of the units."""
+        return Representations([stack[:, chosen] for stack in self.windows], self.targets)
+
+    def standardization(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and the deviation of each unit [hidden], in which each track has the same weight.
+
+        The deviation of a dead unit is infinite. Theirs go down to 1e-20: divided by them, noise would decide.
+        """
+        windows, weights = np.concatenate(self.windows), self._weights()
+        mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
+        deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
+        return mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
+
+    def _weights(self) -> np.ndarray:
+        counts = np.array([len(windows) for windows in self.windows])
+        return np.repeat(1 / counts, counts)
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Return all windows [tracks, windows, hidden], with zeros as padding, and which of them exist [tracks, windows]."""
+        stacks = [torch.from_numpy(stack).float() for stack in self.windows]
+        mask = [torch.ones(len(stack), dtype=torch.bool) for stack in stacks]
+        return tuple(nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (stacks, mask))
+
+
+@torch.no_grad()
+def window_logits(head: Head, tracks: Representations) -> list[Tensor]:
+    """Return the logits of each track's windows [windows, labels]."""
+    return [head(torch.from_numpy(stack)) for stack in tracks.windows]
+
+
+@torch.no_grad()
+def voted(head: Head, tracks: Representations, *, rule: str = "mean") -> Tensor:
+    """Return the logits of the tracks [tracks, labels]."""
+    windows, mask = tracks.padded()
+    return vote(head(windows), mask, rule=rule, multi_label=tracks.targets.ndim == 2)
+
+
+def folded(head: Head, mean: np.ndarray, deviation: np.ndarray) -> Head:
+    """Return a head for standardised windows as one for the windows themselves."""
+    first = head if isinstance(head, nn.Linear) else head.dense
+    with torch.no_grad():
+        weight = first.weight.double() / torch.from_numpy(deviation)
+        first.bias.copy_(first.bias.double() - weight @ torch.from_numpy(mean))
+        first.weight.copy_(weight)
+    return head
+
+
+def fit_logistic(
+    tracks: Representations, num_labels: int, strength: float, *, class_weights: Sequence[float] | None = None
+) -> nn.Linear:
+    """Return the logistic regression on standardised windows as a linear layer on the windows themselves.
+
+    Args:
+        tracks: For the fit. Each track has the same weight, however many windows it has.
+        num_labels: Outputs of the layer.
+        strength: scikit-learn's C.
+        class_weights: Weight of the tracks of each genre; with several genres per track each output is fitted alone, so
+            that weights change nothing.
+    """
+    mean, deviation = tracks.standardization()
+    windows = ((np.concatenate(tracks.windows) - mean) / deviation).astype(np.float32)
+    weights = tracks._weights()
+    targets = np.repeat(tracks.targets, [len(stack) for stack in tracks.windows], axis=0)
+
+    def regression(labels: np.ndarray, sample_weights: np.ndarray) -> LogisticRegression:
+        return LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+
+    weight, bias = np.zeros((num_labels, windows.shape[1])), np.full(num_labels, ABSENT)
+    if targets.ndim == 2:
+        for label in range(num_labels):
+            if targets[:, label].min() < targets[:, label].max():
+                one = regression(targets[:, label].astype(int), weights)
+                weight[label], bias[label] = one.coef_[0], one.intercept_[0]
+            elif targets[0, label]:
+                bias[label] = -ABSENT
+    else:
+        present = np.unique(targets)
+        bias[present] = 0.0
+        if class_weights is not None:
+            weights = weights * np.asarray(class_weights)[targets]
+        if len(present) > 1:
+            found = regression(targets, weights)
+            coefficients, intercepts = found.coef_, found.intercept_
+            if len(present) == 2:  # one row that separates the two
+                coefficients = np.concatenate([-coefficients, coefficients]) / 2
+                intercepts = np.concatenate([-intercepts, intercepts]) / 2
+            weight[present], bias[present] = coefficients, intercepts
+    layer = nn.Linear(weight.shape[1], num_labels)
+    layer.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
+    return folded(layer, mean, deviation)
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How one head is trained.
+
+    Args:
+        standardize: Whether it reads standardised windows.
+        hidden_size: Units of its hidden layer; 0: none.
+        batch_size: Tracks of a step.
+        learning_rate: Of Adam.
+        dropout: Of the windows and of the hidden layer.
+        l2: Adam's weight decay, added to the gradient.
+    """
+
+    standardize: bool
+    hidden_size: int
+    batch_size: int
+    learning_rate: float
+    dropout: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class HeadGrid:
+    """Values of each of the `HeadSettings` to choose from; by default the 216 points of the CALM paper."""
+
+    standardize: list[bool] = field(default_factory=lambda: [False, True])
+    hidden_size: list[int] = field(default_factory=lambda: [0, 512])
+    batch_size: list[int] = field(default_factory=lambda: [64, 256])
+    learning_rate: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3])
+    dropout: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
+    l2: list[float] = field(default_factory=lambda: [0.0, 1e-4, 1e-3])
+
+    def __post_init__(self):
+        lowest = {"batch_size": 1, "learning_rate": 1e-12}
+        for name, values in asdict(self).items():
+            if not values or min(values) < lowest.get(name, 0) or (name == "dropout" and max(values) >= 1):
+                raise ValueError(f"probe_grid.{name}: impossible values {values}")
+
+    def points(self) -> list[HeadSettings]:
+        """Return all combinations."""
+        return [HeadSettings(*values) for values in itertools.product(*asdict(self).values())]
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head at the step with its lowest validation loss."""
+
+    head: Head
+    settings: HeadSettings
+    loss: float
+    steps: int
+
+
+class HeadTrainer:
+    """Trains heads on the same tracks; each stops early by its loss on the validation side.
+
+    A step reads one random window of each track of its batch.
+
+    Args:
+        training: Tracks to train on.
+        validation: Tracks that say when to stop.
+        config: Of the model: labels, voting and loss.
+        max_steps: After which a head stops anyway; None: after `max_epochs`.
+        max_epochs: Passes over the training tracks, without `max_steps`.
+        patience: Evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower loss after which it stops; None: never.
+        seed: Of the initial weights, batches, windows and dropout; the same for every head.
+        device: Where it trains.
+    """
+
+    def __init__(
+        self,
+        training: Representations,
+        validation: Representations,
+        config: WindowedConfig,
+        *,
+        max_steps: int | None,
+        max_epochs: float,
+        patience: int | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.config = config
+        self.max_steps, self.max_epochs, self.patience = max_steps, max_epochs, patience
+        self.seed, self.device = seed, device
+        self.mean, self.deviation = training.standardization()
+        self._windows = torch.from_numpy(np.concatenate(training.windows)).float().to(device)
+        counts = torch.tensor([len(stack) for stack in training.windows], device=device)
+        self._counts, self._first = counts, counts.cumsum(0) - counts
+        self._targets, self._held_out_targets = (
+            torch.from_numpy(one.targets).to(device) for one in (training, validation)
+        )
+        self._held_out, self._mask = (tensor.to(device) for tensor in validation.padded())
+
+    def fit(self, settings: HeadSettings) -> TrainedHead:
+        """Train one head; it reads windows that are not standardised."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self._fit(settings)
+
+    def _fit(self, settings: HeadSettings) -> TrainedHead:
+        mean, deviation = self.mean, self.deviation
+        if not settings.standardize:
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        windows, held_out = (self._standardized(one, mean, deviation) for one in (self._windows, self._held_out))
+        size, labels = windows.shape[-1], self.config.num_labels
+        head = (
+            HiddenLayerClassifier(size, settings.hidden_size, labels)
+            if settings.hidden_size
+            else nn.Linear(size, labels)
+        )
+        head.to(self.device)
+        optimizer = torch.optim.Adam(head.parameters(), lr=settings.learning_rate, weight_decay=settings.l2)
+        batches = math.ceil(len(self._counts) / settings.batch_size)  # in an epoch
+        last = self.max_steps or math.ceil(self.max_epochs * batches)
+        best, best_loss, best_step, without = None, math.inf, 0, 0
+        for step in itertools.count():
+            if step % STEPS_PER_EVALUATION == 0 or step == last:
+                with torch.no_grad():
+                    logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self._multi_label)
+                    loss = float(self._loss(logits, self._held_out_targets))
+                if loss < best_loss:
+                    best = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+                    best_loss, best_step, without = loss, step, 0
+                else:
+                    without += 1
+                if step == last or without == self.patience:
+                    break
+            tracks = torch.randperm(len(self._counts))[: settings.batch_size].to(self.device)
+            draws = torch.rand(len(tracks)).to(self.device)
+            batch = windows[self._first[tracks] + (draws * self._counts[tracks]).long()]
+            loss = self._loss(_with_dropout(head, batch, settings.dropout), self._targets[tracks])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        head.load_state_dict(best or head.state_dict())
+        return TrainedHead(folded(head.cpu(), mean, deviation), settings, best_loss, best_step)
+
+    @property
+    def _multi_label(self) -> bool:
+        return self._targets.ndim == 2
+
+    def _standardized(self, windows: Tensor, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
+        mean, deviation = (torch.from_numpy(one).float().to(self.device) for one in (mean, deviation))
+        return (windows - mean) / deviation
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return classification_loss(
+            logits,
+            targets,
+            multi_label=self._multi_label,
+            label_smoothing=self.config.label_smoothing,
+            class_weights=self.config.class_weights,
+        )
+
+
+def _with_dropout(head: Head, windows: Tensor, rate: float) -> Tensor:
+    """Return the logits of windows [windows, labels] in training."""
+    windows = F.dropout(windows, rate)
+    if isinstance(head, nn.Linear):
+        return head(windows)
+    return head.output(F.dropout(head.dense(windows).relu(), rate))
