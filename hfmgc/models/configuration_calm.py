@@ -13,8 +13,8 @@ _CODEC_32KHZ = {
     "model_type": "encodec", "sampling_rate": 32000, "target_bandwidths": [2.2], "codebook_size": 2048, "num_filters": 64,
     "upsampling_ratios": [8, 5, 4, 4], "use_causal_conv": False, "use_conv_shortcut": False,
 }  # fmt: skip
-# MusicGen's padding token is beyond the vocabulary, of which transformers warns; nothing here reads it.
-_LANGUAGE_MODEL = {"model_type": "musicgen_decoder", "pad_token_id": None}
+# MusicGen's padding and first tokens are beyond the vocabulary, of which transformers warns; nothing here reads them.
+_LANGUAGE_MODEL = {"model_type": "musicgen_decoder", "pad_token_id": None, "bos_token_id": None}
 
 
 @strict
