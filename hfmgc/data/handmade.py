@@ -47,8 +47,8 @@ def extract_handmade(
         num_proc=num_proc,
         desc=f"hand-made features ({kind})",
     )
-    problems = list(extracted["problem"])
-    pairs = zip(extracted["track_id"], problems, strict=True)
+    problems = extracted["problem"][:]
+    pairs = zip(extracted["track_id"][:], problems, strict=True)
     skipped = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
     usable = extracted.select([row for row, problem in enumerate(problems) if not problem]).remove_columns("problem")
     return usable.with_format("numpy", columns=["features"], output_all_columns=True), skipped

@@ -129,8 +129,10 @@ def fit_probe(
     def score(logits: torch.Tensor, targets: np.ndarray) -> float:
         return _score(logits, targets, task, metric)
 
-    artists = [comparable(artist) for artist in tracks["artist"]]
-    groups_of = [artist or f"track {track_id}" for artist, track_id in zip(artists, tracks["track_id"], strict=True)]
+    artists = [comparable(artist) for artist in tracks["artist"][:]]
+    groups_of = [
+        artist or f"track {track_id}" for artist, track_id in zip(artists, tracks["track_id"][:], strict=True)
+    ]
     folds = [] if by_validation else _folds(training.targets, groups_of, probe.probe_folds, run.seed)
     if by_validation:
         validation = trainer.eval_dataset
@@ -148,7 +150,7 @@ def fit_probe(
         strength = max(strengths, key=lambda c: score(torch.stack(answers[c]), training.targets))
         by_artist = any(artists)
         predictions = TrackPredictions(
-            track_ids=list(tracks["track_id"]),
+            track_ids=tracks["track_id"][:],
             references=training.targets,
             logits=torch.stack(answers[strength]).double().numpy(),
             window_logits=[one.numpy() for one in _held_out(training, folds, heads[strength], window_logits)],
@@ -258,7 +260,7 @@ def _representations(
     nothing = np.zeros((1, 1), np.float32)
     examples = [
         {"input_values": nothing, "genre": genre, "genres": genres}
-        for genre, genres in zip(tracks["genre"], genres_of(tracks), strict=True)
+        for genre, genres in zip(tracks["genre"][:], genres_of(tracks), strict=True)
     ]
     targets = task.collator(label2id)(examples)["labels"].numpy()
     return Representations([stack.squeeze(1) for stack in stacks], targets)
