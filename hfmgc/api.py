@@ -135,7 +135,7 @@ def _with_class_labels(tracks: datasets.Dataset, genres: list[str]) -> datasets.
 def _undecoded(tracks: datasets.Dataset, source: TrackSource) -> datasets.Dataset:
     """Return the tracks with `audio` as path or bytes in place of their waveforms."""
     listed = source.tracks()
-    row_of = {track_id: row for row, track_id in enumerate(listed["track_id"])}
-    audio = listed.select_columns("audio").select([row_of[track_id] for track_id in tracks["track_id"]])
+    row_of = {track_id: row for row, track_id in enumerate(listed["track_id"][:])}
+    audio = listed.select_columns("audio").select([row_of[track_id] for track_id in tracks["track_id"][:]])
     audio = audio.cast_column("audio", datasets.Audio(decode=False))
     return datasets.concatenate_datasets([tracks.with_format(None).remove_columns("waveform"), audio], axis=1)

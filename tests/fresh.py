@@ -46,6 +46,7 @@ def main() -> None:
         if pid == 0:
             for number, output in enumerate(outputs, 1):
                 os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), number)
+            os.setsid()  # signals to its process group reach nobody else
             os.environ.clear()
             os.environ.update(environment)
             os.chdir(folder)

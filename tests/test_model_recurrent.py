@@ -23,6 +23,7 @@ class TestRecurrent(ArchitectureTester):
     )
     fields = {"bidirectional": True}  # noqa: RUF012 (pytest's classes are no dataclasses)
     most_frames = 64
+    graph_frames = 4
 
     def shrunken(self):
         return {"hidden_size": 8}

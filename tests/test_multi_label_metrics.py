@@ -8,6 +8,7 @@ from scipy.special import logit
 from transformers import EvalPrediction
 
 from hfmgc.errors import ConfigError, DataError
+from hfmgc.evaluation.metrics import bootstrap_interval
 from hfmgc.evaluation.multi_label_metrics import map_interval, multi_label_metrics, multi_label_table
 from hfmgc.evaluation.predictions import TrackPredictions
 from hfmgc.evaluation.report import EvaluationReport
@@ -78,6 +79,26 @@ def test_the_interval_holds_the_figure_narrows_and_repeats():
     assert other.high - other.low < (high - low) / 2
     assert map_interval(*few) == (low, high, method)
     assert "1,000 resamples" in method
+
+
+@pytest.mark.parametrize("decimals", [1, 8])  # with and without tracks of equal probability
+def test_each_resample_has_the_map_of_its_tracks(monkeypatch, decimals):
+    probabilities, references = drawn(12)
+    probabilities = probabilities.round(decimals)
+    references[:, 2] = np.arange(12) == 0  # a genre that many resamples lack
+    differences = []
+
+    def compared(values, statistic, resamples, **options):
+        for seed in range(50):
+            rows = np.random.default_rng(seed).integers(12, size=12)
+            expected = multi_label_metrics(probabilities[rows], references[rows])["macro_map"]
+            differences.append(statistic(rows) - expected)
+        return bootstrap_interval(values, statistic, 10, **options)
+
+    monkeypatch.setattr("hfmgc.evaluation.multi_label_metrics.bootstrap_interval", compared)
+    map_interval(probabilities, references)
+    assert len(differences) == 50
+    assert differences == pytest.approx([0] * 50, abs=1e-12)
 
 
 def test_an_interval_that_says_nothing_is_called_so():

@@ -46,6 +46,7 @@ def settings_for(place: Path, output_dir: Path, **more) -> dict:
         "training_windows": "fixed",
         "augmentation": "offline",
         "logging_steps": 1,
+        "per_device_train_batch_size": 4,
         "prefix_store": str(place / "stores"),
         "shortest_seconds": 0.5,
         **more,
@@ -159,10 +160,11 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         reuse_frozen_prefix=True,
         adapter_dropout=0.1,
         prefix_store=str(tmp_path / "stores"),
+        per_device_train_batch_size=8,
         eval_strategy="steps",
         save_strategy="steps",
-        eval_steps=10,
-        save_steps=10,
+        eval_steps=5,
+        save_steps=5,
         save_total_limit=None,
         load_best_model_at_end=False,
         dataloader_num_workers=1,
@@ -173,8 +175,8 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     killed = tmp_path / "killed"
     # A store of its own: that it is filled anew must make no difference.
     more = ("--output_dir", killed, "--prefix_store", tmp_path / "others")
-    run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=10)
-    assert (killed / "checkpoint-10" / "trainer_state.json").exists()
+    run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=5)
+    assert (killed / "checkpoint-5" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
     resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr

@@ -8,6 +8,7 @@ import datasets
 import pytest
 from conftest import write_music
 from forked import run_forked
+from fresh import run_fresh
 
 from hfmgc.data.caching import cached_map
 from hfmgc.data.corpus import decode_track
@@ -59,7 +60,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_with_workers_is_one_line(tmp_path, processes):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=0.3)
-    result = run(WHILE_DECODING, "check", music, "--num_proc", processes)
+    result = run_fresh(WHILE_DECODING, "check", music, "--num_proc", processes)
     assert result.returncode == 130, result.stderr
     assert result.stderr.strip().splitlines()[-1] == "interrupted"
     assert "Traceback" not in result.stderr

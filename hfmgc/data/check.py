@@ -161,7 +161,7 @@ def check_source(
     usable_ids = set(candidates) - {finding.track_id for finding in duplicates}
     counts = Counter(
         genre
-        for track_id, genres in zip(tracks["track_id"], genres_of(tracks), strict=True)
+        for track_id, genres in zip(tracks["track_id"][:], genres_of(tracks), strict=True)
         if track_id in usable_ids
         for genre in {spelling.get(genre, genre) for genre in genres}
     )
@@ -235,7 +235,7 @@ def _check_features(
     problems = feature_problems(tracks, num_proc)
     rows = [
         {"track_id": track_id, "genre": genre, "problem": problem, **unknown}
-        for track_id, genre, problem in zip(tracks["track_id"], tracks["genre"], problems, strict=True)
+        for track_id, genre, problem in zip(tracks["track_id"][:], tracks["genre"][:], problems, strict=True)
     ]
     usable = tracks.select([row for row, problem in enumerate(problems) if not problem])
     usable = usable.with_format("numpy", columns=["features"], output_all_columns=True)

@@ -65,7 +65,7 @@ class Corpus:
 
     def select(self, track_ids: list[str]) -> datasets.Dataset:
         """Return the tracks with these ids, in their order."""
-        rows = {track_id: row for row, track_id in enumerate(self.tracks["track_id"])}
+        rows = {track_id: row for row, track_id in enumerate(self.tracks["track_id"][:])}
         missing = [track_id for track_id in track_ids if track_id not in rows]
         if missing:
             raise DataError(
@@ -132,7 +132,7 @@ def decode_corpus(
     tracks = source.tracks()
     spelling = one_spelling([*labels, *source.genres()])
     tracks = _spelled(tracks, spelling)
-    pairs = zip(tracks["track_id"], tracks["genre"], strict=True)
+    pairs = zip(tracks["track_id"][:], tracks["genre"][:], strict=True)
     problems = [
         source.reason_to_skip(track_id) or ("" if genre or not labelled else "no genre") for track_id, genre in pairs
     ]
@@ -179,8 +179,8 @@ def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.
     if all(written == genre for written, genre in spelling.items()):
         return tracks
     spelled = {
-        "genre": [spelling.get(genre, genre) for genre in tracks["genre"]],
-        "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"]],
+        "genre": [spelling.get(genre, genre) for genre in tracks["genre"][:]],
+        "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"][:]],
     }
     for name, column in spelled.items():
         tracks = tracks.remove_columns(name).add_column(name, column, feature=TRACK_FEATURES[name])
@@ -189,7 +189,7 @@ def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.
 
 def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
     """Return the tracks without a problem, and the others."""
-    pairs = zip(tracks["track_id"], problems, strict=True)
+    pairs = zip(tracks["track_id"][:], problems, strict=True)
     skipped = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
     return (
         _select(tracks, [row for row, problem in enumerate(problems) if not problem]) if skipped else tracks

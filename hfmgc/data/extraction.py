@@ -63,7 +63,7 @@ class _Extraction:
     def identity(self) -> dict[str, Any]:
         """Return what an extraction must share with another to resume it."""
         return {
-            "tracks_digest": _digest([list(self.tracks["track_id"]), table_fingerprint(self.tracks)]),
+            "tracks_digest": _digest([self.tracks["track_id"][:], table_fingerprint(self.tracks)]),
             "excluded_digest": _digest(sorted(self.known_problems.items())),
             "front_end": front_end_fields(self.extractor),
             "code": code_identity(*EXTRACTED_BY),
@@ -125,7 +125,7 @@ def extract_corpus(
     # Libraries load parts of themselves on first use: once here instead of in every worker.
     extractor.track_features(np.zeros(extractor.sampling_rate, dtype=np.float32))
     known_problems = {
-        track_id: problem for track_id in tracks["track_id"] if (problem := source.reason_to_skip(track_id))
+        track_id: problem for track_id in tracks["track_id"][:] if (problem := source.reason_to_skip(track_id))
     }
     extraction = _Extraction(tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds)
     identity = json.loads(json.dumps(extraction.identity()))  # lists instead of tuples, as in the saved description
@@ -141,7 +141,7 @@ def extract_corpus(
             load_from_cache_file=False,  # finished shards are found in the folder
             desc=f"extracting {len(tracks)} tracks in {shards} shards",
         )
-        skipped = [row for shard in written["skipped"] for row in json.loads(shard)]
+        skipped = [row for shard in written["skipped"][:] for row in json.loads(shard)]
         if len(skipped) == len(tracks):
             first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
             raise DataError(f"{source.card.name} ({source.location}): no track could be used; {first}")

@@ -116,7 +116,7 @@ def identify_tracks(
     ).with_format("numpy")
     identities = {
         track_id: TrackIdentity(str(row["digest"]), row["sound"], row["features"])
-        for track_id, row in zip(tracks["track_id"], rows, strict=True)
+        for track_id, row in zip(tracks["track_id"][:], rows, strict=True)
     }
     if extractor is None or "waveform" not in wanted:
         return identities

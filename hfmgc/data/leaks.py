@@ -64,9 +64,9 @@ def find_leaks(
             other = side_of.setdefault(track_id, side)
             if other != side:
                 leaks.append(Leak("track", (other, side), (track_id, track_id), "the same track"))
-    split = tracks.select([row for row, track_id in enumerate(tracks["track_id"]) if track_id in side_of])
-    ids = list(split["track_id"])
-    leaks += _artist_leaks(ids, ["" if waived(artist) else artist for artist in split["artist"]], side_of)
+    split = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in side_of])
+    ids = split["track_id"][:]
+    leaks += _artist_leaks(ids, ["" if waived(artist) else artist for artist in split["artist"][:]], side_of)
     if identities is None:
         identities = identify_tracks(split, sampling_rate)
     copies = find_copies(

@@ -32,5 +32,5 @@ def spelling_note(genres: Iterable[str]) -> str | None:
 def genres_of(tracks: datasets.Dataset) -> list[list[str]]:
     """Return all genres of each track; without a column `genres`, its one genre."""
     if "genres" in tracks.column_names:
-        return [list(genres) for genres in tracks["genres"]]
-    return [[genre] for genre in tracks["genre"]]
+        return [list(genres) for genres in tracks["genres"][:]]
+    return [[genre] for genre in tracks["genre"][:]]

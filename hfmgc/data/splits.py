@@ -71,7 +71,7 @@ def split_corpus(
         lists = source.published_sides(policy, fold)
         incomplete = _incomplete(tracks, source, policy, lists)
         _check_genres(tracks, source)
-        sides = {side: sorted(set(lists[side]).intersection(tracks["track_id"])) for side in SIDES}
+        sides = {side: sorted(set(lists[side]).intersection(tracks["track_id"][:])) for side in SIDES}
         if policy == "artist_folds":
             sides |= _validation_artists(tracks, sides["train"], fold)
         # A published split may have no test side.
@@ -114,7 +114,7 @@ def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
 
 
 def _stratified(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:
-    strata = list(tracks["genre"])
+    strata = tracks["genre"][:]
     if _has_several_genres(tracks):
         strata = _pool_rare(strata, needed=sum(ratio > 0 for ratio in ratios))
     return stratified_split(tracks["track_id"], strata, ratios=ratios, seed=seed)
@@ -153,7 +153,7 @@ POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
 def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int) -> dict[str, list[str]]:
     """Return a training and a validation side: a fifth of the artists outside the fold choose the checkpoint."""
     members = set(training)
-    others = tracks.select([row for row, track_id in enumerate(tracks["track_id"]) if track_id in members])
+    others = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in members])
     try:
         sides = _grouped(others, [4, 1, 0], seed=0)
     except SplitError as error:
@@ -168,7 +168,7 @@ def _incomplete(tracks: datasets.Dataset, source: TrackSource, policy: str, list
     """Return how many listed tracks are available, the test side first; None for all. Refuse lists without any."""
     if not any(lists.values()):
         raise SplitError(f"{source.card.name} ({source.location}) has no {policy} split")
-    available = set(tracks["track_id"])
+    available = set(tracks["track_id"][:])
     missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
         raise SplitError(
@@ -238,7 +238,7 @@ def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
 
 def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: str | Path) -> SplitManifest:
     """Return a manifest for these data, refusing it if a track is missing."""
-    available = set(tracks["track_id"])
+    available = set(tracks["track_id"][:])
     missing = sorted(set().union(*manifest.sides.values()) - available)
     if missing:
         raise SplitError(

@@ -60,7 +60,7 @@ def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
         routing = [stack[:count] for stack, count in zip(output.predictions[2], counts, strict=True)]
         usage = _expert_usage(routing, references, logits.shape[-1], trainer.model.config.num_experts)
     return TrackPredictions(
-        track_ids=list(tracks["track_id"]),
+        track_ids=tracks["track_id"][:],
         references=references,
         logits=np.asarray(logits, dtype=np.float64),
         window_logits=[stack[:count] for stack, count in zip(window_logits, counts, strict=True)],

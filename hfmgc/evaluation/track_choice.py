@@ -28,7 +28,7 @@ def choose_tracks(
         ConfigError: If no track is left, or the checkpoint does not record what it was trained on.
         SplitError: If the record of the split is damaged.
     """
-    available = list(corpus.tracks["track_id"])
+    available = corpus.tracks["track_id"][:]
     comparable = manifest is not None and manifest.fingerprint_version == COMPUTATIONS["fingerprints"].version
     if not comparable or not manifest.identities:
         if side not in ("auto", "all"):

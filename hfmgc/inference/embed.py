@@ -75,7 +75,7 @@ def embed_tracks(
     check_front_end(source, extractor)
     tracks = source.tracks()
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
-    described = [source.describe(), list(tracks["track_id"]), extractor.to_dict(), options]
+    described = [source.describe(), tracks["track_id"][:], extractor.to_dict(), options]
     described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
     digest = weights_digest(described, model.state_dict())
     recorded = {
@@ -128,10 +128,10 @@ def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) 
 
 def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:
     """Return why tracks cannot be used, by id, as far as this is known before decoding."""
-    problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"]]
+    problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"][:]]
     if "features" in tracks.column_names:
         problems = [known or found for known, found in zip(problems, feature_problems(tracks), strict=True)]
-    return {track_id: problem for track_id, problem in zip(tracks["track_id"], problems, strict=True) if problem}
+    return {track_id: problem for track_id, problem in zip(tracks["track_id"][:], problems, strict=True) if problem}
 
 
 def _embed_rows(

@@ -350,7 +350,7 @@ def _representations(
     nothing = np.zeros((1, 1), np.float32)
     examples = [
         {"input_values": nothing, "genre": genre, "genres": genres}
-        for genre, genres in zip(tracks["genre"], genres_of(tracks), strict=True)
+        for genre, genres in zip(tracks["genre"][:], genres_of(tracks), strict=True)
     ]
     targets = task.collator(label2id)(examples)["labels"].numpy()
     return Representations([stack.squeeze(1) for stack in stacks], targets)

@@ -174,7 +174,7 @@ class TrackSource(ABC):
         """
         sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         tracks = self.tracks()
-        for track_id, side in zip(tracks["track_id"], tracks["split"], strict=True):
+        for track_id, side in zip(tracks["track_id"][:], tracks["split"][:], strict=True):
             if side:
                 sides[side].append(track_id)
         return sides

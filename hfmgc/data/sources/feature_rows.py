@@ -69,7 +69,7 @@ def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> l
         num_proc=num_proc,
         desc="checking the features",
     ).with_format(None)
-    problems, sizes = list(found["problem"]), list(found["size"])
+    problems, sizes = found["problem"][:], found["size"][:]
     counts = Counter(size for size in sizes if size)
     usual, count = counts.most_common(1)[0] if counts else ("", 0)
     if 2 * count > sum(counts.values()):

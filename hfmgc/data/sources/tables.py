@@ -87,7 +87,7 @@ def check_unique(track_ids: Sequence[str], where: str) -> None:
 
 def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
     """Return the tracks sorted by id; `Dataset.sort` makes newer versions of pyarrow warn."""
-    ids = list(tracks["track_id"])
+    ids = tracks["track_id"][:]
     return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
 
 
