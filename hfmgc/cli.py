@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of a finished run, a repository on the Hub, or package:NAME (default: package:msd)",
     )
     embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
-    embed.add_argument("--batch_size", type=_positive, default=16, help="windows per batch")
+    embed.add_argument("--batch_size", type=_positive, help="windows per batch")
 
     predict = add("predict", _predict, "predict the genres of files", "--shortest_seconds", "--json")
     predict.add_argument(
@@ -154,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song as CSV and PNG"
     )
     predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
-    predict.add_argument("--num_proc", type=_positive, default=1, help="files that are decoded at a time")
-    predict.add_argument("--batch_size", type=_positive, help="windows at a time")
+    predict.add_argument("--num_proc", type=_positive, default=1, help="files decoded at the same time")
+    predict.add_argument("--batch_size", type=_positive, help="windows per batch")
 
     similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", "--json")
     similar.add_argument("song", help="audio file")
@@ -295,15 +295,13 @@ def _predict(
             rows.append(prediction.row)
             if writer:
                 writer.write(prediction)
-    skipped = {row["file"]: row["problem"] for row in rows if row["problem"]}
-    code = 3 if skipped else 0
+    usable = {row["file"]: row for row in rows if not row["problem"]}
+    unusable = [row for row in rows if row["problem"]]
+    skipped, code = {row["file"]: row["problem"] for row in unusable}, 3 if unusable else 0
     if not output:
-        usable = {row["file"]: row for row in rows if not row["problem"]}
         return {"predictions": usable, "skipped": skipped}, predictions_text(rows), code
-    songs = len(rows) - len(skipped)
-    text = [f"written: {output}: {songs} songs, {len(skipped)} unusable files"]
-    text += [one_line(f"{file}: unusable: {problem}") for file, problem in skipped.items()]
-    return {"output": str(output), "songs": songs, "skipped": skipped}, "\n".join(text), code
+    text = f"written: {output}: {len(usable)} songs, {len(unusable)} unusable files\n{predictions_text(unusable)}"
+    return {"output": str(output), "songs": len(usable), "skipped": skipped}, text.rstrip(), code
 
 
 @contextlib.contextmanager

@@ -32,9 +32,9 @@ LOWEST_RATE = 1000
 LOUDEST_PEAK = 1e6
 # Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
 FULL_SCALE = 32768
-# Frames decoded at a time; decoded samples above MEMORY_BYTES (9 minutes at 16 kHz) lie in a temporary file.
-BLOCK_FRAMES = 2**19
-MEMORY_BYTES = 2**24
+# Frames decoded at a time; decoded samples above MEMORY_BYTES (4 minutes at 16 kHz) are stored in a temporary file.
+BLOCK_FRAMES = 2**17
+MEMORY_BYTES = 2**23
 # Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
 LARGEST_OVERSHOOT = 2.0
 

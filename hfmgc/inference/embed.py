@@ -23,6 +23,7 @@ from ..errors import AudioError, DataError, first_line
 from ..evaluation.checkpoints import load_checkpoint, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .parts import DIGEST, parquet_digest, write_in_parts, write_table
+from .songs import BATCH_SIZES
 
 
 TRACKS_PER_PART = 32
@@ -47,7 +48,7 @@ def embed_tracks(
     exclude: str | None = None,
     revision: str | None = None,
     windows: bool = False,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     shortest_seconds: float = SHORTEST_SECONDS,
 ) -> dict[str, Any]:
     """Write the embeddings of all usable tracks; return what was written and skipped.
@@ -61,7 +62,7 @@ def embed_tracks(
         exclude: List of tracks to leave out.
         revision: Commit of the repository.
         windows: Write a row for each window instead, with its index in the track as `window`.
-        batch_size: Windows that are computed together.
+        batch_size: Windows per batch; by default that of `BATCH_SIZES`.
         shortest_seconds: Shorter audio is skipped.
 
     Raises:
@@ -140,7 +141,7 @@ def _embed_rows(
     tracks: datasets.Dataset,
     rows: Sequence[int],
     problems: dict[str, str],
-    batch_size: int,
+    batch_size: int | None,
     *,
     windows: bool,
     shortest_seconds: float,
@@ -178,10 +179,10 @@ def _embed_rows(
 
 
 @torch.inference_mode()
-def embed_windows(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int) -> np.ndarray:
+def embed_windows(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: int | None = None) -> np.ndarray:
     """Return the embeddings of the windows of all stacks, float32 [windows, hidden]."""
-    windows = torch.from_numpy(np.concatenate(stacks))
-    batches = [model(batch.to(model.device)).pooler_output.float().cpu() for batch in windows.split(batch_size)]
+    batches = torch.from_numpy(np.concatenate(stacks)).split(batch_size or BATCH_SIZES[model.device.type])
+    batches = [model(batch.to(model.device)).pooler_output.float().cpu() for batch in batches]
     return torch.cat(batches).numpy()
 
 

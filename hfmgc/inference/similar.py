@@ -15,7 +15,7 @@ from .embed import CHECKPOINT, NETWORK, embed_windows, network_digest, read_embe
 
 
 def similar_songs(
-    song: str, embeddings: Path, *, checkpoint: str | None = None, top_k: int = 10, batch_size: int = 4
+    song: str, embeddings: Path, *, checkpoint: str | None = None, top_k: int = 10
 ) -> list[dict[str, Any]]:
     """Return the nearest rows of a parquet file by `hfmgc embed`: its columns without the embedding, and `similarity`.
 
@@ -24,7 +24,6 @@ def similar_songs(
         embeddings: The parquet file.
         checkpoint: Where the checkpoint is now, if it was moved.
         top_k: How many rows to return.
-        batch_size: Windows that are computed together.
 
     Raises:
         AudioError: If the song cannot be used.
@@ -42,7 +41,7 @@ def similar_songs(
             f"{embeddings} was not embedded with {checkpoint or recorded}: name its --checkpoint, or rerun `hfmgc embed`"
         )
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
-    embedding = embed_windows(model, [windows], batch_size).mean(axis=0)
+    embedding = embed_windows(model, [windows]).mean(axis=0)
     nearest = NearestNeighbors(n_neighbors=min(top_k, len(known)), metric="cosine").fit(known)
     distances, rows = nearest.kneighbors(embedding[None])
     described = table.drop_columns("embedding").take(rows[0]).to_pylist()

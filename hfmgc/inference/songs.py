@@ -25,7 +25,6 @@ from ..data.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES, DecodedAudio, d
 from ..errors import AudioError, ConfigError, DataError
 from ..evaluation.checkpoints import load_checkpoint
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..features.windows import window_starts
 from ..models.voting import vote
 from ..text import as_text, one_line
 
@@ -34,8 +33,10 @@ from ..text import as_text, one_line
 PACKAGED = ("gtzan", "msd")
 # Windows of a song that are cut at a time.
 BLOCK_WINDOWS = 16
-# Fields that only decide where windows lie.
-_CUTTING = ("window_policy", "max_windows", "window_overlap", "window_seed", "short_tracks", "auto_map")
+# Windows per batch. On a CPU MusiCNN takes 2.5 times as long for each of four windows as for each of two.
+BATCH_SIZES = {"cpu": 2, "cuda": 32}
+# Fields of a front end that only decide where windows lie.
+_WINDOW_FIELDS = ("window_policy", "max_windows", "window_overlap", "window_seed", "short_tracks", "auto_map")
 
 
 @dataclass
@@ -59,9 +60,9 @@ class SongPrediction:
 
 @dataclass
 class _Song:
-    """A song on its way through the models.
+    """A song that is being classified.
 
-    `logits` are those of each model [windows, labels], of which `classified` windows are known. They are allocated at once:
+    `logits` has a tensor [windows, labels] for each model; its first `classified` rows are set. It is allocated in one piece:
     small blocks between the large ones of a forward pass would fragment the memory.
     """
 
@@ -85,7 +86,7 @@ class SongPredictor:
         checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first predicts the genres, the
             last the tags if its config names which of its labels are genres.
         all_windows: Cover the whole track, even if the front end takes a limited number of windows.
-        batch_size: Windows that are computed together; by default 2 on a CPU, where more take longer, and 32 on a GPU.
+        batch_size: Windows per batch; by default that of `BATCH_SIZES`.
         num_proc: Files that are decoded at the same time.
         shortest_seconds: Shorter audio is unusable.
         top_k: How many genres and tags to return.
@@ -109,7 +110,7 @@ class SongPredictor:
         self.models = [model for model, _ in loaded]
         self.extractor = loaded[0][1]
         for name, (_, extractor) in zip(checkpoints, loaded, strict=True):
-            if _values_fields(extractor) != _values_fields(self.extractor):
+            if _front_end(extractor) != _front_end(self.extractor):
                 raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
@@ -118,8 +119,7 @@ class SongPredictor:
                 f"{checkpoints[0]}: its features cannot be computed from audio: hfmgc evaluate takes a table"
             )
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.batch_size = batch_size or (2 if device == "cpu" else 32)
-        self.num_proc = num_proc
+        self.batch_size, self.num_proc = batch_size or BATCH_SIZES[device], num_proc
         self.shortest_seconds, self.top_k = shortest_seconds, top_k
         for model in self.models:
             model.to(device)
@@ -180,15 +180,15 @@ class SongPredictor:
         row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
             return SongPrediction(row)
-        labels = _labels(self.models[0])
-        genres = getattr(self.models[0].config, "genres", None) or labels
+        model, tagger = self.models[0], self.models[-1]
+        labels, tags = _labels(model), _labels(tagger)
+        genres = getattr(model.config, "genres", None) or labels
         chosen = [labels.index(genre) for genre in genres]
-        row["genres"] = _likeliest(genres, _voted(self.models[0], song.logits[0])[chosen], self.top_k)
-        if getattr(self.models[-1].config, "genres", None):
-            tags = _labels(self.models[-1])
-            row["tags"] = _likeliest(tags, _voted(self.models[-1], song.logits[-1]), self.top_k)
+        row["genres"] = _likeliest(genres, _voted(model, song.logits[0])[chosen], self.top_k)
+        if getattr(tagger.config, "genres", None):
+            row["tags"] = _likeliest(tags, _voted(tagger, song.logits[-1]), self.top_k)
         row["genre"] = row["genres"][0]["label"]
-        probabilities = _probabilities(self.models[0], song.logits[0])[:, chosen].numpy()
+        probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
         row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
         whole = getattr(self.extractor, "covers_track", False)
         ends = np.minimum(song.starts + (song.seconds if whole else self.extractor.window_seconds), song.seconds)
@@ -196,8 +196,8 @@ class SongPredictor:
         if song.seconds < self.extractor.window_seconds:
             filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
             row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"
-        elif row["heard_seconds"] < 0.95 * song.seconds:
-            row["note"] = f"heard {row['heard_seconds']:.0f} of {song.seconds:.0f} s: --all_windows hears all"
+        elif heard < 0.95 * song.seconds:
+            row["note"] = f"heard {heard:.0f} of {song.seconds:.0f} s: use --all_windows to hear all"
         return SongPrediction(row, genres, song.starts, ends, probabilities)
 
 
@@ -242,8 +242,8 @@ def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [PREFIX + name for name in PACKAGED if (FOLDER / name / "config.json").is_file()], list(arguments)
 
 
-def _values_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
-    return {name: value for name, value in extractor.to_dict().items() if name not in _CUTTING}
+def _front_end(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
+    return {name: value for name, value in extractor.to_dict().items() if name not in _WINDOW_FIELDS}
 
 
 def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.ndarray, Iterator[np.ndarray]]:
@@ -256,13 +256,7 @@ def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.n
         starts = extractor._starts(len(features), features)
         blocks = iter([extractor.cut_features(features)])
     else:
-        starts = window_starts(
-            frames,
-            window_frames,
-            policy=extractor.window_policy,
-            max_windows=extractor.max_windows,
-            overlap=extractor.window_overlap,
-        )
+        starts = extractor._starts(frames)
         windows = (_window(audio, extractor, start) for start in starts)
         blocks = (np.stack(block) for block in iter(lambda: list(islice(windows, BLOCK_WINDOWS)), []))
     # The last window that fits ends with the song.
@@ -282,14 +276,16 @@ def _labels(model: PreTrainedModel) -> list[str]:
 
 def _voted(model: PreTrainedModel, window_logits: torch.Tensor) -> torch.Tensor:
     """Return the probabilities of a song [labels] from the logits of its windows [windows, labels]."""
-    multi_label = model.config.problem_type == "multi_label_classification"
-    logits = vote(window_logits[None], rule=model.config.voting, multi_label=multi_label)
+    logits = vote(window_logits[None], rule=model.config.voting, multi_label=_is_multi_label(model))
     return _probabilities(model, logits)[0]
 
 
 def _probabilities(model: PreTrainedModel, logits: torch.Tensor) -> torch.Tensor:
-    multi_label = model.config.problem_type == "multi_label_classification"
-    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
+    return logits.sigmoid() if _is_multi_label(model) else logits.softmax(dim=-1)
+
+
+def _is_multi_label(model: PreTrainedModel) -> bool:
+    return model.config.problem_type == "multi_label_classification"
 
 
 def _likeliest(labels: Sequence[str], probabilities: torch.Tensor, top_k: int) -> list[dict[str, Any]]:
@@ -299,21 +295,19 @@ def _likeliest(labels: Sequence[str], probabilities: torch.Tensor, top_k: int) -
 
 def predictions_text(rows: Sequence[dict[str, Any]]) -> str:
     """Return predictions as a table, then the notes and the unusable files, a line each."""
-    lines = [("file", "genre", "windows", "other genres", "tags")]
-    for row in rows:
-        if not row["problem"]:
-            (_, *others), best = row["genres"], row["genres"][0]
-            agreeing = f"{row['agreeing']} of {row['windows']}"
-            lines.append(
-                (row["file"], f"{row['genre']} {best['score']:.2f}", agreeing, _listed(others), _listed(row["tags"]))
-            )
-    cells = [[one_line(cell) for cell in line] for line in lines if len(lines) > 1]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    usable = [row for row in rows if not row["problem"]]
+    lines = [("file", "genre", "windows", "other genres", "tags")] if usable else []
+    for row in usable:
+        genre, *others = map(_with_score, row["genres"])
+        tags = map(_with_score, row["tags"])
+        agreeing = f"{row['agreeing']} of {row['windows']}"
+        lines.append((one_line(row["file"]), genre, agreeing, ", ".join(others), ", ".join(tags)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     text += [one_line(f"{row['file']}: {row['note']}") for row in rows if row["note"]]
     text += [one_line(f"{row['file']}: unusable: {row['problem']}") for row in rows if row["problem"]]
     return "\n".join(text)
 
 
-def _listed(scores: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(f"{item['label']} {item['score']:.2f}" for item in scores)
+def _with_score(label: dict[str, Any]) -> str:
+    return one_line(f"{label['label']} {label['score']:.2f}")
