@@ -16,6 +16,7 @@ from ..text import one_line
 
 
 TRAINING_CURVE = "training_curve.png"
+RESTORED = "restored.png"
 # Below the axes, where it covers nothing.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
 
@@ -113,6 +114,25 @@ def plot_training_curve(
     if chosen:
         lines += axes.plot(chosen[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
     axes.legend(handles=lines, **_LEGEND)
+    _save(figure, path)
+
+
+def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarray, path: Path, *, title: str) -> None:
+    """Save spectrograms [windows, frames, bins] beside the input of a model and what it restores, as PNG.
+
+    All pictures of a row have the colours of the original.
+    """
+    figure = Figure(figsize=(9, 2.6 * len(originals) + 0.6))
+    grid = figure.subplots(len(originals), 3, squeeze=False)
+    for row, pictures in zip(grid, zip(originals, inputs, restored, strict=True), strict=True):
+        low, high = float(pictures[0].min()), float(pictures[0].max())
+        for axes, picture in zip(row, pictures, strict=True):
+            axes.imshow(np.asarray(picture).T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    for axes, name in zip(grid[0], ("original", "input", "restored"), strict=True):
+        axes.set_title(name)
+    figure.suptitle(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
     _save(figure, path)
 
 

@@ -22,7 +22,7 @@ from transformers.utils import logging
 from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
-from ..evaluation.plots import TRAINING_CURVE
+from ..evaluation.plots import RESTORED, TRAINING_CURVE
 from ..evaluation.report import EXPERT_USAGE_PICTURE
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..files import hold, write_text
@@ -37,7 +37,7 @@ RUN_FILE = "run.yaml"
 PRETRAINING_FILE = "pretraining.json"  # the result of a pre-training
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
-    PRETRAINING_FILE,    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
+    PRETRAINING_FILE,    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE, RESTORED,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
