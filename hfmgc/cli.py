@@ -126,6 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--dtype", default="float32", help="float32, or float16 for half the size")
     extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard")
 
+    restore = add("restore", _restore, "draw what a model pre-trained by denoising restores of a song", "--json")
+    restore.add_argument(
+        "checkpoint", help="folder of a pre-training run (Deformer, prior autoencoder), or a repository"
+    )
+    restore.add_argument("song", help="audio file")
+    restore.add_argument("--output", type=Path, help="the picture; by default SONG.restored.png")
+    restore.add_argument("--seed", type=int, default=0, help="of the noise")
+
     embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *of_data, "--exclude")
     embed.add_argument("--revision", help="commit of the repository on the Hub")
     embed.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
@@ -247,6 +255,12 @@ def _extract(
     result = extract_corpus(source, build_feature_extractor(model_arguments), output, **options)
     text = f"{result['tracks']} tracks extracted to {output}; train with --data {output}"
     return result, "\n".join([text, *_skipped(result)])
+
+
+def _restore(**options: Any) -> tuple[dict[str, Any], str]:
+    from .inference.restore import restore_song
+
+    return restore_song(**options)
 
 
 def _embed(**options: Any) -> tuple[dict[str, Any], str]:

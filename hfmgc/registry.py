@@ -77,6 +77,11 @@ def load_class(address: str) -> type:
     return getattr(importlib.import_module(module), name)
 
 
+_DEFORMER = (
+    "Wang, Li and Sung: Deformer: denoising transformer for improved audio music genre classification (Applied Sciences 13, "
+    "2023)"
+)
+
 # fmt: off
 _ARCHITECTURES = (
     Architecture(
@@ -118,6 +123,10 @@ _ARCHITECTURES = (
         "al.: LSTM fully convolutional networks for time series classification (2018)",
     ),
     Architecture(
+        "deformer", "Deformer", recipe="recipes/configs/deformer/finetune.yaml", parameters=85_413_130, paper=_DEFORMER,
+        classes=PRETRAINED_CLASSIFIER,
+    ),
+    Architecture(
         "musicnn", "MusiCNN", recipe="recipes/configs/musicnn/folder.yaml", parameters=779_119,
         paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
         "late-breaking, 2019)",
@@ -144,9 +153,7 @@ _ARCHITECTURES = (
 _PARTS = (
     Architecture(
         "prior-autoencoder", "PriorAutoencoder", recipe="recipes/configs/deformer/prior.yaml", parameters=332_801,
-        paper="Wang, Li and Sung: Deformer: denoising transformer for improved audio music genre classification (Applied "
-        "Sciences 13, 2023)",
-        classes=PART,
+        paper=_DEFORMER, classes=PART,
     ),
 )
 # fmt: on

@@ -19,6 +19,7 @@ from ..text import one_line
 TRAINING_CURVE, IMPORTANCES = "training_curve.png", "importances.png"
 # Features that the picture of importances shows.
 SHOWN_FEATURES = 30
+RESTORED = "restored.png"
 # Below the axes, where it covers nothing.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
 
@@ -177,6 +178,25 @@ def plot_projection(
     legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", markerscale=1.5)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    _save(figure, path)
+
+
+def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarray, path: Path, *, title: str) -> None:
+    """Save spectrograms [windows, frames, bins] beside the input of a model and what it restores, as PNG.
+
+    All pictures of a row have the colours of the original.
+    """
+    figure = Figure(figsize=(9, 2.6 * len(originals) + 0.6))
+    grid = figure.subplots(len(originals), 3, squeeze=False)
+    for row, pictures in zip(grid, zip(originals, inputs, restored, strict=True), strict=True):
+        low, high = float(pictures[0].min()), float(pictures[0].max())
+        for axes, picture in zip(row, pictures, strict=True):
+            axes.imshow(np.asarray(picture).T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    for axes, name in zip(grid[0], ("original", "input", "restored"), strict=True):
+        axes.set_title(name)
+    figure.suptitle(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
     _save(figure, path)
 
 

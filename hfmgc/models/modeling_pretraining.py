@@ -58,6 +58,13 @@ class PreTrainingModel(WindowedPreTrainedModel):
             total_steps: Of the whole training.
         """
 
+    def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        """Return what the model sees of windows and what it makes of that, both [examples, frames, bins].
+
+        None, the default, for objectives that restore nothing; otherwise runs and `hfmgc restore` draw it.
+        """
+        return None
+
     def monitored(self) -> dict[str, float]:
         """Return figures of the latest step to log with the loss."""
         return {}

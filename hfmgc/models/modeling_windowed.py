@@ -96,6 +96,8 @@ class WindowedPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
         """Save as transformers does, with all classes of the architecture in config.json."""
+        # By default backbones of transformers are saved under the names of older versions, which `Trainer` cannot resume from.
+        kwargs.setdefault("save_original_format", False)
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.auto_map}
         super().save_pretrained(save_directory, **kwargs)
 

@@ -23,7 +23,7 @@ from .. import __version__
 from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
 from ..evaluation.checkpoints import PIPELINE_FILE
-from ..evaluation.plots import IMPORTANCES, TRAINING_CURVE
+from ..evaluation.plots import IMPORTANCES, RESTORED, TRAINING_CURVE
 from ..evaluation.report import EXPERT_USAGE_PICTURE
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..files import hold, write_text
@@ -39,7 +39,7 @@ PRETRAINING_FILE = "pretraining.json"  # the result of a pre-training
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
     PRETRAINING_FILE, "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
-    PIPELINE_FILE, IMPORTANCES,
+    PIPELINE_FILE, IMPORTANCES, RESTORED,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error

@@ -1,15 +1,17 @@
 """The stages of a pre-training run, which recipes share."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import TrainerCallback
 
 from ...errors import DataError, saving_to
-from ...evaluation.plots import TRAINING_CURVE, plot_training_curve
+from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_restored, plot_training_curve
 from ...files import write_text
 from ...hub.pretraining_card import write_pretraining_card
+from ...inference.restore import restored_windows
+from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
 from ..arguments import RunArguments
 from ..build import count_parameters
@@ -17,22 +19,20 @@ from ..progress import EpochLines
 from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
 from ..stages import training_record
 from .arguments import PretrainingGroups, check_pretraining
-from .data import PretrainingData, prepare_pretraining_data
+from .data import PretrainingData, collate, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
 
 
-Finish = Callable[[PretrainingTrainer, PretrainingData, Path], None]
+# Held-out windows in the picture of what the model restores.
+PICTURED = 3
 
 
-def pretrain(
-    groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] = (), finish: Finish | None = None
-) -> PretrainingTrainer:
+def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] = ()) -> PretrainingTrainer:
     """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card.
 
     Args:
         groups: As read.
         callbacks: For the Trainer.
-        finish: Adds files to the folder in the first process, before the card is written; `plot_restored` for example.
     """
     # Settings
     arguments, data_arguments, run = groups
@@ -70,8 +70,7 @@ def pretrain(
                 best=None,
                 title=f"{type(model).__name__}: pre-training",
             )
-            if finish is not None:
-                finish(trainer, data, folder)
+            _plot_restored(model, data, folder)
             result = {
                 "model_type": config.model_type,
                 "parameters": parameters,
@@ -86,6 +85,17 @@ def pretrain(
         print(f"\n{shown}\nrun folder: {run.output_dir} (model, run.yaml, {TRAINING_CURVE}, model card)")
     trainer.accelerator.wait_for_everyone()
     return trainer
+
+
+def _plot_restored(model: PreTrainingModel, data: PretrainingData, folder: Path) -> None:
+    """Draw held-out windows, or training windows if there are none, as they are and as the model restores them."""
+    examples = data.validation or data.train
+    if model.views > 1:
+        return
+    windows = collate([examples[index] for index in range(min(PICTURED, len(examples)))])["input_values"]
+    found = restored_windows(model.cpu(), windows, 0)
+    if found is not None:
+        plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: windows that it restores")
 
 
 def _announce(run: RunArguments, data: PretrainingData) -> None:

@@ -1,0 +1,66 @@
+"""`hfmgc restore`: what a model that was pre-trained by restoring spectrograms makes of a song."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForPreTraining
+
+from ..data.audio import load_audio
+from ..errors import ConfigError, saving_to
+from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.plots import plot_restored
+
+
+def restore_song(
+    checkpoint: str, song: str, output: Path | None = None, *, seed: int = 0, max_windows: int = 4
+) -> tuple[dict[str, Any], str]:
+    """Write a picture of windows of a song, as they are, as the model gets them and as it restores them.
+
+    Args:
+        checkpoint: A model pre-trained by restoring, such as Deformer or its prior autoencoder.
+        song: Audio file.
+        output: The PNG; by default `SONG.restored.png` in the current folder.
+        seed: Of the noise.
+        max_windows: Windows to draw, evenly spaced.
+
+    Returns:
+        The result as plain values and as text.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded.
+        ConfigError: If it does not restore spectrograms.
+        AudioError: If the song cannot be read.
+        SaveError: If the picture cannot be written.
+    """
+    model, extractor = load_checkpoint(checkpoint, auto_class=AutoModelForPreTraining)
+    waveform = load_audio(song, extractor.sampling_rate)
+    windows = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"][0]
+    chosen = torch.linspace(0, len(windows) - 1, min(max_windows, len(windows))).round().long()
+    found = restored_windows(model, windows[chosen], seed)
+    if found is None:
+        raise ConfigError(f"checkpoint {checkpoint!r}: {type(model).__name__} does not restore spectrograms")
+    windows, seen, restored = found
+    output = output or Path(f"{Path(song).stem}.restored.png")
+    with saving_to(output.parent):
+        plot_restored(windows, seen, restored, output, title=f"{Path(song).name}, restored by {type(model).__name__}")
+    errors = {
+        "input_error": float((seen - windows).square().mean()),
+        "restored_error": float((restored - windows).square().mean()),
+    }
+    result = {"song": Path(song).name, "picture": str(output), "windows": len(windows), **errors}
+    text = (
+        f"{output}: {len(windows)} windows; mean squared error {errors['restored_error']:.4f}, of the input "
+        f"{errors['input_error']:.4f}"
+    )
+    return result, text
+
+
+@torch.no_grad()
+def restored_windows(model: Any, windows: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...] | None:
+    """Return windows [windows, frames, bins], what the model sees and what it restores; None if it restores nothing."""
+    training = model.training
+    model.eval()
+    found = model.restore(windows, seeds=torch.arange(len(windows)) + seed)
+    model.train(training)
+    return None if found is None else (windows, *(one.float().cpu() for one in found))

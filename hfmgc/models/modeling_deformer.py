@@ -1,0 +1,153 @@
+"""Deformer (Wang, Li and Sung, 2023): transformers' `ViTModel` over spectrograms, pre-trained by denoising patches."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ViTModel
+from transformers.utils import can_return_tuple
+
+from .configuration_deformer import DeformerConfig
+from .modeling_pretraining import PreTrainingModel, PreTrainingOutput, draw_per_example
+from .modeling_prior_autoencoder import PriorAutoencoder
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
+from .spectrogram_patches import from_patches, to_patches
+
+
+class DeformerPreTrainedModel(WindowedPreTrainedModel):
+    """Base of the model, the classifier and the pre-training."""
+
+    config_class = DeformerConfig
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("ViTEmbeddings", "ViTLayer")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+
+class DeformerModel(DeformerPreTrainedModel, WindowedModel):
+    """A vision transformer over the patches of a window; the embedding is the final state of the cls token."""
+
+    # A pre-trained checkpoint has the parts of its objective too.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(prior|projection)\.",
+    )
+
+    def __init__(self, config: DeformerConfig):
+        super().__init__(config)
+        self.backbone = ViTModel(config.backbone_config, add_pooling_layer=False)
+        self.embedding_size = config.backbone_config.hidden_size
+        self.post_init()
+
+    @property
+    def num_bins(self) -> int:
+        """Bins of a window."""
+        return self.config.window_shape[0]
+
+    def check_window(self, frames: int, bins: int) -> None:
+        super().check_window(frames, bins)
+        if frames != self.config.window_shape[1]:
+            raise ValueError(
+                f"expected {self.config.window_shape[1]} frames (backbone_config.image_size), got {frames}"
+            )
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed normalised spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
+        output = self.backbone(as_images(input_values), **kwargs)
+        return WindowOutput(
+            embeddings=output.last_hidden_state[:, 0],
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def patch_states(self, input_values: Tensor) -> Tensor:
+        """Return the final states of the patches [windows, patches, hidden], without that of the cls token."""
+        return self.backbone(as_images(input_values)).last_hidden_state[:, 1:]
+
+
+def as_images(spectrograms: Tensor) -> Tensor:
+    """Return spectrograms [windows, frames, bins] as images [windows, 1, bins, frames]."""
+    return spectrograms.transpose(1, 2).unsqueeze(1)
+
+
+class DeformerForAudioClassification(DeformerPreTrainedModel, WindowedForAudioClassification):
+    """Deformer with a linear layer on the cls token (section 3.4)."""
+
+    def __init__(self, config: DeformerConfig):
+        super().__init__(config, DeformerModel(config))
+
+
+class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
+    """Deformer restoring noised patches: the states of the patches, a linear layer, the frozen prior decoder (section 3.3).
+
+    The linear layer maps the hidden size to the latent size of the decoder, which differ (ours).
+    """
+
+    pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}  # noqa: RUF012 (declared by the base)
+
+    def __init__(self, config: DeformerConfig):
+        super().__init__(config)
+        self.model = DeformerModel(config)
+        self.projection = nn.Linear(self.model.embedding_size, config.prior_config.latent_size)
+        self.prior = PriorAutoencoder(config.prior_config)
+        self.post_init()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the prior decoder stays frozen (`from_pretrained` makes all weights trainable)."""
+        super().train(mode)
+        self.prior.requires_grad_(False)
+        return self
+
+    @can_return_tuple
+    def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
+        """Return the mean squared error over the noised patches of `input_values` [examples, frames, bins]."""
+        self.check_window(*input_values.shape[1:])
+        patches = to_patches(input_values, self.config.backbone_config.patch_size)
+        noised, noise = self._noise(patches, seeds)
+        states = self.model.patch_states(from_patches(patches + noise, *input_values.shape[1:]))
+        restored = self.prior.decode(self.projection(states[noised]))
+        return PreTrainingOutput(loss=F.mse_loss(restored, patches[noised].to(restored.dtype)))
+
+    @torch.no_grad()
+    def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return spectrograms [examples, frames, bins] with noise on some patches, and with these patches restored."""
+        size = input_values.shape[1:]
+        patches = to_patches(input_values, self.config.backbone_config.patch_size)
+        noised, noise = self._noise(patches, seeds)
+        with_noise = from_patches(patches + noise, *size)
+        restored = self.prior.decode(self.projection(self.model.patch_states(with_noise)))
+        return with_noise, from_patches(torch.where(noised[..., None, None], restored, patches), *size)
+
+    def _noise(self, patches: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return which patches are noised [examples, patches], and the noise [examples, patches, size, size].
+
+        Each example has the same number of noised patches (ours), at random positions; the noise of the others is 0.
+        """
+        examples, count, size, _ = patches.shape
+        num_noised = max(1, round(self.config.noise_ratio * count))
+
+        def draw(generator: torch.Generator | None) -> Tensor:
+            drawn = torch.zeros(count, 1 + size * size)
+            chosen = torch.randperm(count, generator=generator)[:num_noised]
+            drawn[chosen, 0] = 1
+            drawn[chosen, 1:] = torch.randn(num_noised, size * size, generator=generator)
+            return drawn
+
+        drawn = draw_per_example(draw, examples, seeds).to(patches.device)
+        return drawn[..., 0].bool(), drawn[..., 1:].unflatten(-1, (size, size)).to(patches.dtype)
+
+
+register_auto_classes(
+    AutoModel=DeformerModel,
+    AutoModelForAudioClassification=DeformerForAudioClassification,
+    AutoModelForPreTraining=DeformerForPreTraining,
+)
