@@ -108,6 +108,11 @@ _ARCHITECTURES = (
         paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
         "late-breaking, 2019)",
     ),
+    Architecture(
+        "s3t", "S3T", recipe="recipes/configs/deformer/s3t_finetune.yaml", parameters=27_523_972,
+        paper="Zhao, Zhang, Zhu, Ma and Zhang: S3T: self-supervised pre-training with Swin Transformer for music "
+        "classification (ICASSP 2022)",
+    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
