@@ -125,6 +125,7 @@ _ARCHITECTURES = (
         "s3t", "S3T", recipe="recipes/configs/deformer/s3t_finetune.yaml", parameters=27_523_972,
         paper="Zhao, Zhang, Zhu, Ma and Zhang: S3T: self-supervised pre-training with Swin Transformer for music "
         "classification (ICASSP 2022)",
+        classes=PRETRAINED_CLASSIFIER,
     ),
 )
 _PARTS = (

@@ -5,14 +5,18 @@ import math
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
+from forked import distribute
 from huggingface_hub.errors import StrictDataclassError
+from pretraining_tester import PretrainingTester, pretrain_here, pretraining_settings
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForAudioClassification, SwinModel
+from transformers import AutoModelForAudioClassification, SwinModel
 
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_s3t import S3TConfig
 from hfmgc.models.modeling_s3t import S3TForAudioClassification, S3TForPreTraining, S3TModel
+from recipes import write_config, write_features
 
 
 BACKBONE = {"embed_dim": 8, "depths": [1, 2], "num_heads": [2, 4], "window_size": 4, "patch_size": 2}
@@ -87,6 +91,70 @@ class TestS3T(ArchitectureTester):
         before = model(values).logits
         model(values[:, :5])
         assert torch.equal(model(values).logits, before)
+
+
+class TestS3TForPreTraining(PretrainingTester):
+    model_type = "hfmgc-s3t"
+    window_shape = (24, 16)
+    wrong_windows = (((24, 20), "expected 16 bins"),)
+
+    def config(self, **fields):
+        return tiny(**{"queue_length": 8, **fields})
+
+    def recipe(self, folder):
+        return {"model": {"backbone_config": BACKBONE, "projection_size": 4, "queue_length": 8}}
+
+    def test_a_few_steps_lower_the_loss(self):
+        """Of other examples in each step, once the queue is full of keys; chance is a loss of ln 17."""
+        generator = torch.Generator().manual_seed(0)
+        model = self.model(queue_length=16, momentum=0.9).train()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+        losses = []
+        for step in range(60):
+            spectra = torch.randn(8, 1, 1, 16, generator=generator)
+            loss = model(spectra + 0.3 * torch.randn(8, 2, 24, 16, generator=generator)).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            model.after_optimizer_step(step, 60)
+            losses.append(loss.item())
+        full = sum(losses[2:7]) / 5
+        assert sum(losses[-5:]) / 5 < 0.8 * min(full, math.log(17))
+
+
+RANK = """
+import sys
+from safetensors.torch import save_file
+from hfmgc.settings import read_settings
+from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS
+from hfmgc.training.pretraining.run import pretrain
+
+trainer = pretrain(read_settings(sys.argv[1:], PRETRAINING_GROUPS, defaults=PRETRAINING_SETTINGS))
+state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+save_file(state, f"{trainer.args.output_dir}/rank{trainer.args.process_index}.safetensors")
+"""
+
+
+@pytest.mark.launches
+def test_two_processes_with_micro_batches_end_as_one_process_with_whole_batches(tmp_path):
+    data = write_features(tmp_path / "features.parquet")  # 16 tracks
+    model = {"backbone_config": BACKBONE, "projection_size": 4, "queue_length": 16, "momentum": 0.9}
+    common = {"model_type": "hfmgc-s3t", "model": model, "optim": "sgd", "max_steps": 3, "save_strategy": "no"}
+    whole = pretraining_settings(data, tmp_path / "whole", **common, per_device_train_batch_size=8)
+    pretrain_here(tmp_path, whole)
+    (tmp_path / "rank.py").write_text(RANK)
+    parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "ddp_backend": "gloo"}
+    settings = pretraining_settings(data, tmp_path / "ddp", **common, **parts)
+    result = distribute(2, tmp_path / "rank.py", write_config(tmp_path / "ddp.yaml", settings))
+    assert result.returncode == 0, result.stderr[-3000:]
+    first, second = (load_file(tmp_path / "ddp" / f"rank{rank}.safetensors") for rank in range(2))
+    expected = load_file(tmp_path / "whole" / "model.safetensors")
+    assert first["queue_position"] == expected["queue_position"] == 24 % 16
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        if name == "queue":  # processes enqueue one after the other, so that the order is another one
+            value, expected[name] = (rows[rows[:, 0].argsort()] for rows in (value, expected[name]))
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_swin_t_has_the_published_size():
@@ -199,26 +267,12 @@ def test_bfloat16_trains_and_compares_in_float32():
     assert all(torch.isfinite(query.grad).all() for query in model._parameter_pairs()[1])
 
 
-def test_a_checkpoint_has_the_key_encoder_and_the_queue_and_starts_encoder_and_classifier(tmp_path):
-    model, values = contrast(), pairs(4)
-    model(values)
-    with torch.no_grad():
-        for query in model._parameter_pairs()[1]:
-            query.add_(0.1)
-    model.after_optimizer_step(0, 1)
+def test_a_pretrained_checkpoint_starts_a_classifier(tmp_path):
+    model, values = contrast(), pairs(4)[:, 0]
     model.save_pretrained(tmp_path)
-    loaded, report = S3TForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
-    for (name, one), other in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
-        assert torch.equal(one, other), name
-    assert torch.equal(loaded(values).loss, model.eval()(values).loss)
-    for auto_class, head in (
-        (AutoModel, ()),
-        (AutoModelForAudioClassification, {"classifier.weight", "classifier.bias"}),
-    ):
-        other, report = auto_class.from_pretrained(tmp_path, output_loading_info=True)
-        assert report["missing_keys"] == set(head) and not report["unexpected_keys"]
-        assert torch.equal(other.base_model(values).pooler_output, model.model(values).pooler_output)
+    classifier, report = AutoModelForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert report["missing_keys"] == {"classifier.weight", "classifier.bias"} and not report["unexpected_keys"]
+    assert torch.equal(classifier.model(values).pooler_output, model.eval().model(values).pooler_output)
 
 
 def test_an_encoder_starts_a_contrast_with_an_equal_key_encoder_and_a_random_queue(tmp_path):
