@@ -16,6 +16,8 @@ from transformers import AutoModelForAudioClassification, SwinModel
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_s3t import S3TConfig
 from hfmgc.models.modeling_s3t import S3TForAudioClassification, S3TForPreTraining, S3TModel
+from hfmgc.training.arguments import ModelArguments, RunArguments
+from hfmgc.training.build import build_model
 from recipes import write_config, write_features
 
 
@@ -267,12 +269,18 @@ def test_bfloat16_trains_and_compares_in_float32():
     assert all(torch.isfinite(query.grad).all() for query in model._parameter_pairs()[1])
 
 
-def test_a_pretrained_checkpoint_starts_a_classifier(tmp_path):
-    model, values = contrast(), pairs(4)[:, 0]
-    model.save_pretrained(tmp_path)
-    classifier, report = AutoModelForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
+def test_a_pretrained_checkpoint_starts_a_classifier_in_transformers_and_in_the_recipes(tmp_path):
+    pretrained = contrast()
+    pretrained.save_pretrained(tmp_path)
+    SpectrogramFeatureExtractor(num_bins=16, window_frames=24).save_pretrained(tmp_path)
+    loaded, report = AutoModelForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert report["missing_keys"] == {"classifier.weight", "classifier.bias"} and not report["unexpected_keys"]
-    assert torch.equal(classifier.model(values).pooler_output, model.eval().model(values).pooler_output)
+    arguments = ModelArguments("hfmgc-s3t", str(tmp_path), model={"backbone_config": {"drop_path_rate": 0.2}})
+    built = build_model(arguments, ["a", "b"], RunArguments(output_dir=str(tmp_path / "run"), use_cpu=True))
+    assert (built.config.backbone_config.drop_path_rate, built.config.backbone_config.embed_dim) == (0.2, 8)
+    for name, expected in pretrained.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], expected), name
+        assert torch.equal(built.model.state_dict()[name], expected), name
 
 
 def test_an_encoder_starts_a_contrast_with_an_equal_key_encoder_and_a_random_queue(tmp_path):
