@@ -45,9 +45,9 @@ class S3TPreTrainedModel(WindowedPreTrainedModel):
 class S3TModel(S3TPreTrainedModel, WindowedModel):
     """transformers' `SwinModel` on spectrograms; the embedding is the mean over its last patches.
 
-    A square window is computed as Swin computes an image. Windows of any other size are, too (ours): where a stage's grid
-    of patches is smaller than an attention window, it is padded to it, and shifted unless both of its sides fit. SwinModel
-    would instead shrink its attention windows for good at the first short input.
+    A square window is computed as Swin computes an image. Windows of other sizes work as well (ours): a grid of patches that
+    is smaller than an attention window is padded to its size, and attention windows are shifted unless one of them covers
+    the whole grid. A plain `SwinModel` shrinks its attention windows permanently when it meets a short input.
 
     Attentions are those of the last block of each stage, [existing windows x attention windows, heads, patches, patches].
     """
@@ -60,9 +60,9 @@ class S3TModel(S3TPreTrainedModel, WindowedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
-        pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
-        self._set_shifts(*pictures.shape[2:])
-        output = self.backbone(pictures, return_dict=True, always_partition=True, **kwargs)
+        images = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
+        self._set_shifts(*images.shape[2:])
+        output = self.backbone(images, return_dict=True, always_partition=True, **kwargs)
         return WindowOutput(
             embeddings=output.pooler_output, hidden_states=output.hidden_states, attentions=output.attentions
         )
@@ -85,9 +85,10 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     the step's keys, those of all micro-batches and processes, then replace the oldest of the queue. Updating the key encoder
     after a step instead of before the next one gives MoCo's keys.
 
-    MoCo shuffles the examples between processes, because batch norm's statistics could betray a key. Swin has layer norms
-    only and MoCo v2's projection has no norm, so nothing is shuffled. The loss rises while keys replace the random vectors
-    that the queue starts with.
+    MoCo shuffles the keys between processes, because batch statistics could reveal which key belongs to a query. Swin has
+    only layer norms and MoCo v2's projection has no norm, so there are no such statistics and nothing is shuffled.
+
+    At first the loss rises, while keys replace the random vectors that the queue starts with.
     """
 
     views: ClassVar[int] = 2
@@ -130,7 +131,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
         Args:
             input_values: Query and key [examples, 2, frames, bins].
-            seeds: Not used: nothing here is random.
+            seeds: Unused, because nothing is drawn here.
             kwargs: Passed to the encoders.
 
         Raises:
@@ -143,7 +144,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         queries = _unit_vectors(self.model, self.projection, input_values[:, 0], **kwargs)
         with torch.no_grad():
             keys = _unit_vectors(self.key_model, self.key_projection, input_values[:, 1], **kwargs)
-        # In float32, as the vectors are: under autocast too.
+        # In float32 under autocast, too.
         with torch.autocast(input_values.device.type, enabled=False):
             own = (queries * keys).sum(dim=-1, keepdim=True)
             logits = torch.cat((own, queries @ self.queue.float().T), dim=-1) / self.config.temperature
@@ -161,7 +162,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
         new_keys = _gathered(torch.cat(self._new_keys))
         self._new_keys.clear()
-        # Wraps around after the shorter last batch of an epoch.
+        # Modulo: after a smaller batch, such as the last one of an epoch, the keys may not fit before the queue's end.
         rows = (self.queue_position + torch.arange(len(new_keys), device=self.queue.device)) % len(self.queue)
         self.queue[rows] = new_keys.to(self.queue.dtype)
         self.queue_position.add_(len(new_keys)).remainder_(len(self.queue))
