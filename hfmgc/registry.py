@@ -149,6 +149,12 @@ _ARCHITECTURES = (
         paper="Castellon, Donahue and Liang: Codified audio language modeling learns useful representations for music "
         "information retrieval (ISMIR 2021)",
     ),
+    Architecture(
+        "s3t", "S3T", recipe="recipes/configs/deformer/s3t_finetune.yaml", parameters=27_523_972,
+        paper="Zhao, Zhang, Zhu, Ma and Zhang: S3T: self-supervised pre-training with Swin Transformer for music "
+        "classification (ICASSP 2022)",
+        classes=PRETRAINED_CLASSIFIER,
+    ),
 )
 _PARTS = (
     Architecture(

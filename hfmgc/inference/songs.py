@@ -192,7 +192,8 @@ class SongPredictor:
         row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
         whole = getattr(self.extractor, "covers_track", False)
         ends = np.minimum(song.starts + (song.seconds if whole else self.extractor.window_seconds), song.seconds)
-        row["heard_seconds"] = float((np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
+        heard = (np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum()
+        row["heard_seconds"] = float(heard)
         if song.seconds < self.extractor.window_seconds:
             filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
             row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"

@@ -1,0 +1,223 @@
+"""S3T: a Swin Transformer on spectrograms, pre-trained by MoCo v2's contrast of two views (Zhao et al., 2022)."""
+
+import math
+from os import PathLike
+from typing import ClassVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from transformers import SwinModel
+from transformers import initialization as init
+from transformers.utils import can_return_tuple
+
+from .configuration_s3t import S3TConfig
+from .modeling_pretraining import PreTrainingModel, PreTrainingOutput
+from .modeling_windowed import (
+    WindowedForAudioClassification,
+    WindowedModel,
+    WindowedPreTrainedModel,
+    WindowOutput,
+    register_auto_classes,
+)
+
+
+class S3TPreTrainedModel(WindowedPreTrainedModel):
+    """Base of the encoder, the pre-training model and the classifier."""
+
+    config_class = S3TConfig
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("SwinStage",)
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    # The head of a classifier, and what pre-training adds.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(projection|key_model|key_projection)\.",
+        r"^queue",
+    )
+
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
+        """Save under the names of `state_dict`; by default transformers writes Swin's old ones, and no Trainer can resume."""
+        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
+
+
+class S3TModel(S3TPreTrainedModel, WindowedModel):
+    """transformers' `SwinModel` on spectrograms; the embedding is the mean over its last patches.
+
+    A square window is computed as Swin computes an image. Windows of other sizes work as well (ours): a grid of patches that
+    is smaller than an attention window is padded to its size, and attention windows are shifted unless one of them covers
+    the whole grid. A plain `SwinModel` shrinks its attention windows permanently when it meets a short input.
+
+    Attentions are those of the last block of each stage, [existing windows x attention windows, heads, patches, patches].
+    """
+
+    def __init__(self, config: S3TConfig):
+        super().__init__(config)
+        self.backbone = SwinModel(config.backbone_config)
+        self.embedding_size = config.backbone_config.hidden_size
+        self.post_init()
+
+    def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
+        images = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
+        self._set_shifts(*images.shape[2:])
+        output = self.backbone(images, return_dict=True, always_partition=True, **kwargs)
+        return WindowOutput(
+            embeddings=output.pooler_output, hidden_states=output.hidden_states, attentions=output.attentions
+        )
+
+    def _set_shifts(self, height: int, width: int) -> None:
+        """Shift the attention windows of every second block, unless one of them covers the stage's whole grid."""
+        window = self.config.backbone_config.window_size
+        patch = self.backbone.embeddings.patch_embeddings.patch_size
+        grid = [-(-height // patch[0]), -(-width // patch[1])]
+        for stage in self.backbone.encoder.layers:
+            for index, block in enumerate(stage.blocks):
+                block.shift_size = window // 2 if index % 2 and max(grid) > window else 0
+            grid = [-(-side // 2) for side in grid]
+
+
+class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
+    """MoCo v2 (Chen et al., 2020): of two views of an example, the query must match its key among those of a queue.
+
+    The query encoder is trained; the key encoder is its exponential moving average. Both change once in an optimizer step:
+    the step's keys, those of all micro-batches and processes, then replace the oldest of the queue. Updating the key encoder
+    after a step instead of before the next one gives MoCo's keys.
+
+    MoCo shuffles the keys between processes, because batch statistics could reveal which key belongs to a query. Swin has
+    only layer norms and MoCo v2's projection has no norm, so there are no such statistics and nothing is shuffled.
+
+    At first the loss rises, while keys replace the random vectors that the queue starts with.
+    """
+
+    views: ClassVar[int] = 2
+
+    def __init__(self, config: S3TConfig):
+        super().__init__(config)
+        self.model, self.key_model = S3TModel(config), S3TModel(config)
+        width = self.model.embedding_size
+        self.projection, self.key_projection = (
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_size))
+            for _ in range(2)
+        )
+        self.key_model.requires_grad_(False)
+        self.key_projection.requires_grad_(False)
+        self.register_buffer("queue", torch.zeros(config.queue_length, config.projection_size))
+        self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
+        # Of the micro-batches since the last optimizer step.
+        self._new_keys: list[Tensor] = []
+        self._monitored: dict[str, Tensor] = {}
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:  # after all of its parts
+            for key, query in zip(*self._parameter_pairs(), strict=True):
+                init.copy_(key, query)
+            init.copy_(self.queue, F.normalize(torch.randn_like(self.queue), dim=-1))
+            init.zeros_(self.queue_position)
+
+    def _parameter_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the parameters of the key encoder and, in the same order, those of the query encoder."""
+        return (
+            [*self.key_model.parameters(), *self.key_projection.parameters()],
+            [*self.model.parameters(), *self.projection.parameters()],
+        )
+
+    @can_return_tuple
+    def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
+        """Compare two views of each example.
+
+        Args:
+            input_values: Query and key [examples, 2, frames, bins].
+            seeds: Unused, because nothing is drawn here.
+            kwargs: Passed to the encoders.
+
+        Raises:
+            ValueError: If the shapes do not fit, naming what was expected.
+        """
+        if input_values.ndim != 4 or input_values.shape[1] != self.views:
+            raise ValueError(
+                f"input_values must be [examples, {self.views}, frames, bins], not {list(input_values.shape)}"
+            )
+        queries = _unit_vectors(self.model, self.projection, input_values[:, 0], **kwargs)
+        with torch.no_grad():
+            keys = _unit_vectors(self.key_model, self.key_projection, input_values[:, 1], **kwargs)
+        # In float32 under autocast, too.
+        with torch.autocast(input_values.device.type, enabled=False):
+            own = (queries * keys).sum(dim=-1, keepdim=True)
+            logits = torch.cat((own, queries @ self.queue.float().T), dim=-1) / self.config.temperature
+            loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+        if self.training:
+            self._new_keys.append(keys)
+            self._monitored["contrast_accuracy"] = (logits.detach().argmax(dim=-1) == 0).float().mean()
+        return PreTrainingOutput(loss=loss)
+
+    @torch.no_grad()
+    def after_optimizer_step(self, step: int, total_steps: int) -> None:
+        """Update the key encoder and the queue; all processes must call it."""
+        keys, queries = self._parameter_pairs()
+        torch._foreach_lerp_(keys, queries, 1 - self.config.momentum)
+
+        new_keys = _gathered(torch.cat(self._new_keys))
+        self._new_keys.clear()
+        # Modulo: after a smaller batch, such as the last one of an epoch, the keys may not fit before the queue's end.
+        rows = (self.queue_position + torch.arange(len(new_keys), device=self.queue.device)) % len(self.queue)
+        self.queue[rows] = new_keys.to(self.queue.dtype)
+        self.queue_position.add_(len(new_keys)).remainder_(len(self.queue))
+        self._monitored["key_deviation"] = new_keys.std(dim=0, correction=0).mean() * math.sqrt(new_keys.shape[-1])
+
+    def monitored(self) -> dict[str, float]:
+        """Return figures of the last step: they show whether the contrast is learned, and a collapse.
+
+        `contrast_accuracy` is the share of queries whose own key is the most similar one. `key_deviation` is the standard
+        deviation of the keys over the batch: 1 if they spread evenly over all directions, 0 if all are the same.
+        """
+        return {name: value.item() for name, value in self._monitored.items()}
+
+    def check_data(self, num_examples: int, global_batch: int) -> None:
+        """Raise a ValueError if the queue does not fit the data or the batch.
+
+        Args:
+            num_examples: Of an epoch.
+            global_batch: Examples of an optimizer step, of all processes.
+        """
+        length = self.config.queue_length
+        if length > num_examples:
+            raise ValueError(
+                f"queue_length {length} is larger than the data of {num_examples} examples: an example would be its own "
+                "negative"
+            )
+        if length % global_batch:
+            raise ValueError(
+                f"queue_length {length} must be a multiple of the global batch of {global_batch} examples"
+            )
+
+
+class S3TForAudioClassification(S3TPreTrainedModel, WindowedForAudioClassification):
+    """S3T with dropout and a linear classifier."""
+
+    def __init__(self, config: S3TConfig):
+        super().__init__(config, S3TModel(config), dropout=config.dropout)
+
+
+def _unit_vectors(encoder: S3TModel, projection: nn.Module, windows: Tensor, **kwargs) -> Tensor:
+    """Return the normalised projections of `windows` [examples, frames, bins], float32 [examples, projection]."""
+    return F.normalize(projection(encoder(windows, **kwargs).pooler_output).float(), dim=-1)
+
+
+def _gathered(keys: Tensor) -> Tensor:
+    """Return the keys of all processes, in the order of their ranks; each has equally many [keys, projection]."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return keys
+    parts = [torch.empty_like(keys) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, keys.contiguous())
+    return torch.cat(parts)
+
+
+register_auto_classes(
+    AutoModel=S3TModel,
+    AutoModelForPreTraining=S3TForPreTraining,
+    AutoModelForAudioClassification=S3TForAudioClassification,
+)
