@@ -108,6 +108,11 @@ _ARCHITECTURES = (
         paper="Pons and Serra: musicnn: pre-trained convolutional neural networks for music audio tagging (ISMIR "
         "late-breaking, 2019)",
     ),
+    Architecture(
+        "m2d", "M2D", recipe="recipes/configs/deformer/m2d_finetune.yaml", parameters=85_292_554,
+        paper="Niizumi et al.: Masked modeling duo: learning representations by encouraging both networks to model the "
+        "input (ICASSP 2023), a baseline of the Deformer paper",
+    ),
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
