@@ -57,6 +57,10 @@ class UnreachableError(CheckpointError):
     """A checkpoint that could not be downloaded from the Hub, but may exist."""
 
 
+class TrainingError(HfmgcError):
+    """A training that cannot continue, because its loss is NaN or infinite."""
+
+
 class SaveError(HfmgcError):
     """A result that could not be written."""
 

@@ -10,11 +10,18 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 
 
 SPECTROGRAM_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor"
+
+# The classes of an architecture: role -> what follows the prefix in the name.
+CLASSIFIER = {"base_model": "Model", "model": "ForAudioClassification"}
+PRETRAINED_CLASSIFIER = {**CLASSIFIER, "pretraining_model": "ForPreTraining"}
+# A part of another model, trained alone by one class.
+PART = {"base_model": "", "pretraining_model": ""}
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,12 @@ class Architecture:
 
     Args:
         name: Of its files, `configuration_NAME.py` and `modeling_NAME.py`; its model type is `hfmgc-NAME`.
-        prefix: Of its classes: `PREFIXConfig`, `PREFIXModel`, `PREFIXForAudioClassification`.
+        prefix: Of its classes: `PREFIXConfig`, and those that `classes` names.
         paper: Where it was published.
         recipe: Config in `recipes/configs` that trains it.
         parameters: Of the default config with 10 genres.
         feature_extractor: Its front end, as `module:Class`.
+        classes: Role of each class -> its name without the prefix.
     """
 
     name: str
@@ -36,6 +44,7 @@ class Architecture:
     recipe: str
     parameters: int
     feature_extractor: str = SPECTROGRAM_FEATURE_EXTRACTOR
+    classes: Mapping[str, str] = field(default_factory=CLASSIFIER.copy)
 
     @property
     def model_type(self) -> str:
@@ -43,14 +52,18 @@ class Architecture:
         return f"hfmgc-{self.name}"
 
     def address(self, role: str) -> str:
-        """Return where the class of `role` is, as `module:Class`: `config`, `base_model`, `model` or `feature_extractor`."""
+        """Return where the class of `role` is, as `module:Class`: `config`, `feature_extractor` or a role of `classes`."""
         stem = self.name.replace("-", "_")
-        return {
-            "config": f"hfmgc.models.configuration_{stem}:{self.prefix}Config",
-            "base_model": f"hfmgc.models.modeling_{stem}:{self.prefix}Model",
-            "model": f"hfmgc.models.modeling_{stem}:{self.prefix}ForAudioClassification",
-            "feature_extractor": self.feature_extractor,
-        }[role]
+        if role == "config":
+            return f"hfmgc.models.configuration_{stem}:{self.prefix}Config"
+        if role == "feature_extractor":
+            return self.feature_extractor
+        return f"hfmgc.models.modeling_{stem}:{self.prefix}{self.classes[role]}"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all its classes."""
+        return ("config", *self.classes, "feature_extractor")
 
     def load(self, role: str) -> type:
         """Import and return the class of `role`."""
@@ -114,8 +127,27 @@ _ARCHITECTURES = (
         "input (ICASSP 2023), a baseline of the Deformer paper",
     ),
 )
+_PARTS = (
+    Architecture(
+        "prior-autoencoder", "PriorAutoencoder", recipe="recipes/configs/deformer/prior.yaml", parameters=332_801,
+        paper="Wang, Li and Sung: Deformer: denoising transformer for improved audio music genre classification (Applied "
+        "Sciences 13, 2023)",
+        classes=PART,
+    ),
+)
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
+# All that a checkpoint can hold: the architectures, and parts of them that are trained first.
+MODELS = ARCHITECTURES | {part.model_type: part for part in _PARTS}
+# Those that recipes/pretrain.py trains.
+PRETRAINING_MODELS = {name: item for name, item in MODELS.items() if "pretraining_model" in item.classes}
+
+# Role -> transformers' Auto class that loads it.
+AUTO_CLASSES = {
+    "base_model": "AutoModel",
+    "model": "AutoModelForAudioClassification",
+    "pretraining_model": "AutoModelForPreTraining",
+}
 
 # Module of transformers -> its tables of class names -> the role of the classes there.
 _TABLES = {
@@ -123,11 +155,12 @@ _TABLES = {
     "transformers.models.auto.modeling_auto": {
         "MODEL_MAPPING_NAMES": "base_model",
         "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES": "model",
+        "MODEL_FOR_PRETRAINING_MAPPING_NAMES": "pretraining_model",
     },
     "transformers.models.auto.feature_extraction_auto": {"FEATURE_EXTRACTOR_MAPPING_NAMES": "feature_extractor"},
 }
 # For an entry `hfmgc-ast` of these tables, transformers imports the module `transformers.models.hfmgc_ast`.
-_MODULES = {f"transformers.models.{name.replace('-', '_')}": item for name, item in ARCHITECTURES.items()}
+_MODULES = {f"transformers.models.{name.replace('-', '_')}": item for name, item in MODELS.items()}
 
 _PIPELINES, _OUR_PIPELINE = "transformers.pipelines", "hfmgc.inference.pipeline"
 
@@ -141,14 +174,14 @@ def register_architectures() -> None:
 
 
 def _register_classes() -> None:
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
+    import transformers
 
-    for model_type, architecture in ARCHITECTURES.items():
+    for model_type, architecture in MODELS.items():
         config = architecture.load("config")
-        AutoConfig.register(model_type, config, exist_ok=True)
-        AutoModel.register(config, architecture.load("base_model"), exist_ok=True)
-        AutoModelForAudioClassification.register(config, architecture.load("model"), exist_ok=True)
-        AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
+        transformers.AutoConfig.register(model_type, config, exist_ok=True)
+        transformers.AutoFeatureExtractor.register(config, architecture.load("feature_extractor"), exist_ok=True)
+        for role in architecture.classes:
+            getattr(transformers, AUTO_CLASSES[role]).register(config, architecture.load(role), exist_ok=True)
     if _PIPELINES in sys.modules:
         importlib.import_module(_OUR_PIPELINE)
 
@@ -158,7 +191,7 @@ def _extend(module: ModuleType) -> None:
     if module.__name__ == _PIPELINES:
         importlib.import_module(_OUR_PIPELINE)
     for table, role in _TABLES.get(module.__name__, {}).items():
-        names = {name: item.address(role).partition(":")[2] for name, item in ARCHITECTURES.items()}
+        names = {name: item.address(role).partition(":")[2] for name, item in MODELS.items() if role in item.roles}
         getattr(module, table).update(names)
 
 
@@ -189,6 +222,7 @@ class _TransformersFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return spec
 
     def exec_module(self, module: ModuleType) -> None:
-        for role in ("config", "base_model", "model", "feature_extractor"):
-            loaded = _MODULES[module.__name__].load(role)
+        architecture = _MODULES[module.__name__]
+        for role in architecture.roles:
+            loaded = architecture.load(role)
             setattr(module, loaded.__name__, loaded)

@@ -25,7 +25,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest.register_assert_rewrite(
-    "adapter_tester", "architecture_tester", "embedding_tester", "export_tester", "library_tester", "recording_tester"
+    "adapter_tester",
+    "architecture_tester",
+    "embedding_tester",
+    "export_tester",
+    "library_tester",
+    "pretraining_tester",
+    "recording_tester",
 )
 
 # Nobody may copy real music into a repository, so a test that needs it can only run where its owner says where it lies.

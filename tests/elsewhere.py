@@ -53,6 +53,19 @@ def answer(folder: str, inputs: str) -> dict[str, Any]:
     if not (Path(folder) / "config.json").exists():
         return {"features": np.asarray(features).tolist()}
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    if (
+        "AutoModelForPreTraining" in config.auto_map
+        and config.architectures[0] in config.auto_map["AutoModelForPreTraining"]
+    ):
+        model = transformers.AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True).eval()
+        encoder = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+        values = torch.from_numpy(given["values"])
+        with torch.no_grad():
+            loss = model(values, seeds=torch.arange(len(values))).loss
+        return {
+            "loss": loss.item(),
+            "modules": [type(thing).__module__ for thing in (config, extractor, model, encoder)],
+        }
     model = transformers.AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
     encoder = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
     classify = transformers.pipeline("audio-classification", model=folder, trust_remote_code=True)

@@ -10,16 +10,23 @@ import os
 from pathlib import Path
 
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported; AST-base has its paper's sizes
+
+from hfmgc.settings import read_config
+
+
 FOLDER = Path(__file__).parents[1] / "recipes" / "configs"
 FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.yaml"))}
 # Files that begin with an underscore hold what others share, and are no configs by themselves.
-CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
+_CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
+# Those of recipes/pretrain.py have a list of sources.
+PRETRAINING_CONFIGS = [name for name in _CONFIGS if isinstance(read_config(FILES[name]).get("data"), list)]
+CONFIGS = [name for name in _CONFIGS if name not in PRETRAINING_CONFIGS]
 COUNTS = Path(__file__).with_suffix(".json")
 
 
 def main() -> None:
     """Write the counts of all configs."""
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported; AST-base has its paper's sizes
     from hfmgc.training.show import show_recipe
 
     counts = {name: show_recipe(str(FILES[name]), [])[0]["parameters"] for name in CONFIGS}

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FINETUNE_AST = ROOT / "recipes" / "finetune_ast.py"
 TRAIN_CLASSIFIER = ROOT / "recipes" / "train_classifier.py"
 SEARCH = ROOT / "recipes" / "search.py"
+PRETRAIN = ROOT / "recipes" / "pretrain.py"
 
 
 FRONT_END = {

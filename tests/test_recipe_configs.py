@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from architecture_tester import ArchitectureTester
-from recipe_parameters import CONFIGS, COUNTS, FILES
+from recipe_parameters import CONFIGS, COUNTS, FILES, PRETRAINING_CONFIGS
 
 from hfmgc.features.windows import window_starts
 from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
@@ -125,7 +125,7 @@ def shrunken(fields: Mapping, small: Mapping) -> dict:
 
 def test_each_says_what_it_is_and_has_a_run_folder_of_its_own():
     assert all(path.read_text(encoding="utf-8").startswith("# ") for path in FILES.values())
-    folders = [read_config(FILES[name])["output_dir"] for name in CONFIGS]
+    folders = [read_config(FILES[name])["output_dir"] for name in (*CONFIGS, *PRETRAINING_CONFIGS)]
     assert len(folders) == len(set(folders))
 
 

@@ -118,11 +118,12 @@ def decode_corpus(
     labels: Sequence[str] = (),
     num_proc: int | None = None,
     shortest_seconds: float = 0.0,
+    labelled: bool = True,
 ) -> Corpus:
     """Decode all tracks of a source, cached.
 
-    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre, that cannot
-    be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
+    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre (unless
+    `labelled` is False), that cannot be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
     differ in size from the rest. `labels` are a checkpoint's genres, whose spelling replaces that of the source.
 
     Raises:
@@ -132,7 +133,9 @@ def decode_corpus(
     spelling = one_spelling([*labels, *source.genres()])
     tracks = _spelled(tracks, spelling)
     pairs = zip(tracks["track_id"], tracks["genre"], strict=True)
-    problems = [source.reason_to_skip(track_id) or ("" if genre else "no genre") for track_id, genre in pairs]
+    problems = [
+        source.reason_to_skip(track_id) or ("" if genre or not labelled else "no genre") for track_id, genre in pairs
+    ]
     usable, skipped = _without(tracks, problems)
     content = "features" if "features" in tracks.column_names else "waveform"
     if len(usable):

@@ -103,16 +103,28 @@ class TrackWindows(torch.utils.data.Dataset):
         return (self[row] for row in range(len(self)))
 
     @cached_property
+    def frames(self) -> list[int | None]:
+        """The number of frames of each track; None for stored slices."""
+        return [None if slices else frames for slices, frames in self._lengths]
+
+    @cached_property
     def counts(self) -> list[int]:
         """The number of windows of each track."""
-        counts = []
+        return [slices or self.extractor.count_windows(frames) for slices, frames in self._lengths]
+
+    @cached_property
+    def _lengths(self) -> list[tuple[int, int]]:
+        """The number of stored slices, or 0, and of frames of each track."""
+        lengths = []
         for batch in self._features.iter(batch_size=100):
             for row in range(len(batch)):
                 shape, values = _lists(batch["features"].slice(row, 1))
                 # Slices are [windows, frames, bins], features [frames, bins], levels [bins, frames].
-                frames = shape[0 if pa.types.is_floating(values.type) else 1]
-                counts.append(shape[0] if len(shape) == 3 else self.extractor.count_windows(frames))
-        return counts
+                if len(shape) == 3:
+                    lengths.append((shape[0], shape[1]))
+                else:
+                    lengths.append((0, shape[0 if pa.types.is_floating(values.type) else 1]))
+        return lengths
 
     def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
         """Return windows of the track in a row, all by default, float32 [windows, frames, bins]."""

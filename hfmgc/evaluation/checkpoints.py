@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForAudioClassification, AutoModelForPreTraining, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
+from ..registry import AUTO_CLASSES, MODELS, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import load_json, refuse_long_path
 
 
@@ -28,7 +28,7 @@ AS_DATA = {**NO_REMOTE_CODE, "use_safetensors": True}
 
 
 def load_checkpoint(
-    name_or_path: str, revision: str | None = None, *, auto_class: type = AutoModelForAudioClassification
+    name_or_path: str, revision: str | None = None, *, auto_class: type | None = AutoModelForAudioClassification
 ) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
     """Return the model, in evaluation mode, and the feature extractor of a checkpoint.
 
@@ -37,7 +37,8 @@ def load_checkpoint(
     Args:
         name_or_path: A folder, a repository on the Hub, or `package:NAME` for a checkpoint of the package.
         revision: Commit of the repository.
-        auto_class: `AutoModel` for the encoder alone, without the head.
+        auto_class: `AutoModel` for the encoder alone, without the head; `AutoModelForPreTraining` for a model that was
+            pre-trained without genres; None for whichever of the two it holds, with a head or without.
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that hfmgc does not have.
@@ -53,10 +54,20 @@ def load_checkpoint(
                     f"checkpoint {name_or_path!r} has no {file}: give the folder of a finished run "
                     "(not one of its checkpoint-* or adapter folders)"
                 )
-    model_type = _model_type(name_or_path, revision)
-    if model_type not in ARCHITECTURES:
+    saved = _saved_config(name_or_path, revision)
+    model_type = str(saved.get("model_type"))
+    if auto_class is None:
+        auto_class = AutoModelForPreTraining if _is_pretrained(saved) else AutoModelForAudioClassification
+    role = next(role for role, name in AUTO_CLASSES.items() if name == auto_class.__name__)
+    known = [name for name, architecture in MODELS.items() if role in architecture.classes]
+    if model_type not in known:
         raise CheckpointError(
-            f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(ARCHITECTURES)}"
+            f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(known)}"
+        )
+    if role == "model" and _is_pretrained(saved):
+        raise CheckpointError(
+            f"checkpoint {name_or_path!r} was pre-trained without genres: fine-tune it (recipes/train_classifier.py "
+            "--model_name_or_path) or probe it (recipes/probe.py) first"
         )
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
@@ -75,6 +86,14 @@ def load_checkpoint(
             f"checkpoint {name_or_path!r} lacks {len(missing)} weights, the first is {missing[0]}: it is incomplete"
         )
     return model.eval(), extractor
+
+
+def _is_pretrained(config: Mapping[str, Any]) -> bool:
+    """Return whether `architectures` of a saved config is the class for pre-training."""
+    architecture = MODELS.get(str(config.get("model_type")))
+    if architecture is None or "pretraining_model" not in architecture.classes:
+        return False
+    return config.get("architectures") == [architecture.address("pretraining_model").partition(":")[2]]
 
 
 def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
@@ -114,7 +133,7 @@ def _extractor_class(name_or_path: str, revision: str | None) -> type[WindowedFe
     """Return the class of ours that a checkpoint's preprocessor_config.json names."""
     fields, _ = WindowedFeatureExtractor.get_feature_extractor_dict(name_or_path, revision=revision)
     name = fields.get("feature_extractor_type")
-    for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in ARCHITECTURES.values())):
+    for address in (SPECTROGRAM_FEATURE_EXTRACTOR, *(one.feature_extractor for one in MODELS.values())):
         if address.endswith(f":{name}"):
             return load_class(address)
     raise CheckpointError(
@@ -123,7 +142,8 @@ def _extractor_class(name_or_path: str, revision: str | None) -> type[WindowedFe
     )
 
 
-def _model_type(name_or_path: str, revision: str | None) -> str:
+def _saved_config(name_or_path: str, revision: str | None) -> dict[str, Any]:
+    """Return the fields of a checkpoint's config.json."""
     try:
         path = checkpoint_file(name_or_path, "config.json", revision)
     except (OSError, ValueError) as error:
@@ -136,6 +156,9 @@ def _model_type(name_or_path: str, revision: str | None) -> str:
             "check the name, the network and HF_HUB_OFFLINE"
         )
     try:
-        return str(load_json(path.read_text(encoding="utf-8")).get("model_type"))
-    except (ValueError, AttributeError) as error:
+        fields = load_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise CheckpointError(f"checkpoint {name_or_path!r}: config.json is damaged ({error})") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"checkpoint {name_or_path!r}: config.json is damaged (it holds no fields)")
+    return fields

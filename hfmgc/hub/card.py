@@ -221,7 +221,7 @@ def _line(value: Any) -> str:
     return one_line(text)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """Return `value` with markup escaped, for text and tables: names of genres and tracks come from file names."""
     return _MARKUP.sub(r"\\\g<0>", _line(value))
 
@@ -237,6 +237,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
     environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     environment.filters["code"] = _code
     return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))

@@ -177,15 +177,15 @@ class DataArguments:
     @property
     def masks(self) -> SpecAugment | None:
         """The recipe's SpecAugment."""
-        return _instance(SpecAugment, self.spec_augment, "spec_augment")
+        return instance(SpecAugment, self.spec_augment, "spec_augment")
 
     @property
     def effects(self) -> SpectrogramEffects | None:
         """The recipe's effects on spectrograms."""
-        return _instance(SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects")
+        return instance(SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects")
 
 
-def _instance(target: type, fields: dict[str, Any], group: str) -> Any:
+def instance(target: type, fields: dict[str, Any], group: str) -> Any:
     """Return the dataclass that a mapping of the recipe describes; None for an empty mapping."""
     return target(**check_fields(target, fields, group)) if fields else None
 

@@ -25,7 +25,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import check_fields, known_fields, refuse_long_path, with_fields
 from .adapters import add_adapter
-from .arguments import ModelArguments, RunArguments
+from .arguments import ModelArguments, RunArguments, changed_fields
 
 
 logger = logging.get_logger(__name__)
@@ -224,12 +224,18 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
     """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be loaded.
+        CheckpointError: If the checkpoint cannot be loaded, or is of another architecture than the one that is set.
     """
     if arguments.model_name_or_path is None:
         return arguments
     with unsharded_weights(run):  # the checkpoint is cached
-        return replace(arguments, model_type=_checkpoint(arguments.model_name_or_path)[0].config.model_type)
+        found = _checkpoint(arguments.model_name_or_path)[0].config.model_type
+    if "model_type" in changed_fields(arguments) and found != arguments.model_type:
+        raise CheckpointError(
+            f"model_name_or_path {arguments.model_name_or_path} is of architecture {found!r}, and model_type is "
+            f"{arguments.model_type!r}: give a checkpoint of that architecture, or set model_type {found}"
+        )
+    return replace(arguments, model_type=found)
 
 
 def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -240,7 +246,10 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     """
     checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     weights, own = checkpoint.state_dict(), model.state_dict()
-    if checkpoint.config.id2label != model.config.id2label:
+    pretrained = not any(name.startswith(HEAD) for name in weights)
+    if pretrained:  # only the encoder is used, not the parts of the objective
+        weights = {name: value for name, value in weights.items() if name.startswith(f"{model.base_model_prefix}.")}
+    if pretrained or checkpoint.config.id2label != model.config.id2label:
         weights, own = (
             {name: value for name, value in tensors.items() if not name.startswith(HEAD)} for tensors in (weights, own)
         )
@@ -260,7 +269,8 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
 def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:
     """Load the checkpoint's weights into `model`, whose head stays new where the genres differ."""
     weights = _checkpoint_weights(arguments, model)
-    if not any(name.startswith(HEAD) for name in weights):
+    has_head = any(name.startswith(HEAD) for name in _checkpoint(arguments.model_name_or_path)[0].state_dict())
+    if has_head and not any(name.startswith(HEAD) for name in weights):
         logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head starts from random weights")
     model.load_state_dict(weights, strict=False)
 
@@ -286,4 +296,4 @@ def unsharded_weights(run: RunArguments) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _checkpoint(name_or_path: str) -> tuple[PreTrainedModel, WindowedFeatureExtractor]:
-    return load_checkpoint(name_or_path)
+    return load_checkpoint(name_or_path, auto_class=None)

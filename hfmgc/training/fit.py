@@ -68,7 +68,7 @@ def new_trainer(
     genres = data.corpus.genres
     model = adapt_model(build_model(model_arguments, genres, run), model_arguments)
     if checkpoint is not None:
-        _check_shapes(model, checkpoint)
+        check_shapes(model, checkpoint)
     examples = reused_prefix(model, data, run, opened=stores)
     return build_trainer(
         model,
@@ -81,7 +81,7 @@ def new_trainer(
     )
 
 
-def _check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
+def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     """Refuse a checkpoint of another model, from which torch would load what happens to fit."""
     path, other = checkpoint / "model.safetensors", checkpoint / "adapter_model.safetensors"
     if isinstance(model, PeftModel):

@@ -34,9 +34,10 @@ from .arguments import RunArguments, changed_fields
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
+PRETRAINING_FILE = "pretraining.json"  # the result of a pre-training
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
-    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
+    PRETRAINING_FILE,    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
 RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
@@ -108,7 +109,8 @@ def leave_runs() -> None:
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
-    if (folder / "results.json").exists() or _complete_checkpoints(folder):
+    finished = any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
+    if finished or _complete_checkpoints(folder):
         if not overwrite:
             raise ConfigError(
                 f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to resume it, "
@@ -222,7 +224,7 @@ class RunRecord:
         """
         if not self.is_saved(folder):  # damaged; the splits are compared all the same
             return
-        before = _recorded(folder, "exclusions")
+        before = recorded(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
             raise ConfigError(
                 f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
@@ -231,7 +233,7 @@ class RunRecord:
 
     def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
         """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
-        earlier = _recorded(folder, "settings")
+        earlier = recorded(folder, "settings")
         if earlier is None:
             return None
         now = {(group, name): value for group, values in self.settings.items() for name, value in values.items()}
@@ -245,12 +247,12 @@ class RunRecord:
     @staticmethod
     def is_saved(folder: Path) -> bool:
         """Return whether an earlier start left a readable `run.yaml`."""
-        return _recorded(folder, "settings") is not None
+        return recorded(folder, "settings") is not None
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
         content = {
-            "command": self.command if not self.resumed else _recorded(folder, "command") or self.command,
+            "command": self.command if not self.resumed else recorded(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
             **_published(more),
@@ -262,7 +264,7 @@ class RunRecord:
         write_text(folder / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _recorded(folder: Path, name: str) -> Any:
+def recorded(folder: Path, name: str) -> Any:
     """Return an entry of the `run.yaml` of an earlier start, or None."""
     try:
         return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]

@@ -88,6 +88,29 @@ class Folder(TrackSource):
         return found
 
 
+@dataclass
+class AudioFolder(Folder):
+    """All audio files below a folder, without genres, for pre-training; a track's id is its path below the folder."""
+
+    def genres(self) -> list[str]:
+        return []
+
+    def empty_genres(self) -> list[str]:
+        return []
+
+    def tracks(self) -> datasets.Dataset:
+        """Return the files, sorted by path; links to folders are followed."""
+        root = Path(self.folder)
+        found = {as_text(path.relative_to(root).as_posix()): (path, problem) for path, problem in _files(root, set())}
+        if not found:
+            raise DataError(f"data {self.folder!r}: holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
+        rows = [
+            track_row(track_id, "", path=None if problem else str(path.resolve()))
+            for track_id, (path, problem) in found.items()
+        ]
+        return self.file_table(rows, {track_id: problem for track_id, (_, problem) in found.items() if problem})
+
+
 def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:
     """Yield the path of each audio file and of each entry that cannot be opened, with its problem or "".
 

@@ -13,7 +13,7 @@ from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
 from .features import FeatureSet, is_feature_set
 from .fma import FMA
-from .folder import Folder
+from .folder import AudioFolder, Folder
 from .gtzan import GTZAN
 from .hub_dataset import HubDataset
 from .maestro import MAESTRO
@@ -33,16 +33,23 @@ SOURCES: dict[str, type[TrackSource]] = {
 }
 
 
-def open_source(data: str, options: dict[str, Any] | None = None, *, exclude: str | Path | None = None) -> TrackSource:
+def open_source(
+    data: str,
+    options: dict[str, Any] | None = None,
+    *,
+    exclude: str | Path | None = None,
+    labelled: bool = True,
+) -> TrackSource:
     """Return the source that `data` names: a dataset, or the path of a manifest, stored features, or a folder of genres.
 
-    `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`.
+    `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`. Unless `labelled`, a folder may
+    hold its audio files anywhere, without genres.
 
     Raises:
         DataError: If there are no such data, or the list cannot be read.
         ConfigError: If an option is unknown or missing.
     """
-    source = _open(data, dict(options or {}))
+    source = _open(data, dict(options or {}), labelled)
     if exclude:
         source.excluded = read_exclusions(exclude)
         if not source.excluded:
@@ -50,7 +57,7 @@ def open_source(data: str, options: dict[str, Any] | None = None, *, exclude: st
     return source
 
 
-def _open(data: str, options: dict[str, Any]) -> TrackSource:
+def _open(data: str, options: dict[str, Any], labelled: bool) -> TrackSource:
     if not data:
         raise ConfigError(f"data is empty: name a folder, or one of {', '.join(sorted(SOURCES))}")
     if data in SOURCES:
@@ -63,7 +70,7 @@ def _open(data: str, options: dict[str, Any]) -> TrackSource:
     if not path.exists():
         kind = "file" if is_list else "folder"
         raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{nearest(data, SOURCES)}")
-    source_class, option = Folder, "folder"
+    source_class, option = Folder if labelled else AudioFolder, "folder"
     if path.is_file() and is_list:
         source_class, option = Manifest, "file"
     elif is_feature_set(path):

@@ -1,0 +1,110 @@
+"""The Trainer of a pre-training, whose model returns the loss."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ...errors import ConfigError, TrainingError, first_line, saving_to
+from ...models.modeling_pretraining import PreTrainingModel
+from ..fit import check_shapes
+from ..progress import print_lines_only
+from ..run_folder import RESUME
+from ..trainer import EpochCallback, TrackTrainer
+from .arguments import PretrainingGroups, build_pretraining_model
+from .data import PretrainingData, collate
+
+
+class PretrainingTrainer(TrackTrainer):
+    """Trains a [`PreTrainingModel`]: stops at a loss that is not finite, and logs the figures that the model monitors."""
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Tensor:
+        """Run a step as transformers' Trainer does.
+
+        Raises:
+            TrainingError: If its loss is NaN or infinite, naming step and learning rate.
+        """
+        loss = super().training_step(model, inputs, *arguments, **keywords)
+        if not torch.isfinite(loss).all():
+            raise TrainingError(
+                f"the loss is {float(loss):g} in step {self.state.global_step + 1}, at a learning rate of "
+                f"{self._get_learning_rate():g}: lower learning_rate, lengthen warmup_steps, or set max_grad_norm; earlier "
+                "checkpoints stay in output_dir"
+            )
+        return loss
+
+    def log(self, logs: dict[str, float], *arguments: Any, **keywords: Any) -> None:
+        """Log as transformers' Trainer does; beside the train loss, what the model monitors."""
+        if "loss" in logs:
+            logs = {**logs, **self.accelerator.unwrap_model(self.model).monitored()}
+        super().log(logs, *arguments, **keywords)
+
+
+class AfterOptimizerStep(TrainerCallback):
+    """Calls `after_optimizer_step` of the model once after each optimizer step."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs,
+    ) -> None:
+        for module in model.modules():  # unwrapped: DistributedDataParallel is a module too
+            if isinstance(module, PreTrainingModel):
+                module.after_optimizer_step(state.global_step - 1, state.max_steps)
+                return
+
+
+def fit_pretraining(
+    groups: PretrainingGroups,
+    data: PretrainingData,
+    callbacks: Sequence[TrainerCallback] = (),
+    *,
+    checkpoint: Path | None = None,
+) -> PretrainingTrainer:
+    """Pre-train; return the Trainer with its trained model.
+
+    Raises:
+        ConfigError: If the model does not fit the data, naming the field.
+        CheckpointError: If `checkpoint` is of another model.
+        TrainingError: If the loss is no longer finite.
+        SaveError: If the run's folder cannot be written to.
+    """
+    arguments, _, run = groups
+    model = build_pretraining_model(arguments, run)
+    if checkpoint is not None:
+        check_shapes(model, checkpoint)
+    try:
+        model.check_data(len(data.train), data.train.global_batch)
+        trainer = PretrainingTrainer(
+            model=model,
+            args=run.with_values(
+                push_to_hub=False,
+                ddp_find_unused_parameters=False if model.uses_all_parameters else run.ddp_find_unused_parameters,
+            ),
+            train_dataset=data.train,
+            eval_dataset=data.validation,
+            data_collator=collate,
+            callbacks=[EpochCallback(data.train), AfterOptimizerStep(), *callbacks],
+        )
+    except ValueError as error:  # also settings that exclude each other, a tracker that is not installed
+        raise ConfigError(first_line(error)) from error
+    print_lines_only(trainer)
+    with saving_to(run.output_dir, RESUME):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
+
+
+def losses(trainer: PretrainingTrainer) -> dict[str, float]:
+    """Return the first and the last train loss, and the last validation loss, as logged."""
+    history = trainer.state.log_history
+    train = [entry["loss"] for entry in history if "loss" in entry]
+    held_out = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    found = {"first_train_loss": train[:1], "train_loss": train[-1:], "validation_loss": held_out[-1:]}
+    return {name: values[0] for name, values in found.items() if values and math.isfinite(values[0])}

@@ -1,0 +1,126 @@
+"""The stages of a pre-training run, which recipes share."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from ...errors import DataError, saving_to
+from ...evaluation.plots import TRAINING_CURVE, plot_training_curve
+from ...files import write_text
+from ...hub.pretraining_card import write_pretraining_card
+from ...registry import PRETRAINING_MODELS
+from ..arguments import RunArguments
+from ..build import count_parameters
+from ..progress import EpochLines
+from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
+from ..stages import training_record
+from .arguments import PretrainingGroups, check_pretraining
+from .data import PretrainingData, prepare_pretraining_data
+from .fit import PretrainingTrainer, fit_pretraining, losses
+
+
+Finish = Callable[[PretrainingTrainer, PretrainingData, Path], None]
+
+
+def pretrain(
+    groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] = (), finish: Finish | None = None
+) -> PretrainingTrainer:
+    """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card.
+
+    Args:
+        groups: As read.
+        callbacks: For the Trainer.
+        finish: Adds files to the folder in the first process, before the card is written; `plot_restored` for example.
+    """
+    # Settings
+    arguments, data_arguments, run = groups
+    extractor, config = check_pretraining(groups)
+    record = RunRecord.from_settings(groups, run)
+
+    # Run folder
+    checkpoint = begin_run(run, record)
+
+    # Data
+    views = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model").views
+    data = prepare_pretraining_data(data_arguments, run, extractor, views=views)
+    _announce(run, data)
+    _record_start(run, data, record, checkpoint)
+
+    # Training
+    trainer = fit_pretraining(groups, data, [EpochLines(), *callbacks], checkpoint=checkpoint)
+
+    # Save
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state_dict = trainer.accelerator.get_state_dict(trainer.model)
+    if run.should_save:
+        folder = Path(run.output_dir)
+        parameters, trained = count_parameters(model)
+        with saving_to(folder, RESUME):
+            model.save_pretrained(folder, state_dict=state_dict)
+            (folder / "model.safetensors").chmod(
+                (folder / "config.json").stat().st_mode
+            )  # safetensors makes it private
+            extractor.save_pretrained(folder)
+            plot_training_curve(
+                trainer.state.log_history,
+                folder / TRAINING_CURVE,
+                measure="loss",
+                best=None,
+                title=f"{type(model).__name__}: pre-training",
+            )
+            if finish is not None:
+                finish(trainer, data, folder)
+            result = {
+                "model_type": config.model_type,
+                "parameters": parameters,
+                "trainable_parameters": trained,
+                **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
+                **losses(trainer),
+            }
+            record.save(folder, data=data.record, pretraining=result)
+            write_text(folder / PRETRAINING_FILE, json.dumps({**result, "data": data.record}, indent=1))
+            write_pretraining_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses(trainer).items())
+        print(f"\n{shown}\nrun folder: {run.output_dir} (model, run.yaml, {TRAINING_CURVE}, model card)")
+    trainer.accelerator.wait_for_everyone()
+    return trainer
+
+
+def _announce(run: RunArguments, data: PretrainingData) -> None:
+    if not run.should_log:
+        return
+    for one in data.record["sources"]:
+        left_out = f"; {len(one['skipped'])} skipped" if one["skipped"] else ""
+        left_out += f"; {one['too_short']} shorter than a window" if one["too_short"] else ""
+        side = f", side {one['side']}" if one["side"] else ""
+        print(
+            f"data: {one['tracks']} tracks from {one['name']} ({one['location']}{side}), {one['held_out']} of them held "
+            f"out{left_out}"
+        )
+        for note in one["notes"]:
+            print(f"note: {note}")
+    if found := data.record.get("statistics"):
+        print(f"front end: mean {found['mean']:.4f}, deviation {found['std']:.4f} of {found['windows']} windows")
+
+
+def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, checkpoint: Path | None) -> None:
+    """Write the settings and the data before the training, so that an interrupted run can be resumed.
+
+    Raises:
+        DataError: If the tracks changed since the run started.
+    """
+    if not run.should_save:
+        return
+    folder = Path(run.output_dir)
+    if checkpoint and record.is_saved(folder):
+        before = (recorded(folder, "data") or {}).get("digest")
+        if before != data.record["digest"]:
+            raise DataError(
+                f"the tracks differ from those with which the run in {folder} started: restore data, validation_share and "
+                "seed, or restart with --overwrite"
+            )
+        return
+    with saving_to(folder, RESUME):
+        record.save(folder, data=data.record)
