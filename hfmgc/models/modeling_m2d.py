@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from transformers import ViTConfig
 from transformers import initialization as init
 from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 from .configuration_m2d import M2DConfig
+from .modeling_pretraining import PreTrainingModel, PreTrainingOutput, draw_per_example
 from .modeling_windowed import (
     WindowedForAudioClassification,
     WindowedModel,
@@ -23,20 +24,27 @@ from .modeling_windowed import (
     WindowOutput,
     register_auto_classes,
 )
+from .spectrogram_patches import check_patches, to_patches
 
 
-def sincos_positions(steps: int, rows: int, width: int, device: torch.device) -> Tensor:
-    """Return the fixed positions of a cls token, zeros, and of the patches in time-major order, float32 [1 + steps * rows, width].
+logger = logging.get_logger(__name__)
 
-    The first half of the width encodes the time step and the second half the row of the patch, each with sines and
-    cosines as in MAE (He et al., 2022). Computed in each call, because `from_pretrained` does not fill buffers that a
+# Deviation of the target's outputs below which they count as collapsed (ours).
+COLLAPSED = 0.01
+
+
+def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
+    """Return fixed positions on two axes, float32 [1 + rows * steps, width]: zeros for the cls token, then the patches.
+
+    The first half of the width encodes the time step of a patch and the second half its row, each by sines and cosines (as
+    in MAE, He et al., 2022). They are computed in each call, because `from_pretrained` does not fill buffers that a
     checkpoint lacks.
     """
     rates = 10000.0 ** -(torch.arange(width // 4, device=device) / (width // 4))
     axes = [torch.arange(size, device=device).unsqueeze(1) * rates for size in (steps, rows)]
     time, frequency = (torch.cat((angles.sin(), angles.cos()), dim=1) for angles in axes)
-    grid = torch.cat((time.unsqueeze(1).expand(-1, rows, -1), frequency.unsqueeze(0).expand(steps, -1, -1)), dim=2)
-    return F.pad(grid.flatten(0, 1), (0, 0, 1, 0))
+    time, frequency = time.unsqueeze(0).expand(rows, -1, -1), frequency.unsqueeze(1).expand(-1, steps, -1)
+    return F.pad(torch.cat((time, frequency), dim=2).flatten(0, 1), (0, 0, 1, 0))
 
 
 def select(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -60,18 +68,15 @@ class M2DEmbeddings(nn.Module):
 
         Args:
             input_values: Spectrograms [windows, frames, bins].
-            selected: Indices of the patches to embed [windows, selected patches], in time-major order; the others are
-                dropped. All by default.
+            selected: Indices of the patches to embed [windows, selected patches]; the others are dropped. All by default.
 
         Returns:
             The cls token and the patches, [windows, 1 + selected patches, hidden].
         """
         size = self.patch_size
-        windows, steps, rows = input_values.shape[0], input_values.shape[1] // size, input_values.shape[2] // size
-        # The sizes of an exported graph are inferred from explicit numbers only.
-        patches = input_values.unflatten(1, (steps, size)).unflatten(3, (rows, size))
-        patches = patches.transpose(2, 3).flatten(3).flatten(1, 2)  # [windows, patches, values]
-        positions = sincos_positions(steps, rows, self.cls_token.shape[-1], input_values.device)
+        windows, frames, bins = input_values.shape
+        patches = to_patches(input_values, size).flatten(2)
+        positions = sincos_positions(bins // size, frames // size, self.cls_token.shape[-1], input_values.device)
         positions = positions[1:].unsqueeze(0)  # that of the cls token is zero
         if selected is not None:
             patches, positions = select(patches, selected), select(positions, selected)
@@ -121,7 +126,7 @@ class M2DPredictor(nn.Module):
             encoded: Output of the online encoder [examples, 1 + visible patches, hidden].
             visible: Indices of the visible patches [examples, visible patches].
             masked: Indices of the masked patches [examples, masked patches].
-            grid: Time steps and rows of patches.
+            grid: Rows and time steps of patches.
 
         Returns:
             [examples, masked patches, hidden]
@@ -185,35 +190,29 @@ class M2DModel(M2DPreTrainedModel, WindowedModel):
     def check_window(self, frames: int, bins: int) -> None:
         """Refuse windows that are not cut into whole patches."""
         super().check_window(frames, bins)
-        if frames % self.config.patch_size:
-            raise ValueError(
-                f"expected a multiple of {self.config.patch_size} frames (patch_size), got {frames}: "
-                "the front end's window_frames or crop sets the length"
-            )
+        check_patches(frames, bins, self.config.patch_size)
 
     def grid(self, frames: int, bins: int) -> tuple[int, int]:
-        """Return the time steps and the rows of a window's patches."""
-        return frames // self.config.patch_size, bins // self.config.patch_size
+        """Return the rows and the time steps of a window's patches."""
+        return bins // self.config.patch_size, frames // self.config.patch_size
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, rows * hidden]."""
         patches = self.encoder(self.embeddings(input_values), **kwargs)[:, 1:]
         grid = self.grid(*input_values.shape[1:])
-        return WindowOutput(embeddings=patches.unflatten(1, grid).mean(dim=1).flatten(1))
+        return WindowOutput(embeddings=patches.unflatten(1, grid).mean(dim=2).flatten(1))
 
 
 @dataclass
-class M2DPreTrainingOutput(ModelOutput):
-    """Output of the pre-training.
+class M2DPreTrainingOutput(PreTrainingOutput):
+    """Output of a pre-training step; `loss` is the mean over the masked patches.
 
     Args:
-        loss: Mean over the masked patches.
         predictions: Of the predictor [examples, masked patches, hidden].
         targets: Of the target encoder [examples, masked patches, hidden], not normalised.
-        masked: Indices of the masked patches in time-major order [examples, masked patches].
+        masked: Indices of the masked patches [examples, masked patches].
     """
 
-    loss: Tensor | None = None
     predictions: Tensor | None = None
     targets: Tensor | None = None
     masked: Tensor | None = None
@@ -234,7 +233,7 @@ def standardized(targets: Tensor) -> Tensor:
     return (targets - mean) / (variance + 1e-6).sqrt()
 
 
-class M2DForPreTraining(M2DPreTrainedModel):
+class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     """The online encoder `model` with predictor and target encoder.
 
     The target encoder shares the embeddings of the online one. It has initial weights of its own, is not trained by
@@ -246,6 +245,8 @@ class M2DForPreTraining(M2DPreTrainedModel):
         self.model = M2DModel(config)
         self.predictor = M2DPredictor(config)
         self.target = M2DEncoder(config)
+        # Deviation of the target's outputs in the latest training step.
+        self._deviation: Tensor | None = None
         self.post_init()
         self.train()
 
@@ -256,51 +257,74 @@ class M2DForPreTraining(M2DPreTrainedModel):
         return self
 
     @can_return_tuple
-    def forward(self, input_values: Tensor, seeds: Tensor | None = None) -> M2DPreTrainingOutput | tuple:
+    def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> M2DPreTrainingOutput | tuple:
         """Predict the target's representations of masked patches.
 
         Args:
             input_values: Spectrograms [examples, frames, bins].
-            seeds: Of each example's mask, int64 [examples]; by default the global random state draws the masks.
+            seeds: Of the masks, int64 [examples]; by default they are drawn by torch's generator.
+            kwargs: `return_dict`.
 
         Raises:
             ValueError: If the windows do not fit or `mask_ratio` leaves no visible or no masked patch.
         """
-        self.model.check_window(*input_values.shape[1:])
+        self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
         visible, masked = self.draw_masks(len(input_values), grid[0] * grid[1], seeds, input_values.device)
         encoded = self.model.encoder(self.model.embeddings(input_values, visible))
         predictions = self.predictor(encoded, visible, masked, grid)
         with torch.no_grad():
             targets = self.target(self.model.embeddings(input_values, masked))[:, 1:]
+            if self.training:
+                self._deviation = standardized(targets).flatten(0, 1).std(dim=0).mean()
         return M2DPreTrainingOutput(
             loss=duo_loss(predictions, targets), predictions=predictions, targets=targets, masked=masked
         )
+
+    def check_window(self, frames: int, bins: int) -> None:
+        """Refuse windows that are not cut into whole patches, or of which no patch would be visible or masked."""
+        super().check_window(frames, bins)
+        rows, steps = self.model.grid(frames, bins)
+        if not 0 < self._num_visible(rows * steps) < rows * steps:
+            raise ValueError(
+                f"mask_ratio {self.config.mask_ratio} leaves {self._num_visible(rows * steps)} of {rows * steps} patches "
+                "visible: at least one must be visible and one masked"
+            )
+
+    def _num_visible(self, patches: int) -> int:
+        return round(patches * (1 - self.config.mask_ratio))
 
     def draw_masks(
         self, examples: int, patches: int, seeds: Tensor | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Return the indices of the visible and of the masked patches of each example, sorted, int64 [examples, ...]."""
-        visible = round(patches * (1 - self.config.mask_ratio))
-        if not 0 < visible < patches:
-            raise ValueError(
-                f"mask_ratio {self.config.mask_ratio} leaves {visible} of {patches} patches visible: at least one must be "
-                "visible and one masked"
-            )
-        # On the CPU, so that equal seeds give equal masks on every device.
-        generators = [None] * examples
-        if seeds is not None:
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
-        orders = torch.stack([torch.randperm(patches, generator=generator) for generator in generators])
-        return orders[:, :visible].sort().values.to(device), orders[:, visible:].sort().values.to(device)
+        orders = draw_per_example(lambda generator: torch.randperm(patches, generator=generator), examples, seeds)
+        visible, masked = orders.to(device).tensor_split([self._num_visible(patches)], dim=1)
+        return visible.sort().values, masked.sort().values
 
     @torch.no_grad()
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
-        """Move the target towards the online encoder; `step` counts from 0 to `total_steps` - 1."""
+        """Move the target towards the online encoder."""
         start, end = self.config.ema_decay_start, self.config.ema_decay_end
         decay = start + (end - start) * step / max(1, total_steps - 1)
         for mean, value in zip(self.target.parameters(), self.model.encoder.parameters(), strict=True):
             mean.lerp_(value.to(mean.dtype), 1 - decay)
+
+    def monitored(self) -> dict[str, float]:
+        """Return the deviation of the target's standardised outputs over the patches of the latest batch.
+
+        It is about 1 if they differ as random vectors do, and 0 if they are the same for all patches: such a collapse, in
+        which the loss is low and nothing is learned, is logged as a warning.
+        """
+        if self._deviation is None:
+            return {}
+        deviation = self._deviation.item()
+        if deviation < COLLAPSED:
+            logger.warning(
+                f"collapse: the target's outputs are nearly the same for all patches (target_deviation {deviation:.1e}); "
+                "lower learning_rate, or raise ema_decay_start or the batch size"
+            )
+        return {"target_deviation": deviation}
 
 
 class M2DForAudioClassification(M2DPreTrainedModel, WindowedForAudioClassification):
@@ -312,4 +336,8 @@ class M2DForAudioClassification(M2DPreTrainedModel, WindowedForAudioClassificati
         super().__init__(config, M2DModel(config))
 
 
-register_auto_classes(AutoModel=M2DModel, AutoModelForAudioClassification=M2DForAudioClassification)
+register_auto_classes(
+    AutoModel=M2DModel,
+    AutoModelForAudioClassification=M2DForAudioClassification,
+    AutoModelForPreTraining=M2DForPreTraining,
+)
