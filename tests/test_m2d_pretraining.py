@@ -12,8 +12,12 @@ from test_model_m2d import FRAMES, TINY, tiny
 from torch.nn import functional as F
 from transformers import Trainer
 
+from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_m2d import M2DConfig
 from hfmgc.models.modeling_m2d import M2DForAudioClassification, M2DForPreTraining, M2DModel, duo_loss
+from hfmgc.settings import settings_from
+from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS
+from hfmgc.training.pretraining.fit import fit_pretraining
 from recipes import PRETRAIN, write_config, write_features
 
 
@@ -271,3 +275,11 @@ def test_two_processes_stay_equal_and_equal_one(one_process, tmp_path):
     assert result.returncode == 0, result.stderr
     # Each process computes half of the gradient: targets that differed would show in the weights.
     assert_same_weights(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize("sharding", [{"fsdp": ["full_shard"]}, {"deepspeed": "zero3.json"}])
+def test_sharded_weights_are_refused_because_the_target_averages_them(one_process, sharding):
+    settings = settings_from({**PRETRAINING_SETTINGS, **one_process[0]}, PRETRAINING_GROUPS, where="test")
+    *groups, run = settings
+    with pytest.raises(ConfigError, match="fsdp, deepspeed"):
+        fit_pretraining((*groups, run.with_values(**sharding)), data=None)

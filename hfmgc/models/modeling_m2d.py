@@ -176,8 +176,11 @@ class M2DModel(M2DPreTrainedModel, WindowedModel):
         "hidden_states": ViTLayer,
         "attentions": ViTAttention,
     }
-    # A classifier's checkpoint has a head too, one of the pre-training the target and the predictor.
-    _keys_to_ignore_on_load_unexpected = (r"^classifier\.", r"^target\.", r"^predictor\.")
+    # A pre-trained checkpoint has the parts of its objective too.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(target|predictor)\.",
+    )
 
     def __init__(self, config: M2DConfig):
         super().__init__(config)
@@ -330,7 +333,7 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
 class M2DForAudioClassification(M2DPreTrainedModel, WindowedForAudioClassification):
     """M2D with a linear classifier on the evaluation features (ours)."""
 
-    _keys_to_ignore_on_load_unexpected = (r"^target\.", r"^predictor\.")
+    _keys_to_ignore_on_load_unexpected = (r"^(target|predictor)\.",)
 
     def __init__(self, config: M2DConfig):
         super().__init__(config, M2DModel(config))
