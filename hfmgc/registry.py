@@ -155,6 +155,12 @@ _ARCHITECTURES = (
         "classification (ICASSP 2022)",
         classes=PRETRAINED_CLASSIFIER,
     ),
+    Architecture(
+        "m2d", "M2D", recipe="recipes/configs/deformer/m2d_finetune.yaml", parameters=85_292_554,
+        paper="Niizumi et al.: Masked modeling duo: learning representations by encouraging both networks to model the "
+        "input (ICASSP 2023), a baseline of the Deformer paper",
+        classes=PRETRAINED_CLASSIFIER,
+    ),
 )
 _PARTS = (
     Architecture(

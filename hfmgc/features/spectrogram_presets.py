@@ -96,7 +96,8 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "m2d": Preset(
-        "M2D, front end of the authors' code: ln(mel + eps of float32), reflected ends, 80x608, mean -7.1, std 4.2",
+        "M2D, front end of the authors' code: ln(mel + eps of float32), reflected ends, 80x608, mean -7.1, std 4.2. Ours: "
+        "short tracks are looped, there they are padded with zeros before the normalisation",
         {
             "sampling_rate": 16000,
             "representation": "mel",

@@ -80,6 +80,10 @@ def fit_pretraining(
     model = build_pretraining_model(arguments, run)
     if checkpoint is not None:
         check_shapes(model, checkpoint)
+    if (run.fsdp or run.deepspeed) and type(model).after_optimizer_step is not PreTrainingModel.after_optimizer_step:
+        raise ConfigError(
+            f"fsdp, deepspeed: they shard the weights that {type(model).__name__} averages after each step; use DDP"
+        )
     try:
         model.check_data(len(data.train), data.train.global_batch)
         trainer = PretrainingTrainer(
