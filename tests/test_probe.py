@@ -1,6 +1,7 @@
 """recipes/probe.py: a head on the stored representations of a frozen encoder, from its command to the finished folder."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 import yaml
 from conftest import write_music
+from encoders import write_encoder, write_musicgen
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import pipeline
+from transformers import BertConfig, BertModel, Wav2Vec2FeatureExtractor, pipeline
 
 from hfmgc.checkpoints import default_checkpoint
 from hfmgc.data.split_manifest import SplitManifest
@@ -215,6 +217,95 @@ def test_several_genres_per_track(encoder, tmp_path):
     folder = probed(tmp_path, settings)
     assert json.loads((folder / "results.json").read_text())["metrics"]["macro_map"] > 0.4
     assert "macro_map" in yaml.safe_load((folder / "run.yaml").read_text())["training"]["cross_validation"]
+
+
+def answers_of(folder: Path) -> dict[str, float]:
+    return {
+        row["track_id"]: row["probability"] for row in json.loads((folder / "results.json").read_text())["predictions"]
+    }
+
+
+SMALL_GRID = {"batch_size": [8], "learning_rate": [0.01], "dropout": [0.25], "l2": [0.0], "hidden_size": [0, 6]}
+
+
+def test_the_best_head_of_a_grid_becomes_part_of_the_checkpoint(encoder, features, tmp_path):
+    more = {"probe_head": "torch", "max_steps": 60, "early_stopping_patience": 4}
+    folders = {}
+    for hidden_size in (0, 6):
+        grid = {**SMALL_GRID, "hidden_size": [hidden_size]}
+        more["output_dir"] = str(tmp_path / f"run-{hidden_size}")
+        folders[hidden_size] = probed(tmp_path, settings_of(encoder, features, tmp_path, probe_grid=grid, **more))
+    for hidden_size, folder in folders.items():
+        model, _ = load_checkpoint(str(folder))
+        assert model.config.classifier_hidden_size == (hidden_size or None)
+        evaluated = evaluate_checkpoint(str(folder), str(features)).predictions
+        assert answers_of(folder) == pytest.approx(
+            {row["track_id"]: row["probability"] for row in evaluated}, abs=1e-5
+        )
+        scores = pipeline("audio-classification", model=str(folder))(np.zeros(16000, np.float32))
+        assert sum(answer["score"] for answer in scores) == pytest.approx(1, abs=1e-5)
+    both = probed(
+        tmp_path,
+        settings_of(
+            encoder, features, tmp_path, probe_grid=SMALL_GRID, **{**more, "output_dir": str(tmp_path / "both")}
+        ),
+    )
+    record = yaml.safe_load((both / "run.yaml").read_text())["training"]
+    assert (record["grid"], record["chosen_by"]) == (4, "validation")
+    losses = json.loads((both / "results.json").read_text())["validation"]
+    assert losses["accuracy"] == max(
+        json.loads((folder / "results.json").read_text())["validation"]["accuracy"] for folder in folders.values()
+    )
+    assert "chosen among 4" in (both / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory) -> Path:
+    return write_music(tmp_path_factory.mktemp("sounds") / "music", tracks=6, seconds=1.0)
+
+
+def encoder_settings(kind: str, music: Path, tmp_path: Path, *, hidden_layer: int | str = "all", **more) -> dict:
+    settings = settings_of(tmp_path, music, tmp_path, **more)
+    del settings["model_name_or_path"]
+    write = write_musicgen if kind == "musicgen" else partial(write_encoder, kind=kind)
+    pretrained = tmp_path / kind if (tmp_path / kind).exists() else write(tmp_path / kind)
+    return {
+        **settings,
+        "model_type": "hfmgc-calm" if kind == "musicgen" else "hfmgc-audio-encoder",
+        "pretrained_backbone": str(pretrained),
+        "model": {"hidden_layer": hidden_layer},
+        "front_end": {"window_seconds": 0.1 if kind == "musicgen" else 0.25},
+    }
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "whisper", "musicgen"])
+def test_a_layer_of_an_encoder_is_chosen_in_one_pass_over_the_audio(kind, music, tmp_path):
+    settings = encoder_settings(kind, music, tmp_path, probe_choice="validation", license="mit")
+    folder = probed(tmp_path, settings)
+    record = yaml.safe_load((folder / "run.yaml").read_text())["training"]
+    model, _ = load_checkpoint(str(folder))
+    assert model.config.hidden_layer == record["hidden_layer"] in (1, 2)
+    assert model.classifier.in_features == 16
+    assert len(list((tmp_path / "store").rglob("states.bin"))) == 2, "one for each side, with all layers"
+    evaluated = evaluate_checkpoint(str(folder), str(music)).predictions  # all tracks
+    evaluated = {row["track_id"]: row["probability"] for row in evaluated}
+    assert {name: evaluated[name] for name in answers_of(folder)} == pytest.approx(answers_of(folder), abs=1e-5)
+    assert f"`{kind}`" in (folder / "README.md").read_text(), "the card names the encoder"
+
+    alone = {**settings, "model": {"hidden_layer": record["hidden_layer"]}, "output_dir": str(tmp_path / "alone")}
+    other, _ = load_checkpoint(str(probed(tmp_path, alone)))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_that_no_audio_enters_is_refused_before_the_data_are_read(music, tmp_path):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=20, **sizes)).save_pretrained(tmp_path / "bert")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "bert")
+    settings = encoder_settings("bert", tmp_path / "none", tmp_path)
+    assert "backbone_config.model_type 'bert'" in error_of(tmp_path, settings)
+    settings = encoder_settings("wav2vec2", music, tmp_path, hidden_layer=9)
+    assert "hidden_layer" in error_of(tmp_path, settings)
 
 
 def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(encoder, tmp_path):

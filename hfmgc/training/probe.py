@@ -295,12 +295,12 @@ def _best_trained(sides: _Sides, grid: HeadGrid, run: RunArguments) -> _Chosen:
                 seed=run.seed,
                 device=run.device,
             )
-            for settings in points:
-                trained = trainer.fit(settings)
+            for trained in itertools.chain.from_iterable(trainer.fit(points)):
                 score = sides.score(sides.vote(trained.head, validation), validation.targets)
-                ranks[layer, settings] = (score, -trained.loss)
-                if best is None or ranks[layer, settings] > ranks[best]:
-                    best, chosen = (layer, settings), trained
+                point = layer, trained.settings
+                ranks[point] = (score, -trained.loss)
+                if best is None or ranks[point] > ranks[best]:
+                    best, chosen = point, trained
                 progress.update()
     record = {
         "head": f"one hidden layer of {chosen.settings.hidden_size} units"

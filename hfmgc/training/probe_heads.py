@@ -5,14 +5,13 @@ Each of them reads standardised windows; the standardisation is folded into its 
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..models.configuration_windowed import WindowedConfig
 from ..models.losses import classification_loss
@@ -231,49 +230,61 @@ class HeadTrainer:
         )
         self._held_out, self._mask = (tensor.to(device) for tensor in validation.padded())
 
-    def fit(self, settings: HeadSettings) -> TrainedHead:
-        """Train one head; it reads windows that are not standardised."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return self._fit(settings)
+    def fit(self, points: Sequence[HeadSettings]) -> Iterator[list[TrainedHead]]:
+        """Train a head with each of the settings; yield them as they are done, several at a time.
 
-    def _fit(self, settings: HeadSettings) -> TrainedHead:
+        Those that differ in learning rate and weight decay alone are trained together: they read the same batches with the
+        same dropout, and a step costs much less than one step for each.
+        """
+        for _, together in itertools.groupby(sorted(points, key=_inputs_of), _inputs_of):
+            with torch.random.fork_rng(devices=[]):
+                yield self._fit(list(together))
+
+    def _fit(self, points: list[HeadSettings]) -> list[TrainedHead]:
+        common = points[0]
         mean, deviation = self.mean, self.deviation
-        if not settings.standardize:
+        if not common.standardize:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         windows, held_out = (self._standardized(one, mean, deviation) for one in (self._windows, self._held_out))
-        size, labels = windows.shape[-1], self.config.num_labels
-        head = (
-            HiddenLayerClassifier(size, settings.hidden_size, labels)
-            if settings.hidden_size
-            else nn.Linear(size, labels)
-        )
-        head.to(self.device)
-        optimizer = torch.optim.Adam(head.parameters(), lr=settings.learning_rate, weight_decay=settings.l2)
-        batches = math.ceil(len(self._counts) / settings.batch_size)  # in an epoch
+        size = windows.shape[-1]
+        runs = [_Run(point, self._new_head(size, point.hidden_size)) for point in points]
+        optimizer = torch.optim.Adam([run.parameters for run in runs], fused=True)
+        batches = math.ceil(len(self._counts) / common.batch_size)  # in an epoch
         last = self.max_steps or math.ceil(self.max_epochs * batches)
-        best, best_loss, best_step, without = None, math.inf, 0, 0
-        for step in itertools.count():
+        torch.manual_seed(self.seed)
+        for step in range(last + 1):
             if step % STEPS_PER_EVALUATION == 0 or step == last:
-                with torch.no_grad():
-                    logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self._multi_label)
-                    loss = float(self._loss(logits, self._held_out_targets))
-                if loss < best_loss:
-                    best = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-                    best_loss, best_step, without = loss, step, 0
-                else:
-                    without += 1
-                if step == last or without == self.patience:
-                    break
-            tracks = torch.randperm(len(self._counts))[: settings.batch_size].to(self.device)
+                for run in (one for one in runs if one.active):
+                    run.look(step, self._validation_loss(run.head, held_out), self.patience)
+            active = [run.head for run in runs if run.active]
+            if step == last or not active:
+                break
+            tracks = torch.randperm(len(self._counts))[: common.batch_size].to(self.device)
             draws = torch.rand(len(tracks)).to(self.device)
             batch = windows[self._first[tracks] + (draws * self._counts[tracks]).long()]
-            loss = self._loss(_with_dropout(head, batch, settings.dropout), self._targets[tracks])
-            optimizer.zero_grad()
-            loss.backward()
+            masks = [self._dropout(len(batch), units, common.dropout) for units in (size, common.hidden_size)]
+            losses = [self._loss(_masked(head, batch * masks[0], masks[1]), self._targets[tracks]) for head in active]
+            optimizer.zero_grad()  # without a gradient, Adam leaves stopped heads as they are
+            torch.stack(losses).sum().backward()
             optimizer.step()
-        head.load_state_dict(best or head.state_dict())
-        return TrainedHead(folded(head.cpu(), mean, deviation), settings, best_loss, best_step)
+        for run in runs:
+            run.head.load_state_dict(run.best)
+        return [TrainedHead(folded(run.head.cpu(), mean, deviation), run.point, run.loss, run.step) for run in runs]
+
+    def _new_head(self, size: int, hidden_size: int) -> Head:
+        torch.manual_seed(self.seed)
+        labels = self.config.num_labels
+        head = HiddenLayerClassifier(size, hidden_size, labels) if hidden_size else nn.Linear(size, labels)
+        return head.to(self.device)
+
+    @torch.no_grad()
+    def _validation_loss(self, head: Head, held_out: Tensor) -> float:
+        logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self._multi_label)
+        return float(self._loss(logits, self._held_out_targets))
+
+    def _dropout(self, rows: int, units: int, rate: float) -> Tensor:
+        """Return factors of units [rows, units]: 0 for a share `rate` of them, and more than 1 for the others."""
+        return ((torch.rand(rows, units) >= rate).float() / (1 - rate)).to(self.device)
 
     @property
     def _multi_label(self) -> bool:
@@ -293,9 +304,33 @@ class HeadTrainer:
         )
 
 
-def _with_dropout(head: Head, windows: Tensor, rate: float) -> Tensor:
-    """Return the logits of windows [windows, labels] in training."""
-    windows = F.dropout(windows, rate)
+class _Run:
+    """A head in training: its lowest validation loss so far, and the weights that had it."""
+
+    def __init__(self, point: HeadSettings, head: Head):
+        self.point, self.head = point, head
+        self.parameters = {"params": head.parameters(), "lr": point.learning_rate, "weight_decay": point.l2}
+        self.loss, self.step, self.active, self._without = math.inf, 0, True, 0
+        self.best = self._copy()
+
+    def look(self, step: int, loss: float, patience: int | None) -> None:
+        """Take note of the validation loss at a step."""
+        if loss < self.loss:
+            self.loss, self.step, self.best, self._without = loss, step, self._copy(), 0
+            return
+        self._without += 1
+        self.active = self._without != patience
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.head.state_dict().items()}
+
+
+def _inputs_of(point: HeadSettings) -> tuple:
+    return point.standardize, point.hidden_size, point.batch_size, point.dropout
+
+
+def _masked(head: Head, windows: Tensor, hidden_mask: Tensor) -> Tensor:
+    """Return the logits of windows [windows, labels] with dropout of the hidden layer, if there is one."""
     if isinstance(head, nn.Linear):
         return head(windows)
-    return head.output(F.dropout(head.dense(windows).relu(), rate))
+    return head.output(head.dense(windows).relu() * hidden_mask)
