@@ -219,7 +219,8 @@ class PipelineFitter:
         if needed and needed > samples:
             what = f"{needed} dimensions" if name == "svd_svm" else f"{needed} neighbours"
             raise DataError(
-                f"{name}: {what} need as many training examples, there are {samples}: lower the dimensions"
+                f"{name}: {what} need as many training examples, there are {samples}: leave it out, or "
+                "add tracks"
             )
         if dimensions and dimensions > features:
             raise DataError(f"{name}: {dimensions} dimensions, and the tracks have {features} features: lower it")
