@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stages.run_recipe(main)
+    stages.run_recipe(main, "--overwrite restarts")
