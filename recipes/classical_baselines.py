@@ -52,9 +52,11 @@ def main() -> None:
 
     # Folders: one for the table, with one for each row
     output = Path(run.output_dir)
-    if (output / f"{TABLE}.csv").exists() and not run.overwrite:
+    finished = [row.label for row in classical.rows() if (output / row.label / "results.json").exists()]
+    if (finished or (output / f"{TABLE}.csv").exists()) and not run.overwrite:
         raise ConfigError(
-            f"output_dir {output} holds a table: add --overwrite to replace it, or choose another folder"
+            f"output_dir {output} holds results ({', '.join(finished) or TABLE}): add --overwrite to replace them, or choose "
+            "another folder"
         )
     rows = []
     for row in classical.rows():
@@ -98,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stages.run_recipe(main)
+    stages.run_recipe(main, "--overwrite restarts")

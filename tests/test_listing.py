@@ -64,6 +64,7 @@ def test_in_a_checkout_the_configs_of_each_are_listed_as_they_resolve(capsys, tm
     (folder / "some" / "_common.yaml").write_text("model_type: hfmgc-fcn")
     (folder / "some" / "a.yaml").write_text("base: _common.yaml")
     (folder / "some" / "b.yaml").write_text("base: a.yaml\nmodel_type: hfmgc-lenet")
+    (folder / "some" / "baselines.yaml").write_text("pipelines: [svm]")
     rows = listed(capsys)
     assert rows["hfmgc-fcn"]["configs"] == ["recipes/configs/some/a.yaml"]
     assert rows["hfmgc-lenet"]["configs"] == ["recipes/configs/some/b.yaml"]

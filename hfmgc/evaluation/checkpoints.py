@@ -85,7 +85,7 @@ def load_checkpoint(
             from .classical import load_classical  # skops and scikit-learn take a second to import
 
             files = (checkpoint_file(name_or_path, file, revision) for file in ("config.json", PIPELINE_FILE))
-            classifier = load_classical(name_or_path, *files)
+            classifier = load_classical(name_or_path, extractor, *files)
             return (classifier.model if auto_class is AutoModel else classifier), extractor
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, **NO_REMOTE_CODE)
         require_safetensors("checkpoint", name_or_path, revision)

@@ -71,6 +71,11 @@ class ClassicalConfig(WindowedConfig):
     columns: list[int] | tuple[int, ...] | None = None
     sklearn_version: str = sklearn.__version__
 
+    def validate_columns(self) -> None:
+        """Raise a ValueError unless `columns` are indices of `feature_names`."""
+        if self.columns is not None and not all(0 <= column < len(self.feature_names) for column in self.columns):
+            raise ValueError(f"columns must be indices of the {len(self.feature_names)} feature_names")
+
     @property
     def num_inputs(self) -> int:
         """Number of features that the pipeline reads."""
@@ -165,8 +170,16 @@ def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) 
     return logits
 
 
-def load_classical(name: str, config_file: Path, pipeline_file: Path | None) -> ClassicalForAudioClassification:
+def load_classical(
+    name: str, extractor: WindowedFeatureExtractor, config_file: Path, pipeline_file: Path | None
+) -> ClassicalForAudioClassification:
     """Return the classifier of a run's files.
+
+    Args:
+        name: The checkpoint, for errors.
+        extractor: Its front end.
+        config_file: Its `config.json`.
+        pipeline_file: Its pipeline.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or the pipeline has a type that is not trusted.
@@ -188,6 +201,7 @@ def load_classical(name: str, config_file: Path, pipeline_file: Path | None) -> 
             isinstance(pipeline, Pipeline)
             and pipeline.n_features_in_ == config.num_inputs
             and set(pipeline.classes_) <= set(range(config.num_labels))
+            and vector_names(extractor) == (config.summary, list(config.feature_names))
         )
     except CheckpointError:
         raise
@@ -197,7 +211,9 @@ def load_classical(name: str, config_file: Path, pipeline_file: Path | None) -> 
             f"wrote it (here: {sklearn.__version__})"
         ) from error
     if not fits:
-        raise CheckpointError(f"{where} and config.json are of different models: restore both")
+        raise CheckpointError(
+            f"{where}, config.json and preprocessor_config.json are of different models: restore them"
+        )
     digest = hashlib.sha256(pipeline_file.read_bytes()).digest()
     return ClassicalForAudioClassification(config, pipeline, digest).eval()
 

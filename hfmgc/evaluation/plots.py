@@ -147,7 +147,6 @@ def plot_by_dimension(rows: Sequence[Mapping[str, Any]], path: Path, *, title: s
         colour = f"C{number}"
         if own[0]["dimensions"] == "":
             axes.axhline(own[0]["accuracy"], color=colour, linestyle="--", label=f"{name} (all features)")
-            axes.axhspan(own[0]["low"], own[0]["high"], color=colour, alpha=0.08)
             continue
         sizes, values = [row["dimensions"] for row in own], np.array([row["accuracy"] for row in own])
         below, above = values - [row["low"] for row in own], np.array([row["high"] for row in own]) - values

@@ -115,6 +115,8 @@ def check_baselines(classical: ClassicalArguments, data: DataArguments, run: Run
     idle = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
     if idle:
         raise ConfigError(f"{', '.join(idle)}: without effect on classical pipelines: leave out")
+    if run.world_size > 1:
+        raise ConfigError("classical pipelines are fitted in one process: start the recipe with python")
     for name, value in CLASSICAL_SETTINGS.items():
         if getattr(data, name) != value:
             raise ConfigError(f"{name} must be {value} for classical pipelines: leave it out")
@@ -182,7 +184,7 @@ class Fitted:
         pipeline: It reads the features in `columns`, or all of them.
         columns: Indices of the most important features, the most important first.
         importances: Of all features, by the random forest.
-        seconds: Time of the fit, with that of the forest.
+        seconds: Processor time of the fit, with that of the forest.
     """
 
     pipeline: Pipeline
@@ -219,7 +221,7 @@ class PipelineFitter:
         if needed and needed > samples:
             what = f"{needed} dimensions" if name == "svd_svm" else f"{needed} neighbours"
             raise DataError(
-                f"{name}: {what} need as many training examples, there are {samples}: lower the dimensions"
+                f"{name}: {what} need as many training examples, there are {samples}: leave it out, or add tracks"
             )
         if dimensions and dimensions > features:
             raise DataError(f"{name}: {dimensions} dimensions, and the tracks have {features} features: lower it")
@@ -228,16 +230,16 @@ class PipelineFitter:
             importances, seconds = self._forest(seed)
             columns = np.argsort(-importances, kind="stable")[:dimensions].tolist()
             vectors = vectors[:, columns]
-        start = time.perf_counter()
+        start = time.process_time()
         pipeline = make_pipeline(StandardScaler(), *_steps(name, dimensions, seed)).fit(vectors, self.targets)
-        return Fitted(pipeline, columns, importances, seconds + time.perf_counter() - start)
+        return Fitted(pipeline, columns, importances, seconds + time.process_time() - start)
 
     def _forest(self, seed: int) -> tuple[np.ndarray, float]:
         """Return the importances by a random forest and the time that it took; one forest serves all dimensions."""
         if seed not in self._forests:
-            start = time.perf_counter()
+            start = time.process_time()
             forest = RandomForestClassifier(random_state=seed).fit(self.vectors, self.targets)
-            self._forests[seed] = forest.feature_importances_, time.perf_counter() - start
+            self._forests[seed] = forest.feature_importances_, time.process_time() - start
         return self._forests[seed]
 
 
@@ -261,7 +263,7 @@ class BaselineRow:
     Args:
         pipeline, dimensions: What was fitted; `dimensions` is None where all features are used.
         correct: Which tracks were classified correctly with each seed, bool [seeds, tracks].
-        train_seconds, predict_seconds: Mean over the seeds; of the fit, and of the prediction of all tracks.
+        train_seconds, predict_seconds: Processor time, mean over the seeds; of the fit, and of the prediction of all tracks.
     """
 
     pipeline: str
@@ -309,9 +311,9 @@ def run_row(
         fitted = fitter.fit(name, dimensions, seed)
         row_config = ClassicalConfig(**config.to_dict() | {"pipeline": name, "columns": fitted.columns})
         model = ClassicalForAudioClassification(row_config, fitted.pipeline).eval()
-        start = time.perf_counter()
+        start = time.process_time()
         predictions = predict_vectors(model, held_out)
-        predict_seconds.append(time.perf_counter() - start)
+        predict_seconds.append(time.process_time() - start)
         train_seconds.append(fitted.seconds)
         correct.append(predictions.logits.argmax(axis=1) == held_out.targets)
         if seed == row.seeds[0]:
