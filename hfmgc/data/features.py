@@ -71,7 +71,7 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
     """
     made = source.front_end()
     if made is None:
-        if not getattr(extractor, "takes_audio", True) and not isinstance(source, FeatureSet):
+        if not extractor.takes_audio and not isinstance(source, FeatureSet):
             raise DataError(
                 f"{source.location}: front_end.layout {extractor.layout!r} cannot be computed from audio: use a table of its columns"
             )

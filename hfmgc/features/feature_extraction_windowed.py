@@ -46,6 +46,12 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
     feature_fields: tuple[str, ...] = ("feature_extractor_type", "sampling_rate")
     # Value of a silent frame before normalisation.
     silence = 0.0
+    # False where features come from tables alone and cannot be computed from audio.
+    takes_audio = True
+    # True where a window is the whole track, however long it is.
+    covers_track = False
+    # What `prepare` does to the waveform of a whole track.
+    waveform_normalization = "none"
 
     def __init__(
         self,

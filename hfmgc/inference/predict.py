@@ -23,7 +23,7 @@ class TrackClassifier:
 
     def __init__(self, checkpoint: str | os.PathLike):
         model, extractor = load_checkpoint(str(checkpoint))
-        if not getattr(extractor, "takes_audio", True):
+        if not extractor.takes_audio:
             raise CheckpointError(
                 f"{checkpoint}: its features cannot be computed from audio: hfmgc evaluate takes a table"
             )

@@ -114,7 +114,7 @@ class SongPredictor:
                 raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
-        if not getattr(self.extractor, "takes_audio", True):
+        if not self.extractor.takes_audio:
             raise ConfigError(
                 f"{checkpoints[0]}: its features cannot be computed from audio: hfmgc evaluate takes a table"
             )
@@ -190,8 +190,10 @@ class SongPredictor:
         row["genre"] = row["genres"][0]["label"]
         probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
         row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
-        whole = getattr(self.extractor, "covers_track", False)
-        ends = np.minimum(song.starts + (song.seconds if whole else self.extractor.window_seconds), song.seconds)
+        ends = np.minimum(
+            song.starts + (song.seconds if self.extractor.covers_track else self.extractor.window_seconds),
+            song.seconds,
+        )
         heard = (np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum()
         row["heard_seconds"] = float(heard)
         if song.seconds < self.extractor.window_seconds:
@@ -252,7 +254,7 @@ def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.n
     frames, window_frames = extractor.count_frames(audio.length), extractor.cut_frames
     # Some front ends need the whole track: for random windows, a constant-Q transform, or normalisation over the track.
     whole = extractor.window_policy == "random" or extractor.frame_span(0, 1) is None or frames <= window_frames
-    if whole or getattr(extractor, "waveform_normalization", "none") != "none":
+    if whole or extractor.waveform_normalization != "none":
         features = extractor.track_features(audio.waveform)
         starts = extractor._starts(len(features), features)
         blocks = iter([extractor.cut_features(features)])
