@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 from conftest import tone
 from forked import Forked
 from fresh import run_fresh
@@ -138,6 +139,31 @@ def test_without_a_checkpoint_the_packaged_ones_predict_genres_and_tags(packaged
     assert sum(item["score"] for item in row["genres"]) == pytest.approx(1)
     assert len(row["genres"]) == len(row["tags"]) == 3
     assert row["agreeing"] <= row["windows"] == 8
+
+
+def test_stages_that_packaged_checkpoints_share_are_computed_once_with_the_same_answers(tmp_path):
+    soundfile.write(tmp_path / "song.wav", tone(1, seconds=4.0), RATE)
+    names, files = ["package:gtzan", "package:msd"], [str(tmp_path / "song.wav")]
+    both = SongPredictor(names)
+    calls = []
+    for model in both.models:
+        model.model.timbral[0].register_forward_hook(lambda *_: calls.append(1))
+    (together,) = both.predict(files)
+    assert both.shared_stages == 1 and len(calls) == 1
+    (genres,), (tags,) = (list(SongPredictor([name]).predict(files)) for name in names)
+    for ours, alone in ((together.row["genres"], genres.row["genres"]), (together.row["tags"], tags.row["tags"])):
+        assert [item["label"] for item in ours] == [item["label"] for item in alone]
+        assert [item["score"] for item in ours] == pytest.approx([item["score"] for item in alone], abs=1e-5)
+
+
+def test_checkpoints_with_equal_layers_but_other_weights_share_nothing(tiny_checkpoint):
+    one, other = tiny_checkpoint(name="one"), tiny_checkpoint(name="other")
+    model = SongPredictor([str(other)]).models[0]
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter.mul_(1.5)
+    model.save_pretrained(other)
+    assert SongPredictor([str(one), str(other)]).shared_stages == 0
 
 
 def test_checkpoints_with_other_front_ends_are_refused_together(tiny_checkpoint):

@@ -123,6 +123,7 @@ class SongPredictor:
         self.shortest_seconds, self.top_k = shortest_seconds, top_k
         for model in self.models:
             model.to(device)
+        self.shared_stages = _shared_stages(self.models)
 
     def predict(self, files: Sequence[str]) -> Iterator[SongPrediction]:
         """Yield the prediction for each file, in order."""
@@ -168,8 +169,11 @@ class SongPredictor:
 
     @torch.inference_mode()
     def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
-        windows = torch.from_numpy(np.stack([window for _, window in batch]))
-        logits = [model(windows.to(model.device)).window_logits[:, 0].float().cpu() for model in self.models]
+        states = torch.from_numpy(np.stack([window for _, window in batch])).to(self.models[0].device)
+        stages = {"first_stage": self.shared_stages} if self.shared_stages else {}
+        if stages:
+            states = self.models[0].model.run_stages(states, 0, self.shared_stages)
+        logits = [model(states, **stages).window_logits[:, 0].float().cpu() for model in self.models]
         for index, (song, _) in enumerate(batch):
             for known, new in zip(song.logits, logits, strict=True):
                 known[song.classified] = new[index]
@@ -271,6 +275,22 @@ def _window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first: int
     start, stop, skipped = extractor.frame_span(first, extractor.cut_frames)
     frames = extractor.transform(audio.read(start, stop))
     return extractor.normalize_window(frames[skipped : skipped + extractor.cut_frames])
+
+
+def _shared_stages(models: Sequence[PreTrainedModel]) -> int:
+    """Return how many first stages of these models have the same weights, so that they are computed once."""
+    first, *others = (model.model for model in models)
+    if not others or any(type(other) is not type(first) for other in others):
+        return 0
+    stages, weights = min(encoder.num_stages for encoder in (first, *others)), first.state_dict()
+    for other in (encoder.state_dict() for encoder in others):
+        different = (
+            first.stage_of(name)
+            for name, one in weights.items()
+            if name not in other or not torch.equal(one, other[name])
+        )
+        stages = min([stages, *different])
+    return stages
 
 
 def _labels(model: PreTrainedModel) -> list[str]:

@@ -75,19 +75,44 @@ class MusiCNNModel(WindowedModel):
             MusiCNNLayer(in_channels, config.midend_channels, config.midend_width)
             for in_channels in (channels, config.midend_channels, config.midend_channels)
         )
-        pooled_size = 2 * (channels + len(self.midend) * config.midend_channels)
-        self.embedding_size = pooled_size
+        self.pooled_size = 2 * (channels + len(self.midend) * config.midend_channels)
+        self.embedding_size = self.pooled_size
         self.dense = None
         if config.representation == "penultimate":
             self.embedding_size = config.hidden_size
-            self.pooled_norm = nn.BatchNorm1d(pooled_size, eps=EPSILON, momentum=MOMENTUM)
+            self.pooled_norm = nn.BatchNorm1d(self.pooled_size, eps=EPSILON, momentum=MOMENTUM)
             self.dropout = nn.Dropout(config.dropout)
-            self.dense = nn.Linear(pooled_size, config.hidden_size)
+            self.dense = nn.Linear(self.pooled_size, config.hidden_size)
             self.dense_norm = nn.BatchNorm1d(config.hidden_size, eps=EPSILON, momentum=MOMENTUM)
         self.post_init()
 
+    @property
+    def num_stages(self) -> int:
+        """The layers up to pooling, and the dense layer where it is there: checkpoints can share the first stage alone."""
+        return 1 if self.dense is None else 2
+
+    def stage_of(self, parameter: str) -> int:
+        """Return the stage that a parameter or buffer belongs to."""
+        return int(parameter.startswith(("pooled_norm.", "dense.", "dense_norm.")))
+
+    def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
+        """Run some of the stages on single windows (see [`WindowedModel`])."""
+        if first == 0 < stop:
+            states = self._pool(states).unsqueeze(1)
+        if first < 2 == stop:
+            hidden = self.dense(self.dropout(self.pooled_norm(states.squeeze(1)))).relu()
+            states = self.dense_norm(hidden).unsqueeze(1)
+        return states
+
+    def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
+        """Return the tokens and the hidden size of a window's states after so many stages."""
+        return 1, self.pooled_size if stages == 1 else self.embedding_size
+
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed spectrograms `input_values` [windows, frames, num_bins] as [windows, embedding_size]."""
+        return WindowOutput(embeddings=self.run_stages(input_values, 0, self.num_stages).squeeze(1))
+
+    def _pool(self, input_values: Tensor) -> Tensor:
         spectrograms = self.input_norm(input_values.unsqueeze(1))
         front_end = torch.cat([branch(spectrograms) for branch in (*self.timbral, *self.temporal)], dim=1)
         states = [front_end, self.midend[0](front_end)]
@@ -95,11 +120,7 @@ class MusiCNNModel(WindowedModel):
             states.append(states[-1] + layer(states[-1]))
         features = torch.cat(states, dim=1)
         # Maximum and mean alternate: the published dense layer reads them in this order.
-        pooled = torch.stack((features.amax(dim=-1), features.mean(dim=-1)), dim=-1).flatten(1)
-        if self.dense is None:
-            return WindowOutput(embeddings=pooled)
-        hidden = self.dense(self.dropout(self.pooled_norm(pooled))).relu()
-        return WindowOutput(embeddings=self.dense_norm(hidden))
+        return torch.stack((features.amax(dim=-1), features.mean(dim=-1)), dim=-1).flatten(1)
 
 
 class MusiCNNForAudioClassification(WindowedForAudioClassification):

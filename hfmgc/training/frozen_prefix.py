@@ -39,7 +39,7 @@ class FrozenPrefix:
                 f"freeze_backbone: true{adapter}, or leave out reuse_frozen_prefix"
             )
         for name in _DROPOUTS:
-            rate = getattr(self.model.config.backbone_config, name)
+            rate = getattr(getattr(self.model.config, "backbone_config", None), name, 0)
             if rate > 0:
                 raise ConfigError(
                     f"reuse_frozen_prefix: dropout changes the output of the frozen layers: set "
