@@ -32,7 +32,7 @@ class PretrainingTrainer(TrackTrainer):
         if not torch.isfinite(loss).all():
             raise TrainingError(
                 f"the loss is {float(loss):g} in step {self.state.global_step + 1}, at a learning rate of "
-                f"{self._get_learning_rate():g}: lower learning_rate, lengthen warmup_steps, or set max_grad_norm; earlier "
+                f"{self.lr_scheduler.get_last_lr()[0]:g}: lower learning_rate, lengthen warmup_steps, or set max_grad_norm; earlier "
                 "checkpoints stay in output_dir"
             )
         return loss
