@@ -222,7 +222,7 @@ class RunRecord:
         """
         if not self.is_saved(folder):  # damaged; the splits are compared all the same
             return
-        before = _recorded(folder, "exclusions")
+        before = read_record(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
             raise ConfigError(
                 f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
@@ -231,7 +231,7 @@ class RunRecord:
 
     def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
         """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
-        earlier = _recorded(folder, "settings")
+        earlier = read_record(folder, "settings")
         if earlier is None:
             return None
         now = {(group, name): value for group, values in self.settings.items() for name, value in values.items()}
@@ -245,12 +245,12 @@ class RunRecord:
     @staticmethod
     def is_saved(folder: Path) -> bool:
         """Return whether an earlier start left a readable `run.yaml`."""
-        return _recorded(folder, "settings") is not None
+        return read_record(folder, "settings") is not None
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
         content = {
-            "command": self.command if not self.resumed else _recorded(folder, "command") or self.command,
+            "command": self.command if not self.resumed else read_record(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
             **_published(more),
@@ -262,7 +262,7 @@ class RunRecord:
         write_text(folder / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _recorded(folder: Path, name: str) -> Any:
+def read_record(folder: Path, name: str) -> Any:
     """Return an entry of the `run.yaml` of an earlier start, or None."""
     try:
         return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
