@@ -26,7 +26,7 @@ from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS, Groups
 from hfmgc.training.check import check_recipe
 from hfmgc.training.fit import fit
-from hfmgc.training.preparation import prepare_data
+from hfmgc.training.preparation import PreparedData, prepare_data
 from hfmgc.training.progress import EpochLines
 from hfmgc.training.run_folder import RunRecord, begin_run
 from hfmgc.training.trainer import TrackTrainer
@@ -40,10 +40,16 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     train_and_evaluate(read_settings(sys.argv[1:], RECIPE_GROUPS, default_config=default_config))
 
 
-def train_and_evaluate(groups: Groups, fit: Callable[..., TrackTrainer] = fit, *more: Any) -> EvaluationReport:
+def train_and_evaluate(
+    groups: Groups,
+    fit: Callable[..., TrackTrainer] = fit,
+    *more: Any,
+    prepare: Callable[..., PreparedData] = prepare_data,
+) -> EvaluationReport:
     """Run all stages with these settings (recipes/search.py does too); return the result.
 
-    recipes/probe.py has another `fit`, whose settings, `more`, are recorded as well.
+    recipes/probe.py has another `fit`, whose settings, `more`, are recorded as well; runs of
+    recipes/train_feature_autoencoder.py share their data by `prepare`.
     """
     # Settings: checked here, unchanged from here on
     recipe = check_recipe(groups)
@@ -54,7 +60,7 @@ def train_and_evaluate(groups: Groups, fit: Callable[..., TrackTrainer] = fit, *
     checkpoint = begin_run(run, record)
 
     # Data
-    data = prepare_data(data_arguments, run, recipe.extractor)
+    data = prepare(data_arguments, run, recipe.extractor)
     stages.announce(run, data)
     stages.record_start(run, data, record, checkpoint)
 

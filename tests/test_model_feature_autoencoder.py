@@ -1,13 +1,17 @@
 """hfmgc-feature-autoencoder: the common tests, the published widths, and the loss of two terms."""
 
 import pytest
+import soundfile
 import torch
 from architecture_tester import ArchitectureTester
+from conftest import tone
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn import functional as F
 
+from hfmgc.errors import ConfigError
 from hfmgc.features.feature_extraction_handmade import HandmadeFeatureExtractor
+from hfmgc.inference.songs import SongPredictor
 from hfmgc.models.configuration_feature_autoencoder import FeatureAutoencoderConfig
 from hfmgc.models.modeling_feature_autoencoder import FeatureAutoencoderForAudioClassification
 
@@ -118,3 +122,25 @@ def test_without_a_bottleneck_the_features_are_classified(tmp_path):
     loss.backward()
     assert torch.isfinite(loss)
     tests.assert_embeds_as(tests.load_encoder(folder), model.eval())
+
+
+def test_predict_hears_a_whole_song_as_one_window(tmp_path):
+    tests = TestFeatureAutoencoder()
+    folder, model = tests.saved(tmp_path)
+    waveform = tone(0, seconds=1.5, sampling_rate=22050)
+    soundfile.write(tmp_path / "song.wav", waveform, 22050, subtype="FLOAT")
+    (prediction,) = SongPredictor([str(folder)]).predict([str(tmp_path / "song.wav")])
+    row = prediction.row
+    assert (row["windows"], row["heard_seconds"], row["note"]) == (1, 1.5, "")
+    batch = tests.extractor()(waveform, sampling_rate=22050, return_tensors="pt")
+    scores = model(**batch).logits[0].softmax(dim=-1)
+    for answer in row["genres"]:
+        assert answer["score"] == pytest.approx(scores[model.config.label2id[answer["label"]]].item(), abs=1e-4)
+
+
+def test_predict_refuses_a_network_of_a_table(tmp_path):
+    tests = TestFeatureAutoencoder()
+    folder, _ = tests.saved(tmp_path)
+    HandmadeFeatureExtractor(layout="table", num_features=57).save_pretrained(folder)
+    with pytest.raises(ConfigError, match="audio"):
+        SongPredictor([str(folder)])

@@ -9,6 +9,8 @@ import pytest
 import stand_ins
 from conftest import needs_real_data
 
+import hfmgc
+from hfmgc.data.check import check_source
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.features import TrackWindows, check_front_end, feature_matrix
 from hfmgc.data.leaks import make_split
@@ -169,6 +171,23 @@ def test_fmas_and_gtzans_broken_rows_are_skipped_too(tmp_path, fma_metadata):
     frame.to_csv(path, index=False)
     reasons = {track.track_id: track.reason for track in decode_corpus(table(path), 22050).skipped}
     assert reasons["blues.00029"] == "no finite number in column tempo and 1 more columns"
+
+
+def test_check_and_load_dataset_take_a_table(tmp_path):
+    values = plain_table(tmp_path / "songs.csv")
+    frame = pd.read_csv(tmp_path / "songs.csv")
+    frame.loc[3, "key"] = np.nan
+    frame.loc[5, ["loudness", "tempo", "key"]] = frame.loc[4, ["loudness", "tempo", "key"]]
+    frame.to_csv(tmp_path / "songs.csv", index=False)
+    report = check_source(table(tmp_path / "songs.csv"))
+    assert [(finding.track_id, finding.kind) for finding in report.findings] == [
+        ("song 3", "unusable"),
+        ("song 5", "duplicate"),
+    ]
+    assert "column key" in report.findings[0].detail
+    music = hfmgc.load_dataset("table", "official", file=tmp_path / "songs.csv", allow_leaks=True)
+    assert music.num_rows == {"train": 4, "validation": 3, "test": 4}
+    np.testing.assert_allclose(music["train"][0]["features"], values[:1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

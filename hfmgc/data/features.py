@@ -24,6 +24,8 @@ Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 # The content of a track, waveform or features, and the columns that identify it.
 CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
+# A table of features up to this size is kept in memory.
+SMALL_TABLE_BYTES = 2**28
 FEATURES = datasets.LargeList(datasets.List(datasets.Value("float32")))
 
 
@@ -118,12 +120,18 @@ class TrackWindows(torch.utils.data.Dataset):
         self.extractor = extractor
         self._features = tracks.with_format("arrow").select_columns(["features"])
         self.column_names = [*self.tracks.column_names, "input_values"]
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._is_small = self._features.data.nbytes <= SMALL_TABLE_BYTES
 
     def __len__(self) -> int:
         return len(self._features)
 
     def __getitem__(self, key: int | str) -> Any:
-        return self.tracks[key] if isinstance(key, str) else {**self.tracks[key], "input_values": self.stack(key)}
+        if isinstance(key, str):
+            return self.tracks[key]
+        track = self.track(key)
+        stack = track_windows(track, self.extractor)
+        return {**{name: track[name] for name in self.tracks.column_names}, "input_values": stack}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(len(self)))
@@ -157,8 +165,16 @@ class TrackWindows(torch.utils.data.Dataset):
         return track_windows(self.track(row), self.extractor, chosen)
 
     def track(self, row: int) -> dict[str, Any]:
-        """Return a row of the tracks with its features (read-only), ten times as fast as `datasets` reads nested lists."""
-        return {**self.tracks[row], "features": features_array(self._features[row])}
+        """Return a row of the tracks with its features (read-only), ten times as fast as `datasets` reads nested lists.
+
+        Rows of small tables stay in memory: reading a vector again would take longer than to train on it.
+        """
+        if row in self._rows:
+            return self._rows[row]
+        track = {**self.tracks[row], "features": features_array(self._features[row])}
+        if self._is_small:
+            self._rows[row] = track
+        return track
 
 
 def features_array(row: pa.Table) -> np.ndarray:

@@ -91,6 +91,30 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
     _save(figure, path)
 
 
+def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, label: str, title: str) -> None:
+    """Save the accuracy by a size as PNG, with the interval and, as points, the single runs.
+
+    Args:
+        rows: `size` (a text), `accuracy`, `low`, `high` and `accuracies` (of the single runs) of each size.
+        path: Of the PNG.
+        label: Name of the size.
+        title: Above the chart.
+    """
+    figure, axes = _figure(7, 4.5, title)
+    places, means = np.arange(len(rows)), np.array([row["accuracy"] for row in rows])
+    spread = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - means)
+    axes.errorbar(
+        places, means, yerr=spread, fmt="o-", capsize=4, color="tab:blue", label="mean, 95 % interval over tracks"
+    )
+    points = [(place, value) for place, row in zip(places, rows, strict=True) for value in row["accuracies"]]
+    axes.scatter(*zip(*points, strict=True), marker="_", s=120, color="tab:orange", zorder=3, label="single runs")
+    axes.set_xticks(places, [str(row["size"]) for row in rows])
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy")
+    axes.legend(**_LEGEND)
+    _save(figure, path)
+
+
 def plot_training_curve(
     history: Sequence[Mapping[str, Any]], path: Path, *, measure: str, best: float | None, title: str
 ) -> None:

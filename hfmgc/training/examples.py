@@ -75,7 +75,7 @@ class TrainingExamples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row, draw = self.locate(index)
-        track = self.tracks[row]
+        track = self.tracks[row] if self._features is None else self._features.track(row)
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
         window = self.window(row, track, draw, generator).copy()  # stored features are read-only
         if self.effects is not None:
@@ -96,8 +96,6 @@ class TrainingExamples(torch.utils.data.Dataset):
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return one window of the track in a row, float32 [frames, bins]."""
-        if self._features is not None:
-            track = self._features.track(row)
         return training_window(track, self.extractor, generator, self.augmentation)
 
 

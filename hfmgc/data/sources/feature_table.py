@@ -1,6 +1,6 @@
 """Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -244,10 +244,11 @@ def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dic
 _Part = tuple[list[dict[str, str]], np.ndarray]
 
 
-def _chunks(path: Path, **options: Any) -> Iterator[pd.DataFrame]:
+def _chunks(path: Path, texts: Iterable[str] = (), **options: Any) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a CSV or TSV in parts; the columns `texts` are read as text."""
     return pd.read_csv(
-        path, sep=_separator(path), chunksize=_CHUNK, low_memory=False, encoding="utf-8-sig", dtype=str,
-        keep_default_na=False, **options,
+        path, sep=_separator(path), chunksize=_CHUNK, low_memory=False, encoding="utf-8-sig", keep_default_na=False,
+        dtype=dict.fromkeys(texts, str), **options,
     )  # fmt: skip
 
 
@@ -275,7 +276,7 @@ def _fma_parts(path: Path) -> Iterator[_Part]:
 
 def _gtzan_parts(path: Path) -> Iterator[_Part]:
     _require(path, _header(path), ["filename", *GTZAN_SUMMARY_COLUMNS])
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, texts=["filename"]):
         chunk = chunk.rename(columns=str.strip)
         ids = [track_id_in(name) for name in chunk["filename"]]
         if None in ids:
@@ -291,11 +292,11 @@ def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
         "genre": next(name for name in GENRE_COLUMNS if name in header),
         **{name: name for name in _TRACK_COLUMNS if name in header},
     }
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, texts=filter(None, used.values())):
         if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
             raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
         chunk = chunk.rename(columns=str.strip).fillna("")
-        cells = {field: chunk[name].str.strip() for field, name in used.items() if name}
+        cells = {field: chunk[name].astype(str).str.strip() for field, name in used.items() if name}
         yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], _numbers(chunk[names])
 
 

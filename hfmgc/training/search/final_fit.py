@@ -46,7 +46,7 @@ def final_fit(
     with lock if run.should_save else contextlib.nullcontext():
         folders = [folder / FOLDER / f"seed_{seed}" for seed in seeds]
         for seed, run_folder in zip(seeds, folders, strict=True):
-            _fit_seed(recipe, {**chosen, "seed": seed, "output_dir": str(run_folder)}, run_folder, fit)
+            fit_once(recipe, {**chosen, "seed": seed}, run_folder, fit, title=f"final fit, {run_folder.name}")
         result = _summary(folders, seeds)
         if run.should_save:
             with saving_to(folder, "then start the same command again"):
@@ -54,10 +54,16 @@ def final_fit(
         return result
 
 
-def _fit_seed(
-    recipe: BaseRecipe, chosen: dict[str, Any], folder: Path, fit: Callable[[Groups], EvaluationReport]
+def fit_once(
+    recipe: BaseRecipe,
+    chosen: dict[str, Any],
+    folder: Path,
+    fit: Callable[[Groups], EvaluationReport],
+    *,
+    title: str,
 ) -> None:
-    """Train with one seed, unless a finished run has the same settings."""
+    """Train the recipe with the chosen fields in a folder, unless a finished run in it has the same settings."""
+    chosen = {**chosen, "output_dir": str(folder)}
     groups = check_recipe(recipe.groups(chosen)).groups
     if not (folder / RUN_FILE).exists():
         how, start = "", {}
@@ -65,12 +71,12 @@ def _fit_seed(
         how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
     elif not (folder / "README.md").exists():  # the last file of a run
         how, start = ": resumed", {"resume_from_checkpoint": "last"}
-    elif _results(folder) is None:
+    elif read_results(folder) is None:
         how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
     else:
         how, start = ": finished earlier", None
     groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
-    print(f"\nfinal fit, {folder.name}{how}", flush=True)
+    print(f"\n{title}{how}", flush=True)
     if start is not None:
         try:
             fit(recipe.groups({**chosen, **start}))
@@ -78,7 +84,7 @@ def _fit_seed(
             leave_runs()
 
 
-def _results(folder: Path) -> dict[str, Any] | None:
+def read_results(folder: Path) -> dict[str, Any] | None:
     """Return the results of a run, or None if they are missing or damaged."""
     try:
         return load_json((folder / "results.json").read_text(encoding="utf-8"))
@@ -87,7 +93,7 @@ def _results(folder: Path) -> dict[str, Any] | None:
 
 
 def _summary(folders: Sequence[Path], seeds: Sequence[int]) -> dict[str, Any]:
-    reports = [_results(folder) for folder in folders]
+    reports = [read_results(folder) for folder in folders]
     metrics = [report["metrics"] for report in reports]
     numbers = [name for name, value in metrics[0].items() if isinstance(value, (int, float))]
     return {

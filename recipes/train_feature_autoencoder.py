@@ -1,0 +1,61 @@
+"""Train the autoencoder of hand-made features with several latent sizes and seeds, and print its accuracy by latent size.
+
+    python recipes/train_feature_autoencoder.py [CONFIG.yaml] [--field value ...] [--latent_sizes '[10, 50]'] [--seeds '[0, 1]']
+
+Without a config this is Table III of the divide-and-conquer paper, on FMA-medium:
+
+    python recipes/train_feature_autoencoder.py --data table --data_options.file fma_metadata.zip
+
+`configs/feature_tables/` has other tables. The output folder gets the table as CSV, its picture, and a run folder for each
+latent size and seed; the same command resumes. `--help` lists all fields.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from train_classifier import train_and_evaluate  # each run is an ordinary run
+
+from hfmgc.training import stages
+from hfmgc.training.check import check_recipe
+from hfmgc.training.latent_sizes import (
+    TABLE,
+    SharedPreparation,
+    fit_latent_sizes,
+    latent_sizes_text,
+    read_latent_sizes,
+    save_latent_sizes,
+)
+from hfmgc.training.preparation import prepare_data
+
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "divide_and_conquer" / "feature_autoencoder.yaml"
+
+
+def main() -> None:
+    """Run all stages."""
+    # Settings
+    recipe, sizes = read_latent_sizes(sys.argv[1:], DEFAULT_CONFIG)
+    checked = check_recipe(recipe.groups())
+    _, data_arguments, run = checked.groups
+
+    # Data, once for all runs
+    data = prepare_data(data_arguments, run, checked.extractor)
+    stages.announce(run, data)
+
+    # Runs
+    fit = partial(train_and_evaluate, prepare=SharedPreparation(data, checked.extractor))
+    rows = fit_latent_sizes(recipe, sizes, fit, data.test)
+
+    # Table and picture
+    if run.should_save:
+        folder, source = Path(run.output_dir), data.corpus.source
+        where = (
+            f"{source.card.name} ({source.location}), {data.manifest.evaluation_side} side, {len(data.test)} tracks"
+        )
+        save_latent_sizes(rows, folder, title=f"Feature autoencoder on {where}")
+        print(f"\naccuracy by latent size: {where}\n\n{latent_sizes_text(rows)}\n\ntable: {folder / TABLE}")
+
+
+if __name__ == "__main__":
+    stages.run_recipe(main, resume_hint="the same command resumes")
