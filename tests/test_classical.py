@@ -6,8 +6,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
+import stand_ins
 import yaml
 from conftest import write_music
 from recipe_parameters import CLASSICAL_CONFIGS, FILES
@@ -20,10 +22,12 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 import hfmgc
+from hfmgc.data.sources.fma import SMALL_GENRES
 from hfmgc.errors import CheckpointError, DataError
 from hfmgc.evaluation.checkpoints import PIPELINE_FILE, load_checkpoint
 from hfmgc.evaluation.classical import LEAST_LOGIT, TRUSTED_TYPES, log_probabilities
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from hfmgc.features.handmade_features import column_names, columns
 from hfmgc.hub.push import files_to_push
 from hfmgc.settings import read_settings
 from hfmgc.training.arguments import DataArguments, RunArguments
@@ -204,6 +208,38 @@ def test_spectrogram_statistics_of_audio_and_of_stored_features_agree(tmp_path):
     assert row["genres"][0]["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
     result = hfmgc_here("embed", music, tmp_path / "e.parquet", "--checkpoint", run)
     assert f"{2 * FRONT_END['num_bins']} values" in result.stdout, result.stderr
+
+
+def test_table_ii_is_one_command(tmp_path, monkeypatch):
+    sides = ["training"] * 3 + ["validation", "test"]
+    tracks = [
+        (100 * (index + 1) + number, side, "small", genre, [10], 100 * index + number)
+        for index, genre in enumerate(SMALL_GENRES)
+        for number, side in enumerate(sides)
+    ]
+    monkeypatch.setattr(stand_ins, "FMA_TRACKS", tracks)
+    metadata = stand_ins.write_fma_metadata(tmp_path / "fma_metadata")
+    values = np.random.default_rng(0).standard_normal((len(tracks), len(columns())))
+    values[np.arange(len(tracks)), np.arange(len(tracks)) // len(sides)] += 20
+    header = pd.MultiIndex.from_tuples(columns(), names=("feature", "statistics", "number"))
+    numbers = pd.Index([number for number, *_ in tracks], name="track_id")
+    pd.DataFrame(values, index=numbers, columns=header).to_csv(metadata / "features.csv")
+    options = ["--data_options", json.dumps({"file": str(metadata), "subset": "small"})]
+    options += ["--dimensions", "[8, 518]", "--seeds", "[0]", "--use_cpu", "--output_dir", str(tmp_path / "out")]
+    result = run_here(CLASSICAL_BASELINES, *options)
+    assert result.returncode == 1 and "svd_svm: 518" in result.stderr  # 24 training tracks
+    options[3] = "[8, 24]"
+    result = run_here(CLASSICAL_BASELINES, *options, "--overwrite")
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = list(csv.DictReader((tmp_path / "out" / "table.csv").open()))
+    assert [(row["pipeline"], row["dimensions"]) for row in rows] == [
+        (name, size) for name in ("forest_svm", "svd_svm") for size in ("8", "24")
+    ]
+    assert {row["tracks"] for row in rows} == {"8"}
+    config = json.loads((tmp_path / "out" / "svd_svm_8" / "config.json").read_text())
+    assert config["feature_names"] == column_names()
+    extractor = load_checkpoint(str(tmp_path / "out" / "svd_svm_8"))[1]
+    assert (extractor.layout, extractor.sampling_rate) == ("fma_518", 44100)
 
 
 def test_pipelines_are_those_of_scikit_learn():

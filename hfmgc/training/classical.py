@@ -210,8 +210,8 @@ class PipelineFitter:
         if len(np.unique(targets)) < 2:
             raise DataError("the training side has one genre only: classification needs two")
 
-    def fit(self, name: str, dimensions: int | None = None, seed: int = 0) -> Fitted:
-        """Fit a pipeline.
+    def check(self, name: str, dimensions: int | None = None) -> None:
+        """Refuse a pipeline that cannot be fitted.
 
         Raises:
             DataError: If it needs more training tracks or features than there are.
@@ -225,6 +225,10 @@ class PipelineFitter:
             )
         if dimensions and dimensions > features:
             raise DataError(f"{name}: {dimensions} dimensions, and the tracks have {features} features: lower it")
+
+    def fit(self, name: str, dimensions: int | None = None, seed: int = 0) -> Fitted:
+        """Fit a pipeline that `check` accepts."""
+        self.check(name, dimensions)
         columns, importances, seconds, vectors = None, None, 0.0, self.vectors
         if name == "forest_svm":
             importances, seconds = self._forest(seed)
