@@ -53,7 +53,8 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
 
     # Save
     model = trainer.accelerator.unwrap_model(trainer.model)
-    state_dict = trainer.accelerator.get_state_dict(trainer.model)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
     if run.should_save:
         folder = Path(run.output_dir)
         parameters, trained = count_parameters(model)
