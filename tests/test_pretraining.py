@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from conftest import tone
+from forked import distribute
 from pretraining_tester import pretrain_here, pretraining_settings
 from recipe_parameters import FILES, PRETRAINING_CONFIGS
 from safetensors.torch import load_file
@@ -26,7 +27,7 @@ from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING
 from hfmgc.training.pretraining.data import PretrainingExamples, collate, prepare_pretraining_data
 from hfmgc.training.pretraining.fit import fit_pretraining
 from hfmgc.training.spectrogram_augmentation import SpecAugment
-from recipes import FRONT_END, PRETRAIN, torchrun, write_config, write_features
+from recipes import FRONT_END, PRETRAIN, write_config, write_features
 
 
 TINY = {"patch_size": 8, "hidden_sizes": [4, 8], "patches_per_window": 2}
@@ -297,7 +298,7 @@ def test_two_processes_with_half_the_batch_end_as_one(features, tmp_path):
         for name, batch in (("one", 4), ("two", 2))
     )
     pretrain_here(tmp_path, whole)
-    done = torchrun(2, PRETRAIN, write_config(tmp_path / "two.yaml", halves))
+    done = distribute(2, PRETRAIN, write_config(tmp_path / "two.yaml", halves))
     assert done.returncode == 0, done.stderr
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     for name in weights[0]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from ...errors import DataError, saving_to
-from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_restored, plot_training_curve
+from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
 from ...hub.pretraining_card import write_pretraining_card
 from ...inference.restore import restored_windows
@@ -64,13 +64,8 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
                 (folder / "config.json").stat().st_mode
             )  # safetensors makes it private
             extractor.save_pretrained(folder)
-            plot_training_curve(
-                trainer.state.log_history,
-                folder / TRAINING_CURVE,
-                measure="loss",
-                best=None,
-                title=f"{type(model).__name__}: pre-training",
-            )
+            history = {"pre-training": trainer.state.log_history}
+            plot_losses(history, folder / TRAINING_CURVE, title=f"{type(model).__name__}: pre-training")
             _plot_restored(model, data, folder)
             result = {
                 "model_type": config.model_type,
