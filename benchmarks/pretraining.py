@@ -2,8 +2,9 @@
 
     python benchmarks/pretraining.py [--batch 16] [--repeats 3] [--layers 12] [--device cuda]
 
-Step and matrix product alternate in one run, so that other load on the machine affects both alike; the median of the
-repetitions is printed. The operations of a step are counted while it runs (`torch.utils.flop_counter`), forward and backward.
+Step and matrix product alternate in one run; the median of the repetitions is printed. On a CPU, processor time is measured,
+so that other load on the machine changes little: set OMP_NUM_THREADS=1 then. The operations of a step are counted while it runs
+(`torch.utils.flop_counter`), forward and backward.
 """
 
 import argparse
@@ -65,15 +66,16 @@ def main() -> None:
 
 
 def measured(function: Callable[[], object], device: str) -> float:
-    """Return the seconds of a call after a first one."""
+    """Return the seconds of a call after a first one; on a CPU those of all its threads together."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
     function()
     if device == "cuda":
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    began = clock()
     function()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 if __name__ == "__main__":

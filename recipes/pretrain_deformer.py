@@ -10,7 +10,7 @@ pre-training stages:
     python recipes/pretrain_deformer.py --small --stages prior,pretrain,finetune,scratch \\
         --data '[gtzan_logmel/train.parquet, gtzan_logmel/unlisted.parquet]' --finetune.data gtzan_logmel
 
-Fields of `finetune` apply to `scratch` too.
+Fields of `finetune` apply to `scratch` too. When both have been run, FOLDER gets a picture of their losses.
 """
 
 import sys
@@ -24,8 +24,9 @@ catch_signals(importing=True)  # the other imports take seconds
 
 from train_classifier import train_and_evaluate
 
-from hfmgc.errors import ConfigError, nearest
-from hfmgc.settings import read_settings
+from hfmgc.errors import ConfigError, nearest, saving_to
+from hfmgc.evaluation.plots import plot_losses
+from hfmgc.settings import load_json, read_settings
 from hfmgc.training import stages
 from hfmgc.training.arguments import RECIPE_GROUPS
 from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS
@@ -52,6 +53,22 @@ def main() -> None:
             if stage == "finetune":
                 argv[3:3] = ["--model_name_or_path", str(folder / f"{prefix}pretrain")]
             train_and_evaluate(read_settings(argv, RECIPE_GROUPS))
+    plot_comparison(folder, prefix)
+
+
+def plot_comparison(folder: Path, prefix: str) -> None:
+    """Draw the losses of the fine-tuning with and without pre-training, when both have been run (Figure 11)."""
+    histories = {}
+    for stage, name in (("finetune", "pre-trained"), ("scratch", "without pre-training")):
+        states = sorted(
+            (folder / f"{prefix}{stage}").glob("checkpoint-*/trainer_state.json"),
+            key=lambda path: int(path.parent.name.removeprefix("checkpoint-")),
+        )
+        if not states:
+            return
+        histories[name] = load_json(states[-1].read_text(encoding="utf-8"))["log_history"]
+    with saving_to(folder):
+        plot_losses(histories, folder / f"{prefix}finetuning_losses.png", title="Deformer: fine-tuning")
 
 
 def parse(argv: Sequence[str]) -> tuple[list[str], Path, str, dict[str, list[str]]]:

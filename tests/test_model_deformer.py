@@ -103,6 +103,7 @@ def test_the_default_is_vit_base_over_196_patches():
     assert backbone.intermediate_size == 4 * 768
     with torch.device("meta"):
         model = DeformerForPreTraining(DeformerConfig())
+    assert model.model.backbone.config._attn_implementation == "sdpa"
     assert (model.projection.in_features, model.projection.out_features) == (768, 512)
 
 
@@ -264,6 +265,7 @@ def test_all_stages_run_each_on_the_result_of_the_one_before(stages):
         assert json.loads((runs / f"small_{stage}" / "results.json").read_text())["metrics"]["accuracy"] >= 0
         record = yaml.safe_load((runs / f"small_{stage}" / "run.yaml").read_text())["model"]
         assert record["backbone"] is None if backbone is None else Path(record["backbone"]).name == backbone
+    assert (runs / "small_finetuning_losses.png").stat().st_size > 1000
     for stage in ("prior", "pretrain"):
         assert (runs / f"small_{stage}" / "restored.png").stat().st_size > 1000
         assert "restored.png" in (runs / f"small_{stage}" / "README.md").read_text()

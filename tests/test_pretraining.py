@@ -2,13 +2,16 @@
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import tone
+from forked import distribute
 from pretraining_tester import pretrain_here, pretraining_settings
 from recipe_parameters import FILES, PRETRAINING_CONFIGS
+from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from hfmgc.data.features import TrackWindows
@@ -24,7 +27,7 @@ from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING
 from hfmgc.training.pretraining.data import PretrainingExamples, collate, prepare_pretraining_data
 from hfmgc.training.pretraining.fit import fit_pretraining
 from hfmgc.training.spectrogram_augmentation import SpecAugment
-from recipes import FRONT_END, write_features
+from recipes import FRONT_END, PRETRAIN, write_config, write_features
 
 
 TINY = {"patch_size": 8, "hidden_sizes": [4, 8], "patches_per_window": 2}
@@ -139,6 +142,24 @@ def test_a_folder_of_audio_needs_no_genres(tmp_path):
     assert len(padded.train) == 3
     with pytest.raises(DataError, match=r"front_end\.window_seconds"):
         prepared(tmp_path / "music", tmp_path / "run", front_end={**FRONT_END, "window_frames": 200}, **more)
+
+
+def test_stored_features_need_no_genres_and_a_side_can_be_chosen(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = {
+        "track_id": [f"track {number}" for number in range(8)],
+        "genre": [""] * 8,
+        "split": ["train"] * 6 + ["test"] * 2,
+        "features": [generator.standard_normal((40, 32)).astype(np.float32).tolist() for _ in range(8)],
+    }
+    path = tmp_path / "features.parquet"
+    datasets.Dataset.from_dict(rows).to_parquet(str(path))
+    data, _, _ = prepared(path, tmp_path / "run")
+    assert len(data.train.tracks) == 8
+    data, _, _ = prepared(path, tmp_path / "run", data=[{"data": str(path), "side": "train"}])
+    assert [row for _, row in data.train.tracks] == list(range(6))
+    with pytest.raises(DataError, match="side 'validation'"):
+        prepared(path, tmp_path / "run", data=[{"data": str(path), "side": "validation"}])
 
 
 # Trainer
@@ -261,6 +282,27 @@ def test_a_finished_run_is_not_overwritten_and_other_data_cannot_resume_it(finis
 def test_it_is_no_classifier(finished):
     with pytest.raises(CheckpointError, match="prior-autoencoder"):
         load_checkpoint(str(finished[1] / "run"))
+
+
+def test_two_processes_with_half_the_batch_end_as_one(features, tmp_path):
+    whole, halves = (
+        pretraining_settings(
+            features,
+            tmp_path / name,
+            model=TINY,
+            gradient_accumulation_steps=2,
+            per_device_train_batch_size=batch,
+            optim="sgd",
+            logging_steps=2,
+        )
+        for name, batch in (("one", 4), ("two", 2))
+    )
+    pretrain_here(tmp_path, whole)
+    done = distribute(2, PRETRAIN, write_config(tmp_path / "two.yaml", halves))
+    assert done.returncode == 0, done.stderr
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-6, rtol=1e-5)
 
 
 # Bad input

@@ -181,6 +181,22 @@ def plot_by_dimension(rows: Sequence[Mapping[str, Any]], path: Path, *, title: s
     _save(figure, path)
 
 
+def plot_losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, title: str) -> None:
+    """Save the train losses (solid) and validation losses (dashed) of several runs by step as PNG.
+
+    `histories` are their names and the Trainer's `log_history`.
+    """
+    figure, axes = _figure(7, 4.5, title)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    for name, history in histories.items():
+        (line,) = _plot_logged(axes, history, "loss", f"{name}, train", x="step") or axes.plot([], [])
+        style = {"color": line.get_color(), "linestyle": "--"}
+        _plot_logged(axes, history, "eval_loss", f"{name}, validation", x="step", **style)
+    axes.legend(**_LEGEND)
+    _save(figure, path)
+
+
 def plot_projection(
     points: np.ndarray, genres: Sequence[str], path: Path, *, title: str, axis_names: Sequence[str]
 ) -> None:
@@ -217,14 +233,19 @@ def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarra
             axes.imshow(np.asarray(picture).T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
             axes.set_xticks([])
             axes.set_yticks([])
+        row[0].set_ylabel("bins")
     for axes, name in zip(grid[0], ("original", "input", "restored"), strict=True):
         axes.set_title(name)
+    for axes in grid[-1]:
+        axes.set_xlabel("time")
     figure.suptitle(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
     _save(figure, path)
 
 
-def _plot_logged(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, **style: Any) -> list[Line2D]:
-    points = [(row["epoch"], row[key]) for row in history if key in row]
+def _plot_logged(
+    axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, *, x: str = "epoch", **style: Any
+) -> list[Line2D]:
+    points = [(row[x], row[key]) for row in history if key in row]
     return axes.plot(*zip(*points, strict=True), label=label, **style) if points else []
 
 

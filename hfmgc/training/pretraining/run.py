@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from ...errors import DataError, saving_to
-from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_restored, plot_training_curve
+from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
 from ...hub.pretraining_card import write_pretraining_card
 from ...inference.restore import restored_windows
@@ -53,7 +53,8 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
 
     # Save
     model = trainer.accelerator.unwrap_model(trainer.model)
-    state_dict = trainer.accelerator.get_state_dict(trainer.model)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
     if run.should_save:
         folder = Path(run.output_dir)
         parameters, trained = count_parameters(model)
@@ -63,13 +64,8 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
                 (folder / "config.json").stat().st_mode
             )  # safetensors makes it private
             extractor.save_pretrained(folder)
-            plot_training_curve(
-                trainer.state.log_history,
-                folder / TRAINING_CURVE,
-                measure="loss",
-                best=None,
-                title=f"{type(model).__name__}: pre-training",
-            )
+            history = {"pre-training": trainer.state.log_history}
+            plot_losses(history, folder / TRAINING_CURVE, title=f"{type(model).__name__}: pre-training")
             _plot_restored(model, data, folder)
             result = {
                 "model_type": config.model_type,
