@@ -4,6 +4,7 @@ An online encoder sees the visible patches of a spectrogram, a predictor complet
 moving average of the online one, sees only the masked patches and gives the representations to predict.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -91,6 +92,10 @@ class M2DEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        for layer in self.layers:
+            # In MAE the three are one layer with three times as many outputs, and so a smaller bound.
+            for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
+                projection.initial_gain = math.sqrt(0.5)
 
     def forward(self, tokens: Tensor, **kwargs) -> Tensor:
         """Map `tokens` [windows, tokens, hidden] to [windows, tokens, hidden]; `kwargs` are passed to the attention."""
@@ -155,7 +160,7 @@ class M2DPreTrainedModel(WindowedPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # As MAE (the authors' code); the default of transformers covers the norms.
         if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
+            init.xavier_uniform_(module.weight, gain=getattr(module, "initial_gain", 1.0))
             init.zeros_(module.bias)
         elif isinstance(module, M2DEmbeddings):
             init.normal_(module.cls_token, std=0.02)
