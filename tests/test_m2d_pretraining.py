@@ -14,7 +14,13 @@ from transformers import Trainer
 
 from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_m2d import M2DConfig
-from hfmgc.models.modeling_m2d import M2DForAudioClassification, M2DForPreTraining, M2DModel, duo_loss
+from hfmgc.models.modeling_m2d import (
+    M2DForAudioClassification,
+    M2DForPreTraining,
+    M2DModel,
+    deviation_between_examples,
+    duo_loss,
+)
 from hfmgc.settings import settings_from
 from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS
 from hfmgc.training.pretraining.fit import fit_pretraining
@@ -143,7 +149,10 @@ def test_initial_weights_are_those_of_mae_and_the_targets_are_its_own():
     assert matrices and not any(torch.equal(online[name], target[name]) for name in matrices)
     for encoder in (online, target):
         for name in matrices:
-            bound = math.sqrt(6 / sum(encoder[name].shape))
+            fan_in, fan_out = encoder[name].T.shape
+            if any(part in name for part in ("q_proj", "k_proj", "v_proj")):  # one layer in MAE
+                fan_out *= 3
+            bound = math.sqrt(6 / (fan_in + fan_out))
             assert 0.95 * bound < encoder[name].abs().max() <= bound
     assert not any(weight.any() for name, weight in model.state_dict().items() if name.endswith("proj.bias"))
     for token in (model.model.embeddings.cls_token, model.predictor.mask_token):
@@ -221,6 +230,14 @@ def test_the_target_is_not_trained_and_biases_and_norms_have_no_weight_decay():
         assert (name in decayed) == (parameter.ndim > 1), name
 
 
+def test_the_deviation_between_examples_of_a_case_computed_by_hand():
+    # Two values at position 0, 1 and 4, three at position 2, 1, 2 and 6; one at position 1, which counts for nothing.
+    positions = torch.tensor([[0, 2], [2, 0], [1, 2]])
+    values = torch.tensor([[1.0, 1.0], [2.0, 4.0], [100.0, 6.0]]).unsqueeze(-1)
+    expected = math.sqrt((1.5**2 + 1.5**2 + 2**2 + 1**2 + 3**2) / (6 - 3))
+    assert deviation_between_examples(values, positions, 4).item() == pytest.approx(expected)
+
+
 def test_a_collapse_of_the_target_is_named(caplog):
     model = pretraining()
     assert model.monitored() == {}
@@ -230,11 +247,14 @@ def test_a_collapse_of_the_target_is_named(caplog):
     model.eval()(spectrograms(seed=1), seeds=torch.arange(3))
     assert model.monitored()["target_deviation"] == healthy, "of the latest training step"
     assert not caplog.text
-    with torch.no_grad():  # the same output for all patches
-        model.target.norm.weight.zero_()
-        model.target.norm.bias.copy_(torch.arange(16.0))
-    model.train()(spectrograms(), seeds=torch.arange(3))
-    assert model.monitored()["target_deviation"] < 1e-6
+    model.train()(spectrograms(1), seeds=torch.arange(1))
+    assert model.monitored()["target_deviation"] == healthy, "a single example has no deviation"
+    with torch.no_grad():  # outputs that depend on the position alone, which other masks change a little
+        model.model.embeddings.projection.weight.zero_()
+        model.model.embeddings.projection.bias.zero_()
+    same_masks = torch.zeros(3, dtype=torch.int64)
+    model(spectrograms(), seeds=same_masks)
+    assert model.monitored()["target_deviation"] < 1e-5
     assert "target_deviation" in caplog.text and "ema_decay_start" in caplog.text
 
 

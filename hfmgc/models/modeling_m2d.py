@@ -4,6 +4,7 @@ An online encoder sees the visible patches of a spectrogram, a predictor complet
 moving average of the online one, sees only the masked patches and gives the representations to predict.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -91,6 +92,10 @@ class M2DEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        for layer in self.layers:
+            # In MAE the three are one layer with three times as many outputs, and so a smaller bound.
+            for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
+                projection.initial_gain = math.sqrt(0.5)
 
     def forward(self, tokens: Tensor, **kwargs) -> Tensor:
         """Map `tokens` [windows, tokens, hidden] to [windows, tokens, hidden]; `kwargs` are passed to the attention."""
@@ -155,7 +160,7 @@ class M2DPreTrainedModel(WindowedPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # As MAE (the authors' code); the default of transformers covers the norms.
         if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
+            init.xavier_uniform_(module.weight, gain=getattr(module, "initial_gain", 1.0))
             init.zeros_(module.bias)
         elif isinstance(module, M2DEmbeddings):
             init.normal_(module.cls_token, std=0.02)
@@ -236,6 +241,20 @@ def standardized(targets: Tensor) -> Tensor:
     return (targets - mean) / (variance + 1e-6).sqrt()
 
 
+def deviation_between_examples(values: Tensor, positions: Tensor, num_positions: int) -> Tensor:
+    """Return the deviation of `values` [examples, patches, hidden] around their means at the same position, a scalar.
+
+    Positions alone make patches differ, so that a deviation over all patches would not show a collapse. `positions` are those
+    of the patches [examples, patches].
+    """
+    values, positions = values.flatten(0, 1), positions.flatten()
+    counts = positions.new_zeros(num_positions).index_add_(0, positions, torch.ones_like(positions))
+    sums = values.new_zeros(num_positions, values.shape[1]).index_add_(0, positions, values)
+    residuals = values - (sums / counts.clamp(min=1).unsqueeze(1))[positions]
+    degrees_of_freedom = (len(values) - (counts > 0).sum()).clamp(min=1)
+    return (residuals.square().sum(dim=0) / degrees_of_freedom).sqrt().mean()
+
+
 class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     """The online encoder `model` with predictor and target encoder.
 
@@ -278,8 +297,8 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         predictions = self.predictor(encoded, visible, masked, grid)
         with torch.no_grad():
             targets = self.target(self.model.embeddings(input_values, masked))[:, 1:]
-            if self.training:
-                self._deviation = standardized(targets).flatten(0, 1).std(dim=0).mean()
+            if self.training and len(targets) > 1:
+                self._deviation = deviation_between_examples(standardized(targets), masked, grid[0] * grid[1])
         return M2DPreTrainingOutput(
             loss=duo_loss(predictions, targets), predictions=predictions, targets=targets, masked=masked
         )
@@ -314,9 +333,9 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
             mean.lerp_(value.to(mean.dtype), 1 - decay)
 
     def monitored(self) -> dict[str, float]:
-        """Return the deviation of the target's standardised outputs over the patches of the latest batch.
+        """Return the deviation of the target's standardised outputs between the examples of the latest batch.
 
-        It is about 1 if they differ as random vectors do, and 0 if they are the same for all patches: such a collapse, in
+        It is about 1 if they differ as random vectors do, and 0 if they do not depend on the music: such a collapse, in
         which the loss is low and nothing is learned, is logged as a warning.
         """
         if self._deviation is None:
@@ -324,7 +343,7 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         deviation = self._deviation.item()
         if deviation < COLLAPSED:
             logger.warning(
-                f"collapse: the target's outputs are nearly the same for all patches (target_deviation {deviation:.1e}); "
+                f"collapse: the target's outputs are nearly the same for all examples (target_deviation {deviation:.1e}); "
                 "lower learning_rate, or raise ema_decay_start or the batch size"
             )
         return {"target_deviation": deviation}
