@@ -285,7 +285,7 @@ def test_a_layer_of_an_encoder_is_chosen_in_one_pass_over_the_audio(kind, music,
     record = yaml.safe_load((folder / "run.yaml").read_text())["training"]
     model, _ = load_checkpoint(str(folder))
     assert model.config.hidden_layer == record["hidden_layer"] in (1, 2)
-    assert model.classifier.in_features == 16
+    assert model.classifier.in_features == model.model.embedding_size
     assert len(list((tmp_path / "store").rglob("states.bin"))) == 2, "one for each side, with all layers"
     evaluated = evaluate_checkpoint(str(folder), str(music)).predictions  # all tracks
     evaluated = {row["track_id"]: row["probability"] for row in evaluated}
