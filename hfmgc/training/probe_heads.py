@@ -199,8 +199,7 @@ class HeadTrainer:
         training: Tracks to train on.
         validation: Tracks that say when to stop.
         config: Of the model: labels, voting and loss.
-        max_steps: After which a head stops anyway; None: after `max_epochs`.
-        max_epochs: Passes over the training tracks, without `max_steps`.
+        max_steps: After which a head stops anyway.
         patience: Evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower loss after which it stops; None: never.
         seed: Of the initial weights, batches, windows and dropout; the same for every head.
         device: Where it trains.
@@ -212,15 +211,13 @@ class HeadTrainer:
         validation: Representations,
         config: WindowedConfig,
         *,
-        max_steps: int | None,
-        max_epochs: float,
+        max_steps: int,
         patience: int | None,
         seed: int,
         device: torch.device | str = "cpu",
     ):
         self.config = config
-        self.max_steps, self.max_epochs, self.patience = max_steps, max_epochs, patience
-        self.seed, self.device = seed, device
+        self.max_steps, self.patience, self.seed, self.device = max_steps, patience, seed, device
         self.mean, self.deviation = training.standardization()
         self._windows = torch.from_numpy(np.concatenate(training.windows)).float().to(device)
         counts = torch.tensor([len(stack) for stack in training.windows], device=device)
@@ -249,15 +246,13 @@ class HeadTrainer:
         size = windows.shape[-1]
         runs = [_Run(point, self._new_head(size, point.hidden_size)) for point in points]
         optimizer = torch.optim.Adam([run.parameters for run in runs], fused=True)
-        batches = math.ceil(len(self._counts) / common.batch_size)  # in an epoch
-        last = self.max_steps or math.ceil(self.max_epochs * batches)
         torch.manual_seed(self.seed)
-        for step in range(last + 1):
-            if step % STEPS_PER_EVALUATION == 0 or step == last:
+        for step in range(self.max_steps + 1):
+            if step % STEPS_PER_EVALUATION == 0 or step == self.max_steps:
                 for run in (one for one in runs if one.active):
                     run.look(step, self._validation_loss(run.head, held_out), self.patience)
             active = [run.head for run in runs if run.active]
-            if step == last or not active:
+            if step == self.max_steps or not active:
                 break
             tracks = torch.randperm(len(self._counts))[: common.batch_size].to(self.device)
             draws = torch.rand(len(tracks)).to(self.device)
