@@ -109,6 +109,14 @@ def test_heads_that_are_trained_together_are_as_each_alone():
             assert torch.equal(together[point].head.state_dict()[name], tensor)
 
 
+def test_batches_larger_than_the_training_side_are_equal():
+    trainer = trainer_of(tracks_of(GENRES, 0), tracks_of(GENRES, 1), max_steps=10)
+    points = [settings_of(batch_size=size) for size in (64, 256, 16)]
+    heads = {one.settings.batch_size: one.head for group in trainer.fit(points) for one in group}
+    assert heads[64] is heads[256]
+    assert not torch.equal(heads[64].weight, heads[16].weight)
+
+
 def test_a_step_is_one_of_adam_with_weight_decay():
     """One step without dropout and standardisation, by hand: each weight moves by the learning rate."""
     training = tracks_of(GENRES[:4], 0)

@@ -6,7 +6,7 @@ Each of them reads standardised windows; the standardisation is folded into its 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -53,12 +53,13 @@ class Representations:
 
         The deviation of a dead unit is infinite. Theirs go down to 1e-20: divided by them, noise would decide.
         """
-        windows, weights = np.concatenate(self.windows), self._weights()
+        windows, weights = np.concatenate(self.windows), self.window_weights()
         mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
         deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
         return mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
 
-    def _weights(self) -> np.ndarray:
+    def window_weights(self) -> np.ndarray:
+        """Return a weight for each window; those of a track have the sum 1."""
         counts = np.array([len(windows) for windows in self.windows])
         return np.repeat(1 / counts, counts)
 
@@ -106,18 +107,18 @@ def fit_logistic(
     """
     mean, deviation = tracks.standardization()
     windows = ((np.concatenate(tracks.windows) - mean) / deviation).astype(np.float32)
-    weights = tracks._weights()
+    weights = tracks.window_weights()
     targets = np.repeat(tracks.targets, [len(stack) for stack in tracks.windows], axis=0)
 
-    def regression(labels: np.ndarray, sample_weights: np.ndarray) -> LogisticRegression:
-        return LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+    def fitted(labels: np.ndarray, sample_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+        return found.coef_, found.intercept_
 
     weight, bias = np.zeros((num_labels, windows.shape[1])), np.full(num_labels, ABSENT)
     if targets.ndim == 2:
         for label in range(num_labels):
             if targets[:, label].min() < targets[:, label].max():
-                one = regression(targets[:, label].astype(int), weights)
-                weight[label], bias[label] = one.coef_[0], one.intercept_[0]
+                weight[[label]], bias[[label]] = fitted(targets[:, label].astype(int), weights)
             elif targets[0, label]:
                 bias[label] = -ABSENT
     else:
@@ -125,13 +126,11 @@ def fit_logistic(
         bias[present] = 0.0
         if class_weights is not None:
             weights = weights * np.asarray(class_weights)[targets]
-        if len(present) > 1:
-            found = regression(targets, weights)
-            coefficients, intercepts = found.coef_, found.intercept_
-            if len(present) == 2:  # one row that separates the two
-                coefficients = np.concatenate([-coefficients, coefficients]) / 2
-                intercepts = np.concatenate([-intercepts, intercepts]) / 2
-            weight[present], bias[present] = coefficients, intercepts
+        if len(present) == 2:  # one row separates the two
+            rows, biases = fitted(targets, weights)
+            weight[present], bias[present] = np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2
+        elif len(present) > 2:
+            weight[present], bias[present] = fitted(targets, weights)
     layer = nn.Linear(weight.shape[1], num_labels)
     layer.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
     return folded(layer, mean, deviation)
@@ -231,11 +230,15 @@ class HeadTrainer:
         """Train a head with each of the settings; yield them as they are done, several at a time.
 
         Those that differ in learning rate and weight decay alone are trained together: they read the same batches with the
-        same dropout, and a step costs much less than one step for each.
+        same dropout, and a step costs much less than one step for each. Batches larger than the training side are all equal.
         """
-        for _, together in itertools.groupby(sorted(points, key=_inputs_of), _inputs_of):
+        alike: dict[HeadSettings, list[HeadSettings]] = {}
+        for point in points:
+            alike.setdefault(replace(point, batch_size=min(point.batch_size, len(self._counts))), []).append(point)
+        for _, together in itertools.groupby(sorted(alike, key=_inputs_of), _inputs_of):
             with torch.random.fork_rng(devices=[]):
-                yield self._fit(list(together))
+                heads = self._fit(list(together))
+            yield [replace(head, settings=point) for head in heads for point in alike[head.settings]]
 
     def _fit(self, points: list[HeadSettings]) -> list[TrainedHead]:
         common = points[0]
