@@ -68,11 +68,11 @@ MUSICGEN = {
     # 400 frames a second, two codebooks.
     "audio_encoder": {
         "model_type": "encodec", "sampling_rate": 8000, "num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8,
-        "codebook_size": 1024, "target_bandwidths": [8.0], "num_lstm_layers": 1,
+        "codebook_size": 64, "target_bandwidths": [4.8], "num_lstm_layers": 1,
     },
     "decoder": {
-        "vocab_size": 1024, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 32,
-        "num_codebooks": 2, "pad_token_id": 1024, "bos_token_id": 1024, "max_position_embeddings": 64, "dropout": 0.0,
+        "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 32,
+        "num_codebooks": 2, "pad_token_id": None, "bos_token_id": None, "max_position_embeddings": 64, "dropout": 0.0,
     },
     "text_encoder": {
         "model_type": "t5", "vocab_size": 8, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2,
@@ -80,11 +80,17 @@ MUSICGEN = {
 }  # fmt: skip
 
 
+@torch.no_grad()
 def fill_codebooks(codec) -> None:
-    """Give a codec random codebooks: new ones are zeros, with which every sound has the same tokens."""
+    """Fill a codec's codebooks with what its encoder makes of noise; new ones are zeros, and every sound has the same tokens."""
     generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, 1, 1000, generator=generator) + 2 * torch.randn(4, 1, 1, generator=generator)
+    residual = codec.encoder(noise)
     for layer in codec.quantizer.layers:
-        layer.codebook.embed.normal_(std=0.05, generator=generator)
+        vectors = residual.transpose(1, 2).flatten(0, 1)
+        chosen = torch.randperm(len(vectors), generator=generator)[: codec.config.codebook_size]
+        layer.codebook.embed.copy_(vectors[chosen])
+        residual = residual - layer.decode(layer.encode(residual))
 
 
 def write_musicgen(folder: Path) -> Path:

@@ -285,7 +285,7 @@ def test_a_layer_of_an_encoder_is_chosen_in_one_pass_over_the_audio(kind, music,
     record = yaml.safe_load((folder / "run.yaml").read_text())["training"]
     model, _ = load_checkpoint(str(folder))
     assert model.config.hidden_layer == record["hidden_layer"] in (1, 2)
-    assert model.classifier.in_features == 16
+    assert model.classifier.in_features == model.model.embedding_size
     assert len(list((tmp_path / "store").rglob("states.bin"))) == 2, "one for each side, with all layers"
     evaluated = evaluate_checkpoint(str(folder), str(music)).predictions  # all tracks
     evaluated = {row["track_id"]: row["probability"] for row in evaluated}
@@ -308,11 +308,14 @@ def test_an_encoder_that_no_audio_enters_is_refused_before_the_data_are_read(mus
     assert "hidden_layer" in error_of(tmp_path, settings)
 
 
-def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(encoder, tmp_path):
+@pytest.mark.parametrize("head", ["logistic", "torch"])
+def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(head, encoder, tmp_path):
     music = write_music(tmp_path / "music", tracks=2, seconds=1.0)
-    folder = probed(tmp_path, settings_of(encoder, music, tmp_path, split_ratios="4:1"))
+    more = {"probe_head": head, "probe_grid": SMALL_GRID, "max_steps": 16}
+    folder = probed(tmp_path, settings_of(encoder, music, tmp_path, split_ratios="4:1", **more))
     notes = " ".join(json.loads((folder / "results.json").read_text())["notes"])
-    assert "too few training tracks for a cross-validation" in notes
+    assert ("too few training tracks for a cross-validation" if head == "logistic" else "the 3 tracks of") in notes
+    assert ("so optimistic" in notes) == (head == "torch")
     assert "the smallest genre has 1 training track:" in notes
 
 

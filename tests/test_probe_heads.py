@@ -23,9 +23,7 @@ def tracks_of(genres: np.ndarray, seed: int, *, distance: float = 1.0) -> Repres
 
 def trainer_of(training: Representations, validation: Representations, **fields) -> HeadTrainer:
     config = fields.pop("config", None) or WindowedConfig(num_labels=3)
-    return HeadTrainer(
-        training, validation, config, **{"max_steps": 200, "max_epochs": 1, "patience": 5, "seed": 0, **fields}
-    )
+    return HeadTrainer(training, validation, config, **{"max_steps": 200, "patience": 5, "seed": 0, **fields})
 
 
 def settings_of(**fields) -> HeadSettings:
@@ -93,11 +91,6 @@ def test_a_head_stops_early_at_its_lowest_loss():
     assert late.loss <= early.loss < 2.0
 
 
-def test_steps_are_limited_by_epochs_too():
-    trainer = trainer_of(tracks_of(GENRES, 0), tracks_of(GENRES, 1), max_steps=None, max_epochs=2, patience=None)
-    assert fitted(trainer, settings_of(learning_rate=1e-4, dropout=0.0)).steps == 2 * 3  # 36 tracks in batches of 16
-
-
 def test_heads_that_are_trained_together_are_as_each_alone():
     trainer = trainer_of(tracks_of(GENRES, 0), tracks_of(GENRES, 1), max_steps=80, patience=2)
     points = [
@@ -114,6 +107,14 @@ def test_heads_that_are_trained_together_are_as_each_alone():
         assert (alone.steps, alone.loss) == (together[point].steps, together[point].loss)
         for name, tensor in alone.head.state_dict().items():
             assert torch.equal(together[point].head.state_dict()[name], tensor)
+
+
+def test_batches_larger_than_the_training_side_are_equal():
+    trainer = trainer_of(tracks_of(GENRES, 0), tracks_of(GENRES, 1), max_steps=10)
+    points = [settings_of(batch_size=size) for size in (64, 256, 16)]
+    heads = {one.settings.batch_size: one.head for group in trainer.fit(points) for one in group}
+    assert heads[64] is heads[256]
+    assert not torch.equal(heads[64].weight, heads[16].weight)
 
 
 def test_a_step_is_one_of_adam_with_weight_decay():

@@ -13,8 +13,8 @@ _CODEC_32KHZ = {
     "model_type": "encodec", "sampling_rate": 32000, "target_bandwidths": [2.2], "codebook_size": 2048, "num_filters": 64,
     "upsampling_ratios": [8, 5, 4, 4], "use_causal_conv": False, "use_conv_shortcut": False,
 }  # fmt: skip
-# MusicGen's padding and first tokens are beyond the vocabulary, of which transformers warns; nothing here reads them.
-_LANGUAGE_MODEL = {"model_type": "musicgen_decoder", "pad_token_id": None, "bos_token_id": None}
+# The model uses `vocab_size` as the start token; transformers would warn of the default, which is the same number.
+_DECODER = {"pad_token_id": None, "bos_token_id": None}
 
 
 @strict
@@ -47,8 +47,9 @@ class CALMConfig(WindowedConfig):
 
     def __post_init__(self, **kwargs):
         if not isinstance(self.backbone_config, MusicgenConfig):
-            parts = {"audio_encoder": _CODEC_32KHZ, "decoder": _LANGUAGE_MODEL}
-            self.backbone_config = MusicgenConfig(**parts | (self.backbone_config or {}))
+            self.backbone_config = MusicgenConfig(
+                **{"audio_encoder": _CODEC_32KHZ, "decoder": _DECODER, **(self.backbone_config or {})}
+            )
         super().__post_init__(**kwargs)
 
     @property

@@ -44,6 +44,8 @@ PROBE_SETTINGS = {
     "augmentation": "none",
 }
 FEW_TRACKS = 5
+# Of a head without `max_steps`, and evaluations without `early_stopping_patience` (ours, for few tracks).
+HEAD_STEPS, HEAD_PATIENCE = 512, 16
 
 
 @dataclass
@@ -52,8 +54,8 @@ class ProbeArguments:
 
     probe_head: str = setting(
         "logistic",
-        "logistic: logistic regression; torch: the best of probe_grid, trained for at most max_steps or num_train_epochs, "
-        "with early_stopping_patience.",
+        f"logistic: logistic regression; torch: the best of probe_grid, each trained for at most max_steps ({HEAD_STEPS}), with "
+        f"early_stopping_patience ({HEAD_PATIENCE}, in evaluations that are 8 steps apart).",
         choices=("logistic", "torch"),
     )
     probe_strengths: list[float] = setting(
@@ -289,9 +291,8 @@ def _best_trained(sides: _Sides, grid: HeadGrid, run: RunArguments) -> _Chosen:
                 training,
                 validation,
                 sides.config,
-                max_steps=run.max_steps if run.max_steps > 0 else None,
-                max_epochs=run.num_train_epochs,
-                patience=run.early_stopping_patience,
+                max_steps=run.max_steps if run.max_steps > 0 else HEAD_STEPS,
+                patience=run.early_stopping_patience or HEAD_PATIENCE,
                 seed=run.seed,
                 device=run.device,
             )

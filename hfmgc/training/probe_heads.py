@@ -6,7 +6,7 @@ Each of them reads standardised windows; the standardisation is folded into its 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -53,12 +53,13 @@ class Representations:
 
         The deviation of a dead unit is infinite. Theirs go down to 1e-20: divided by them, noise would decide.
         """
-        windows, weights = np.concatenate(self.windows), self._weights()
+        windows, weights = np.concatenate(self.windows), self.window_weights()
         mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
         deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
         return mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
 
-    def _weights(self) -> np.ndarray:
+    def window_weights(self) -> np.ndarray:
+        """Return a weight for each window; those of a track have the sum 1."""
         counts = np.array([len(windows) for windows in self.windows])
         return np.repeat(1 / counts, counts)
 
@@ -106,18 +107,18 @@ def fit_logistic(
     """
     mean, deviation = tracks.standardization()
     windows = ((np.concatenate(tracks.windows) - mean) / deviation).astype(np.float32)
-    weights = tracks._weights()
+    weights = tracks.window_weights()
     targets = np.repeat(tracks.targets, [len(stack) for stack in tracks.windows], axis=0)
 
-    def regression(labels: np.ndarray, sample_weights: np.ndarray) -> LogisticRegression:
-        return LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+    def fitted(labels: np.ndarray, sample_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
+        return found.coef_, found.intercept_
 
     weight, bias = np.zeros((num_labels, windows.shape[1])), np.full(num_labels, ABSENT)
     if targets.ndim == 2:
         for label in range(num_labels):
             if targets[:, label].min() < targets[:, label].max():
-                one = regression(targets[:, label].astype(int), weights)
-                weight[label], bias[label] = one.coef_[0], one.intercept_[0]
+                weight[[label]], bias[[label]] = fitted(targets[:, label].astype(int), weights)
             elif targets[0, label]:
                 bias[label] = -ABSENT
     else:
@@ -125,13 +126,11 @@ def fit_logistic(
         bias[present] = 0.0
         if class_weights is not None:
             weights = weights * np.asarray(class_weights)[targets]
-        if len(present) > 1:
-            found = regression(targets, weights)
-            coefficients, intercepts = found.coef_, found.intercept_
-            if len(present) == 2:  # one row that separates the two
-                coefficients = np.concatenate([-coefficients, coefficients]) / 2
-                intercepts = np.concatenate([-intercepts, intercepts]) / 2
-            weight[present], bias[present] = coefficients, intercepts
+        if len(present) == 2:  # one row separates the two
+            rows, biases = fitted(targets, weights)
+            weight[present], bias[present] = np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2
+        elif len(present) > 2:
+            weight[present], bias[present] = fitted(targets, weights)
     layer = nn.Linear(weight.shape[1], num_labels)
     layer.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
     return folded(layer, mean, deviation)
@@ -199,8 +198,7 @@ class HeadTrainer:
         training: Tracks to train on.
         validation: Tracks that say when to stop.
         config: Of the model: labels, voting and loss.
-        max_steps: After which a head stops anyway; None: after `max_epochs`.
-        max_epochs: Passes over the training tracks, without `max_steps`.
+        max_steps: After which a head stops anyway.
         patience: Evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower loss after which it stops; None: never.
         seed: Of the initial weights, batches, windows and dropout; the same for every head.
         device: Where it trains.
@@ -212,15 +210,13 @@ class HeadTrainer:
         validation: Representations,
         config: WindowedConfig,
         *,
-        max_steps: int | None,
-        max_epochs: float,
+        max_steps: int,
         patience: int | None,
         seed: int,
         device: torch.device | str = "cpu",
     ):
         self.config = config
-        self.max_steps, self.max_epochs, self.patience = max_steps, max_epochs, patience
-        self.seed, self.device = seed, device
+        self.max_steps, self.patience, self.seed, self.device = max_steps, patience, seed, device
         self.mean, self.deviation = training.standardization()
         self._windows = torch.from_numpy(np.concatenate(training.windows)).float().to(device)
         counts = torch.tensor([len(stack) for stack in training.windows], device=device)
@@ -234,11 +230,15 @@ class HeadTrainer:
         """Train a head with each of the settings; yield them as they are done, several at a time.
 
         Those that differ in learning rate and weight decay alone are trained together: they read the same batches with the
-        same dropout, and a step costs much less than one step for each.
+        same dropout, and a step costs much less than one step for each. Batches larger than the training side are all equal.
         """
-        for _, together in itertools.groupby(sorted(points, key=_inputs_of), _inputs_of):
+        alike: dict[HeadSettings, list[HeadSettings]] = {}
+        for point in points:
+            alike.setdefault(replace(point, batch_size=min(point.batch_size, len(self._counts))), []).append(point)
+        for _, together in itertools.groupby(sorted(alike, key=_inputs_of), _inputs_of):
             with torch.random.fork_rng(devices=[]):
-                yield self._fit(list(together))
+                heads = self._fit(list(together))
+            yield [replace(head, settings=point) for head in heads for point in alike[head.settings]]
 
     def _fit(self, points: list[HeadSettings]) -> list[TrainedHead]:
         common = points[0]
@@ -249,15 +249,13 @@ class HeadTrainer:
         size = windows.shape[-1]
         runs = [_Run(point, self._new_head(size, point.hidden_size)) for point in points]
         optimizer = torch.optim.Adam([run.parameters for run in runs], fused=True)
-        batches = math.ceil(len(self._counts) / common.batch_size)  # in an epoch
-        last = self.max_steps or math.ceil(self.max_epochs * batches)
         torch.manual_seed(self.seed)
-        for step in range(last + 1):
-            if step % STEPS_PER_EVALUATION == 0 or step == last:
+        for step in range(self.max_steps + 1):
+            if step % STEPS_PER_EVALUATION == 0 or step == self.max_steps:
                 for run in (one for one in runs if one.active):
                     run.look(step, self._validation_loss(run.head, held_out), self.patience)
             active = [run.head for run in runs if run.active]
-            if step == last or not active:
+            if step == self.max_steps or not active:
                 break
             tracks = torch.randperm(len(self._counts))[: common.batch_size].to(self.device)
             draws = torch.rand(len(tracks)).to(self.device)
