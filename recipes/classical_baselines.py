@@ -82,7 +82,7 @@ def main() -> None:
     # Fit, evaluate and save
     fitter, results = PipelineFitter(train.values, train.targets.repeat(train.counts)), []
     for row, _, _ in rows:
-        fitter.check(row.pipelines[0], next(iter(row.dimensions), None))
+        fitter.check(*row.pipeline)
     for row, of_row, record in rows:
         results.append(run_row(row, fitter, held_out, config, extractor, data, of_row, record))
         print(f"{row.label}: accuracy {results[-1].accuracy:.4f} ({results[-1].train_seconds:.3g} s)", flush=True)

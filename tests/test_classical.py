@@ -334,17 +334,20 @@ def test_files_with_untrusted_types_are_refused_by_name(finished, tmp_path):
     assert PIPELINE_FILE in result.stderr
 
 
-def test_trusted_types_cannot_be_reached_by_another_loader(finished, tmp_path):
+@pytest.mark.parametrize(("name", "loader"), [(None, "ReduceNode"), ("numpy.ndarray", "ObjectNode")])
+def test_trusted_types_cannot_be_reached_by_another_loader(finished, tmp_path, name, loader):
     folder = copied(finished[0] / "svm", tmp_path)
     with zipfile.ZipFile(finished[0] / "svm" / PIPELINE_FILE) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(members["schema.json"])
-    schema["__loader__"] = "ReduceNode"
+    schema["__loader__"] = loader
+    if name:
+        schema["__module__"], schema["__class__"] = name.split(".")
     members["schema.json"] = json.dumps(schema).encode()
     with zipfile.ZipFile(folder / PIPELINE_FILE, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(CheckpointError, match="ReduceNode"):
+    with pytest.raises(CheckpointError, match=loader):
         load_checkpoint(str(folder))
 
 

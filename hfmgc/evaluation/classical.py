@@ -41,8 +41,12 @@ TRUSTED_TYPES = frozenset(
         "sklearn.svm._classes.SVC",
     }
 )  # fmt: skip
-# How skops rebuilds them: none of these calls a function that the file names.
-_LOADERS = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "ObjectNode", "TupleNode", "TypeNode"}
+# How skops rebuilds the types of each library: none of these calls a function that the file names.
+_LOADERS = {
+    "builtins": {"DictNode", "JsonNode", "ListNode", "TupleNode", "TypeNode"},
+    "numpy": {"NdArrayNode"},
+    "sklearn": {"ObjectNode"},
+}
 # Smallest log-probability, also that of genres without training tracks.
 LEAST_LOGIT = -30.0
 
@@ -234,7 +238,7 @@ def _untrusted(node: Any) -> Iterator[str]:
             name = f"{node.get('__module__')}.{node.get('__class__')}"
             if name not in TRUSTED_TYPES:
                 yield name
-            elif node["__loader__"] not in _LOADERS:
+            elif node["__loader__"] not in _LOADERS[name.partition(".")[0]]:
                 yield f"{name} ({node['__loader__']})"
         for item in node.values():
             yield from _untrusted(item)

@@ -99,6 +99,11 @@ class ClassicalArguments:
         return rows
 
     @property
+    def pipeline(self) -> tuple[str, int | None]:
+        """Pipeline and dimensions of a row; None for all features."""
+        return self.pipelines[0], next(iter(self.dimensions), None)
+
+    @property
     def label(self) -> str:
         """Name of a row, also that of its folder."""
         return "_".join([self.pipelines[0], *map(str, self.dimensions)])
@@ -308,7 +313,7 @@ def run_row(
     record: RunRecord,
 ) -> BaselineRow:
     """Fit and evaluate a row of the table with each of its seeds; the first one's run is saved in `run.output_dir`."""
-    (name,), dimensions = row.pipelines, next(iter(row.dimensions), None)
+    name, dimensions = row.pipeline
     record_start(run, data, record, None)
     correct, train_seconds, predict_seconds = [], [], []
     for seed in row.seeds:
