@@ -32,7 +32,7 @@ from hfmgc.training.pretraining.arguments import (
     build_pretraining_model,
     check_pretraining,
 )
-from recipes import FRONT_END, ROOT, hfmgc_here, run_here, write_features
+from recipes import FRONT_END, ROOT, hfmgc_here, run_here, write_config, write_features
 
 
 BACKBONE = {
@@ -269,6 +269,18 @@ def test_all_stages_run_each_on_the_result_of_the_one_before(stages):
     for stage in ("prior", "pretrain"):
         assert (runs / f"small_{stage}" / "restored.png").stat().st_size > 1000
         assert "restored.png" in (runs / f"small_{stage}" / "README.md").read_text()
+
+
+def test_a_pretrained_encoder_can_be_probed(stages, tmp_path):
+    runs, _ = stages
+    settings = {"model_name_or_path": str(runs / "small_pretrain"), "data": str(runs.parent / "features.parquet")}
+    settings |= {"output_dir": str(tmp_path / "out"), "prefix_store": str(tmp_path / "store"), "split_ratios": "2:1:1"}
+    settings |= {"shortest_seconds": 0.0, "use_cpu": True, "disable_tqdm": True}
+    result = run_here(ROOT / "recipes" / "probe.py", write_config(tmp_path / "probe.yaml", settings))
+    assert result.returncode == 0, result.stderr
+    before = DeformerModel.from_pretrained(runs / "small_pretrain").state_dict()
+    after = DeformerModel.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_a_pretrained_checkpoint_of_another_family_is_refused(stages, tmp_path):
