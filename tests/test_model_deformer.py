@@ -203,6 +203,10 @@ def test_the_prior_of_an_earlier_run_is_used(tmp_path):
 def test_a_missing_or_unfit_prior_is_refused_by_field(tmp_path):
     with pytest.raises(ConfigError, match=r"pretrained_parts\.prior is not set"):
         check_pretraining(groups(tmp_path))
+    prior = save_prior(tmp_path / "prior")
+    model = {"backbone_config": BACKBONE, "prior_config": {"hidden_sizes": [2, 4]}}
+    with pytest.raises(ConfigError, match=r"model\.prior_config"):
+        check_pretraining(groups(tmp_path, pretrained_parts={"prior": str(prior)}, model=model))
     other = save_prior(tmp_path / "other", patch_size=16)
     with pytest.raises(ConfigError, match=r"prior_config\.patch_size is 16"):
         check_pretraining(groups(tmp_path, pretrained_parts={"prior": str(other)}))
@@ -265,6 +269,9 @@ def test_all_stages_run_each_on_the_result_of_the_one_before(stages):
         assert json.loads((runs / f"small_{stage}" / "results.json").read_text())["metrics"]["accuracy"] >= 0
         record = yaml.safe_load((runs / f"small_{stage}" / "run.yaml").read_text())["model"]
         assert record["backbone"] is None if backbone is None else Path(record["backbone"]).name == backbone
+    for path in runs.glob("*/*"):
+        if path.suffix in (".json", ".yaml", ".md"):
+            assert str(runs) not in path.read_text(), f"{path} publishes a path of the machine"
     assert (runs / "small_finetuning_losses.png").stat().st_size > 1000
     for stage in ("prior", "pretrain"):
         assert (runs / f"small_{stage}" / "restored.png").stat().st_size > 1000
