@@ -32,7 +32,7 @@ from hfmgc.training.pretraining.arguments import (
     build_pretraining_model,
     check_pretraining,
 )
-from recipes import FRONT_END, ROOT, hfmgc_here, run_here, write_features
+from recipes import FRONT_END, ROOT, hfmgc_here, run_here, write_config, write_features
 
 
 BACKBONE = {
@@ -203,6 +203,10 @@ def test_the_prior_of_an_earlier_run_is_used(tmp_path):
 def test_a_missing_or_unfit_prior_is_refused_by_field(tmp_path):
     with pytest.raises(ConfigError, match=r"pretrained_parts\.prior is not set"):
         check_pretraining(groups(tmp_path))
+    prior = save_prior(tmp_path / "prior")
+    model = {"backbone_config": BACKBONE, "prior_config": {"hidden_sizes": [2, 4]}}
+    with pytest.raises(ConfigError, match=r"model\.prior_config"):
+        check_pretraining(groups(tmp_path, pretrained_parts={"prior": str(prior)}, model=model))
     other = save_prior(tmp_path / "other", patch_size=16)
     with pytest.raises(ConfigError, match=r"prior_config\.patch_size is 16"):
         check_pretraining(groups(tmp_path, pretrained_parts={"prior": str(other)}))
@@ -265,10 +269,25 @@ def test_all_stages_run_each_on_the_result_of_the_one_before(stages):
         assert json.loads((runs / f"small_{stage}" / "results.json").read_text())["metrics"]["accuracy"] >= 0
         record = yaml.safe_load((runs / f"small_{stage}" / "run.yaml").read_text())["model"]
         assert record["backbone"] is None if backbone is None else Path(record["backbone"]).name == backbone
+    for path in runs.glob("*/*"):
+        if path.suffix in (".json", ".yaml", ".md"):
+            assert str(runs) not in path.read_text(), f"{path} publishes a path of the machine"
     assert (runs / "small_finetuning_losses.png").stat().st_size > 1000
     for stage in ("prior", "pretrain"):
         assert (runs / f"small_{stage}" / "restored.png").stat().st_size > 1000
         assert "restored.png" in (runs / f"small_{stage}" / "README.md").read_text()
+
+
+def test_a_pretrained_encoder_can_be_probed(stages, tmp_path):
+    runs, _ = stages
+    settings = {"model_name_or_path": str(runs / "small_pretrain"), "data": str(runs.parent / "features.parquet")}
+    settings |= {"output_dir": str(tmp_path / "out"), "prefix_store": str(tmp_path / "store"), "split_ratios": "2:1:1"}
+    settings |= {"shortest_seconds": 0.0, "use_cpu": True, "disable_tqdm": True}
+    result = run_here(ROOT / "recipes" / "probe.py", write_config(tmp_path / "probe.yaml", settings))
+    assert result.returncode == 0, result.stderr
+    before = DeformerModel.from_pretrained(runs / "small_pretrain").state_dict()
+    after = DeformerModel.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_a_pretrained_checkpoint_of_another_family_is_refused(stages, tmp_path):

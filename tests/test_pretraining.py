@@ -156,6 +156,12 @@ def test_stored_features_need_no_genres_and_a_side_can_be_chosen(tmp_path):
     datasets.Dataset.from_dict(rows).to_parquet(str(path))
     data, _, _ = prepared(path, tmp_path / "run")
     assert len(data.train.tracks) == 8
+    bare = tmp_path / "bare.parquet"
+    datasets.Dataset.from_dict({name: rows[name] for name in ("track_id", "features")}).to_parquet(str(bare))
+    data, _, _ = prepared(bare, tmp_path / "run")
+    assert len(data.train.tracks) == 8
+    with pytest.raises(DataError, match="no column for the genre"):
+        open_source(str(bare)).tracks()
     data, _, _ = prepared(path, tmp_path / "run", data=[{"data": str(path), "side": "train"}])
     assert [row for _, row in data.train.tracks] == list(range(6))
     with pytest.raises(DataError, match="side 'validation'"):

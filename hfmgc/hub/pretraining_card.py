@@ -21,7 +21,7 @@ _CARD = """---
 
 ```bash
 python recipes/train_classifier.py CONFIG.yaml --model_name_or_path {name}
-python recipes/probe.py --model_name_or_path {name} --data MUSIC
+python recipes/probe.py CONFIG.yaml --model_name_or_path {name}
 ```
 
 ```python

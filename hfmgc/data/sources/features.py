@@ -52,6 +52,7 @@ class FeatureSet(TrackSource):
         licence="as that of the recordings",
     )
     split_policies = ("official", "stratified", "grouped")
+    labelled = True  # whether a column of genres is needed; not annotated, or it would be an option
 
     path: str
     column: str | None = None
@@ -65,7 +66,9 @@ class FeatureSet(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the genres that occur, in the order of the class labels, or sorted where they are text."""
-        genre, tables = self._column_of(GENRE_COLUMNS, "genre"), {}
+        genre, tables = self._genre_column(), {}
+        if genre is None:
+            return []
         for part in self._parts():
             part.check_columns(genre)
             tables[part.where] = part.table.select_columns(part.genre_columns(genre))
@@ -74,23 +77,23 @@ class FeatureSet(TrackSource):
     def tracks(self) -> datasets.Dataset:
         """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
         identifier = self._column_of(ID_COLUMNS, "track id")
-        genre, values = self._column_of(GENRE_COLUMNS, "genre"), self.column or self._feature_column()
+        genre, values = self._genre_column(), self.column or self._feature_column()
         sound_columns = SOUND_COLUMNS if self._description() is not None else ()
         rows, tables = [], {}
         self.unreadable = {}
         for part in self._parts():
-            part.check_columns(identifier, genre, values)
+            part.check_columns(identifier, *filter(None, [genre]), values)
             if depth_of(part.table.features[values]) not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
-            names = class_names(part.table.features[genre])
-            known = {identifier, *part.genre_columns(genre), "artist", "split"}
+            names = class_names(part.table.features[genre]) if genre else None
+            known = {identifier, *(part.genre_columns(genre) if genre else ()), "artist", "split"}
             wanted = [name for name in part.table.column_names if name in known]
             for number, row in enumerate(part.table.select_columns(wanted)):
                 where = f"{part.where}, row {number}"
                 if row[identifier] in (None, ""):
                     self.unreadable[where] = "no track id"
                     row[identifier] = where
-                labels = labels_of(row[genre], names, f"{where}, {genre!r}")
+                labels = labels_of(row[genre], names, f"{where}, {genre!r}") if genre else []
                 rows.append(
                     {
                         "track_id": str(row[identifier]),
@@ -169,6 +172,12 @@ class FeatureSet(TrackSource):
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
         raise DataError(f"{self.path}: its extraction was interrupted: repeat hfmgc extract, which resumes it")
+
+    def _genre_column(self) -> str | None:
+        """Return the column of the genres; None if there is none and none is needed."""
+        if not self.labelled and not set(GENRE_COLUMNS) & set(self._parts()[0].table.column_names):
+            return None
+        return self._column_of(GENRE_COLUMNS, "genre")
 
     def _column_of(self, known: tuple[str, ...], what: str) -> str:
         columns = self._parts()[0].table.column_names

@@ -45,13 +45,15 @@ def open_source(
     """Return the source that `data` names: a dataset, or the path of a manifest, stored features, or a folder of genres.
 
     `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`. Unless `labelled`, a folder may
-    hold its audio files anywhere, without genres.
+    hold its audio files anywhere, and stored features need no genres.
 
     Raises:
         DataError: If there are no such data, or the list cannot be read.
         ConfigError: If an option is unknown or missing.
     """
     source = _open(data, dict(options or {}), labelled)
+    if isinstance(source, FeatureSet):
+        source.labelled = labelled
     if exclude:
         source.excluded = read_exclusions(exclude)
         if not source.excluded:

@@ -212,13 +212,22 @@ def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingMod
             raise CheckpointError(
                 f"pretrained_parts.{name} {folder} is of architecture {part.config.model_type!r}, {model_type!r} is needed"
             )
+        # Neither a path on the user's disk nor the part's own classes belong in the config of the whole.
+        part.config.name_or_path, part.config.architectures = "", None
+        vars(part.config).pop("auto_map", None)
         parts[name] = part
     return parts
 
 
 def build_config(arguments: PretrainingModelArguments, parts: Mapping[str, PreTrainingModel]) -> PreTrainedConfig:
-    """Return the config with the recipe's fields and those of the parts."""
+    """Return the config with the recipe's fields and those of the parts.
+
+    Raises:
+        ConfigError: If a field does not exist or fit.
+    """
     more = {f"{name}_config": part.config for name, part in parts.items()}
+    for name in more.keys() & arguments.model.keys():
+        raise ConfigError(f"model.{name} is that of pretrained_parts.{name.removesuffix('_config')}: leave it out")
     return with_fields(PRETRAINING_MODELS[arguments.model_type].load("config"), arguments.model, "model", **more)
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ class PretrainingExamples(torch.utils.data.Dataset):
         self.global_batch = global_batch
         # In shared memory, so that workers see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._order = lru_cache(maxsize=1)(self._order_of)
+        self._latest_order: tuple[int, np.ndarray] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the windows and views of another epoch."""
@@ -93,12 +92,12 @@ class PretrainingExamples(torch.utils.data.Dataset):
             "seeds": int(generator.integers(2**63)),
         }
 
-    def _order_of(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> np.ndarray:
         """Return the examples of an epoch, of which the first `len(self)` are used."""
-        examples = len(self.tracks) * self.windows_per_track
-        if self.global_batch == 1:
-            return np.arange(examples)
-        return example_generator(self.seed, epoch, "order").permutation(examples)
+        if self._latest_order is None or self._latest_order[0] != epoch:
+            examples = len(self.tracks) * self.windows_per_track
+            self._latest_order = epoch, example_generator(self.seed, epoch, "order").permutation(examples)
+        return self._latest_order[1]
 
     def _view(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         window = window.copy()  # stored features are read-only
@@ -218,7 +217,6 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, examples: PretrainingEx
         source.extractor = copy.copy(source.extractor)
         source.extractor.normalization = "none"
     plain.views, plain.time_crop, plain.effects, plain.masks = 1, 1.0, None, None
-    plain._order = plain._order_of
     count = min(len(plain), STATISTICS_WINDOWS)
     chosen = example_generator(examples.seed, "statistics").permutation(len(plain))[:count]
     mean, std = running_statistics(plain[int(index)]["input_values"] for index in chosen)

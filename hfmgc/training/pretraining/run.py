@@ -1,10 +1,7 @@
 """The stages of a pre-training run, which recipes share."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-
-from transformers import TrainerCallback
 
 from ...errors import DataError, saving_to
 from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
@@ -17,7 +14,7 @@ from ..arguments import RunArguments
 from ..build import count_parameters
 from ..progress import EpochLines
 from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
-from ..stages import training_record
+from ..stages import publish, training_record
 from .arguments import PretrainingGroups, check_pretraining
 from .data import PretrainingData, collate, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
@@ -27,13 +24,8 @@ from .fit import PretrainingTrainer, fit_pretraining, losses
 PICTURED = 3
 
 
-def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] = ()) -> PretrainingTrainer:
-    """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card.
-
-    Args:
-        groups: As read.
-        callbacks: For the Trainer.
-    """
+def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
+    """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card."""
     # Settings
     arguments, data_arguments, run = groups
     extractor, config = check_pretraining(groups)
@@ -49,7 +41,7 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
     _record_start(run, data, record, checkpoint)
 
     # Training
-    trainer = fit_pretraining(groups, data, [EpochLines(), *callbacks], checkpoint=checkpoint)
+    trainer = fit_pretraining(groups, data, [EpochLines()], checkpoint=checkpoint)
 
     # Save
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -60,9 +52,8 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
         parameters, trained = count_parameters(model)
         with saving_to(folder, RESUME):
             model.save_pretrained(folder, state_dict=state_dict)
-            (folder / "model.safetensors").chmod(
-                (folder / "config.json").stat().st_mode
-            )  # safetensors makes it private
+            # safetensors makes it private.
+            (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
             extractor.save_pretrained(folder)
             history = {"pre-training": trainer.state.log_history}
             plot_losses(history, folder / TRAINING_CURVE, title=f"{type(model).__name__}: pre-training")
@@ -79,7 +70,10 @@ def pretrain(groups: PretrainingGroups, *, callbacks: Sequence[TrainerCallback] 
             write_pretraining_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses(trainer).items())
         print(f"\n{shown}\nrun folder: {run.output_dir} (model, run.yaml, {TRAINING_CURVE}, model card)")
-    trainer.accelerator.wait_for_everyone()
+
+    # Publish
+    publish(run)
+    trainer.accelerator.wait_for_everyone()  # for the process that saves and publishes
     return trainer
 
 
