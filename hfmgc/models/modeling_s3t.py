@@ -1,7 +1,6 @@
 """S3T: a Swin Transformer on spectrograms, pre-trained by MoCo v2's contrast of two views (Zhao et al., 2022)."""
 
 import math
-from os import PathLike
 from typing import ClassVar
 
 import torch
@@ -36,10 +35,6 @@ class S3TPreTrainedModel(WindowedPreTrainedModel):
         r"^(projection|key_model|key_projection)\.",
         r"^queue",
     )
-
-    def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
-        """Save under the names of `state_dict`; by default transformers writes Swin's old ones, and no Trainer can resume."""
-        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
 
 
 class S3TModel(S3TPreTrainedModel, WindowedModel):
