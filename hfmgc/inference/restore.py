@@ -1,4 +1,4 @@
-"""`hfmgc restore`: what a model that was pre-trained by restoring spectrograms makes of a song."""
+"""`hfmgc restore`: a song as a model that was pre-trained by restoring spectrograms restores it."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..evaluation.plots import plot_restored
 def restore_song(
     checkpoint: str, song: str, output: Path | None = None, *, seed: int = 0, max_windows: int = 4
 ) -> tuple[dict[str, Any], str]:
-    """Write a picture of windows of a song, as they are, as the model gets them and as it restores them.
+    """Write a picture of windows of a song: the original, the model's input and the restored window.
 
     Args:
         checkpoint: A model pre-trained by restoring, such as Deformer or its prior autoencoder.
@@ -58,7 +58,7 @@ def restore_song(
 
 @torch.no_grad()
 def restored_windows(model: Any, windows: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...] | None:
-    """Return windows [windows, frames, bins], what the model sees and what it restores; None if it restores nothing."""
+    """Return windows [windows, frames, bins], the model's input and the restored windows; None if it restores none."""
     training = model.training
     model.eval()
     found = model.restore(windows, seeds=torch.arange(len(windows)) + seed)

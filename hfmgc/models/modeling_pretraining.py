@@ -31,7 +31,7 @@ class PreTrainingModel(WindowedPreTrainedModel):
 
     # Augmented views of a window that an example consists of.
     views: ClassVar[int] = 1
-    # Parts that are trained before: attribute -> model type; the config's field is `ATTRIBUTE_config`.
+    # Parts that are trained first: attribute -> model type; the config's field is `ATTRIBUTE_config`.
     pretrained_parts: ClassVar[dict[str, str]] = {}
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
     accepts_loss_kwargs = False
@@ -59,9 +59,9 @@ class PreTrainingModel(WindowedPreTrainedModel):
         """
 
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-        """Return what the model sees of windows and what it makes of that, both [examples, frames, bins].
+        """Return the input that the model gets for windows, and the windows that it restores, both [examples, frames, bins].
 
-        None, the default, for objectives that restore nothing; otherwise runs and `hfmgc restore` draw it.
+        None, the default, if the objective restores no windows. The run's picture and `hfmgc restore` show them.
         """
         return None
 

@@ -65,7 +65,7 @@ class PriorAutoencoder(PreTrainingModel):
 
     @torch.no_grad()
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the input of the encoder and what the decoder makes of it, both [examples, frames, bins]."""
+        """Return the input of the encoder and the output of the decoder, both [examples, frames, bins]."""
         latents = self.encode(to_patches(input_values, self.config.patch_size))
         return input_values, from_patches(self.decode(latents), *input_values.shape[1:])
 

@@ -42,7 +42,7 @@ class PretrainingModelArguments:
     model: dict[str, Any] = setting(dict, "Fields of the architecture's config.")
     front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor: windows, normalisation, ...")
     pretrained_parts: dict[str, str] = setting(
-        dict, "Parts of the model that were trained before: {prior: FOLDER} for Deformer's prior decoder."
+        dict, "Parts of the model that were trained first: {prior: FOLDER} for Deformer's prior decoder."
     )
 
     def __post_init__(self):
@@ -155,7 +155,7 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
 
     Raises:
         ConfigError: If a field does not exist or fit.
-        CheckpointError: If a part that was trained before cannot be loaded or does not fit.
+        CheckpointError: If a part that was trained first cannot be loaded or does not fit.
         DataError: If there are no such data, or another front end made the stored features.
     """
     arguments, data, run = groups
@@ -193,7 +193,7 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
 
 
 def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingModel]:
-    """Return the parts of the model that were trained before.
+    """Return the parts of the model that were trained first.
 
     Raises:
         ConfigError: If the model has no such part, or lacks one that it needs.

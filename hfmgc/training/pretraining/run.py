@@ -78,14 +78,14 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
 
 
 def _plot_restored(model: PreTrainingModel, data: PretrainingData, folder: Path) -> None:
-    """Draw held-out windows, or training windows if there are none, as they are and as the model restores them."""
+    """Draw held-out windows (training windows if there are none) beside the windows that the model restores."""
     examples = data.validation or data.train
     if model.views > 1:
         return
     windows = collate([examples[index] for index in range(min(PICTURED, len(examples)))])["input_values"]
     found = restored_windows(model.cpu(), windows, 0)
     if found is not None:
-        plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: windows that it restores")
+        plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: restored windows")
 
 
 def _announce(run: RunArguments, data: PretrainingData) -> None:
