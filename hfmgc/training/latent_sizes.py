@@ -128,12 +128,12 @@ def _summary(folders: Sequence[Path], test: TrackWindows) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _prediction_seconds(folder: Path, tracks: TrackWindows) -> float:
-    """Return how long the network needs for the features of all tracks."""
+    """Return the processor time that the network needs for the features of all tracks."""
     model, _ = load_checkpoint(str(folder))
     values = torch.from_numpy(np.stack([tracks.stack(row)[0] for row in range(len(tracks))]))
-    start = time.perf_counter()
+    start = time.process_time()
     model(values)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def save_latent_sizes(rows: Sequence[dict[str, Any]], folder: Path, *, title: str) -> None:
