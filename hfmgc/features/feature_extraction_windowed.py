@@ -166,7 +166,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """Return how many windows `cut_features` cuts from a track of `frames` frames."""
         if self.window_policy == "random":
             return self.max_windows if frames > self.cut_frames else 1
-        return len(self._starts(frames))
+        return len(self.starts(frames))
 
     def cut_features(self, features: np.ndarray, chosen: slice = slice(None)) -> np.ndarray:
         """Cut the features of a track [frames, bins] by the window policy, float32 [windows, frames, bins].
@@ -174,7 +174,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         `chosen`: which of its windows; all by default.
         """
         normalized = self.normalize_track(self._filled(features))
-        starts = self._starts(len(features), features)[chosen]
+        starts = self.starts(len(features), features)[chosen]
         return np.stack([self._window(normalized, start) for start in starts])
 
     def track_windows(self, waveform: np.ndarray) -> np.ndarray:
@@ -184,7 +184,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         """
         frames = self.count_frames(len(waveform))
         if self.window_policy != "random" and self.frame_span(0, 1) is not None:
-            starts = self._starts(frames)
+            starts = self.starts(frames)
             if len(starts) * self.cut_frames < frames:
                 prepared = self.prepare(waveform)
                 return np.stack([self.normalize_window(self._frames(prepared, start)) for start in starts])
@@ -202,7 +202,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         start = start_at(position, self.count_frames(len(prepared)), self.cut_frames)
         return self.normalize_window(self._filled(self._frames(prepared, start)))
 
-    def _starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
+    def starts(self, frames: int, features: np.ndarray | None = None) -> np.ndarray:
+        """Return the first frames of the windows of a track; the policy `"random"` needs its features [frames, bins]."""
         generator = None
         if self.window_policy == "random":
             # The track's name is unknown here, so its content seeds the draw: whether the level rises between 64 equal

@@ -260,10 +260,10 @@ def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.n
     whole = extractor.window_policy == "random" or extractor.frame_span(0, 1) is None or frames <= window_frames
     if whole or extractor.waveform_normalization != "none":
         features = extractor.track_features(audio.waveform)
-        starts = extractor._starts(len(features), features)
+        starts = extractor.starts(len(features), features)
         blocks = iter([extractor.cut_features(features)])
     else:
-        starts = extractor._starts(frames)
+        starts = extractor.starts(frames)
         windows = (_window(audio, extractor, start) for start in starts)
         blocks = (np.stack(block) for block in iter(lambda: list(islice(windows, BLOCK_WINDOWS)), []))
     # The last window that fits ends with the song.
