@@ -32,7 +32,7 @@ from hfmgc.evaluation.metrics import accuracy_interval
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
-from hfmgc.training.probe import LEAST_DEVIATION, Representations, fit_logistic, voted
+from hfmgc.training.probe_heads import LEAST_DEVIATION, Representations, fit_logistic, voted
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")

@@ -114,8 +114,9 @@ def read_embeddings(path: Path) -> pa.Table:
         metadata = table.schema.metadata or {}
         json.loads(metadata[CHECKPOINT]), metadata[NETWORK].decode()
         embeddings = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
-        if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
-            raise ValueError("embeddings that are missing, NaN or infinite")
+        broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        if len(broken):
+            raise ValueError(f"the embedding of {table['track_id'][int(broken[0])]} has NaN or infinite values")
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         problem = first_line(error) if path.is_file() else "no such file"
         raise DataError(f"{path}: not an embeddings file by `hfmgc embed` ({problem})") from error

@@ -32,20 +32,16 @@ def project_embeddings(embeddings: Path, output: Path, *, method: str = "tsne", 
         seed: Of t-SNE.
 
     Raises:
-        DataError: If the file is not one by `hfmgc embed`, or has too few rows or values that are not finite.
+        DataError: If the file is not one by `hfmgc embed`, or has too few rows.
         ConfigError: If the output is not a PNG.
         SaveError: If it cannot be written.
     """
     if output.suffix.lower() != ".png":
         raise ConfigError(f"output {output}: its name must end in .png")
     table = read_embeddings(embeddings)
-    values = np.stack(table["embedding"].to_numpy(zero_copy_only=False)) if len(table) else np.zeros((0, 1))
+    values = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
     if len(values) < FEWEST_POINTS:
         raise DataError(f"{embeddings}: {len(values)} rows are too few: a projection needs {FEWEST_POINTS}")
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(broken):
-        track_id = table["track_id"][int(broken[0])].as_py()
-        raise DataError(f"{embeddings}: the embedding of {track_id} has NaN or infinite values: embed its data again")
     genres = [genre or NO_GENRE for genre in table["genre"].to_pylist()]
     values = StandardScaler().fit_transform(values)
     if method == "pca":
