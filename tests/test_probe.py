@@ -17,8 +17,10 @@ from transformers import BertConfig, BertModel, Wav2Vec2FeatureExtractor, pipeli
 
 from hfmgc.checkpoints import default_checkpoint
 from hfmgc.data.split_manifest import SplitManifest
+from hfmgc.errors import DataError
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from hfmgc.evaluation.task import MULTI_LABEL as MULTI_LABEL_TASK
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
@@ -114,6 +116,8 @@ def test_a_probe_ends_with_the_folder_of_any_run(encoder, features, tmp_path):
     for row in results["predictions"]:
         assert row["predicted"] == evaluated[row["track_id"]]["predicted"]
         assert row["probability"] == pytest.approx(evaluated[row["track_id"]]["probability"], abs=1e-5)
+    resumed = settings_of(encoder, features, tmp_path, resume_from_checkpoint="last")
+    assert "holds a finished run" in error_of(tmp_path, resumed), "it has no checkpoints, and is not replaced"
 
 
 def test_the_encoder_stays_as_it_was_and_its_output_is_stored(encoder, features, tmp_path):
@@ -322,8 +326,23 @@ def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_
 def test_the_settings_of_a_training_are_refused(encoder, features, tmp_path):
     for field, value in (("freeze_backbone", False), ("reuse_frozen_prefix", False), ("adapter", "lora")):
         assert field in error_of(tmp_path, settings_of(encoder, features, tmp_path, **{field: value}))
-    assert "augmentation" in error_of(tmp_path, settings_of(encoder, features, tmp_path, augmentation="fresh"))
+    for augmentation in ("fresh", "offline"):
+        settings = settings_of(encoder, features, tmp_path, augmentation=augmentation)
+        assert "augmentation" in error_of(tmp_path, settings)
+    assert "probe_grid" in error_of(tmp_path, settings_of(encoder, features, tmp_path, probe_grid=SMALL_GRID))
     assert "probe_strengths" in error_of(tmp_path, settings_of(encoder, features, tmp_path, probe_strengths=[0.0]))
+
+
+def test_a_checkpoint_that_lacks_the_configs_fields_is_refused_by_its_architecture(encoder, features, tmp_path):
+    settings = settings_of(encoder, features, tmp_path, model_type="hfmgc-lgnet")
+    settings["model"] = {"num_experts": 2}
+    assert "a config with model_type hfmgc-musicnn" in error_of(tmp_path, settings)
+
+
+def test_an_undefined_metric_chooses_no_head():
+    sides = probe._Sides(None, MULTI_LABEL_TASK, "macro_roc_auc", None, None, None, {})
+    with pytest.raises(DataError, match="metric_for_best_model macro_roc_auc"):
+        sides.score(torch.zeros(2, 2), np.ones((2, 2), dtype=np.float32))
 
 
 def test_a_head_of_several_layers_is_refused(features, tmp_path):

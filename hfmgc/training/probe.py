@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback
 
 from ..data.names import comparable, genres_of
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..evaluation.predictions import TrackPredictions
 from ..evaluation.task import Task, task_of
 from ..models.losses import classification_loss
@@ -77,6 +77,10 @@ class ProbeArguments:
         check_fields_of(self)
         if not self.probe_strengths or min(self.probe_strengths) <= 0:
             raise ValueError(f"probe_strengths must be numbers above 0, not {self.probe_strengths}")
+        if self.probe_grid and self.probe_head != "torch":
+            raise ValueError(
+                f"probe_grid is for probe_head torch, not {self.probe_head}: set that too, or leave it out"
+            )
         if self.probe_head == "torch" and self.probe_choice == "cross_validation":
             raise ValueError("probe_choice must be validation for probe_head torch, which stops early by that side")
         self.grid  # noqa: B018 (raises for wrong entries)
@@ -93,17 +97,22 @@ class ProbeArguments:
 
 
 def check_probe(groups: Groups) -> None:
-    """Refuse settings under which the encoder would be trained.
+    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks.
 
     Raises:
         ConfigError: Naming the field.
     """
-    model, _, run = groups
-    for name, value in (("freeze_backbone", model.freeze_backbone), ("reuse_frozen_prefix", run.reuse_frozen_prefix)):
-        if not value:
-            raise ConfigError(f"{name} must be true in a probe: leave it out, or use recipes/train_classifier.py")
-    if model.adapter != "none":
-        raise ConfigError("adapter must be none in a probe: leave it out, or use recipes/train_classifier.py")
+    model, data, run = groups
+    for name, value, needed in (
+        ("freeze_backbone", model.freeze_backbone, True),
+        ("reuse_frozen_prefix", run.reuse_frozen_prefix, True),
+        ("adapter", model.adapter, "none"),
+        ("augmentation", data.augmentation, "none"),
+    ):
+        if value != needed:
+            raise ConfigError(
+                f"{name} must be {str(needed).lower()} in a probe: leave it out, or use recipes/train_classifier.py"
+            )
 
 
 def fit_probe(
@@ -215,12 +224,21 @@ class _Sides:
         return voted(head, tracks, rule=self.config.voting)
 
     def score(self, logits: torch.Tensor, targets: np.ndarray) -> float:
-        """Return the metric that chooses, the higher the better; an undefined one is the lowest."""
+        """Return the metric that chooses, the higher the better.
+
+        Raises:
+            DataError: If it is undefined for these tracks.
+        """
         name = self.metric.removeprefix("eval_")
         if name == "loss":
             return -float(classification_loss(logits, torch.from_numpy(targets), multi_label=targets.ndim == 2))
         value = self.task.metrics(logits.numpy().astype(np.float64), targets)[name]
-        return -np.inf if value is None else value
+        if value is None:
+            raise DataError(
+                f"metric_for_best_model {name}: undefined, because no genre has both tracks with it and tracks without it "
+                f"among the {len(targets)} that choose the head; choose macro_f1 or loss, or give more tracks"
+            )
+        return value
 
 
 def _best_by_validation(sides: _Sides, strengths: list[float]) -> _Chosen:
