@@ -6,8 +6,8 @@ By default: logistic regression on MusiCNN, whose checkpoint comes with the pack
 
     python recipes/probe.py --data MUSIC --output_dir runs/mine
 
-`--model_name_or_path CHECKPOINT` takes the encoder of any checkpoint of ours, and recipes/configs/audio_encoder.yaml any audio
-encoder of the Hub. Each window's representation is computed once and stored; a cross-validation of the training tracks chooses
+A config of another architecture with `--model_name_or_path CHECKPOINT` takes the encoder of one of our checkpoints, and
+recipes/configs/audio_encoder.yaml any audio encoder of the Hub. Each window's representation is computed once and stored; a cross-validation of the training tracks chooses
 the strength. With `--probe_head torch` the validation side chooses among 216 heads. `--help` lists all fields.
 """
 

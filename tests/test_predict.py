@@ -203,6 +203,9 @@ def test_an_output_file_has_a_row_for_each_file_and_is_not_overwritten(checkpoin
     for options in (("--top_k", 1), ("--timeline", tmp_path / "lines")):
         other = hfmgc_here(*command, *options)
         assert other.returncode == 1 and str(output) in other.stderr
+    config = checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"voting": "majority"}))
+    assert hfmgc_here(*command).returncode == 1, "its songs would be answered by another rule"
     assert output.read_bytes() == content
     assert not output.with_name(f"{output.name}.parts").exists()
 
