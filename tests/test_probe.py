@@ -120,6 +120,22 @@ def test_a_probe_ends_with_the_folder_of_any_run(encoder, features, tmp_path):
     assert "holds a finished run" in error_of(tmp_path, resumed), "it has no checkpoints, and is not replaced"
 
 
+def test_test_tracks_that_the_checkpoint_was_trained_on_are_noted(encoder, features, tmp_path):
+    first = probed(tmp_path, settings_of(encoder, features, tmp_path))
+    notes = {}
+    for seed in (0, 1):
+        folder = str(tmp_path / f"seed-{seed}")
+        settings = settings_of(first, features, tmp_path, split_seed=seed, output_dir=folder)
+        notes[seed] = " ".join(json.loads((probed(tmp_path, settings) / "results.json").read_text())["notes"])
+    splits = [SplitManifest.load(folder / "split.json") for folder in (first, tmp_path / "seed-1")]
+    known = set(splits[0].sides["train"]) & set(splits[1].sides["test"])
+    assert (
+        known
+        and f"{len(known)} of the {len(splits[1].sides['test'])} test tracks were on the training side" in notes[1]
+    )
+    assert "training side of" not in notes[0], "the split is the same"
+
+
 def test_the_encoder_stays_as_it_was_and_its_output_is_stored(encoder, features, tmp_path):
     folder = probed(tmp_path, settings_of(encoder, features, tmp_path))
     before, after = (load_checkpoint(str(one))[0].model.state_dict() for one in (encoder, folder))

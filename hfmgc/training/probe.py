@@ -151,7 +151,7 @@ def fit_probe(
     else:
         chosen = _best_by_folds(sides, sorted(probe.probe_strengths), probe.probe_folds, run.seed)
     _install(model, chosen)
-    trainer.notes = [*chosen.notes, *_note_on_small_genres(sides.tracks)]
+    trainer.notes += [*chosen.notes, *_note_on_small_genres(sides.tracks)]
     trainer.record = {**chosen.record, **({} if chosen.layer is None else {"hidden_layer": chosen.layer})}
     if chosen.validation_score is not None:
         trainer.state.best_metric = abs(chosen.validation_score)
