@@ -13,6 +13,7 @@ from encoders import write_encoder, write_musicgen
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from test_probe_heads import voted
 from transformers import BertConfig, BertModel, Wav2Vec2FeatureExtractor, pipeline
 
 from hfmgc.checkpoints import default_checkpoint
@@ -25,7 +26,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
 from hfmgc.training import probe
-from hfmgc.training.probe_heads import Representations, fit_logistic, voted
+from hfmgc.training.probe_heads import Representations, fit_logistic
 from recipes import FRONT_END, ROOT, TRAIN_CLASSIFIER, classifier_settings, run_here, write_config, write_features
 
 
@@ -331,7 +332,7 @@ def test_an_encoder_that_no_audio_enters_is_refused_before_the_data_are_read(mus
 @pytest.mark.parametrize("head", ["logistic", "torch"])
 def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(head, encoder, tmp_path):
     music = write_music(tmp_path / "music", tracks=2, seconds=1.0)
-    more = {"probe_head": head, "probe_grid": SMALL_GRID, "max_steps": 16}
+    more = {"probe_head": head, "probe_grid": SMALL_GRID if head == "torch" else {}, "max_steps": 16}
     folder = probed(tmp_path, settings_of(encoder, music, tmp_path, split_ratios="4:1", **more))
     notes = " ".join(json.loads((folder / "results.json").read_text())["notes"])
     assert ("too few training tracks for a cross-validation" if head == "logistic" else "the 3 tracks of") in notes
