@@ -210,6 +210,11 @@ def test_an_output_file_has_a_row_for_each_file_and_is_not_overwritten(checkpoin
     assert not output.with_name(f"{output.name}.parts").exists()
 
 
+def test_the_table_has_tags_only_for_a_model_of_tags(checkpoint, music):
+    titles = hfmgc_here("predict", checkpoint, music / "pop" / "long.wav").stdout.splitlines()[0]
+    assert titles.endswith("other genres")
+
+
 def test_an_output_of_another_kind_is_refused(checkpoint, music, tmp_path):
     done = hfmgc_here("predict", checkpoint, music, "--output", tmp_path / "songs.xlsx")
     assert done.returncode == 1 and "--output" in done.stderr
