@@ -5,7 +5,7 @@ import pytest
 import torch
 from architecture_tester import ArchitectureTester
 from conftest import tone
-from encoders import CLAP, WAV2VEC2, write_encoder
+from encoders import CLAP, MUSICGEN, WAV2VEC2, write_encoder
 from transformers import (
     ASTModel,
     AutoFeatureExtractor,
@@ -138,6 +138,7 @@ def test_a_window_longer_than_the_encoder_hears_is_refused(encoder):
         ({"hidden_layer": 0}, "hidden_layer"),
         ({"hidden_layer": 1, "backbone_config": {"model_type": "clap", **CLAP}}, "hidden_layer"),
         ({"backbone_config": {"model_type": "encodec"}}, "backbone_config.model_type encodec"),
+        ({"backbone_config": {"model_type": "musicgen", **MUSICGEN}}, "backbone_config.model_type musicgen"),
         ({"backbone_config": {"model_type": "wav2vec9"}}, "wav2vec9"),
     ],
 )
