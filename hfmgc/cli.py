@@ -314,7 +314,8 @@ def _predict(
     skipped, code = {row["file"]: row["problem"] for row in unusable}, 3 if unusable else 0
     if not output:
         return {"predictions": usable, "skipped": skipped}, predictions_text(rows), code
-    text = f"written: {output}: {len(usable)} songs, {len(unusable)} unusable files\n{predictions_text(unusable)}"
+    songs = f"{len(usable)} song{'s' * (len(usable) != 1)}"
+    text = f"written: {output}: {songs}, {len(unusable)} unusable files\n{predictions_text(unusable)}"
     return {"output": str(output), "songs": len(usable), "skipped": skipped}, text.rstrip(), code
 
 

@@ -6,9 +6,10 @@ By default: logistic regression on MusiCNN, whose checkpoint comes with the pack
 
     python recipes/probe.py --data MUSIC --output_dir runs/mine
 
-`--model_name_or_path CHECKPOINT` takes the encoder of any checkpoint of ours, and recipes/configs/audio_encoder.yaml any audio
-encoder of the Hub. Each window's representation is computed once and stored; a cross-validation of the training tracks chooses
-the strength. With `--probe_head torch` the validation side chooses among 216 heads. `--help` lists all fields.
+`CONFIG --model_name_or_path CHECKPOINT`, with a config of the checkpoint's architecture, takes the encoder of one of our
+checkpoints, and recipes/configs/audio_encoder.yaml any audio encoder of the Hub. Each window's representation is computed once
+and stored; a cross-validation of the training tracks chooses the strength. With `--probe_head torch` the validation side
+chooses among 216 heads. `--help` lists all fields.
 """
 
 import sys

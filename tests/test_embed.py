@@ -1,18 +1,23 @@
 """`hfmgc embed`: the embeddings are the encoder's, whatever they are computed from, and an interrupted command resumes."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from encoders import WAV2VEC2
 from transformers import AutoModel
 
 from hfmgc.cli import main
 from hfmgc.data.audio import load_audio
 from hfmgc.evaluation.checkpoints import load_checkpoint
+from hfmgc.features.feature_extraction_audio_encoder import AudioEncoderFeatureExtractor
 from hfmgc.inference import embed
+from hfmgc.models.configuration_audio_encoder import AudioEncoderConfig
 from hfmgc.models.modeling_ast import HfmgcASTModel
+from hfmgc.models.modeling_audio_encoder import AudioEncoderModel
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +126,20 @@ def test_an_encoder_saved_alone_embeds_as_its_classifier(checkpoint, music, tmp_
     extractor.save_pretrained(tmp_path / "encoder")
     expected = embedded(music, tmp_path / "classifier.parquet", checkpoint)
     assert embedded(music, tmp_path / "encoder.parquet", tmp_path / "encoder") == expected
+
+
+def test_another_layer_and_other_songs_of_the_same_names_are_other_content(music, tmp_path):
+    torch.manual_seed(0)
+    model = AudioEncoderModel(AudioEncoderConfig(backbone_config=WAV2VEC2, hidden_layer=1))
+    for layer in (1, 2):
+        model.select_layer(layer)
+        model.save_pretrained(tmp_path / str(layer))
+        AudioEncoderFeatureExtractor(window_seconds=0.25).save_pretrained(tmp_path / str(layer))
+    output = tmp_path / "songs.parquet"
+    embedded(music, output, tmp_path / "1")
+    content = output.read_bytes()
+    assert main(["embed", str(music), str(output), "--checkpoint", str(tmp_path / "2")]) == 1
+    assert main(["similar", str(music / "pop" / "pop.000.wav"), str(output), "--checkpoint", str(tmp_path / "2")]) == 1
+    os.utime(music / "pop" / "pop.000.wav", (1, 1))
+    assert main(["embed", str(music), str(output), "--checkpoint", str(tmp_path / "1")]) == 1
+    assert output.read_bytes() == content

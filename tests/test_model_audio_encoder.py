@@ -5,7 +5,7 @@ import pytest
 import torch
 from architecture_tester import ArchitectureTester
 from conftest import tone
-from encoders import CLAP, WAV2VEC2, write_encoder
+from encoders import CLAP, MUSICGEN, WAV2VEC2, write_encoder
 from transformers import (
     ASTModel,
     AutoFeatureExtractor,
@@ -26,13 +26,14 @@ from hfmgc.training.check import check_recipe
 
 
 SPECTROGRAM_KINDS = ("whisper", "clap", "audio-spectrogram-transformer")
+ONE_LAYER = {**WAV2VEC2, "num_hidden_layers": 1}  # compiling and exporting take most of the time
 KINDS = ("wav2vec2", "hubert", "wavlm", *SPECTROGRAM_KINDS)
 
 
 class TestAudioEncoder(ArchitectureTester):
     model_type = "hfmgc-audio-encoder"
-    num_hidden_states = 3
-    num_attentions = 2
+    num_hidden_states = 2
+    num_attentions = 1
     window_shape = (800, 1)
     other_lengths = (400, 1600)
     most_frames = 1600
@@ -44,13 +45,13 @@ class TestAudioEncoder(ArchitectureTester):
 
     def config(self, **fields):
         fields.setdefault("id2label", {0: "a", 1: "b", 2: "c"})
-        return AudioEncoderConfig(**{"backbone_config": WAV2VEC2, **fields})
+        return AudioEncoderConfig(**{"backbone_config": ONE_LAYER, **fields})
 
     def extractor(self, **fields):
         return AudioEncoderFeatureExtractor(**{"window_seconds": 0.05, **fields})
 
     def shrunken(self):
-        return {"backbone_config": WAV2VEC2}
+        return {"backbone_config": ONE_LAYER}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -133,10 +134,11 @@ def test_a_window_longer_than_the_encoder_hears_is_refused(encoder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden_layer": 3}, "hidden_layer"),
+        ({"hidden_layer": 2}, "hidden_layer"),
         ({"hidden_layer": 0}, "hidden_layer"),
         ({"hidden_layer": 1, "backbone_config": {"model_type": "clap", **CLAP}}, "hidden_layer"),
         ({"backbone_config": {"model_type": "encodec"}}, "backbone_config.model_type encodec"),
+        ({"backbone_config": {"model_type": "musicgen", **MUSICGEN}}, "backbone_config.model_type musicgen"),
         ({"backbone_config": {"model_type": "wav2vec9"}}, "wav2vec9"),
     ],
 )

@@ -203,8 +203,16 @@ def test_an_output_file_has_a_row_for_each_file_and_is_not_overwritten(checkpoin
     for options in (("--top_k", 1), ("--timeline", tmp_path / "lines")):
         other = hfmgc_here(*command, *options)
         assert other.returncode == 1 and str(output) in other.stderr
+    config = checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"voting": "majority"}))
+    assert hfmgc_here(*command).returncode == 1, "its songs would be answered by another rule"
     assert output.read_bytes() == content
     assert not output.with_name(f"{output.name}.parts").exists()
+
+
+def test_the_table_has_tags_only_for_a_model_of_tags(checkpoint, music):
+    titles = hfmgc_here("predict", checkpoint, music / "pop" / "long.wav").stdout.splitlines()[0]
+    assert titles.endswith("other genres")
 
 
 def test_an_output_of_another_kind_is_refused(checkpoint, music, tmp_path):

@@ -13,17 +13,20 @@ from encoders import write_encoder, write_musicgen
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from test_probe_heads import voted
 from transformers import BertConfig, BertModel, Wav2Vec2FeatureExtractor, pipeline
 
 from hfmgc.checkpoints import default_checkpoint
 from hfmgc.data.split_manifest import SplitManifest
+from hfmgc.errors import DataError
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
+from hfmgc.evaluation.task import MULTI_LABEL as MULTI_LABEL_TASK
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
 from hfmgc.training import probe
-from hfmgc.training.probe_heads import Representations, fit_logistic, voted
+from hfmgc.training.probe_heads import Representations, fit_logistic
 from recipes import FRONT_END, ROOT, TRAIN_CLASSIFIER, classifier_settings, run_here, write_config, write_features
 
 
@@ -114,6 +117,24 @@ def test_a_probe_ends_with_the_folder_of_any_run(encoder, features, tmp_path):
     for row in results["predictions"]:
         assert row["predicted"] == evaluated[row["track_id"]]["predicted"]
         assert row["probability"] == pytest.approx(evaluated[row["track_id"]]["probability"], abs=1e-5)
+    resumed = settings_of(encoder, features, tmp_path, resume_from_checkpoint="last")
+    assert "holds a finished run" in error_of(tmp_path, resumed), "it has no checkpoints, and is not replaced"
+
+
+def test_test_tracks_that_the_checkpoint_was_trained_on_are_noted(encoder, features, tmp_path):
+    first = probed(tmp_path, settings_of(encoder, features, tmp_path))
+    notes = {}
+    for seed in (0, 1):
+        folder = str(tmp_path / f"seed-{seed}")
+        settings = settings_of(first, features, tmp_path, split_seed=seed, output_dir=folder)
+        notes[seed] = " ".join(json.loads((probed(tmp_path, settings) / "results.json").read_text())["notes"])
+    splits = [SplitManifest.load(folder / "split.json") for folder in (first, tmp_path / "seed-1")]
+    known = set(splits[0].sides["train"]) & set(splits[1].sides["test"])
+    assert (
+        known
+        and f"{len(known)} of the {len(splits[1].sides['test'])} test tracks were on the training side" in notes[1]
+    )
+    assert "training side of" not in notes[0], "the split is the same"
 
 
 def test_the_encoder_stays_as_it_was_and_its_output_is_stored(encoder, features, tmp_path):
@@ -311,7 +332,7 @@ def test_an_encoder_that_no_audio_enters_is_refused_before_the_data_are_read(mus
 @pytest.mark.parametrize("head", ["logistic", "torch"])
 def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_are(head, encoder, tmp_path):
     music = write_music(tmp_path / "music", tracks=2, seconds=1.0)
-    more = {"probe_head": head, "probe_grid": SMALL_GRID, "max_steps": 16}
+    more = {"probe_head": head, "probe_grid": SMALL_GRID if head == "torch" else {}, "max_steps": 16}
     folder = probed(tmp_path, settings_of(encoder, music, tmp_path, split_ratios="4:1", **more))
     notes = " ".join(json.loads((folder / "results.json").read_text())["notes"])
     assert ("too few training tracks for a cross-validation" if head == "logistic" else "the 3 tracks of") in notes
@@ -322,8 +343,23 @@ def test_two_songs_of_each_genre_are_enough_and_the_report_says_how_little_they_
 def test_the_settings_of_a_training_are_refused(encoder, features, tmp_path):
     for field, value in (("freeze_backbone", False), ("reuse_frozen_prefix", False), ("adapter", "lora")):
         assert field in error_of(tmp_path, settings_of(encoder, features, tmp_path, **{field: value}))
-    assert "augmentation" in error_of(tmp_path, settings_of(encoder, features, tmp_path, augmentation="fresh"))
+    for augmentation in ("fresh", "offline"):
+        settings = settings_of(encoder, features, tmp_path, augmentation=augmentation)
+        assert "augmentation" in error_of(tmp_path, settings)
+    assert "probe_grid" in error_of(tmp_path, settings_of(encoder, features, tmp_path, probe_grid=SMALL_GRID))
     assert "probe_strengths" in error_of(tmp_path, settings_of(encoder, features, tmp_path, probe_strengths=[0.0]))
+
+
+def test_a_checkpoint_that_lacks_the_configs_fields_is_refused_by_its_architecture(encoder, features, tmp_path):
+    settings = settings_of(encoder, features, tmp_path, model_type="hfmgc-lgnet")
+    settings["model"] = {"num_experts": 2}
+    assert "a config with model_type hfmgc-musicnn" in error_of(tmp_path, settings)
+
+
+def test_an_undefined_metric_chooses_no_head():
+    sides = probe._Sides(None, MULTI_LABEL_TASK, "macro_roc_auc", None, None, None, {})
+    with pytest.raises(DataError, match="metric_for_best_model macro_roc_auc"):
+        sides.score(torch.zeros(2, 2), np.ones((2, 2), dtype=np.float32))
 
 
 def test_a_head_of_several_layers_is_refused(features, tmp_path):

@@ -7,8 +7,9 @@ import torch
 from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_windowed import WindowedConfig
 from hfmgc.models.losses import classification_loss
+from hfmgc.training import probe_heads
 from hfmgc.training.probe import ProbeArguments
-from hfmgc.training.probe_heads import HeadGrid, HeadSettings, HeadTrainer, Representations, TrainedHead, voted
+from hfmgc.training.probe_heads import HeadGrid, HeadSettings, HeadTrainer, Representations, TrainedHead
 
 
 def tracks_of(genres: np.ndarray, seed: int, *, distance: float = 1.0) -> Representations:
@@ -19,6 +20,11 @@ def tracks_of(genres: np.ndarray, seed: int, *, distance: float = 1.0) -> Repres
         for row, genre in enumerate(genres)
     ]
     return Representations(stacks, genres)
+
+
+def voted(head: probe_heads.Head, tracks: Representations) -> torch.Tensor:
+    """Return the logits of tracks by a head."""
+    return probe_heads.voted(probe_heads.window_logits(head, tracks), multi_label=tracks.targets.ndim == 2)
 
 
 def trainer_of(training: Representations, validation: Representations, **fields) -> HeadTrainer:
@@ -50,7 +56,9 @@ GENRES = np.tile(np.arange(3), 12)
 def test_the_default_grid_is_the_papers():
     points = HeadGrid().points()
     assert len(points) == len(set(points)) == 216
-    assert len(ProbeArguments(probe_grid={"hidden_size": [0], "l2": [0.0]}).grid.points()) == 216 // 6
+    assert (
+        len(ProbeArguments(probe_head="torch", probe_grid={"hidden_size": [0], "l2": [0.0]}).grid.points()) == 216 // 6
+    )
 
 
 @pytest.mark.parametrize("standardize", [False, True])

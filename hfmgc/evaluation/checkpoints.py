@@ -17,6 +17,7 @@ from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForPreTraining,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -24,6 +25,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..checkpoints import resolve_checkpoint
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
+from ..models.configuration_windowed import WindowedConfig
 from ..registry import AUTO_CLASSES, MODELS, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import load_json, refuse_long_path
 
@@ -121,6 +123,13 @@ def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -
         return Path(hf_hub_download(name_or_path, file, revision=revision))
     except EntryNotFoundError:
         return None
+
+
+def network_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the fields of a config that decide the embedding of a window: without labels, voting and loss."""
+    shared = {*WindowedConfig().to_dict(), "genres"}
+    fields = {name: value for name, value in config.to_dict().items() if name not in shared}
+    return {**fields, "model_type": config.model_type}
 
 
 def weights_digest(described: Any, weights: Mapping[str, torch.Tensor]) -> str:

@@ -81,6 +81,31 @@ def choose_tracks(
     return "unseen", unseen, [f"{note}: excluded (--side all includes them)"]
 
 
+def trained_earlier(manifest: SplitManifest, earlier: SplitManifest, name: str) -> list[str]:
+    """Return a note if tracks of a split's evaluation side are on the training side of `earlier`, the split of checkpoint `name`.
+
+    Splits of other versions of hfmgc, whose fingerprints differ, cannot be compared.
+    """
+    if manifest.digest == earlier.digest or manifest.fingerprint_version != earlier.fingerprint_version:
+        return []
+    evaluated, trained = (
+        {
+            track_id: TrackIdentity.from_json(split.identities[track_id])
+            for track_id in split.sides.get(side, [])
+            if track_id in split.identities
+        }
+        for split, side in ((manifest, manifest.evaluation_side), (earlier, "train"))
+    )
+    matches = find_known(evaluated, trained)
+    if not matches:
+        return []
+    return [
+        f"{len(matches)} of the {len(evaluated)} {manifest.evaluation_side} tracks were on the training side of {name}, from "
+        f"which this run started ({_names({track_id: known[0] for track_id, known in matches.items()})}), so the result may be "
+        "optimistic: split_manifest repeats the split of an earlier run"
+    ]
+
+
 def _recognised(
     corpus: Corpus, manifest: SplitManifest, extractor: WindowedFeatureExtractor, num_proc: int | None
 ) -> dict[str, dict[str, KnownTrack]]:

@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel
 
 from ..data.audio import SHORTEST_SECONDS, load_audio
-from ..data.caching import code_identity, reading_cache
+from ..data.caching import code_identity, reading_cache, table_fingerprint
 from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
 from ..errors import AudioError, DataError, first_line
-from ..evaluation.checkpoints import load_checkpoint, weights_digest
+from ..evaluation.checkpoints import load_checkpoint, network_fields, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .parts import DIGEST, parquet_digest, write_in_parts, write_table
 from .songs import BATCH_SIZES
@@ -76,14 +76,10 @@ def embed_tracks(
     check_front_end(source, extractor)
     tracks = source.tracks()
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
-    described = [source.describe(), tracks["track_id"][:], extractor.to_dict(), options]
-    described += [sorted(source.excluded or ()), code_identity("decoding", "features"), TRACKS_PER_PART]
-    digest = weights_digest(described, model.state_dict())
-    recorded = {
-        DIGEST: digest,
-        CHECKPOINT: json.dumps([checkpoint, revision]),
-        NETWORK: network_digest(model, extractor),
-    }
+    network = network_digest(model, extractor)
+    described = [network, table_fingerprint(tracks), source.describe(), options, sorted(source.excluded or ())]
+    digest = weights_digest([*described, code_identity("decoding", "features"), TRACKS_PER_PART], {})
+    recorded = {DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network}
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
         problems = _problems(source, tracks)
@@ -125,7 +121,7 @@ def read_embeddings(path: Path) -> pa.Table:
 
 def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:
     """Return a digest of what decides the embedding of a waveform."""
-    return weights_digest([extractor.to_dict()], model.state_dict())
+    return weights_digest([extractor.to_dict(), network_fields(model.config)], model.state_dict())
 
 
 def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:

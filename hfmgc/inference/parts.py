@@ -44,7 +44,9 @@ def write_in_parts(
         SaveError: If a part or `output` cannot be written.
     """
     if output.exists() and finished_digest(output) != digest:
-        raise ConfigError(f"{output} exists with other content: choose another file, or remove it")
+        raise ConfigError(
+            f"{output} holds other results (of other files, settings or models): choose another file, or remove it"
+        )
     parts = output.with_name(f"{output.name}.parts")
     with saving_to(output.parent):
         if not output.exists():

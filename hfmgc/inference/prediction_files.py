@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers import PreTrainedConfig
 
 from ..data.caching import code_identity
 from ..errors import ConfigError
-from ..evaluation.checkpoints import weights_digest
+from ..evaluation.checkpoints import network_fields, weights_digest
 from ..files import whole
 from .parts import write_in_parts, write_table
 from .songs import SongPredictor
@@ -62,6 +63,7 @@ def write_predictions(
         raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
     described = [
         predictor.extractor.to_dict(),
+        [[network_fields(model.config), *_answers(model.config)] for model in predictor.models],
         [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART, timeline and str(timeline.folder)],
         code_identity("decoding", "features"),
         [(file, _size_and_time(file)) for file in files],
@@ -88,6 +90,11 @@ def write_predictions(
 
     write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _recorded_digest)
     return _read(output)
+
+
+def _answers(config: PreTrainedConfig) -> list[Any]:
+    """Return the fields of a config that decide what the logits of a song's windows mean."""
+    return [config.id2label, config.problem_type, config.voting, getattr(config, "genres", None)]
 
 
 def _size_and_time(file: str) -> tuple[int, int] | None:

@@ -319,7 +319,8 @@ def _likeliest(labels: Sequence[str], probabilities: torch.Tensor, top_k: int) -
 def predictions_text(rows: Sequence[dict[str, Any]]) -> str:
     """Return predictions as a table, then the notes and the unusable files, a line each."""
     usable = [row for row in rows if not row["problem"]]
-    lines = [("file", "genre", "windows", "other genres", "tags")] if usable else []
+    titles = ("file", "genre", "windows", "other genres", "tags" if any(row["tags"] for row in usable) else "")
+    lines = [titles] if usable else []
     for row in usable:
         genre, *others = map(_with_score, row["genres"])
         tags = map(_with_score, row["tags"])

@@ -44,8 +44,8 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config)
+        self.select_layer(config.hidden_layer)  # first: it names what is wrong with a backbone that cannot be built
         self.backbone = _new_encoder(config.backbone_config)
-        self.select_layer(config.hidden_layer)
         self.least_frames = _least_samples(config.backbone_config)
         self.post_init()
 

@@ -262,19 +262,21 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
     """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be loaded, or was pre-trained without genres and is of another architecture
-            than the one that is set.
+        CheckpointError: If the checkpoint cannot be loaded, or is of another architecture than the one that is set, and was
+            pre-trained without genres or lacks fields of `model`.
     """
     if arguments.model_name_or_path is None:
         return arguments
     with unsharded_weights(run):  # the checkpoint is cached
         checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     found = checkpoint.config.model_type
-    set_type = "model_type" in changed_fields(arguments)
-    if isinstance(checkpoint, PreTrainingModel) and set_type and found != arguments.model_type:
+    differs = "model_type" in changed_fields(arguments) and found != arguments.model_type
+    unknown = arguments.model.keys() - known_fields(type(checkpoint.config)).keys()
+    if differs and (isinstance(checkpoint, PreTrainingModel) or unknown):
         raise CheckpointError(
             f"model_name_or_path {arguments.model_name_or_path} is of architecture {found!r}, and model_type is "
-            f"{arguments.model_type!r}: give a checkpoint of that architecture, or set model_type {found}"
+            f"{arguments.model_type!r}: give a checkpoint of that architecture, or a config with model_type {found} "
+            "(hfmgc list names one)"
         )
     return replace(arguments, model_type=found)
 
@@ -312,7 +314,7 @@ def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) 
     weights = _checkpoint_weights(arguments, model)
     pretrained = isinstance(_checkpoint(arguments.model_name_or_path)[0], PreTrainingModel)
     if not pretrained and not any(name.startswith(HEAD) for name in weights):
-        logger.warning_once(f"{arguments.model_name_or_path} knows other genres: the head starts from random weights")
+        logger.warning_once(f"{arguments.model_name_or_path} was trained for other genres: its head is replaced")
     model.load_state_dict(weights, strict=False)
 
 

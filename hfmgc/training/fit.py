@@ -10,9 +10,12 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
+from ..checkpoints import resolve_checkpoint
 from ..data.names import genres_of
+from ..data.split_manifest import SplitManifest
 from ..errors import CheckpointError, ConfigError, first_line, saving_to
 from ..evaluation.task import task_of
+from ..evaluation.track_choice import trained_earlier
 from .arguments import Groups, RunArguments
 from .build import adapt_model, build_model, with_class_weights
 from .examples import TrainingExamples
@@ -70,7 +73,7 @@ def new_trainer(
     if checkpoint is not None:
         check_shapes(model, checkpoint)
     examples = reused_prefix(model, data, run, opened=stores)
-    return build_trainer(
+    trainer = build_trainer(
         model,
         run,
         genres,
@@ -79,6 +82,12 @@ def new_trainer(
         mixup_alpha=data_arguments.mixup_alpha,
         callbacks=callbacks,
     )
+    if model_arguments.model_name_or_path is not None:
+        split = Path(resolve_checkpoint(model_arguments.model_name_or_path), "split.json")
+        if split.is_file():
+            earlier = SplitManifest.load(split)
+            trainer.notes += trained_earlier(data.manifest, earlier, model_arguments.model_name_or_path)
+    return trainer
 
 
 def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ checkpoint's `classifier`, so that the result loads like any other.
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback
 
 from ..data.names import comparable, genres_of
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..evaluation.predictions import TrackPredictions
 from ..evaluation.task import Task, task_of
 from ..models.losses import classification_loss
@@ -77,9 +77,13 @@ class ProbeArguments:
         check_fields_of(self)
         if not self.probe_strengths or min(self.probe_strengths) <= 0:
             raise ValueError(f"probe_strengths must be numbers above 0, not {self.probe_strengths}")
+        self.grid  # noqa: B018 (raises for wrong entries)
+        if self.probe_grid and self.probe_head != "torch":
+            raise ValueError(
+                f"probe_grid is for probe_head torch, not {self.probe_head}: set that too, or leave it out"
+            )
         if self.probe_head == "torch" and self.probe_choice == "cross_validation":
             raise ValueError("probe_choice must be validation for probe_head torch, which stops early by that side")
-        self.grid  # noqa: B018 (raises for wrong entries)
 
     @property
     def grid(self) -> HeadGrid:
@@ -93,17 +97,22 @@ class ProbeArguments:
 
 
 def check_probe(groups: Groups) -> None:
-    """Refuse settings under which the encoder would be trained.
+    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks.
 
     Raises:
         ConfigError: Naming the field.
     """
-    model, _, run = groups
-    for name, value in (("freeze_backbone", model.freeze_backbone), ("reuse_frozen_prefix", run.reuse_frozen_prefix)):
-        if not value:
-            raise ConfigError(f"{name} must be true in a probe: leave it out, or use recipes/train_classifier.py")
-    if model.adapter != "none":
-        raise ConfigError("adapter must be none in a probe: leave it out, or use recipes/train_classifier.py")
+    model, data, run = groups
+    for name, value, needed in (
+        ("freeze_backbone", model.freeze_backbone, True),
+        ("reuse_frozen_prefix", run.reuse_frozen_prefix, True),
+        ("adapter", model.adapter, "none"),
+        ("augmentation", data.augmentation, "none"),
+    ):
+        if value != needed:
+            raise ConfigError(
+                f"{name} must be {str(needed).lower()} in a probe: leave it out, or use recipes/train_classifier.py"
+            )
 
 
 def fit_probe(
@@ -142,7 +151,7 @@ def fit_probe(
     else:
         chosen = _best_by_folds(sides, sorted(probe.probe_strengths), probe.probe_folds, run.seed)
     _install(model, chosen)
-    trainer.notes = [*chosen.notes, *_note_on_small_genres(sides.tracks)]
+    trainer.notes += [*chosen.notes, *_note_on_small_genres(sides.tracks)]
     trainer.record = {**chosen.record, **({} if chosen.layer is None else {"hidden_layer": chosen.layer})}
     if chosen.validation_score is not None:
         trainer.state.best_metric = abs(chosen.validation_score)
@@ -210,26 +219,39 @@ class _Sides:
         """Fit a logistic regression."""
         return fit_logistic(tracks, len(self.config.label2id), strength, class_weights=self.config.class_weights)
 
-    def vote(self, head: Head, tracks: Representations) -> torch.Tensor:
-        """Return the logits of tracks [tracks, labels]."""
-        return voted(head, tracks, rule=self.config.voting)
+    def vote(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the logits of tracks [tracks, labels] from those of their windows."""
+        return voted(logits, rule=self.config.voting, multi_label=self.training.targets.ndim == 2)
+
+    def validation_score(self, head: Head, layer: int | None) -> float:
+        """Return the score of a head on the validation side."""
+        validation = self.of_layer(layer)[1]
+        return self.score(self.vote(window_logits(head, validation)), validation.targets)
 
     def score(self, logits: torch.Tensor, targets: np.ndarray) -> float:
-        """Return the metric that chooses, the higher the better; an undefined one is the lowest."""
+        """Return the metric that chooses, the higher the better.
+
+        Raises:
+            DataError: If it is undefined for these tracks.
+        """
         name = self.metric.removeprefix("eval_")
         if name == "loss":
             return -float(classification_loss(logits, torch.from_numpy(targets), multi_label=targets.ndim == 2))
         value = self.task.metrics(logits.numpy().astype(np.float64), targets)[name]
-        return -np.inf if value is None else value
+        if value is None:
+            raise DataError(
+                f"metric_for_best_model {name}: undefined, because no genre has both tracks with it and tracks without it "
+                f"among the {len(targets)} that choose the head; choose macro_f1 or loss, or give more tracks"
+            )
+        return value
 
 
 def _best_by_validation(sides: _Sides, strengths: list[float]) -> _Chosen:
     """Return the logistic regression that is best on the validation side."""
     scores, heads = {}, {}
     for layer, strength in itertools.product(sides.layers, strengths):
-        training, validation = sides.of_layer(layer)
-        head = heads[layer, strength] = sides.logistic(training, strength)
-        scores[layer, strength] = sides.score(sides.vote(head, validation), validation.targets)
+        head = heads[layer, strength] = sides.logistic(sides.of_layer(layer)[0], strength)
+        scores[layer, strength] = sides.validation_score(head, layer)
     layer, strength = best = max(scores, key=scores.get)
     record = {"head": "logistic regression", "strength": strength, "chosen_by": "validation"}
     return _Chosen(heads[best], layer, record, [_note_on_ties(scores.values(), sides)], scores[best])
@@ -249,20 +271,21 @@ def _best_by_folds(sides: _Sides, strengths: list[float], count: int, seed: int)
         notes = [f"too few training tracks for a cross-validation: {what} was not chosen by data"]
         return _Chosen(sides.logistic(sides.of_layer(layer)[0], strength), layer, record, notes)
 
-    def held_out(
-        point: tuple, answer: Callable[[Head, Representations], Sequence[torch.Tensor]]
-    ) -> list[torch.Tensor]:
-        training = sides.of_layer(point[0])[0]
-        heads = [sides.logistic(training.select(rows), point[1]) for rows, _ in folds]
-        return _held_out(training, folds, heads, answer)
+    def held_out_logits(layer: int | None, strength: float) -> list[torch.Tensor]:
+        """Return the logits of each track's windows by the head of the fold that holds the track out."""
+        training, logits = sides.of_layer(layer)[0], {}
+        for rows, held_out in folds:
+            head = sides.logistic(training.select(rows), strength)
+            logits |= zip(held_out.tolist(), window_logits(head, training.select(held_out)), strict=True)
+        return [logits[row] for row in range(len(targets))]
 
-    answers = {point: torch.stack(held_out(point, sides.vote)) for point in points}
-    layer, strength = best = max(points, key=lambda point: sides.score(answers[point], targets))
+    logits = {point: held_out_logits(*point) for point in points}
+    layer, strength = best = max(points, key=lambda point: sides.score(sides.vote(logits[point]), targets))
     predictions = TrackPredictions(
         track_ids=list(tracks["track_id"]),
         references=targets,
-        logits=answers[best].double().numpy(),
-        window_logits=[one.numpy() for one in held_out(best, window_logits)],
+        logits=sides.vote(logits[best]).double().numpy(),
+        window_logits=[one.numpy() for one in logits[best]],
     )
     found = _main_measure(sides.task, sides.task.results(predictions, list(sides.config.label2id))["metrics"])
     by_artist = any(artists)
@@ -297,9 +320,8 @@ def _best_trained(sides: _Sides, grid: HeadGrid, run: RunArguments) -> _Chosen:
                 device=run.device,
             )
             for trained in itertools.chain.from_iterable(trainer.fit(points)):
-                score = sides.score(sides.vote(trained.head, validation), validation.targets)
                 point = layer, trained.settings
-                ranks[point] = (score, -trained.loss)
+                ranks[point] = (sides.validation_score(trained.head, layer), -trained.loss)
                 if best is None or ranks[point] > ranks[best]:
                     best, chosen = point, trained
                 progress.update()
@@ -369,19 +391,6 @@ def _folds(targets: np.ndarray, groups: list[str], count: int, seed: int) -> lis
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(strata, strata, groups))
-
-
-def _held_out(
-    tracks: Representations,
-    folds: list[tuple[np.ndarray, np.ndarray]],
-    heads: list[nn.Linear],
-    answer: Callable[[nn.Linear, Representations], Sequence[torch.Tensor]],
-) -> list[torch.Tensor]:
-    """Return the answer on each track by the head of the fold that holds it out."""
-    answers: dict[int, torch.Tensor] = {}
-    for (_, rows), head in zip(folds, heads, strict=True):
-        answers |= dict(zip(rows.tolist(), answer(head, tracks.select(rows)), strict=True))
-    return [answers[row] for row in range(len(tracks.windows))]
 
 
 def _main_measure(task: Task, metrics: Mapping[str, Any]) -> str:

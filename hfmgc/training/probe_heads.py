@@ -24,7 +24,7 @@ Head = nn.Linear | HiddenLayerClassifier
 ABSENT = -30.0
 # Of a unit that the head reads, as a share of the largest one.
 LEAST_DEVIATION = 1e-3
-# Training steps between two looks at the validation side (the paper's code).
+# Training steps between two evaluations on the validation side (the paper's code).
 STEPS_PER_EVALUATION = 8
 
 
@@ -65,9 +65,7 @@ class Representations:
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Return all windows [tracks, windows, hidden], with zeros as padding, and which of them exist [tracks, windows]."""
-        stacks = [torch.from_numpy(stack).float() for stack in self.windows]
-        mask = [torch.ones(len(stack), dtype=torch.bool) for stack in stacks]
-        return tuple(nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (stacks, mask))
+        return _padded([torch.from_numpy(stack).float() for stack in self.windows])
 
 
 @torch.no_grad()
@@ -76,11 +74,14 @@ def window_logits(head: Head, tracks: Representations) -> list[Tensor]:
     return [head(torch.from_numpy(stack)) for stack in tracks.windows]
 
 
-@torch.no_grad()
-def voted(head: Head, tracks: Representations, *, rule: str = "mean") -> Tensor:
-    """Return the logits of the tracks [tracks, labels]."""
-    windows, mask = tracks.padded()
-    return vote(head(windows), mask, rule=rule, multi_label=tracks.targets.ndim == 2)
+def voted(logits: Sequence[Tensor], *, rule: str = "mean", multi_label: bool = False) -> Tensor:
+    """Return the logits of tracks [tracks, labels] from those of their windows."""
+    return vote(*_padded(logits), rule=rule, multi_label=multi_label)
+
+
+def _padded(stacks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    mask = [torch.ones(len(stack), dtype=torch.bool) for stack in stacks]
+    return tuple(nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (stacks, mask))
 
 
 def folded(head: Head, mean: np.ndarray, deviation: np.ndarray) -> Head:
@@ -253,7 +254,7 @@ class HeadTrainer:
         for step in range(self.max_steps + 1):
             if step % STEPS_PER_EVALUATION == 0 or step == self.max_steps:
                 for run in (one for one in runs if one.active):
-                    run.look(step, self._validation_loss(run.head, held_out), self.patience)
+                    run.evaluated(step, self._validation_loss(run.head, held_out), self.patience)
             active = [run.head for run in runs if run.active]
             if step == self.max_steps or not active:
                 break
@@ -311,8 +312,8 @@ class _Run:
         self.loss, self.step, self.active, self._without = math.inf, 0, True, 0
         self.best = self._copy()
 
-    def look(self, step: int, loss: float, patience: int | None) -> None:
-        """Take note of the validation loss at a step."""
+    def evaluated(self, step: int, loss: float, patience: int | None) -> None:
+        """Record the validation loss at a step, and stop if it has not fallen for `patience` evaluations."""
         if loss < self.loss:
             self.loss, self.step, self.best, self._without = loss, step, self._copy(), 0
             return

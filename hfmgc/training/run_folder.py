@@ -58,7 +58,8 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
     Raises:
         ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the requested checkpoint.
+            holds files of something else, is in use by another run, or lacks the requested checkpoint; if it holds a finished
+            run without checkpoints, and --overwrite is not given.
         SaveError: If it cannot be written to.
     """
     folder = Path(run.output_dir)
@@ -68,6 +69,11 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
     if wanted in (True, "true", "last"):
         checkpoint = _last_sound_checkpoint(folder)
         if checkpoint is None:
+            if _is_finished(folder) and not run.overwrite:
+                raise ConfigError(
+                    f"output_dir {folder} holds a finished run without checkpoints to resume from: add --overwrite to "
+                    "replace it, or choose another folder"
+                )
             logger.warning(f"{folder} has no complete checkpoint yet: starting from the beginning")
     elif not fresh:
         checkpoint = Path(wanted)
@@ -114,9 +120,9 @@ def _make_room(folder: Path, overwrite: bool) -> None:
     finished = any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
     if finished or _complete_checkpoints(folder):
         if not overwrite:
+            resume = "--resume_from_checkpoint last to resume it, " if _complete_checkpoints(folder) else ""
             raise ConfigError(
-                f"output_dir {folder} holds an earlier run: add --resume_from_checkpoint last to resume it, "
-                "--overwrite to replace it, or choose another folder"
+                f"output_dir {folder} holds an earlier run: add {resume}--overwrite to replace it, or choose another folder"
             )
         _remove_run(folder)
     elif not (folder / RUN_FILE).exists():
@@ -125,6 +131,12 @@ def _make_room(folder: Path, overwrite: bool) -> None:
             raise ConfigError(
                 f"output_dir {folder} holds {', '.join(foreign)} but no {RUN_FILE}, so no run: choose another folder"
             )
+
+
+def _is_finished(folder: Path) -> bool:
+    """Return whether a folder has the result of a run and its card, which is written last."""
+    results = any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
+    return results and (folder / "README.md").exists()
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:

@@ -123,9 +123,9 @@ def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> Ev
         chosen = (
             "by which the checkpoint was chosen, so optimistic"
             if trainer.args.load_best_model_at_end
-            else "as a test side"
+            else "by which nothing was chosen"
         )
-        notes.append(f"the split has no test side: these are the validation tracks, {chosen}")
+        notes.append(f"the split has no test side: these are the figures of the validation tracks, {chosen}")
     return make_report(
         predictions,
         data,
