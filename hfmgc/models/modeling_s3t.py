@@ -87,6 +87,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     """
 
     views: ClassVar[int] = 2
+    frozen_parts = ("key_model", "key_projection")
 
     def __init__(self, config: S3TConfig):
         super().__init__(config)
@@ -96,8 +97,6 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
             nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_size))
             for _ in range(2)
         )
-        self.key_model.requires_grad_(False)
-        self.key_projection.requires_grad_(False)
         self.register_buffer("queue", torch.zeros(config.queue_length, config.projection_size))
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
         # Of the micro-batches since the last optimizer step.
