@@ -29,8 +29,8 @@ from .spectrogram_patches import check_patches, to_patches
 
 logger = logging.get_logger(__name__)
 
-# Deviation of the target's outputs below which they count as collapsed (ours).
-COLLAPSED = 0.01
+# Deviation of the target's outputs below which they count as collapsed (ours): 1 % of the variance of random vectors.
+COLLAPSED = 0.1
 
 
 def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
