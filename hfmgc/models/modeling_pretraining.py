@@ -56,11 +56,11 @@ class PreTrainingModel(WindowedPreTrainedModel):
         """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
         self.model.check_window(frames, bins)
 
-    def check_data(self, num_examples: int, global_batch: int) -> None:
+    def check_data(self, num_examples: int | None, global_batch: int) -> None:
         """Raise a ValueError that names the field of the config which does not fit the data of a training.
 
         Args:
-            num_examples: Of an epoch.
+            num_examples: Of an epoch; None before the data are read.
             global_batch: Examples of an optimizer step, of all processes and micro-batches together.
         """
 

@@ -170,15 +170,15 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         """
         return {name: value.item() for name, value in self._monitored.items()}
 
-    def check_data(self, num_examples: int, global_batch: int) -> None:
+    def check_data(self, num_examples: int | None, global_batch: int) -> None:
         """Raise a ValueError if the queue does not fit the data or the batch.
 
         Args:
-            num_examples: Of an epoch.
+            num_examples: Of an epoch; None before the data are read.
             global_batch: Examples of an optimizer step, of all processes.
         """
         length = self.config.queue_length
-        if length > num_examples:
+        if num_examples is not None and length > num_examples:
             raise ValueError(
                 f"queue_length {length} is larger than the data of {num_examples} examples: an example would be its own "
                 "negative"
