@@ -23,7 +23,7 @@ import pytest
 import torch
 from conftest import scatter_parameters
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig
+from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining, PreTrainedConfig
 
 from hfmgc.models.modeling_pretraining import PreTrainingModel
 from hfmgc.registry import PRETRAINING_MODELS
@@ -173,6 +173,8 @@ class PretrainingTester:
         loaded, report = AutoModelForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
         assert not report["missing_keys"] and not report["unexpected_keys"]
         assert torch.equal(loaded(values, seeds=seeds).loss, model(values, seeds=seeds).loss)
+        trained, still = ({n: p.requires_grad for n, p in one.named_parameters()} for one in (model, loaded.train()))
+        assert trained == still
         for (name, one), other in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
             assert torch.equal(one, other), name
         encoder, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -181,6 +183,19 @@ class PretrainingTester:
         own = model if type(encoder) is type(model) else model.model
         for (name, one), other in zip(own.state_dict().items(), encoder.state_dict().values(), strict=True):
             assert torch.equal(one, other), name
+
+    @torch.no_grad()
+    def test_every_class_gives_the_same_embeddings_of_a_pretrained_checkpoint(self, tmp_path):
+        classes = PRETRAINING_MODELS[self.model_type].classes
+        if "model" not in classes:
+            return  # a part of another model has no embeddings
+        model, values = self.model(), self.values(2)
+        values = values[:, 0] if model.views > 1 else values
+        model.save_pretrained(tmp_path)
+        expected = model.model(values).pooler_output
+        classifier = AutoModelForAudioClassification.from_pretrained(tmp_path)
+        assert torch.equal(AutoModel.from_pretrained(tmp_path)(values).pooler_output, expected)
+        assert torch.equal(classifier.model(values).pooler_output, expected)
 
     def test_a_saved_model_is_the_same_where_hfmgc_is_not_installed(self, tmp_path, elsewhere):
         model, values = self.model(), self.values(2)

@@ -256,6 +256,10 @@ def test_a_collapse_of_the_target_is_named(caplog):
     model(spectrograms(), seeds=same_masks)
     assert model.monitored()["target_deviation"] < 1e-5
     assert "target_deviation" in caplog.text and "ema_decay_start" in caplog.text
+    caplog.clear()
+    model._deviation = torch.tensor(0.05)  # a real run that diverged: the loss fell to 0.15
+    model.monitored()
+    assert "collapse" in caplog.text
 
 
 # Runs

@@ -13,11 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForAudioClassification, SwinModel
 
+from hfmgc.errors import ConfigError
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_s3t import S3TConfig
 from hfmgc.models.modeling_s3t import S3TForAudioClassification, S3TForPreTraining, S3TModel
+from hfmgc.settings import settings_from
 from hfmgc.training.arguments import ModelArguments, RunArguments
 from hfmgc.training.build import build_model
+from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS, check_pretraining
 from recipes import write_config, write_features
 
 
@@ -302,6 +305,14 @@ def test_a_queue_that_does_not_fit_the_data_or_the_batch_is_refused():
         model.check_data(num_examples=11, global_batch=4)
     with pytest.raises(ValueError, match=r"queue_length 12 .* multiple .* 8"):
         model.check_data(num_examples=100, global_batch=8)
+
+
+def test_a_queue_that_does_not_fit_the_batch_is_refused_before_the_data_are_read(tmp_path):
+    data = write_features(tmp_path / "features.parquet")
+    more = {"model_type": "hfmgc-s3t", "model": {"queue_length": 8}, "gradient_accumulation_steps": 3}
+    settings = {**PRETRAINING_SETTINGS, **pretraining_settings(data, tmp_path / "run", **more)}
+    with pytest.raises(ConfigError, match=r"queue_length 8 .* global batch of 12"):
+        check_pretraining(settings_from(settings, PRETRAINING_GROUPS, where="test"))
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 16), (4, 3, 24, 16)])

@@ -88,6 +88,14 @@ def test_without_evaluations_the_train_loss_is_printed(tmp_path, capsys):
     ]
 
 
+def test_figures_that_a_model_monitors_are_printed(capsys):
+    arguments = SimpleNamespace(eval_strategy="no", metric_for_best_model="loss")
+    state = SimpleNamespace(best_metric=None, epoch=1.0, num_train_epochs=2, is_world_process_zero=True)
+    logs = {"loss": 0.5, "learning_rate": 1e-3, "grad_norm": 2.0, "target_deviation": 0.43, "epoch": 1.0}
+    EpochLines().on_log(arguments, state, None, logs=logs)
+    assert capsys.readouterr().out.startswith("epoch 1 of 2: train loss 0.5000, target_deviation 0.4300, ")
+
+
 @pytest.mark.parametrize(("loss", "said"), [(0.4, True), (0.5, False), (0.6, False)])
 def test_a_lower_loss_is_better_where_loss_chooses(loss, said):
     arguments = SimpleNamespace(metric_for_best_model="loss", greater_is_better=False)

@@ -238,7 +238,8 @@ def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarra
         axes.set_title(name)
     for axes in grid[-1]:
         axes.set_xlabel("time")
-    figure.suptitle(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
+    text = textwrap.fill(one_line(title), 70)
+    figure.suptitle(text, fontsize="medium", parse_math=False, y=1, va="bottom")  # above the titles of the first row
     _save(figure, path)
 
 

@@ -85,9 +85,7 @@ class DeformerConfig(WindowedConfig):
     def validate_pretraining(self) -> None:
         """Raise a ValueError naming a field of the pre-training that does not fit."""
         if not 0 < self.noise_ratio <= 1:
-            raise ValueError(
-                f"noise_ratio must lie in (0, 1], not {self.noise_ratio}: without noise nothing is learned"
-            )
+            raise ValueError(f"noise_ratio must be above 0 and at most 1, not {self.noise_ratio}")
         if self.prior_config.patch_size != self.backbone_config.patch_size:
             raise ValueError(
                 f"prior_config.patch_size is {self.prior_config.patch_size}, and backbone_config.patch_size is "

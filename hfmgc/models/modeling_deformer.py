@@ -1,7 +1,5 @@
 """Deformer (Wang, Li and Sung, 2023): transformers' `ViTModel` over spectrograms, pre-trained by denoising patches."""
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -92,6 +90,7 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
     """
 
     pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}  # noqa: RUF012 (declared by the base)
+    frozen_parts = ("prior",)
 
     def __init__(self, config: DeformerConfig):
         super().__init__(config)
@@ -99,13 +98,6 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
         self.projection = nn.Linear(self.model.embedding_size, config.prior_config.latent_size)
         self.prior = PriorAutoencoder(config.prior_config)
         self.post_init()
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; the prior decoder stays frozen (`from_pretrained` makes all weights trainable)."""
-        super().train(mode)
-        self.prior.requires_grad_(False)
-        return self
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:

@@ -6,7 +6,6 @@ moving average of the online one, sees only the masked patches and gives the rep
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,8 @@ from .spectrogram_patches import check_patches, to_patches
 
 logger = logging.get_logger(__name__)
 
-# Deviation of the target's outputs below which they count as collapsed (ours).
-COLLAPSED = 0.01
+# Deviation of the target's outputs below which they count as collapsed (ours): 1 % of the variance of random vectors.
+COLLAPSED = 0.1
 
 
 def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
@@ -262,6 +261,8 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     gradients, and follows the online encoder as a moving average of layers and last norm.
     """
 
+    frozen_parts = ("target",)
+
     def __init__(self, config: M2DConfig):
         super().__init__(config)
         self.model = M2DModel(config)
@@ -270,13 +271,6 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         # Deviation of the target's outputs in the latest training step.
         self._deviation: Tensor | None = None
         self.post_init()
-        self.train()
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; the target stays frozen, also where `from_pretrained` has replaced its parameters."""
-        super().train(mode)
-        self.target.requires_grad_(False).eval()
-        return self
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> M2DPreTrainingOutput | tuple:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -33,20 +33,34 @@ class PreTrainingModel(WindowedPreTrainedModel):
     views: ClassVar[int] = 1
     # Parts that are trained first: attribute -> model type; the config's field is `ATTRIBUTE_config`.
     pretrained_parts: ClassVar[dict[str, str]] = {}
+    # Parts that no gradient trains.
+    frozen_parts: ClassVar[tuple[str, ...]] = ()
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
     accepts_loss_kwargs = False
     # False for objectives that do not use every parameter in every step; DistributedDataParallel needs to know.
     uses_all_parameters = True
 
+    def post_init(self) -> None:
+        """Initialise as transformers does, and freeze the frozen parts."""
+        super().post_init()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode and freeze the frozen parts, because `from_pretrained` makes all weights trainable."""
+        super().train(mode)
+        for name in self.frozen_parts:
+            getattr(self, name).requires_grad_(False)
+        return self
+
     def check_window(self, frames: int, bins: int) -> None:
         """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
         self.model.check_window(frames, bins)
 
-    def check_data(self, num_examples: int, global_batch: int) -> None:
+    def check_data(self, num_examples: int | None, global_batch: int) -> None:
         """Raise a ValueError that names the field of the config which does not fit the data of a training.
 
         Args:
-            num_examples: Of an epoch.
+            num_examples: Of an epoch; None before the data are read.
             global_batch: Examples of an optimizer step, of all processes and micro-batches together.
         """
 

@@ -87,6 +87,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     """
 
     views: ClassVar[int] = 2
+    frozen_parts = ("key_model", "key_projection")
 
     def __init__(self, config: S3TConfig):
         super().__init__(config)
@@ -96,8 +97,6 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
             nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_size))
             for _ in range(2)
         )
-        self.key_model.requires_grad_(False)
-        self.key_projection.requires_grad_(False)
         self.register_buffer("queue", torch.zeros(config.queue_length, config.projection_size))
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
         # Of the micro-batches since the last optimizer step.
@@ -171,15 +170,15 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         """
         return {name: value.item() for name, value in self._monitored.items()}
 
-    def check_data(self, num_examples: int, global_batch: int) -> None:
+    def check_data(self, num_examples: int | None, global_batch: int) -> None:
         """Raise a ValueError if the queue does not fit the data or the batch.
 
         Args:
-            num_examples: Of an epoch.
+            num_examples: Of an epoch; None before the data are read.
             global_batch: Examples of an optimizer step, of all processes.
         """
         length = self.config.queue_length
-        if length > num_examples:
+        if num_examples is not None and length > num_examples:
             raise ValueError(
                 f"queue_length {length} is larger than the data of {num_examples} examples: an example would be its own "
                 "negative"

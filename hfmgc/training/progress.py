@@ -30,11 +30,19 @@ class _ProgressBar(ProgressCallback):
         """Print nothing: `EpochLines` does."""
 
 
+# What the Trainer itself logs with the train loss; the rest is what the model monitors.
+_TRAINER_LOGS = ("loss", "grad_norm", "learning_rate", "epoch", "num_input_tokens_seen")
+
+
 class EpochLines(TrainerCallback):
-    """Prints train loss, validation loss and the measure that chooses the checkpoint, once for each evaluation."""
+    """Prints train loss, monitored figures, validation loss and the measure that chooses the checkpoint.
+
+    There is a line for each evaluation, or for each log of a training without evaluations.
+    """
 
     def __init__(self):
         self.train_loss: float | None = None
+        self.monitored = ""
         self.began = time.monotonic()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
@@ -52,9 +60,11 @@ class EpochLines(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs,
     ) -> None:
-        """Keep the latest train loss, which is the mean since the log before it."""
+        """Keep the latest train loss, which is the mean since the log before it, and what the model monitors."""
         if "loss" in (logs or {}):
             self.train_loss = logs["loss"]
+            monitored = (f", {name} {value:.4f}" for name, value in logs.items() if name not in _TRAINER_LOGS)
+            self.monitored = "".join(monitored)
             if args.eval_strategy == "no":
                 self._print(args, state, {})
 
@@ -71,8 +81,8 @@ class EpochLines(TrainerCallback):
     def _print(self, args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]) -> None:
         seconds, self.began = time.monotonic() - self.began, time.monotonic()
         if state.is_world_process_zero:
-            tqdm.write(f"{epoch_line(args, state, self.train_loss, metrics)}, {seconds:.0f} s")
-        self.train_loss = None
+            tqdm.write(f"{epoch_line(args, state, self.train_loss, metrics)}{self.monitored}, {seconds:.0f} s")
+        self.train_loss, self.monitored = None, ""
 
 
 def epoch_line(

@@ -176,6 +176,10 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
             model = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model")(config)
     except Exception as error:  # torch refuses impossible sizes in many ways
         raise ConfigError(f"model: {first_line(error)}") from error
+    try:
+        model.check_data(None, global_batch(run))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
     frames, bins = extractor.window_shape
     frames = cropped_frames(frames, data.time_crop)
     try:
@@ -190,6 +194,11 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
         refuse_folder("output_dir", Path(run.output_dir), source.data)
         check_front_end(source.open(), source.extractor(extractor))
     return extractor, config
+
+
+def global_batch(run: RunArguments) -> int:
+    """Return the examples of an optimizer step, of all processes and micro-batches together."""
+    return run.per_device_train_batch_size * run.gradient_accumulation_steps * run.world_size
 
 
 def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingModel]:

@@ -21,7 +21,7 @@ from ...randomness import example_generator
 from ..arguments import RunArguments
 from ..spectrogram_augmentation import SpecAugment, random_time_crop
 from ..spectrogram_effects import SpectrogramEffects
-from .arguments import PretrainingDataArguments
+from .arguments import PretrainingDataArguments, global_batch
 
 
 # Random windows from which mean and deviation are estimated, as M2D's authors did.
@@ -174,13 +174,13 @@ def prepare_pretraining_data(
         "effects": arguments.effects,
         "masks": arguments.masks,
     }
-    global_batch = run.per_device_train_batch_size * run.gradient_accumulation_steps * run.world_size
+    batch = global_batch(run)
     examples = PretrainingExamples(
-        sources, train, windows_per_track=arguments.windows_per_track, global_batch=global_batch, **chosen
+        sources, train, windows_per_track=arguments.windows_per_track, global_batch=batch, **chosen
     )
     if not len(examples):
         raise DataError(
-            f"{len(train) * arguments.windows_per_track} examples give no full batch of {global_batch}: lower "
+            f"{len(train) * arguments.windows_per_track} examples give no full batch of {batch}: lower "
             "per_device_train_batch_size or gradient_accumulation_steps, or raise windows_per_track"
         )
     validation = PretrainingExamples(sources, held_out, **chosen) if held_out else None
