@@ -1,5 +1,6 @@
 """Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
 _CHUNK = 2000
 _FMA_HEADER = ["feature", "statistics", "number"]
 _FMA_COLUMNS = column_names()
+# File names in GTZAN's features_3_sec.csv.
+_PART_OF_TRACK = re.compile(r"\.\d{5}\.\d+\.wav$")
 # Columns about the track, beside its id and genre; all others are features.
 _TRACK_COLUMNS = ("artist", "split")
 _ROW_FEATURES = datasets.Features(
@@ -279,6 +282,10 @@ def _gtzan_parts(path: Path) -> Iterator[_Part]:
     for chunk in _chunks(path, texts=["filename"]):
         chunk = chunk.rename(columns=str.strip)
         ids = [track_id_in(name) for name in chunk["filename"]]
+        if parts := [name for name in chunk["filename"] if _PART_OF_TRACK.search(name)]:
+            raise DataError(
+                f"{path.name}: {parts[0]!r} is a part of a track: use features_30_sec.csv, of whole tracks"
+            )
         if None in ids:
             name = chunk["filename"].iloc[ids.index(None)]
             raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
@@ -292,12 +299,19 @@ def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
         "genre": next(name for name in GENRE_COLUMNS if name in header),
         **{name: name for name in _TRACK_COLUMNS if name in header},
     }
-    for chunk in _chunks(path, texts=filter(None, used.values())):
+    for number, chunk in enumerate(_chunks(path, texts=filter(None, used.values()))):
         if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
             raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
         chunk = chunk.rename(columns=str.strip).fillna("")
         cells = {field: chunk[name].astype(str).str.strip() for field, name in used.items() if name}
-        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], _numbers(chunk[names])
+        values = _numbers(chunk[names])
+        if (
+            number == 0
+            and len(chunk)
+            and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))])
+        ):
+            raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
+        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], values
 
 
 def _npz_parts(path: Path, names: list[str]) -> Iterator[_Part]:
@@ -338,7 +352,9 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path.name} cannot be read as a NumPy archive ({first_line(error)})") from error
+        raise DataError(
+            f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
+        ) from error
     _require(path, list(arrays), ["X", "y"])
     features, tracks = arrays["X"], len(arrays["y"])
     if features.ndim != 2 or features.dtype.kind not in "fiu" or len(features) != tracks:
