@@ -206,16 +206,15 @@ def _layout_of(path: Path) -> str:
     return "gtzan_57" if "filename" in header and set(header) & set(GTZAN_SUMMARY_COLUMNS) else "table"
 
 
-def _header(path: Path, rows: int = 1) -> list:
-    """Return the cells of the first row of a CSV or TSV, or tuples of the first `rows` rows by column."""
+def _header(path: Path) -> list[str]:
+    """Return the cells of the first row of a CSV or TSV."""
     try:
         table = pd.read_csv(
-            path, sep=_separator(path), nrows=rows, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            path, sep=_separator(path), nrows=1, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )
     except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"{path.name} cannot be read as a table ({first_line(error)})") from error
-    cells = [tuple(table[column]) for column in table.columns]
-    return [cell[0].strip() for cell in cells] if rows == 1 else cells
+    return [cell.strip() for cell in table.iloc[0]]
 
 
 def _separator(path: Path) -> str:
@@ -262,16 +261,15 @@ def _numbers(table: pd.DataFrame) -> np.ndarray:
 
 
 def _fma_parts(path: Path) -> Iterator[_Part]:
-    header = _header(path, rows=3)
-    found = header[1:]
-    different = sorted(set(found) ^ set(columns()))
-    if list(header[0]) != _FMA_HEADER or different or len(found) != len(columns()):
-        names = ", ".join("-".join(column) for column in different[:3])
-        raise DataError(
-            f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
-            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
-        )
     for chunk in _chunks(path, header=[0, 1, 2], index_col=0):
+        found = list(chunk.columns)
+        different = sorted(set(found) ^ set(columns()))
+        if list(chunk.columns.names) != _FMA_HEADER or different or len(found) != len(columns()):
+            names = ", ".join("-".join(column) for column in different[:3])
+            raise DataError(
+                f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
+                f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+            )
         if strange := [number for number in chunk.index if not str(number).isdecimal()]:
             raise DataError(f"{path.name}: {str(strange[0])!r} is no track id of FMA: delete its row")
         yield [{"track_id": f"{int(number):06d}"} for number in chunk.index], _numbers(chunk[columns()])
