@@ -134,7 +134,7 @@ _ARCHITECTURES = (
     Architecture(
         "feature-autoencoder", "FeatureAutoencoder",
         recipe="recipes/configs/divide_and_conquer/feature_autoencoder.yaml", parameters=631_628,
-        feature_extractor="hfmgc.features.feature_extraction_handmade:HandmadeFeatureExtractor",
+        feature_extractor=HANDMADE_FEATURE_EXTRACTOR,
         paper="Watine, Lefevre and Mautner: Music genre classification using state-of-the-art deep learning techniques "
         "and novel data processing methods (project report, 2022)",
     ),

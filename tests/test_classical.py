@@ -165,6 +165,30 @@ def test_a_table_with_other_columns_is_refused(finished, tmp_path, capsys):
         evaluate_checkpoint(str(finished[0] / "svm"), "table", data_options={"file": str(other)})
 
 
+def test_copies_beside_the_tracks_of_the_split_do_not_count_twice(finished, table, tmp_path):
+    folder, frame = finished[0] / "svm", pd.read_csv(table)
+    results = json.loads((folder / "results.json").read_text())
+    test = json.loads((folder / "split.json").read_text())["sides"]["test"]
+    frame = pd.concat([frame[frame["track_id"] == test[0]].assign(track_id="a copy"), frame])
+    frame.to_csv(tmp_path / "copied.csv", index=False)
+    report = evaluate_checkpoint(str(folder), "table", data_options={"file": str(tmp_path / "copied.csv")})
+    assert {row["track_id"] for row in report.predictions} == set(test)
+    assert report.to_dict()["tracks"] == results["tracks"]
+
+
+def test_rows_of_other_values_may_be_training_tracks_and_the_report_says_so(finished, table, tmp_path):
+    frame = pd.read_csv(table)
+    frame["feature 0"] += 0.01
+    frame.to_csv(tmp_path / "rounded.csv", index=False)
+    report = evaluate_checkpoint(
+        str(finished[0] / "svm"), "table", data_options={"file": str(tmp_path / "rounded.csv")}
+    )
+    assert report.side == "all"
+    assert any("equal values" in note for note in report.notes)
+    report = evaluate_checkpoint(str(finished[0] / "svm"), "table", data_options={"file": str(table)})
+    assert not any("equal values" in note for note in report.notes)
+
+
 def test_an_existing_table_is_replaced_only_when_asked(finished, table, tmp_path):
     settings = settings_of(table, finished[0], pipelines=["svm"])
     assert "--overwrite" in error_of(tmp_path, settings)

@@ -75,6 +75,12 @@ def test_in_a_checkout_the_configs_of_each_are_listed_as_they_resolve(capsys, tm
     assert "broken.yaml: not valid YAML" in capsys.readouterr().err
 
 
+def test_a_config_of_classical_baselines_has_no_network_to_show(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert hfmgc.cli.main(["show", "recipes/configs/lgnet/classical_mel.yaml"]) == 1
+    assert "recipes/classical_baselines.py" in capsys.readouterr().err
+
+
 def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert hfmgc.cli.main(["list"]) == 0

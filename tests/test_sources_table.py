@@ -125,6 +125,14 @@ def test_without_the_test_tracks_the_validation_side_is_evaluated(tmp_path):
     assert "no track of the fault-filtered test side" in split.comparable_note
 
 
+def test_gtzans_table_of_snippets_is_refused(tmp_path):
+    frame = pd.read_csv(stand_ins.write_gtzan_table(tmp_path / "features_3_sec.csv"))
+    frame["filename"] = frame["filename"].str.replace(".wav", ".0.wav")
+    frame.to_csv(tmp_path / "features_3_sec.csv", index=False)
+    with pytest.raises(DataError, match=r"features_3_sec\.csv.*features_30_sec\.csv"):
+        table(tmp_path / "features_3_sec.csv").tracks()
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_fmas_table_has_the_genres_artists_and_official_sides_of_tracks_csv(tmp_path, fma_metadata, whole):
     values = fma_table()
@@ -219,6 +227,7 @@ def test_another_features_csv_is_refused_by_what_it_lacks(fma_metadata, spoil, n
         ("genre,tempo\nrock,1,2,3\n", "songs.csv"),
         (",genre,tempo\n0,rock,1\n", "column 1"),
         ("genre,tempo\n", "no tracks"),
+        ("genre,tempo,title\nrock,1,Stairs\nfolk,2,Road\n", "title"),
         ("genre,tempo,split\nrock,1,somewhere\n", "'somewhere'"),
         ("", "songs.csv"),
     ],

@@ -6,7 +6,7 @@ loaded, whatever else skops would accept.
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,9 +161,7 @@ class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
 
 def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) -> np.ndarray:
     """Return log-probabilities [vectors, labels]; `LEAST_LOGIT` for genres that the pipeline was not trained on."""
-    if hasattr(pipeline, "predict_log_proba"):
-        known = pipeline.predict_log_proba(vectors)
-    elif hasattr(pipeline, "predict_proba"):
+    if hasattr(pipeline, "predict_proba"):
         with np.errstate(divide="ignore"):
             known = np.log(pipeline.predict_proba(vectors))
     else:
@@ -244,15 +242,10 @@ def _untrusted(node: Any) -> Iterator[str]:
             yield from _untrusted(item)
 
 
-def summary_names(bins: Sequence[Any]) -> list[str]:
-    """Return the names of `summarize` with means and deviations."""
-    return [f"{statistic}-{name}" for statistic in ("mean", "deviation") for name in bins]
-
-
 def vector_names(extractor: WindowedFeatureExtractor) -> tuple[str, list[str]]:
     """Return how the windows of a front end are summarised, and the names of the features."""
     frames, bins = extractor.window_shape
     names = [f"bin_{index:03d}" for index in range(bins)]
     if frames > 1:
-        return "mean_deviation", summary_names(names)
+        return "mean_deviation", [f"{statistic}-{name}" for statistic in ("mean", "deviation") for name in names]
     return "none", list(getattr(extractor, "column_names", names))

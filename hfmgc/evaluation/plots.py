@@ -92,25 +92,32 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
 
 
 def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, label: str, title: str) -> None:
-    """Save the accuracy by a size as PNG, with the interval and, as points, the single runs.
+    """Save the accuracy by a size as PNG, with intervals and, as dashes, the single runs.
 
     Args:
-        rows: `size` (a text), `accuracy`, `low`, `high` and `accuracies` (of the single runs) of each size.
+        rows: `name` (of the line), `size` (None: a horizontal line), `accuracy`, `low`, `high` and `accuracies` (of the
+            single runs).
         path: Of the PNG.
         label: Name of the size.
         title: Above the chart.
     """
     figure, axes = _figure(7, 4.5, title)
-    places, means = np.arange(len(rows)), np.array([row["accuracy"] for row in rows])
-    spread = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - means)
-    axes.errorbar(
-        places, means, yerr=spread, fmt="o-", capsize=4, color="tab:blue", label="mean, 95 % interval over tracks"
-    )
-    points = [(place, value) for place, row in zip(places, rows, strict=True) for value in row["accuracies"]]
-    axes.scatter(*zip(*points, strict=True), marker="_", s=120, color="tab:orange", zorder=3, label="single runs")
-    axes.set_xticks(places, [str(row["size"]) for row in rows])
+    sizes = list(dict.fromkeys(row["size"] for row in rows if row["size"] is not None))
+    for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
+        own, colour = [row for row in rows if row["name"] == name], f"C{number}"
+        if own[0]["size"] is None:
+            axes.axhline(own[0]["accuracy"], color=colour, linestyle="--", label=name)
+            continue
+        aside = 0.08 * len(axes.containers)  # intervals of several lines side by side
+        places = [sizes.index(row["size"]) + aside for row in own]
+        means = np.array([row["accuracy"] for row in own])
+        spread = np.abs(np.array([[row["low"], row["high"]] for row in own]).T - means)
+        axes.errorbar(places, means, yerr=spread, fmt="o-", capsize=4, color=colour, label=name)
+        points = [(place, value) for place, row in zip(places, own, strict=True) for value in row["accuracies"]]
+        axes.scatter(*zip(*points, strict=True), marker="_", s=120, color=colour, zorder=3)
+    axes.set_xticks(range(len(sizes)), map(str, sizes))
     axes.set_xlabel(label)
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel("accuracy, with the 95 % interval over tracks")
     axes.legend(**_LEGEND)
     _save(figure, path)
 
@@ -153,31 +160,6 @@ def plot_importances(names: Sequence[str], importances: np.ndarray, path: Path, 
     axes.set_yticks(places, [one_line(names[index]) for index in best], fontsize="small", parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("importance (mean decrease of impurity)")
-    _save(figure, path)
-
-
-def plot_by_dimension(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Save the accuracy of pipelines by dimension, with intervals, as PNG.
-
-    Args:
-        rows: `pipeline`, `dimensions` ("" for all features: a horizontal line), `accuracy`, `low` and `high`.
-        path: Of the PNG.
-        title: Above the chart.
-    """
-    figure, axes = _figure(7, 4.5, title)
-    names = list(dict.fromkeys(row["pipeline"] for row in rows))
-    for number, name in enumerate(names):
-        own = [row for row in rows if row["pipeline"] == name]
-        colour = f"C{number}"
-        if own[0]["dimensions"] == "":
-            axes.axhline(own[0]["accuracy"], color=colour, linestyle="--", label=f"{name} (all features)")
-            continue
-        sizes, values = [row["dimensions"] for row in own], np.array([row["accuracy"] for row in own])
-        below, above = values - [row["low"] for row in own], np.array([row["high"] for row in own]) - values
-        axes.errorbar(sizes, values, yerr=[below, above], color=colour, marker="o", capsize=3, label=name)
-    axes.set_xlabel("dimensions")
-    axes.set_ylabel("accuracy, with the 95 % interval")
-    axes.legend(**_LEGEND)
     _save(figure, path)
 
 

@@ -12,6 +12,10 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 
 # Number of recognised tracks that a note names.
 NAMED = 3
+ONLY_COPIES = (
+    "the checkpoint was trained on a table of features, whose rows are recognised by equal values only: other versions of "
+    "its training tracks, such as their audio, can be among these"
+)
 
 
 def choose_tracks(
@@ -41,6 +45,10 @@ def choose_tracks(
     found = _recognised(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
     on_side = {track_id: known[chosen] for track_id, known in found.items() if chosen in known}
+    # A copy that the split leaves out, beside the track itself, would count twice.
+    own = {track_id for track_id, known in on_side.items() if known.track_id == track_id}
+    copies = {track_id for track_id, known in on_side.items() if known.track_id in own} - own
+    on_side = {track_id: known for track_id, known in on_side.items() if track_id not in copies}
     size, present = len(manifest.sides.get(chosen, [])), len({known.track_id for known in on_side.values()})
     if side == "auto" and 2 * present < max(size, 1):
         chosen = "unseen"
@@ -58,27 +66,30 @@ def choose_tracks(
         renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
         if renamed:
             notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
-        if len(found) < len(available):
-            notes.append(f"{len(available) - len(found)} tracks that are not in the split are excluded")
+        outside = len(available) - len(found) + len(copies)
+        if outside:
+            notes.append(f"{outside} tracks that are not in the split are excluded")
         return chosen, list(on_side), notes + manifest.notes()
     seen = {
         track_id: known.get("train") or known["validation"]
         for track_id, known in found.items()
         if "train" in known or "validation" in known
     }
+    exact_only = not any(item.keys() & {"sound", "features"} for item in manifest.identities.values())
+    notes = [ONLY_COPIES] if exact_only else []
     if not seen:
-        return ("unseen" if side == "unseen" else "all"), available, []
+        return ("unseen" if side == "unseen" else "all"), available, notes
     trained = sum("train" in found[track_id] for track_id in seen)
     note = (
         f"{len(seen)} of the {len(available)} tracks are known from training ({trained} from the training side, "
         f"{len(seen) - trained} from the validation side): {_names(seen)}"
     )
     if chosen == "all":
-        return "all", available, [f"{note}: not a measure of the model's quality on new music"]
+        return "all", available, [f"{note}: not a measure of the model's quality on new music", *notes]
     unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
         raise ConfigError(f"{note}: no track is left; --side all evaluates all of them")
-    return "unseen", unseen, [f"{note}: excluded (--side all includes them)"]
+    return "unseen", unseen, [f"{note}: excluded (--side all includes them)", *notes]
 
 
 def trained_earlier(manifest: SplitManifest, earlier: SplitManifest, name: str) -> list[str]:

@@ -4,8 +4,6 @@ The pipelines are those of the Divide and Conquer paper (section III-A) and of L
 scikit-learn's defaults are used (ours).
 """
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import RandomForestClassifier
@@ -29,9 +28,8 @@ from ..errors import ConfigError, DataError, saving_to
 from ..evaluation.checkpoints import CLASSICAL
 from ..evaluation.classical import ClassicalConfig, ClassicalForAudioClassification, summarize, vector_names
 from ..evaluation.metrics import interval_of_shares
-from ..evaluation.plots import IMPORTANCES, plot_by_dimension, plot_importances
+from ..evaluation.plots import IMPORTANCES, plot_accuracy_by_size, plot_importances
 from ..evaluation.predictions import TrackPredictions
-from ..evaluation.report import EvaluationReport
 from ..evaluation.task import SINGLE_LABEL
 from ..features.feature_extraction_handmade import HandmadeFeatureExtractor
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
@@ -326,18 +324,29 @@ def run_row(
         train_seconds.append(fitted.seconds)
         correct.append(predictions.logits.argmax(axis=1) == held_out.targets)
         if seed == row.seeds[0]:
-            report = make_report(
-                predictions, data, run, SINGLE_LABEL, notes=_notes(fitter, config, data), model_type=CLASSICAL
-            )
-            training = {
-                "pipeline": name,
-                "dimensions": dimensions,
-                "features": len(config.feature_names),
-                "examples": len(fitter.targets),
-                "train_seconds": round(train_seconds[-1], 3),
-                "predict_seconds": round(predict_seconds[-1], 3),
-            }
-            _save(model, fitted, extractor, data, report, run, record, training)
+            first = model, fitted, predictions
+    model, fitted, predictions = first
+    report = make_report(
+        predictions, data, run, SINGLE_LABEL, notes=_notes(fitter, config, data), model_type=CLASSICAL
+    )
+    training = {
+        "pipeline": name,
+        "dimensions": dimensions,
+        "features": len(config.feature_names),
+        "examples": len(fitter.targets),
+        "train_seconds": round(train_seconds[0], 3),
+        "predict_seconds": round(predict_seconds[0], 3),
+    }
+    folder = Path(run.output_dir)
+    with saving_to(folder):
+        model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        report.save(folder)
+        if fitted.importances is not None:
+            title = f"{report.heading}: features of highest importance (random forest)"
+            plot_importances(config.feature_names, fitted.importances, folder / IMPORTANCES, title=title)
+        record.save(folder, exclusions=data.corpus.exclusions(), model={"model_type": CLASSICAL}, training=training)
+        write_model_card(folder, licence=run.license)
     return BaselineRow(
         name, dimensions, np.stack(correct), float(np.mean(train_seconds)), float(np.mean(predict_seconds))
     )
@@ -365,51 +374,29 @@ def _notes(fitter: PipelineFitter, config: ClassicalConfig, data: PreparedData) 
     return notes
 
 
-def _save(
-    model: ClassicalForAudioClassification,
-    fitted: Fitted,
-    extractor: WindowedFeatureExtractor,
-    data: PreparedData,
-    report: EvaluationReport,
-    run: RunArguments,
-    record: RunRecord,
-    training: dict[str, Any],
-) -> None:
-    """Write the finished run: pipeline, front end, results, record, card."""
-    folder = Path(run.output_dir)
-    with saving_to(folder):
-        model.save_pretrained(folder)
-        extractor.save_pretrained(folder)
-        report.save(folder)
-        if fitted.importances is not None:
-            title = f"{report.heading}: features of highest importance (random forest)"
-            plot_importances(model.config.feature_names, fitted.importances, folder / IMPORTANCES, title=title)
-        record.save(folder, exclusions=data.corpus.exclusions(), model={"model_type": CLASSICAL}, training=training)
-        write_model_card(folder, licence=run.license)
-
-
 def table_text(rows: Sequence[BaselineRow]) -> str:
     """Return the table as text."""
-    lines = [("pipeline", "dimensions", "accuracy", "95 % interval", "seeds", "train s", "predict s")]
-    for row in rows:
-        cells = row.to_dict()
-        interval = f"{cells['low']:.3f} to {cells['high']:.3f}"
-        seconds = (f"{row.train_seconds:.3g}", f"{row.predict_seconds:.3g}")
-        dimensions = str(cells["dimensions"] or "all")
-        lines.append((row.pipeline, dimensions, f"{row.accuracy:.4f}", interval, str(len(row.correct)), *seconds))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    cells = [row.to_dict() for row in rows]
+    table = {
+        "pipeline": [row["pipeline"] for row in cells],
+        "dimensions": [row["dimensions"] or "all" for row in cells],
+        "accuracy": [f"{row['accuracy']:.4f}" for row in cells],
+        "95 % interval": [f"{row['low']:.3f} to {row['high']:.3f}" for row in cells],
+        "seeds": [len(row.correct) for row in rows],
+        "train s": [f"{row.train_seconds:.3g}" for row in rows],
+        "predict s": [f"{row.predict_seconds:.3g}" for row in rows],
+    }
+    return pd.DataFrame(table).to_string(index=False)
 
 
 def save_table(rows: Sequence[BaselineRow], folder: Path, *, title: str) -> list[Path]:
     """Write the table as CSV and as a picture, and return their paths."""
     csv_file, picture = folder / f"{TABLE}.csv", folder / f"{TABLE}.png"
-    cells = [row.to_dict() for row in rows]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells)
+    points = [
+        {"name": row.pipeline, "size": row.dimensions, "accuracies": row.correct.mean(axis=1), **row.to_dict()}
+        for row in rows
+    ]
     with saving_to(folder):
-        write_text(csv_file, text.getvalue())
-        plot_by_dimension(cells, picture, title=title)
+        write_text(csv_file, pd.DataFrame(row.to_dict() for row in rows).to_csv(index=False, lineterminator="\n"))
+        plot_accuracy_by_size(points, picture, label="dimensions (dashed lines: all features)", title=title)
     return [csv_file, picture]

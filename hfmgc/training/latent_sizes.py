@@ -14,7 +14,7 @@ import torch
 from ..data.features import TrackWindows
 from ..errors import ConfigError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
-from ..evaluation.metrics import accuracy_interval, bootstrap_interval
+from ..evaluation.metrics import interval_of_shares
 from ..evaluation.plots import plot_accuracy_by_size
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..files import write_text
@@ -27,7 +27,6 @@ from .search.final_fit import fit_once, read_results
 
 
 TABLE, PICTURE = "latent_sizes.csv", "latent_sizes.png"
-RESAMPLES = 2000
 
 
 @dataclass
@@ -109,10 +108,7 @@ def _summary(folders: Sequence[Path], test: TrackWindows) -> dict[str, Any]:
         correct.append([row["genre"] == row["predicted"] for row in predictions])
     # Of each track, the share of the runs that are right.
     share = np.mean(correct, axis=0)
-    if set(share) in ({0.0}, {1.0}):  # every resample would be the same
-        interval = accuracy_interval(share, np.ones_like(share))
-    else:
-        interval = bootstrap_interval(share, np.mean, RESAMPLES)
+    interval = interval_of_shares(share)
     seconds = [recorded(folder, "training")["train_seconds"] for folder in folders]
     return {
         "accuracy": float(share.mean()),
@@ -155,7 +151,8 @@ def save_latent_sizes(rows: Sequence[dict[str, Any]], folder: Path, *, title: st
         )
     with saving_to(folder):
         write_text(folder / TABLE, content.getvalue())
-        plot_accuracy_by_size(rows, folder / PICTURE, label="latent size (none: no bottleneck)", title=title)
+        named = [{"name": "feature autoencoder (dashes: single runs)", **row} for row in rows]
+        plot_accuracy_by_size(named, folder / PICTURE, label="latent size (none: no bottleneck)", title=title)
 
 
 def latent_sizes_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..data.names import distinct
 from ..data.sources import open_source
-from ..errors import HfmgcError, UnreachableDataError
-from ..settings import read_settings
+from ..errors import ConfigError, HfmgcError, UnreachableDataError
+from ..settings import read_config, read_settings
 from .arguments import RECIPE_GROUPS, DataArguments
 from .build import count_parameters
 from .check import CheckedRecipe, check_recipe
@@ -24,6 +24,10 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
     Raises:
         HfmgcError: If the recipe would be refused, for the same reason.
     """
+    if "pipelines" in read_config(Path(config)):
+        raise ConfigError(
+            f"{config}: a config of recipes/classical_baselines.py, which builds no network to show: run it with that recipe"
+        )
     *groups, _ = read_settings([config, *overrides], (*RECIPE_GROUPS, ProbeArguments))
     genres, genres_note = _genres(groups[1])
     recipe = check_recipe(tuple(groups), genres=genres, local_files_only=True)

@@ -1,5 +1,6 @@
 """Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
 _CHUNK = 2000
 _FMA_HEADER = ["feature", "statistics", "number"]
 _FMA_COLUMNS = column_names()
+# File names in GTZAN's features_3_sec.csv.
+_PART_OF_TRACK = re.compile(r"\.\d{5}\.\d+\.wav$")
 # Columns about the track, beside its id and genre; all others are features.
 _TRACK_COLUMNS = ("artist", "split")
 _ROW_FEATURES = datasets.Features(
@@ -203,16 +206,15 @@ def _layout_of(path: Path) -> str:
     return "gtzan_57" if "filename" in header and set(header) & set(GTZAN_SUMMARY_COLUMNS) else "table"
 
 
-def _header(path: Path, rows: int = 1) -> list:
-    """Return the cells of the first row of a CSV or TSV, or tuples of the first `rows` rows by column."""
+def _header(path: Path) -> list[str]:
+    """Return the cells of the first row of a CSV or TSV."""
     try:
         table = pd.read_csv(
-            path, sep=_separator(path), nrows=rows, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            path, sep=_separator(path), nrows=1, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )
     except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"{path.name} cannot be read as a table ({first_line(error)})") from error
-    cells = [tuple(table[column]) for column in table.columns]
-    return [cell[0].strip() for cell in cells] if rows == 1 else cells
+    return [cell.strip() for cell in table.iloc[0]]
 
 
 def _separator(path: Path) -> str:
@@ -259,16 +261,15 @@ def _numbers(table: pd.DataFrame) -> np.ndarray:
 
 
 def _fma_parts(path: Path) -> Iterator[_Part]:
-    header = _header(path, rows=3)
-    found = header[1:]
-    different = sorted(set(found) ^ set(columns()))
-    if list(header[0]) != _FMA_HEADER or different or len(found) != len(columns()):
-        names = ", ".join("-".join(column) for column in different[:3])
-        raise DataError(
-            f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
-            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
-        )
     for chunk in _chunks(path, header=[0, 1, 2], index_col=0):
+        found = list(chunk.columns)
+        different = sorted(set(found) ^ set(columns()))
+        if list(chunk.columns.names) != _FMA_HEADER or different or len(found) != len(columns()):
+            names = ", ".join("-".join(column) for column in different[:3])
+            raise DataError(
+                f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
+                f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+            )
         if strange := [number for number in chunk.index if not str(number).isdecimal()]:
             raise DataError(f"{path.name}: {str(strange[0])!r} is no track id of FMA: delete its row")
         yield [{"track_id": f"{int(number):06d}"} for number in chunk.index], _numbers(chunk[columns()])
@@ -279,6 +280,10 @@ def _gtzan_parts(path: Path) -> Iterator[_Part]:
     for chunk in _chunks(path, texts=["filename"]):
         chunk = chunk.rename(columns=str.strip)
         ids = [track_id_in(name) for name in chunk["filename"]]
+        if parts := [name for name in chunk["filename"] if _PART_OF_TRACK.search(name)]:
+            raise DataError(
+                f"{path.name}: {parts[0]!r} is a part of a track: use features_30_sec.csv, of whole tracks"
+            )
         if None in ids:
             name = chunk["filename"].iloc[ids.index(None)]
             raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
@@ -292,12 +297,19 @@ def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
         "genre": next(name for name in GENRE_COLUMNS if name in header),
         **{name: name for name in _TRACK_COLUMNS if name in header},
     }
-    for chunk in _chunks(path, texts=filter(None, used.values())):
+    for number, chunk in enumerate(_chunks(path, texts=filter(None, used.values()))):
         if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
             raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
         chunk = chunk.rename(columns=str.strip).fillna("")
         cells = {field: chunk[name].astype(str).str.strip() for field, name in used.items() if name}
-        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], _numbers(chunk[names])
+        values = _numbers(chunk[names])
+        if (
+            number == 0
+            and len(chunk)
+            and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))])
+        ):
+            raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
+        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], values
 
 
 def _npz_parts(path: Path, names: list[str]) -> Iterator[_Part]:
@@ -338,7 +350,9 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path.name} cannot be read as a NumPy archive ({first_line(error)})") from error
+        raise DataError(
+            f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
+        ) from error
     _require(path, list(arrays), ["X", "y"])
     features, tracks = arrays["X"], len(arrays["y"])
     if features.ndim != 2 or features.dtype.kind not in "fiu" or len(features) != tracks:
