@@ -178,6 +178,12 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
             model = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model")(config)
     except Exception as error:  # torch refuses impossible sizes in many ways
         raise ConfigError(f"model: {first_line(error)}") from error
+    normalization = "statistics" if data.fit_statistics != "none" else getattr(extractor, "normalization", None)
+    if model.unit_range and normalization != "min_max":
+        raise ConfigError(
+            f"front_end.normalization must be min_max, and fit_statistics none: {type(model).__name__} restores values in "
+            "[0, 1]"
+        )
     try:
         model.check_data(None, global_batch(run))
     except ValueError as error:
