@@ -193,7 +193,9 @@ class PretrainingTester:
         values = values[:, 0] if model.views > 1 else values
         model.save_pretrained(tmp_path)
         expected = model.model(values).pooler_output
-        classifier = AutoModelForAudioClassification.from_pretrained(tmp_path)
+        classifier, report = AutoModelForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["unexpected_keys"]
+        assert all(name.startswith("classifier.") for name in report["missing_keys"])
         assert torch.equal(AutoModel.from_pretrained(tmp_path)(values).pooler_output, expected)
         assert torch.equal(classifier.model(values).pooler_output, expected)
 

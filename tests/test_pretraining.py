@@ -31,6 +31,8 @@ from recipes import FRONT_END, PRETRAIN, hfmgc_here, write_config, write_feature
 
 
 TINY = {"patch_size": 8, "hidden_sizes": [4, 8], "patches_per_window": 2}
+# The prior autoencoder, the default, takes values in [0, 1] alone.
+M2D = {"model_type": "hfmgc-m2d", "model": {"num_bins": 32}}
 
 
 def groups(data, output_dir, /, **more):
@@ -108,7 +110,7 @@ def test_mean_and_deviation_are_estimated_once_for_all_sources(features, tmp_pat
     other = write_features(tmp_path / "other.parquet", ("jazz",), tracks=6)
     front_end = {**FRONT_END, "normalization": "none", "scale": "none"}
     data, extractor, _ = prepared(
-        features, tmp_path, data=[str(features), str(other)], front_end=front_end, fit_statistics="overall"
+        features, tmp_path, data=[str(features), str(other)], front_end=front_end, fit_statistics="overall", **M2D
     )
     found = data.record["statistics"]
     assert found["windows"] == len(data.train) == 20
@@ -141,7 +143,12 @@ def test_a_folder_of_audio_needs_no_genres(tmp_path):
     padded, _, _ = prepared(tmp_path / "music", tmp_path / "run", pad_short_tracks=True, **more)
     assert len(padded.train) == 3
     with pytest.raises(DataError, match=r"front_end\.window_seconds"):
-        prepared(tmp_path / "music", tmp_path / "run", front_end={**FRONT_END, "window_frames": 200}, **more)
+        prepared(
+            tmp_path / "music",
+            tmp_path / "run",
+            front_end={**FRONT_END, "window_frames": 200, "normalization": "min_max"},
+            **more,
+        )
 
 
 def test_audio_and_its_stored_features_give_the_same_examples(tmp_path):
@@ -155,7 +162,7 @@ def test_audio_and_its_stored_features_give_the_same_examples(tmp_path):
         "extract", music, stored, "--model_type", "hfmgc-deformer", "--front_end", json.dumps(front_end)
     )
     assert extracted.returncode == 0, extracted.stderr
-    more = {"front_end": front_end, "fit_statistics": "overall", "validation_share": 0.25}
+    more = {"front_end": front_end, "fit_statistics": "overall", "validation_share": 0.25, **M2D}
     from_audio, from_store = (
         prepared(data, tmp_path / "run", per_device_train_batch_size=1, **more)[0] for data in (music, stored)
     )
@@ -351,6 +358,8 @@ def test_two_processes_with_half_the_batch_end_as_one(features, tmp_path):
         ({"eval_strategy": "steps", "eval_steps": 2}, "validation_share"),
         ({"validation_share": 1.0}, "validation_share"),
         ({"time_crop": 0.3}, "time_crop"),
+        ({"fit_statistics": "overall"}, r"front_end\.normalization must be min_max"),
+        ({"front_end": FRONT_END}, r"front_end\.normalization must be min_max"),
         ({"spec_augment": {"time_masks": 1, "time_mask_frames": 32}}, "time_mask_frames"),
     ],
 )
@@ -361,7 +370,7 @@ def test_settings_that_do_not_fit_are_refused_by_field(more, message, features, 
 
 def test_stored_features_of_another_front_end_are_refused(features, tmp_path):
     with pytest.raises(DataError, match="stored features"):
-        prepared(features, tmp_path, front_end={**FRONT_END, "num_bins": 64})
+        prepared(features, tmp_path, front_end={**FRONT_END, "num_bins": 64, "normalization": "min_max"})
 
 
 # Recipes

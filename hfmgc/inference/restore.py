@@ -50,8 +50,8 @@ def restore_song(
     }
     result = {"song": Path(song).name, "picture": str(output), "windows": len(windows), **errors}
     text = (
-        f"{output}: {len(windows)} windows; mean squared error {errors['restored_error']:.4f}, of the input "
-        f"{errors['input_error']:.4f}"
+        f"{output}: mean squared error of the restored windows {errors['restored_error']:.4f}, of the input "
+        f"{errors['input_error']:.4f} ({len(windows)} drawn)"
     )
     return result, text
 

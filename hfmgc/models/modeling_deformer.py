@@ -91,6 +91,7 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
 
     pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}  # noqa: RUF012 (declared by the base)
     frozen_parts = ("prior",)
+    unit_range = True
 
     def __init__(self, config: DeformerConfig):
         super().__init__(config)

@@ -85,7 +85,7 @@ class M2DEmbeddings(nn.Module):
 
 
 class M2DEncoder(nn.Module):
-    """Layers and the last norm: the part that the target encoder has for itself."""
+    """The layers and the last norm: what online and target encoder do not share."""
 
     def __init__(self, config: M2DConfig | ViTConfig):
         super().__init__()
@@ -228,7 +228,7 @@ class M2DPreTrainingOutput(PreTrainingOutput):
 def duo_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of 2 - 2 cos(prediction, target) over patches [..., hidden], in float32.
 
-    Each target is first standardised over its values (the authors' code), so that a common offset counts for nothing.
+    Each target is first standardised over its values (the authors' code), so that its mean and scale do not matter.
     """
     return (2 - 2 * F.cosine_similarity(predictions.float(), standardized(targets), dim=-1)).mean()
 
@@ -345,8 +345,6 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
 
 class M2DForAudioClassification(M2DPreTrainedModel, WindowedForAudioClassification):
     """M2D with a linear classifier on the evaluation features (ours)."""
-
-    _keys_to_ignore_on_load_unexpected = (r"^(target|predictor)\.",)
 
     def __init__(self, config: M2DConfig):
         super().__init__(config, M2DModel(config))

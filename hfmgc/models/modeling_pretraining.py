@@ -33,6 +33,8 @@ class PreTrainingModel(WindowedPreTrainedModel):
     views: ClassVar[int] = 1
     # Parts that are trained first: attribute -> model type; the config's field is `ATTRIBUTE_config`.
     pretrained_parts: ClassVar[dict[str, str]] = {}
+    # Whether the objective restores values in [0, 1], so that windows must be normalised to them.
+    unit_range: ClassVar[bool] = False
     # Parts that no gradient trains.
     frozen_parts: ClassVar[tuple[str, ...]] = ()
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.

@@ -21,6 +21,7 @@ class PriorAutoencoder(PreTrainingModel):
     """
 
     config_class = PriorAutoencoderConfig
+    unit_range = True
 
     def __init__(self, config: PriorAutoencoderConfig):
         super().__init__(config)

@@ -29,12 +29,6 @@ class S3TPreTrainedModel(WindowedPreTrainedModel):
     _no_split_modules = ("SwinStage",)
     _supports_sdpa = True
     _supports_attention_backend = True
-    # The head of a classifier, and what pre-training adds.
-    _keys_to_ignore_on_load_unexpected = (
-        *WindowedModel._keys_to_ignore_on_load_unexpected,
-        r"^(projection|key_model|key_projection)\.",
-        r"^queue",
-    )
 
 
 class S3TModel(S3TPreTrainedModel, WindowedModel):
@@ -46,6 +40,13 @@ class S3TModel(S3TPreTrainedModel, WindowedModel):
 
     Attentions are those of the last block of each stage, [existing windows x attention windows, heads, patches, patches].
     """
+
+    # A pre-trained checkpoint has the parts of its objective too.
+    _keys_to_ignore_on_load_unexpected = (
+        *WindowedModel._keys_to_ignore_on_load_unexpected,
+        r"^(projection|key_model|key_projection)\.",
+        r"^queue",
+    )
 
     def __init__(self, config: S3TConfig):
         super().__init__(config)

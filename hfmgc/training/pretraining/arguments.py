@@ -103,7 +103,7 @@ class PretrainingDataArguments:
     data: list[str | dict[str, Any]] = setting(
         list,
         "One or more datasets, folders of audio, manifests or stored features; {data: NAME, options: {...}, exclude: FILE, "
-        "side: train, front_end: {...}} sets more of one.",
+        "side: train, front_end: {...}} sets the options of one.",
     )
     shortest_seconds: float = setting(1.0, "Shorter audio is skipped.", limits="[0, inf)")
     pad_short_tracks: bool = setting(
@@ -120,7 +120,9 @@ class PretrainingDataArguments:
     spec_augment: dict[str, Any] = setting(
         dict, "Masks over training windows; see recipes/train_classifier.py --help."
     )
-    spectrogram_effects: dict[str, Any] = setting(dict, "Effects on training windows; see the same.")
+    spectrogram_effects: dict[str, Any] = setting(
+        dict, "Effects on training windows; see recipes/train_classifier.py --help."
+    )
     preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
 
     def __post_init__(self):
@@ -176,6 +178,12 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
             model = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model")(config)
     except Exception as error:  # torch refuses impossible sizes in many ways
         raise ConfigError(f"model: {first_line(error)}") from error
+    normalization = "statistics" if data.fit_statistics != "none" else getattr(extractor, "normalization", None)
+    if model.unit_range and normalization != "min_max":
+        raise ConfigError(
+            f"front_end.normalization must be min_max, and fit_statistics none: {type(model).__name__} restores values in "
+            "[0, 1]"
+        )
     try:
         model.check_data(None, global_batch(run))
     except ValueError as error:

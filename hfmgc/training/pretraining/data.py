@@ -42,7 +42,8 @@ class PretrainingExamples(torch.utils.data.Dataset):
         time_crop: Share of a window's frames that is kept, from a random position.
         effects: Tempo, pitch and equalisation of the spectrogram.
         masks: SpecAugment, applied last.
-        global_batch: An epoch has a multiple of so many examples; which ones are left out changes from epoch to epoch.
+        global_batch: Examples of an optimizer step. An epoch has full steps only; the examples that are left out change
+            from epoch to epoch.
     """
 
     def __init__(
