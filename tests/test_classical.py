@@ -380,7 +380,7 @@ def test_only_types_of_python_numpy_and_scikit_learn_are_trusted():
     assert not {"builtins.eval", "builtins.exec", "builtins.getattr", "numpy.load"} & TRUSTED_TYPES
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "no zip", "other features", "layout", "columns"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "no zip", "other features", "other step", "layout", "columns"])
 def test_damaged_files_are_refused(finished, tmp_path, damage):
     folder = copied(finished[0] / "svm", tmp_path)
     path = folder / PIPELINE_FILE
@@ -396,7 +396,10 @@ def test_damaged_files_are_refused(finished, tmp_path, damage):
         content["columns"] = [f"other {index}" for index in range(COLUMNS)] if damage == "layout" else [0, COLUMNS]
         file.write_text(json.dumps(content))
     else:
-        skops.io.dump(make_pipeline(StandardScaler(), SVC()).fit(vectors(9)[0][:, :4], vectors(9)[1]), path)
+        other = make_pipeline(StandardScaler(), SVC()).fit(vectors(9)[0][:, :4], vectors(9)[1])
+        if damage == "other step":
+            other.steps[0] = skops.io.load(path, trusted=[]).steps[0]
+        skops.io.dump(other, path)
     with pytest.raises(CheckpointError, match=PIPELINE_FILE.replace(".", r"\.")):
         load_checkpoint(str(folder))
 

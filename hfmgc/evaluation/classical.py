@@ -205,6 +205,8 @@ def load_classical(
             and set(pipeline.classes_) <= set(range(config.num_labels))
             and vector_names(extractor) == (config.summary, list(config.feature_names))
         )
+        if fits:  # its steps fit each other
+            log_probabilities(pipeline, np.zeros((1, config.num_inputs), np.float32), config.num_labels)
     except CheckpointError:
         raise
     except Exception as error:  # damaged files raise the exceptions of skops, NumPy and zipfile

@@ -252,15 +252,13 @@ class PipelineFitter:
 
 def _steps(name: str, dimensions: int | None, seed: int) -> list[Any]:
     """Return the steps of a pipeline after the standardisation."""
-    svm = SVC(kernel="rbf", break_ties=True)  # `predict` then is the likeliest genre of our logits
-    return {
-        "svd_svm": lambda: [TruncatedSVD(dimensions, random_state=seed), svm],
-        "forest_svm": lambda: [svm],
-        "svm": lambda: [svm],
-        "naive_bayes": lambda: [GaussianNB()],
+    if name == "naive_bayes":
+        return [GaussianNB()]
+    if name == "knn":
         # Trees would be slower with so many features, and could not be saved.
-        "knn": lambda: [KNeighborsClassifier(algorithm="brute")],
-    }[name]()
+        return [KNeighborsClassifier(algorithm="brute")]
+    svm = SVC(kernel="rbf", break_ties=True)  # `predict` then is the likeliest genre of our logits
+    return [TruncatedSVD(dimensions, random_state=seed), svm] if name == "svd_svm" else [svm]
 
 
 @dataclass(frozen=True)
