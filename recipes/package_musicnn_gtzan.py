@@ -32,7 +32,7 @@ from hfmgc.evaluation.metrics import accuracy_interval
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
-from hfmgc.training.probe_heads import LEAST_DEVIATION, Representations, fit_logistic, voted
+from hfmgc.training.probe_heads import LEAST_DEVIATION, Representations, fit_logistic, voted, window_logits
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -182,7 +182,7 @@ def represent(encoder: MusiCNNModel, tracks: dict[str, np.ndarray]) -> Represent
 
 def accuracy(head: nn.Linear, tracks: Representations) -> tuple[float, float, float]:
     """Return the accuracy of the voted answers, and its 95 % interval."""
-    answers = voted(head, tracks).argmax(-1).numpy()
+    answers = voted(window_logits(head, tracks)).argmax(-1).numpy()
     interval = accuracy_interval(answers, tracks.targets)
     return float((answers == tracks.targets).mean()), interval.low, interval.high
 

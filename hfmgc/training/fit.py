@@ -86,7 +86,7 @@ def new_trainer(
         split = Path(resolve_checkpoint(model_arguments.model_name_or_path), "split.json")
         if split.is_file():
             earlier = SplitManifest.load(split)
-            trainer.notes += trained_earlier(data.manifest, earlier, model_arguments.model_name_or_path)
+            trainer.notes += trained_earlier(data.manifest, earlier, split.parent.name)
     return trainer
 
 
