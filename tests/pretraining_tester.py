@@ -71,6 +71,8 @@ class PretrainingTester:
     learning_rate = 3e-3
     tolerance = 1e-5
 
+    # Abstract: the methods that raise NotImplementedError are those that every architecture's test defines.
+
     def config(self, **fields) -> PreTrainedConfig:
         """A tiny config."""
         raise NotImplementedError

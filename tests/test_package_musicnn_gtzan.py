@@ -105,7 +105,8 @@ def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, m
     assert answers.tolist() == [0, 0, 1, 1]  # it was fitted to them
 
 
-@pytest.mark.skipif(REAL_DATA is None, reason="HFMGC_REAL_DATA is not set")
+# Real music is no part of the project: its tests run where the variable names a folder of it.
+@pytest.mark.skipif(REAL_DATA is None, reason="HFMGC_REAL_DATA (a folder of real music) is not set")
 def test_it_answers_for_real_clips_of_the_validation_side():
     model, extractor = load_checkpoint("package:gtzan")
     listed = Path(REAL_DATA) / "gtzan_fault_filtered" / "valid_filtered.txt"

@@ -77,15 +77,9 @@ class TrainingExamples(torch.utils.data.Dataset):
         row, draw = self.locate(index)
         track = self.tracks[row] if self._features is None else self._features.track(row)
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
-        window = self.window(row, track, draw, generator).copy()  # stored features are read-only
-        if self.effects is not None:
-            window = self.effects(window, self.time_crop, generator)
-        elif self.time_crop < 1:
-            window = random_time_crop(window, self.time_crop, generator)
-        if self.masks is not None:
-            window = self.masks(window, generator)
+        window = self.window(row, track, draw, generator)
         return {
-            "input_values": window,
+            "input_values": augmented_window(window, generator, self.time_crop, self.effects, self.masks),
             **{name: track[name] for name in TARGET_COLUMNS if name in track},
             "mixing_key": int(generator.integers(2**63)),
         }
@@ -97,6 +91,22 @@ class TrainingExamples(torch.utils.data.Dataset):
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return one window of the track in a row, float32 [frames, bins]."""
         return training_window(track, self.extractor, generator, self.augmentation)
+
+
+def augmented_window(
+    window: np.ndarray,
+    generator: np.random.Generator,
+    time_crop: float,
+    effects: SpectrogramEffects | None,
+    masks: SpecAugment | None,
+) -> np.ndarray:
+    """Return a copy of a window [frames, bins] after cropping in time, effects and, last, masks, [kept frames, bins]."""
+    window = window.copy()  # stored features are read-only
+    if effects is not None:
+        window = effects(window, time_crop, generator)
+    elif time_crop < 1:
+        window = random_time_crop(window, time_crop, generator)
+    return window if masks is None else masks(window, generator)
 
 
 class FixedExamples(TrainingExamples):

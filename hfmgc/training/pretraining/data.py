@@ -19,7 +19,8 @@ from ...features.spectrogram_operations import running_statistics
 from ...features.windows import NEGLIGIBLE_SHARE
 from ...randomness import example_generator
 from ..arguments import RunArguments
-from ..spectrogram_augmentation import SpecAugment, random_time_crop
+from ..examples import augmented_window
+from ..spectrogram_augmentation import SpecAugment
 from ..spectrogram_effects import SpectrogramEffects
 from .arguments import PretrainingDataArguments, global_batch
 
@@ -87,7 +88,9 @@ class PretrainingExamples(torch.utils.data.Dataset):
         track = self.sources[source].track(row)
         generator = example_generator(self.seed, epoch, source, track["track_id"], draw)
         window = training_window(track, self.sources[source].extractor, generator)
-        views = [self._view(window, generator) for _ in range(self.views)]
+        views = [
+            augmented_window(window, generator, self.time_crop, self.effects, self.masks) for _ in range(self.views)
+        ]
         return {
             "input_values": np.stack(views) if self.views > 1 else views[0],
             "seeds": int(generator.integers(2**63)),
@@ -99,14 +102,6 @@ class PretrainingExamples(torch.utils.data.Dataset):
             examples = len(self.tracks) * self.windows_per_track
             self._latest_order = epoch, example_generator(self.seed, epoch, "order").permutation(examples)
         return self._latest_order[1]
-
-    def _view(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        window = window.copy()  # stored features are read-only
-        if self.effects is not None:
-            window = self.effects(window, self.time_crop, generator)
-        elif self.time_crop < 1:
-            window = random_time_crop(window, self.time_crop, generator)
-        return window if self.masks is None else self.masks(window, generator)
 
 
 def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
