@@ -2,9 +2,9 @@
 
     python recipes/package_musicnn_gtzan.py SPECTROGRAMS CLIPS LISTS [FOLDER]
 
-SPECTROGRAMS holds the fault-filtered tracks as `train.parquet` and `validation.parquet` (track_id, and log_mel: uint8 of
-[128 mels, 387 frames] over 30 s, decibels from the track's maximum down to -80). CLIPS is a folder of GTZAN's audio, and
-LISTS one of the fault-filtered lists. FOLDER is by default where the package keeps the checkpoint.
+SPECTROGRAMS holds the fault-filtered tracks as `train.parquet` and `validation.parquet`, as `convert_spectrograms.py` writes
+them. CLIPS is a folder of GTZAN's audio, and LISTS one of the fault-filtered lists. FOLDER is by default where the package
+keeps the checkpoint.
 
 The head is fitted to the training tracks in stored form and to the clips of training tracks as audio. Stored spectrograms are
 blurred in time, so they are represented with batch norm's statistics re-estimated on the training tracks, and standardised
@@ -19,9 +19,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import librosa
+import datasets
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -36,8 +35,6 @@ from hfmgc.training.probe_heads import LEAST_DEVIATION, Representations, fit_log
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-# The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
-LOUDEST = 18.0  # dB
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 # Of each training track, for batch norm's statistics.
 WINDOWS = slice(0, None, 4)
@@ -120,32 +117,9 @@ def load_encoder() -> MusiCNNModel:
 
 
 def stored_tracks(path: Path, extractor: SpectrogramFeatureExtractor) -> dict[str, np.ndarray]:
-    """Return the windows of stored spectrograms, as the front end cuts them from audio, by track."""
-    table = pq.read_table(path, columns=["track_id", "log_mel"])
-    levels = (np.asarray(rows, np.uint8).reshape(128, -1) for rows in table["log_mel"].to_pylist())
-    return {
-        track_id: extractor.cut_features(convert(level, extractor))
-        for track_id, level in zip(table["track_id"].to_pylist(), levels, strict=True)
-    }
-
-
-def convert(levels: np.ndarray, extractor: SpectrogramFeatureExtractor) -> np.ndarray:
-    """Return the un-normalised features [frames, 96] of a stored spectrogram, uint8 [128 mels, frames] over 30 s."""
-    decibels = levels.astype(np.float32) / 255 * 80 - 80 + LOUDEST
-    stored = librosa.hz_to_mel(librosa.mel_frequencies(128 + 2, fmax=22050 / 2)[1:-1])
-    wanted = librosa.hz_to_mel(librosa.mel_frequencies(96 + 2, fmax=extractor.sampling_rate / 2)[1:-1])
-    decibels = interpolate(decibels, np.interp(wanted, stored, np.arange(128)))
-    frames = int(30 * extractor.sampling_rate / extractor.hop_length)
-    decibels = interpolate(decibels.T, (np.arange(frames) + 0.5) / frames * levels.shape[1] - 0.5)
-    return np.log(10 ** (decibels / 10) + extractor.log_offset).astype(np.float32)
-
-
-def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return an array [positions, ...] at fractional positions between its rows."""
-    positions = positions.clip(0, len(rows) - 1)
-    below = positions.astype(int)
-    share = (positions - below)[:, None]
-    return rows[below] * (1 - share) + rows[np.minimum(below + 1, len(rows) - 1)] * share
+    """Return the windows of stored tracks, as the front end cuts them from audio, by track."""
+    tracks = datasets.Dataset.from_parquet(str(path), columns=["track_id", "features"]).with_format("numpy")
+    return {str(track["track_id"]): extractor.cut_features(track["features"].astype(np.float32)) for track in tracks}
 
 
 def audio_clips(clips: Path, listed: Path, extractor: SpectrogramFeatureExtractor) -> dict[str, np.ndarray]:

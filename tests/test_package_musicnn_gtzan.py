@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -20,6 +19,7 @@ from recipes import ROOT
 
 
 sys.path.insert(0, str(ROOT / "recipes"))
+import convert_spectrograms
 import package_musicnn_gtzan as recipe
 
 
@@ -64,15 +64,15 @@ def test_a_stored_spectrogram_becomes_the_front_ends_features():
     extractor = SpectrogramFeatureExtractor(preset="musicnn")
     levels = np.zeros((128, 387), np.uint8)
     levels[:, 193:] = 255
-    features = recipe.convert(levels, extractor)
+    features = convert_spectrograms.convert(levels, extractor)
     assert features.shape == (1875, 96)
     loudest = extractor.cut_features(features)[-1]
-    np.testing.assert_allclose(loudest, np.log10(1 + 1e4 * 10 ** (recipe.LOUDEST / 10)), rtol=1e-4)
+    np.testing.assert_allclose(loudest, np.log10(1 + 1e4 * 10 ** (convert_spectrograms.LOUDEST / 10)), rtol=1e-4)
     steps = np.diff(features[:, 40])
     assert steps.argmax() == pytest.approx(935, abs=5)
     levels = np.zeros((128, 387), np.uint8)
     levels[20] = 255  # one mel band
-    peak = recipe.convert(levels, extractor)[0].argmax()
+    peak = convert_spectrograms.convert(levels, extractor)[0].argmax()
     assert peak == pytest.approx(20 * 96 / 128, abs=4)
 
 
@@ -80,17 +80,24 @@ def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, m
     genres = ("blues", "rock")
     monkeypatch.setattr(recipe, "GENRES", genres)
     monkeypatch.setattr(recipe, "STRENGTHS", (0.01, 0.1))
+    (tmp_path / "stored").mkdir()
     generator = np.random.default_rng(0)
     for number, side in enumerate(("train", "validation")):
         ids = [f"{genre}.{2 * number + index:05d}" for genre in genres for index in range(2)]
-        levels = [generator.integers(0, 256, 128 * 387) // (1 + (track[0] == "r")) for track in ids]
-        pq.write_table(pa.table({"track_id": ids, "log_mel": levels}), tmp_path / f"{side}.parquet")
+        levels = [generator.integers(0, 256, (128, 387)) // (1 + (track[0] == "r")) for track in ids]
+        stored = datasets.Features(
+            {"track_id": datasets.Value("string"), "log_mel": datasets.Array2D((128, 387), "uint8")}
+        )
+        rows = datasets.Dataset.from_dict({"track_id": ids, "log_mel": levels}, stored)
+        rows.to_parquet(str(tmp_path / "stored" / f"{side}.parquet"))
         name = {"train": "train", "validation": "valid"}[side]
         (tmp_path / f"{name}_filtered.txt").write_text("".join(f"{one.split('.')[0]}/{one}.wav\n" for one in ids))
         for index, one in enumerate(ids):
             path = tmp_path / "clips" / one.split(".")[0] / f"{one}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, tone(index, seconds=3.2, sampling_rate=22050), 22050)
+    with mock.patch.object(sys, "argv", ["convert_spectrograms.py", str(tmp_path / "stored"), str(tmp_path)]):
+        convert_spectrograms.main()
     arguments = [str(tmp_path), str(tmp_path / "clips"), str(tmp_path), str(tmp_path / "out")]
     with mock.patch.object(sys, "argv", ["package_musicnn_gtzan.py", *arguments]):
         recipe.main()

@@ -1,0 +1,68 @@
+"""Convert stored spectrograms to the features that MusiCNN's front end computes (the preset `musicnn`).
+
+    python recipes/convert_spectrograms.py SPECTROGRAMS FOLDER
+
+SPECTROGRAMS holds parquet files of tracks of 30 s: log_mel, uint8 of [128 mels, frames] up to 11,025 Hz, decibels from the
+track's maximum down to -80, and any other columns (track_id, genre). Each file is written to FOLDER under the same name, with
+`features`, float16 of [1875 frames, 96 mels], in place of log_mel: a feature set for training, probing and evaluation. Mels and
+frames are interpolated, and the maximum of a track is taken to be 18 dB (ours).
+"""
+
+import sys
+from pathlib import Path
+
+import datasets
+import librosa
+import numpy as np
+
+from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+
+
+# The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
+LOUDEST = 18.0  # dB
+SECONDS = 30
+HIGHEST = 11025.0  # Hz, of the stored mels
+
+
+def main() -> None:
+    """Convert each file."""
+    spectrograms, folder = map(Path, sys.argv[1:3])
+    folder.mkdir(parents=True, exist_ok=True)
+    extractor = SpectrogramFeatureExtractor(preset="musicnn")
+    for path in sorted(spectrograms.glob("*.parquet")):
+        tracks = datasets.Dataset.from_parquet(str(path)).with_format("numpy", ["log_mel"], output_all_columns=True)
+        kinds = {name: kind for name, kind in tracks.features.items() if name != "log_mel"}
+        kinds["features"] = datasets.Array2D((None, extractor.num_bins), "float16")
+        converted = tracks.map(
+            lambda track: {"features": convert(track["log_mel"], extractor).astype(np.float16)},
+            remove_columns="log_mel",
+            features=datasets.Features(kinds),
+            writer_batch_size=100,
+            desc=path.name,
+        )
+        converted.to_parquet(str(folder / path.name))
+        print(f"{folder / path.name}: {len(converted)} tracks")
+
+
+def convert(levels: np.ndarray, extractor: SpectrogramFeatureExtractor) -> np.ndarray:
+    """Return the un-normalised features [frames, bins] of stored levels, uint8 [mels, frames]."""
+    decibels = levels.astype(np.float32) / 255 * 80 - 80 + LOUDEST
+    mels, frames = levels.shape
+    stored = librosa.hz_to_mel(librosa.mel_frequencies(mels + 2, fmax=HIGHEST)[1:-1])
+    wanted = librosa.hz_to_mel(librosa.mel_frequencies(extractor.num_bins + 2, fmax=extractor.sampling_rate / 2)[1:-1])
+    decibels = interpolate(decibels, np.interp(wanted, stored, np.arange(mels)))
+    count = int(SECONDS * extractor.sampling_rate / extractor.hop_length)
+    decibels = interpolate(decibels.T, (np.arange(count) + 0.5) / count * frames - 0.5)
+    return np.log(10 ** (decibels / 10) + extractor.log_offset).astype(np.float32)
+
+
+def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return an array [positions, ...] at fractional positions between its rows."""
+    positions = positions.clip(0, len(rows) - 1)
+    below = positions.astype(int)
+    share = (positions - below)[:, None]
+    return rows[below] * (1 - share) + rows[np.minimum(below + 1, len(rows) - 1)] * share
+
+
+if __name__ == "__main__":
+    main()
