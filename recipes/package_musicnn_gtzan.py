@@ -23,6 +23,7 @@ import datasets
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from hfmgc.checkpoints import FOLDER
 from hfmgc.data.audio import load_audio
@@ -129,18 +130,11 @@ def audio_clips(clips: Path, listed: Path, extractor: SpectrogramFeatureExtracto
     return {path.stem: extractor.track_windows(load_audio(path, extractor.sampling_rate)) for path in paths}
 
 
-@torch.no_grad()
 def reestimate_batch_norm(encoder: MusiCNNModel, stacks: list[np.ndarray]) -> None:
     """Set batch norm's means and variances to those of these windows."""
-    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all batches
-        norm.train()
     windows = torch.from_numpy(np.concatenate(stacks))
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))
-    for rows in order.split(32):
-        encoder.embed_windows(windows[rows])
+    update_bn((windows[rows] for rows in order.split(32)), encoder.train())
     encoder.eval()
 
 
