@@ -62,7 +62,7 @@ def test_statistics_are_those_of_the_training_windows_and_weights_stay(stored, t
 
 def test_a_network_without_batch_norm_is_refused(stored, tmp_path, monkeypatch):
     config = ROOT / "recipes" / "configs" / "deformer" / "small_m2d_finetune.yaml"
-    front_end = "{sampling_rate: 16000, frames_per_second: 31.25, num_bins: 96, window_seconds: 2.048}"
+    front_end = "{sampling_rate: 16000, frames_per_second: 31.25, num_bins: 96, window_seconds: 2.016}"
     model = "{num_bins: 96, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 24}"
     options = ["--model", model, "--front_end", front_end, "--fit_statistics", "none", "--use_cpu", "true"]
     with pytest.raises(ConfigError, match="batch norm"):
