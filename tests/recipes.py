@@ -14,6 +14,8 @@ import datasets
 import numpy as np
 import yaml
 from forked import Forked
+from matplotlib.figure import Figure
+from sketches import save_sketch
 
 from hfmgc.cli import main as hfmgc_main
 
@@ -142,6 +144,7 @@ def run_here(recipe: Path, *arguments: str | Path) -> subprocess.CompletedProces
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", argv),
         mock.patch.object(sys, "path", path),
+        mock.patch.object(Figure, "savefig", save_sketch),
     ):
         try:
             runpy.run_path(str(recipe), run_name="__main__")

@@ -11,7 +11,7 @@ import soundfile
 import torch
 import yaml
 from conftest import tone, write_ast, write_music
-from forked import distribute, run_forked
+from forked import distribute
 from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 from transformers import pipeline
@@ -279,7 +279,7 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
     )
     settings["model"]["backbone_config"]["hidden_dropout_prob"] = 0.1
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = run_forked(FINETUNE_AST, config)
+    undisturbed = finetune_here(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     killed = tmp_path / "killed"
@@ -290,7 +290,7 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
     (killed / "checkpoint-11").mkdir()
     (killed / "checkpoint-11" / "model.safetensors").write_bytes(b"half")
 
-    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = finetune_here(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     record = yaml.safe_load((killed / "run.yaml").read_text())
     assert record["training"]["resumed_from"].startswith("checkpoint-")

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_ast, write_music
-from forked import distribute, run_forked
+from forked import distribute
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
@@ -170,7 +170,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         dataloader_num_workers=1,
     )
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = run_forked(FINETUNE_AST, config)
+    undisturbed = finetune_here(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
     # A store of its own: that it is filled anew must make no difference.
@@ -178,7 +178,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=5)
     assert (killed / "checkpoint-5" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
-    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = finetune_here(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
