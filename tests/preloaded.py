@@ -8,6 +8,9 @@ import os
 import sys
 from functools import cache
 
+from matplotlib.figure import Figure
+from sketches import save_sketch
+
 
 sys.dont_write_bytecode = False
 os.environ["DS_ACCELERATOR"] = "cpu"
@@ -31,10 +34,6 @@ for _name in (
 ):
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
-
-from matplotlib.figure import Figure
-from sketches import save_sketch
-
 
 # As in conftest.py and recipes.py.
 importlib.metadata.version = cache(importlib.metadata.version)
