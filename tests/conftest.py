@@ -24,6 +24,8 @@ for _name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FA
 os.environ["HF_HOME"] = _CACHE
 os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE) / "datasets")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Garbage is looked for less often: the imports alone would ask for it more than a thousand times.
+gc.set_threshold(50_000, 20, 100)
 # The tensors of the tests are tiny: more threads only stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without bytecode on the disk, every process of the tests would compile the package anew, and pytest all tests.

@@ -13,6 +13,7 @@ from sketches import save_sketch
 
 
 sys.dont_write_bytecode = False
+gc.set_threshold(50_000, 20, 100)  # as in conftest.py
 os.environ["DS_ACCELERATOR"] = "cpu"
 
 for _name in (

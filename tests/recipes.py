@@ -160,7 +160,8 @@ def hfmgc_here(*arguments: str | Path) -> subprocess.CompletedProcess:
     """Run the command line within this process."""
     out, err = io.StringIO(), io.StringIO()
     argv = list(map(str, arguments))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    sketches = mock.patch.object(Figure, "savefig", save_sketch)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), sketches:
         code = hfmgc_main(argv)
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 

@@ -10,4 +10,4 @@ _savefig = Figure.savefig
 
 def save_sketch(figure: Figure, file: Path, **options) -> None:
     """Draw everything once, at few pixels, as a stand-in for `Figure.savefig`."""
-    _savefig(figure, file, format="png", dpi=20)
+    _savefig(figure, file, format="png", dpi=60)

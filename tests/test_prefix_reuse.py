@@ -46,7 +46,7 @@ def settings_for(place: Path, output_dir: Path, **more) -> dict:
         "training_windows": "fixed",
         "augmentation": "offline",
         "logging_steps": 1,
-        "per_device_train_batch_size": 4,
+        "per_device_train_batch_size": 8,
         "prefix_store": str(place / "stores"),
         "shortest_seconds": 0.5,
         **more,
@@ -160,7 +160,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         reuse_frozen_prefix=True,
         adapter_dropout=0.1,
         prefix_store=str(tmp_path / "stores"),
-        per_device_train_batch_size=8,
+        num_train_epochs=1,
         eval_strategy="steps",
         save_strategy="steps",
         eval_steps=5,
@@ -189,7 +189,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
     for name, reuse in (("ddp_plain", False), ("ddp_reused", True)):
         more = {"reuse_frozen_prefix": reuse, "prefix_store": str(place / "ddp_stores")}
         settings = settings_for(
-            place, place / name, ddp_backend="gloo", per_device_train_batch_size=1, num_train_epochs=1, **more
+            place, place / name, ddp_backend="gloo", per_device_train_batch_size=4, num_train_epochs=1, **more
         )
         result = distribute(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
         assert result.returncode == 0, result.stderr[-3000:]
