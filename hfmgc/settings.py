@@ -7,6 +7,7 @@ Values on the command line are read as YAML. `--field.entry value` sets one entr
 merged entry by entry.
 """
 
+import copy
 import dataclasses
 import enum
 import errno
@@ -17,6 +18,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,15 @@ for _tag, _pattern, _first in (
 def load_yaml(text: str) -> Any:
     """Parse YAML; `yaml.YAMLError` if it is invalid, repeats a key or is nested too deeply."""
     try:
-        return yaml.load(text, Loader=SettingsLoader)
+        return copy.deepcopy(_parsed(text))
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    """Parse YAML once for all the configs that share a base."""
+    return yaml.load(text, Loader=SettingsLoader)
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:

@@ -1,11 +1,14 @@
 """What all tests share: caches of their own, no network, and small corpora and checkpoints made on the spot."""
 
 import gc
+import importlib.metadata
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,15 @@ for _name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FA
 os.environ["HF_HOME"] = _CACHE
 os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE) / "datasets")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Garbage is looked for less often: the imports alone would ask for it more than a thousand times.
+gc.set_threshold(50_000, 20, 100)
 # The tensors of the tests are tiny: more threads only stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without bytecode on the disk, every process of the tests would compile the package anew, and pytest all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Each run records the versions of the packages, which are read from their files each time.
+importlib.metadata.version = cache(importlib.metadata.version)
 
 pytest.register_assert_rewrite(
     "adapter_tester",

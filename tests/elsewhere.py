@@ -1,17 +1,16 @@
 """A Python where hfmgc does not exist, which loads checkpoints from the code that lies in them.
 
-    python elsewhere.py MODULES_CACHE
+    python -c "$(cat elsewhere.py)" MODULES_CACHE
 
 For each line `[FOLDER, INPUTS, ANSWERS]` on standard input it answers for a checkpoint, and says `answered`.
 """
 
 import json
 import os
-import subprocess
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class Elsewhere:
@@ -19,26 +18,28 @@ class Elsewhere:
 
     def __init__(self, place: Path):
         self._place = place
-        self._process: subprocess.Popen | None = None
+        self._streams: tuple[TextIO, TextIO] | None = None
 
     def ask(self, folder: Path, inputs: Path) -> dict[str, Any]:
         """Return what a checkpoint answers to the arrays `values` and `waveform` of an .npz file."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, self._place / "modules"],
-                cwd=self._place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+        if self._streams is None:
+            from fresh import start_fresh  # not above: the process does not find the modules of the tests
+
+            self._streams = start_fresh(Path(__file__).read_text(), self._place / "modules", folder=self._place)
+        questions, said = self._streams
         answers = inputs.with_suffix(".json")
-        print(json.dumps([str(folder), str(inputs), str(answers)]), file=self._process.stdin, flush=True)
-        for line in self._process.stdout:  # libraries may say things before
+        print(json.dumps([str(folder), str(inputs), str(answers)]), file=questions, flush=True)
+        for line in said:  # libraries may say things before
             if line == "answered\n":
                 return json.loads(answers.read_text())
-        raise AssertionError(f"the process ended with {self._process.wait()}")
+        raise AssertionError("the process has ended")
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.communicate()
+        if self._streams is not None:
+            questions, said = self._streams
+            questions.close()
+            said.read()  # until its end
 
 
 def answer(folder: str, inputs: str) -> dict[str, Any]:

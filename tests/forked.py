@@ -12,23 +12,12 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from unittest import mock
 
 
-# The server imports these once; each process is a fork of it. A name that cannot be imported is passed over.
+# The server imports what runs need, and each process is a fork of it.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "hfmgc.training.stages",
-        "hfmgc.training.search.study",
-        "hfmgc.features.feature_extraction_ast",
-        "hfmgc.models.modeling_ast",
-        "hfmgc.models.modeling_lgnet",
-        "optuna",
-        "peft",
-        "torch.utils.tensorboard",
-        "transformers.trainer",
-    ]
-)
+CONTEXT.set_forkserver_preload(["preloaded"])
 
 
 class Forked:
@@ -40,7 +29,8 @@ class Forked:
         self.args = [str(script), *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         self.process = CONTEXT.Process(target=_run, args=(self.args, environment, str(Path.cwd()), self._outputs))
-        self.process.start()
+        with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # where the server finds `preloaded`
+            self.process.start()
         self.pid = self.process.pid
 
     @property

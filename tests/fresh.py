@@ -2,7 +2,7 @@
 
     python fresh.py
 
-For each line of JSON on standard input it runs code in a fork of this process and answers with its exit code.
+For each line of JSON on standard input it runs code in a fork of this process, and answers with its exit code, or at once.
 """
 
 import atexit
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 
 def run_fresh(code: str, *arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
@@ -20,11 +21,24 @@ def run_fresh(code: str, *arguments: object, environment: dict[str, str] | None 
     with tempfile.TemporaryDirectory(prefix="hfmgc-fresh-") as folder:
         out, err = (Path(folder) / name for name in ("stdout", "stderr"))
         argv = ["-c", *map(str, arguments)]
-        wish = [code, argv, str(Path.cwd()), {**os.environ, **(environment or {})}, str(out), str(err)]
-        server = _server()
-        print(json.dumps(wish), file=server.stdin, flush=True)
-        code = int(server.stdout.readline())
+        streams = [os.devnull, str(out), str(err)]
+        code = _ask(code, argv, str(Path.cwd()), {**os.environ, **(environment or {})}, streams, True)
         return subprocess.CompletedProcess(argv, code, out.read_text(), err.read_text())
+
+
+def start_fresh(code: str, *arguments: object, folder: Path) -> tuple[TextIO, TextIO]:
+    """Start code as `python -c` does, in a folder; return its standard input and output."""
+    streams = [str(folder / name) for name in ("stdin", "stdout")]
+    for stream in streams:
+        os.mkfifo(stream)
+    _ask(code, ["-c", *map(str, arguments)], str(folder), dict(os.environ), streams, False)
+    return Path(streams[0]).open("w"), Path(streams[1]).open()  # in the order in which the process opens them
+
+
+def _ask(*wish: object) -> int:
+    server = _server()
+    print(json.dumps(wish), file=server.stdin, flush=True)
+    return int(server.stdout.readline())
 
 
 @cache
@@ -41,11 +55,11 @@ def main() -> None:
 
     assert not {"transformers", "huggingface_hub", "datasets", "hfmgc"} & set(sys.modules)
     for line in sys.stdin:
-        code, argv, folder, environment, *outputs = json.loads(line)
+        code, argv, folder, environment, streams, wait = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            for number, output in enumerate(outputs, 1):
-                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), number)
+            for number, stream in enumerate(streams):
+                os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY), number)
             os.setsid()  # signals to its process group reach nobody else
             os.environ.clear()
             os.environ.update(environment)
@@ -54,7 +68,7 @@ def main() -> None:
             sys.argv = argv
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
             return
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if wait else 0, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rgl
 # Files that begin with an underscore hold what others share, and are no configs by themselves.
 _CONFIGS = [name for name in FILES if not FILES[name].name.startswith("_")]
 # Those of recipes/pretrain.py have a list of sources, those of recipes/classical_baselines.py have `pipelines`.
-PRETRAINING_CONFIGS = [name for name in _CONFIGS if isinstance(read_config(FILES[name]).get("data"), list)]
-CLASSICAL_CONFIGS = [name for name in _CONFIGS if "pipelines" in read_config(FILES[name])]
+_FIELDS = {name: read_config(FILES[name]) for name in _CONFIGS}
+PRETRAINING_CONFIGS = [name for name, fields in _FIELDS.items() if isinstance(fields.get("data"), list)]
+CLASSICAL_CONFIGS = [name for name, fields in _FIELDS.items() if "pipelines" in fields]
 CONFIGS = [name for name in _CONFIGS if name not in {*PRETRAINING_CONFIGS, *CLASSICAL_CONFIGS}]
 COUNTS = Path(__file__).with_suffix(".json")
 

@@ -14,6 +14,8 @@ import datasets
 import numpy as np
 import yaml
 from forked import Forked
+from matplotlib.figure import Figure
+from sketches import save_sketch
 
 from hfmgc.cli import main as hfmgc_main
 
@@ -142,6 +144,7 @@ def run_here(recipe: Path, *arguments: str | Path) -> subprocess.CompletedProces
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", argv),
         mock.patch.object(sys, "path", path),
+        mock.patch.object(Figure, "savefig", save_sketch),
     ):
         try:
             runpy.run_path(str(recipe), run_name="__main__")
@@ -157,7 +160,8 @@ def hfmgc_here(*arguments: str | Path) -> subprocess.CompletedProcess:
     """Run the command line within this process."""
     out, err = io.StringIO(), io.StringIO()
     argv = list(map(str, arguments))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    sketches = mock.patch.object(Figure, "savefig", save_sketch)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), sketches:
         code = hfmgc_main(argv)
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 

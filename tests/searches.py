@@ -18,8 +18,8 @@ SPACE = {
     "model.expert_hidden_size": {"choices": [4, 8]},
 }
 SECTION = {
-    "trials": 6,
-    "startup_trials": 3,
+    "trials": 4,
+    "startup_trials": 2,
     "pruner_startup_trials": 1,
     "pruner_warmup": 0,
     "heartbeat_interval": 1,

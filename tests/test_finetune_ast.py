@@ -11,7 +11,7 @@ import soundfile
 import torch
 import yaml
 from conftest import tone, write_ast, write_music
-from forked import distribute, run_forked
+from forked import distribute
 from hub_stand_in import HubStandIn
 from safetensors.torch import load_file
 from transformers import pipeline
@@ -266,7 +266,7 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
         music,
         tmp_path / "undisturbed",
         augmentation="fresh",
-        num_train_epochs=4,
+        num_train_epochs=3,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=2,
         eval_strategy="steps",
@@ -279,7 +279,7 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
     )
     settings["model"]["backbone_config"]["hidden_dropout_prob"] = 0.1
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = run_forked(FINETUNE_AST, config)
+    undisturbed = finetune_here(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     killed = tmp_path / "killed"
@@ -287,14 +287,14 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
     assert (killed / "checkpoint-4" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
     # What a kill within the writing of a checkpoint leaves: newer than the last whole one, and incomplete.
-    (killed / "checkpoint-11").mkdir()
-    (killed / "checkpoint-11" / "model.safetensors").write_bytes(b"half")
+    (killed / "checkpoint-7").mkdir()
+    (killed / "checkpoint-7" / "model.safetensors").write_bytes(b"half")
 
-    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = finetune_here(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     record = yaml.safe_load((killed / "run.yaml").read_text())
     assert record["training"]["resumed_from"].startswith("checkpoint-")
-    assert record["training"]["resumed_from"] != "checkpoint-11"
+    assert record["training"]["resumed_from"] != "checkpoint-7"
     expected, reached = (load_file(folder / "model.safetensors") for folder in (tmp_path / "undisturbed", killed))
     assert all(torch.equal(expected[name], reached[name]) for name in expected)
 
@@ -304,7 +304,9 @@ def test_killed_run_resumes_to_the_same_weights(music, tmp_path):
 
 @pytest.mark.launches
 def test_two_processes_train_under_ddp_and_judge_each_track_once(music, tmp_path):
-    config = write_config(tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", ddp_backend="gloo"))
+    config = write_config(
+        tmp_path / "run.yaml", tiny_settings(music, tmp_path / "out", ddp_backend="gloo", num_train_epochs=1)
+    )
     result = distribute(2, FINETUNE_AST, config)
     assert result.returncode == 0, result.stderr[-3000:]
     _check_two_processes(tmp_path / "out", music)
@@ -328,6 +330,7 @@ def test_two_processes_train_under_deepspeed(music, tmp_path, stage):
         model={"head_hidden_size": 16},
         adapter="dora",
         adapter_min_layer=1,
+        num_train_epochs=1,
         deepspeed=zero,
     )
     config = write_config(tmp_path / "run.yaml", settings)

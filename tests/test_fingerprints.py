@@ -20,7 +20,7 @@ from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 
 RATE = 16000
 GENRES = ("blues", "metal", "hiphop", "classical")
-TRACKS, SECONDS = 3, 10.0
+TRACKS, SECONDS = 2, 10.0
 REAL_DATA = os.environ.get("HFMGC_REAL_DATA", "")
 
 

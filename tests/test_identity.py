@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -35,12 +36,17 @@ GENRES = ("blues", "metal")
 TRACKS, SECONDS = 4, 8.0
 
 
+@cache
+def _song(genre: str, number: int, seed: int) -> np.ndarray:
+    return compose_track(genre, number, seconds=SECONDS, seed=seed)
+
+
 def write_songs(folder: Path, seed: int) -> Path:
     """Write songs as `folder/<genre>/<number>.wav`; another seed makes other music with the same names."""
     for genre in GENRES:
         (folder / genre).mkdir(parents=True)
         for number in range(TRACKS):
-            waveform = compose_track(genre, number, seconds=SECONDS, seed=seed)
+            waveform = _song(genre, number, seed)
             soundfile.write(folder / genre / f"{number}.wav", waveform, SAMPLING_RATE)
     return folder
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_ast, write_music
-from forked import distribute, run_forked
+from forked import distribute
 from safetensors.torch import load_file
 
 from hfmgc.cli import main as hfmgc_command
@@ -46,7 +46,7 @@ def settings_for(place: Path, output_dir: Path, **more) -> dict:
         "training_windows": "fixed",
         "augmentation": "offline",
         "logging_steps": 1,
-        "per_device_train_batch_size": 4,
+        "per_device_train_batch_size": 8,
         "prefix_store": str(place / "stores"),
         "shortest_seconds": 0.5,
         **more,
@@ -160,7 +160,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         reuse_frozen_prefix=True,
         adapter_dropout=0.1,
         prefix_store=str(tmp_path / "stores"),
-        per_device_train_batch_size=8,
+        num_train_epochs=1,
         eval_strategy="steps",
         save_strategy="steps",
         eval_steps=5,
@@ -170,7 +170,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
         dataloader_num_workers=1,
     )
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = run_forked(FINETUNE_AST, config)
+    undisturbed = finetune_here(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
     # A store of its own: that it is filled anew must make no difference.
@@ -178,7 +178,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=5)
     assert (killed / "checkpoint-5" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
-    resumed = run_forked(FINETUNE_AST, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = finetune_here(config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_weights(tmp_path / "undisturbed", killed, rtol=0, atol=0)
 
@@ -189,7 +189,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
     for name, reuse in (("ddp_plain", False), ("ddp_reused", True)):
         more = {"reuse_frozen_prefix": reuse, "prefix_store": str(place / "ddp_stores")}
         settings = settings_for(
-            place, place / name, ddp_backend="gloo", per_device_train_batch_size=1, num_train_epochs=1, **more
+            place, place / name, ddp_backend="gloo", per_device_train_batch_size=4, num_train_epochs=1, **more
         )
         result = distribute(2, FINETUNE_AST, write_config(place / f"{name}.yaml", settings))
         assert result.returncode == 0, result.stderr[-3000:]

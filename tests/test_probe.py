@@ -282,7 +282,7 @@ def test_the_best_head_of_a_grid_becomes_part_of_the_checkpoint(encoder, feature
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory) -> Path:
-    return write_music(tmp_path_factory.mktemp("sounds") / "music", tracks=6, seconds=1.0)
+    return write_music(tmp_path_factory.mktemp("sounds") / "music", tracks=4, seconds=1.0)
 
 
 def encoder_settings(kind: str, music: Path, tmp_path: Path, *, hidden_layer: int | str = "all", **more) -> dict:

@@ -217,7 +217,7 @@ def test_a_killed_run_resumes_to_the_same_weights(features, tmp_path):
     settings = everything(
         features,
         tmp_path / "undisturbed",
-        num_train_epochs=4,
+        num_train_epochs=2,
         gradient_accumulation_steps=2,
         eval_strategy="steps",
         save_strategy="steps",
@@ -227,13 +227,13 @@ def test_a_killed_run_resumes_to_the_same_weights(features, tmp_path):
         load_best_model_at_end=False,
     )
     config = write_config(tmp_path / "run.yaml", settings)
-    undisturbed = run_forked(TRAIN_CLASSIFIER, config)
+    undisturbed = run_here(TRAIN_CLASSIFIER, config)
     assert undisturbed.returncode == 0, undisturbed.stderr[-3000:]
     killed = tmp_path / "killed"
     run_and_kill(TRAIN_CLASSIFIER, config, "--output_dir", killed, folder=tmp_path, step=6)
     assert (killed / "checkpoint-6" / "trainer_state.json").exists()
     assert not (killed / "model.safetensors").exists()
-    resumed = run_forked(TRAIN_CLASSIFIER, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
+    resumed = run_here(TRAIN_CLASSIFIER, config, "--output_dir", killed, "--resume_from_checkpoint", "last")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     record = yaml.safe_load((killed / "run.yaml").read_text())["training"]
     assert record["resumed_from"].startswith("checkpoint-")
@@ -248,7 +248,9 @@ def test_a_killed_run_resumes_to_the_same_weights(features, tmp_path):
 @pytest.mark.launches
 def test_two_processes_average_and_freeze_and_answer_alike(features, tmp_path):
     """Each half of the tracks is judged by another process: all answers must be those of what was saved."""
-    settings = everything(features, tmp_path / "out", ddp_backend="gloo", load_best_model_at_end=False)
+    settings = everything(
+        features, tmp_path / "out", ddp_backend="gloo", num_train_epochs=2, load_best_model_at_end=False
+    )
     config = write_config(tmp_path / "run.yaml", settings)
     result = run_forked(ROOT / "tests" / "forked_torchrun.py", TRAIN_CLASSIFIER, config)
     assert result.returncode == 0, result.stderr[-3000:]
