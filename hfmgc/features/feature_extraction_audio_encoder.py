@@ -148,7 +148,3 @@ def _encoder_extractor(fields: str) -> SequenceFeatureExtractor:
 @lru_cache(maxsize=8)
 def _window_shape(fields: str, samples: int) -> tuple[int, int]:
     return _extract(_encoder_extractor(fields), np.zeros(samples, dtype=np.float32)).shape
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-AudioEncoderFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -152,7 +152,3 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         self.std = [value if value > least else 1.0 for value, least in zip(std, spread, strict=True)]
         self.normalization = "statistics"
         return self
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-HandmadeFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -319,3 +319,7 @@ def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
         if not np.isfinite(waveform).all():
             raise ValueError("a waveform has NaN or infinite samples")
     return batch
+
+
+# Saved checkpoints include the code, so they load without hfmgc; subclasses inherit this.
+WindowedFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

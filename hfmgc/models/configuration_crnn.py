@@ -58,17 +58,6 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         batch_norm_momentum (`float`, *optional*, defaults to 0.01): Share of the newest batch; Keras' momentum 0.99 [code].
         kwargs: See [`WindowedConfig`]. `voting` is `"mean"`: the paper's text says majority voting (section IV-B), its
             code takes the mean of the softmax over a track's snippets [code].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
-    >>> from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassification
-
-    >>> config = DivideAndConquerCRNNConfig.from_paper("3conv", seconds=10, num_labels=16)
-    >>> DivideAndConquerCRNNForAudioClassification(config).num_parameters()
-    107312
-    ```
     """
 
     model_type = "hfmgc-crnn"
@@ -128,7 +117,3 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
                         f"pools[{index}] {pool} does not fit: {max(left, 0)} of {name} {getattr(self, name)} are left before it"
                     )
                 left //= pool[axis]
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-DivideAndConquerCRNNConfig.register_for_auto_class()

@@ -46,17 +46,6 @@ class M2DConfig(WindowedConfig):
         ema_decay_end (`float`, *optional*, defaults to 0.99999):
             Decay in the last step; linear in between.
         kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_m2d import M2DConfig
-    >>> from hfmgc.models.modeling_m2d import M2DForAudioClassification
-
-    >>> model = M2DForAudioClassification(M2DConfig(num_labels=10))
-    >>> model.classifier  # 5 patches of 768 for each time step
-    Linear(in_features=3840, out_features=10, bias=True)
-    ```
     """
 
     model_type = "hfmgc-m2d"
@@ -95,7 +84,3 @@ class M2DConfig(WindowedConfig):
                 )
             if width % 4:
                 raise ValueError(f"{prefix}hidden_size {width} is not a multiple of 4")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-M2DConfig.register_for_auto_class()

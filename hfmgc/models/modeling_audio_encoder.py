@@ -1,7 +1,5 @@
 """Pre-trained audio encoders of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others, with a linear head."""
 
-import copy
-
 import torch
 from torch import Tensor
 from transformers import (
@@ -16,13 +14,8 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .configuration_audio_encoder import AudioEncoderConfig
-from .modeling_windowed import (
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowedPreTrainedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_backbone import BackboneForAudioClassification
+from .modeling_windowed import WindowedModel, WindowedPreTrainedModel, WindowOutput, register_auto_classes
 
 
 # Read in training alone, where it replaces masked frames; many checkpoints lack it.
@@ -108,38 +101,23 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
         return {self.backbone.main_input_name: values}
 
 
-class AudioEncoderForAudioClassification(AudioEncoderPreTrainedModel, WindowedForAudioClassification):
+class AudioEncoderForAudioClassification(AudioEncoderPreTrainedModel, BackboneForAudioClassification):
     """A pre-trained audio encoder with a linear classifier."""
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config, AudioEncoderModel(config))
 
     @classmethod
-    def from_pretrained_backbone(cls, name_or_path: str, config: AudioEncoderConfig | None = None, **kwargs):
-        """Start from an audio encoder of transformers, such as `facebook/wav2vec2-base-960h`; the head is new.
-
-        Args:
-            name_or_path: Repository on the Hub, or a folder.
-            config: Representation, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default.
-
-        Raises:
-            ValueError: If weights of the encoder are missing, naming the first.
-            OSError: If it cannot be found.
-        """
-        kwargs.setdefault("dtype", torch.float32)
-        encoder, missing = _pretrained_encoder(name_or_path, **kwargs)
-        missing = sorted(name for name in missing if _MASK_EMBEDDING not in name)
-        if missing:
-            raise ValueError(f"{name_or_path} lacks {len(missing)} weights of its encoder, the first is {missing[0]}")
-        config = AudioEncoderConfig() if config is None else copy.deepcopy(config)
-        config.backbone_config = encoder.config
-        # Neither a path on the user's disk nor another model's head belong in the new checkpoint.
-        config.backbone_config.architectures = None
-        config.backbone_config.name_or_path = ""
-        model = cls(config).to(encoder.dtype)
-        model.model.backbone.load_state_dict(encoder.state_dict())
-        return model
+    def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[PreTrainedModel, list[str]]:
+        """Load the encoder of a checkpoint, such as `facebook/wav2vec2-base-960h`."""
+        fields, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
+        kind = AudioEncoderConfig.backbone_of(fields).model_type
+        auto_class, part = {"whisper": (WhisperModel, "encoder"), "clap_audio_model": (ClapModel, "audio_model")}.get(
+            kind, (AutoModel, "")
+        )
+        model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
+        missing = [name for name in report["missing_keys"] if name.startswith(part) and _MASK_EMBEDDING not in name]
+        return getattr(model, part) if part else model, missing
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -151,18 +129,6 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     if type(config) not in MODEL_MAPPING:
         raise ValueError(f"backbone_config.model_type {config.model_type!r} has no model in transformers' AutoModel")
     return MODEL_MAPPING[type(config)](config)
-
-
-def _pretrained_encoder(name_or_path: str, **kwargs) -> tuple[PreTrainedModel, list[str]]:
-    """Return the encoder of a checkpoint, and the names of its weights that the checkpoint lacks."""
-    kind = AudioEncoderConfig.backbone_of(PreTrainedConfig.get_config_dict(name_or_path, **kwargs)[0]).model_type
-    auto_class, part = {"whisper": (WhisperModel, "encoder"), "clap_audio_model": (ClapModel, "audio_model")}.get(
-        kind, (AutoModel, None)
-    )
-    model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
-    if part is None:
-        return model, report["missing_keys"]
-    return getattr(model, part), [name for name in report["missing_keys"] if name.startswith(f"{part}.")]
 
 
 def _least_samples(config: PreTrainedConfig) -> int:

@@ -4,8 +4,6 @@ Castellon, Donahue and Liang, 2021, took a middle layer of Jukebox, which transf
 decoder are the same construction.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,13 +11,8 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenDecoder
 
 from .configuration_calm import CALMConfig
-from .modeling_windowed import (
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowedPreTrainedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_backbone import BackboneForAudioClassification
+from .modeling_windowed import WindowedModel, WindowedPreTrainedModel, WindowOutput, register_auto_classes
 
 
 class CALMPreTrainedModel(WindowedPreTrainedModel):
@@ -88,44 +81,24 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
         return torch.stack(rows, dim=1)
 
 
-class CALMForAudioClassification(CALMPreTrainedModel, WindowedForAudioClassification):
+class CALMForAudioClassification(CALMPreTrainedModel, BackboneForAudioClassification):
     """A codec language model with a linear classifier."""
-
-    config_class = CALMConfig
 
     def __init__(self, config: CALMConfig):
         super().__init__(config, CALMModel(config))
 
     @classmethod
-    def from_pretrained_backbone(cls, name_or_path: str, config: CALMConfig | None = None, **kwargs):
-        """Start from a MusicGen checkpoint, such as `facebook/musicgen-small`; the head is new.
-
-        Args:
-            name_or_path: Repository on the Hub, or a folder.
-            config: Layer, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default.
-
-        Raises:
-            ValueError: If weights are missing, naming the first.
-            OSError: If it cannot be found.
-        """
-        kwargs.setdefault("dtype", torch.float32)
+    def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[MusicgenForConditionalGeneration, list[str]]:
+        """Load a MusicGen checkpoint, such as `facebook/musicgen-small`."""
         pretrained, report = MusicgenForConditionalGeneration.from_pretrained(
             name_or_path, output_loading_info=True, **kwargs
         )
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith("text_encoder."))
-        if missing:
-            raise ValueError(f"{name_or_path} lacks {len(missing)} weights, the first is {missing[0]}")
-        config = CALMConfig() if config is None else copy.deepcopy(config)
-        config.backbone_config = pretrained.config
-        # A path on the user's disk does not belong in the new checkpoint.
-        config.backbone_config.architectures = None
-        config.backbone_config.name_or_path = ""
-        model = cls(config).to(pretrained.dtype)
-        # With the parts that are left out.
-        model.model.codec.load_state_dict(pretrained.audio_encoder.state_dict(), strict=False)
-        model.model.decoder.load_state_dict(pretrained.decoder.model.decoder.state_dict(), strict=False)
-        return model
+        return pretrained, [name for name in report["missing_keys"] if not name.startswith("text_encoder.")]
+
+    def copy_backbone(self, pretrained: MusicgenForConditionalGeneration) -> None:
+        """Copy the codec and the language model, without the parts that are left out."""
+        self.model.codec.load_state_dict(pretrained.audio_encoder.state_dict(), strict=False)
+        self.model.decoder.load_state_dict(pretrained.decoder.model.decoder.state_dict(), strict=False)
 
 
 register_auto_classes(AutoModel=CALMModel, AutoModelForAudioClassification=CALMForAudioClassification)
