@@ -18,7 +18,6 @@ from hfmgc.features import handmade_features
 from hfmgc.features.handmade_features import (
     FEATURE_SIZES,
     GTZAN_SUMMARY_COLUMNS,
-    QUIRK_FEATURES,
     STATISTICS,
     column_names,
     columns,
@@ -178,16 +177,18 @@ def test_notes_are_heard_as_notes(frames):
         assert frames[name][:, middle].argmax() == 9, name  # A, counted from C
 
 
-def test_the_quirk_changes_five_features_at_44100_and_none_at_22050(waveform):
-    high = music(rate=44100)
-    true, quirky = (extract_handmade_features(high, 44100, fma_sampling_rate_quirk=flag) for flag in (False, True))
-    changed = {column[0] for column, one, other in zip(columns(), true, quirky, strict=True) if one != other}
-    assert changed == set(QUIRK_FEATURES)
-    assert len(QUIRK_FEATURES) == 5
-    position = column_names().index("spectral_centroid-mean-01")
-    assert quirky[position] == pytest.approx(true[position] / 2, rel=1e-5)
-    true, quirky = (extract_handmade_features(waveform, RATE, fma_sampling_rate_quirk=flag) for flag in (False, True))
-    np.testing.assert_array_equal(true, quirky)
+def test_five_features_assume_22050_hz_at_every_rate():
+    waveform = music(rate=44100)
+    frames, magnitude = frame_features(waveform, 44100), np.abs(librosa.stft(waveform, pad_mode="reflect"))
+    for name in ("spectral_centroid", "spectral_bandwidth", "spectral_rolloff"):
+        true = getattr(librosa.feature, name)(S=magnitude, sr=44100)
+        np.testing.assert_allclose(frames[name], true / 2, rtol=1e-4, err_msg=name)
+    for name in ("spectral_contrast", "chroma_stft"):
+        spectrum = magnitude**2 if name == "chroma_stft" else magnitude
+        assumed = getattr(librosa.feature, name)(S=spectrum, sr=22050)
+        np.testing.assert_allclose(frames[name], assumed, atol=1e-3, err_msg=name)
+    mel = librosa.feature.melspectrogram(S=magnitude**2, sr=44100)
+    np.testing.assert_allclose(frames["mfcc"], librosa.feature.mfcc(S=librosa.power_to_db(mel)), atol=1e-3)
 
 
 @pytest.mark.parametrize("rate", [22050, 44100])

@@ -72,7 +72,10 @@ def test_a_layer_is_that_of_musicgen_without_a_text(tmp_path):
         model = CALMForAudioClassification.from_pretrained_backbone(
             folder, TestCALM().config(hidden_layer=layer)
         ).eval()
-        torch.testing.assert_close(model.model(values).pooler_output, expected, atol=1e-5, rtol=1e-5)
+        output = model.model(values)
+        torch.testing.assert_close(output.pooler_output, expected, atol=1e-5, rtol=1e-5)
+        assert output.hidden_states is None, "not asked for"
+        assert model.model(values, output_hidden_states=True).hidden_states is not None
 
 
 @torch.no_grad()

@@ -97,12 +97,12 @@ class TestDeformerForPreTraining(PretrainingTester):
 
 def test_the_default_is_vit_base_over_196_patches():
     backbone = DeformerConfig().backbone_config
-    assert DeformerConfig().num_patches == 196
     assert DeformerConfig().noise_ratio == 0.75
     assert (backbone.hidden_size, backbone.num_hidden_layers, backbone.num_attention_heads) == (768, 12, 12)
     assert backbone.intermediate_size == 4 * 768
     with torch.device("meta"):
         model = DeformerForPreTraining(DeformerConfig())
+    assert model.model.backbone.embeddings.position_embeddings.shape == (1, 197, 768)
     assert model.model.backbone.config._attn_implementation == "sdpa"
     assert (model.projection.in_features, model.projection.out_features) == (768, 512)
 

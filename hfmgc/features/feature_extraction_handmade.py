@@ -14,7 +14,7 @@ from .handmade_features import (
     extract_handmade_features,
     extract_summary_features,
 )
-from .spectrogram_operations import running_statistics
+from .spectrogram_operations import normalize, running_statistics
 from .windows import fill
 
 
@@ -125,13 +125,11 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         waveform = fill(waveform, MIN_SAMPLES, loop=self.short_tracks == "loop", padding=0.0)
         if self.layout == "gtzan_57":
             return extract_summary_features(waveform, self.sampling_rate)[None]
-        return extract_handmade_features(waveform, self.sampling_rate, fma_sampling_rate_quirk=True)[None]
+        return extract_handmade_features(waveform, self.sampling_rate)[None]
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
         """Return each column as (x - mean) / std if `normalization` says so."""
-        if self.normalization == "none":
-            return window
-        return (window - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return normalize(window, self)
 
     def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "HandmadeFeatureExtractor":
         """Set `normalization="statistics"` with mean and deviation of each column over `tracks`.

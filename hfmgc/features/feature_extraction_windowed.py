@@ -16,7 +16,7 @@ logger = logging.get_logger(__name__)
 
 
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
-    r"""Base of the extractors that cut a track into windows, so no model silently hears only its beginning.
+    r"""Base of the extractors, which cut a track into windows: models get all of it, not only its beginning.
 
     The order is the same for audio and stored features, in training and evaluation:
 

@@ -1,4 +1,4 @@
-"""What the configs with a backbone of transformers share."""
+"""Config fields of the architectures with a backbone of transformers over spectrograms."""
 
 from typing import Any, ClassVar
 

@@ -41,12 +41,6 @@ class DeformerConfig(BackboneConfig):
         size = self.backbone_config.image_size
         return (size, size) if isinstance(size, int) else tuple(size)
 
-    @property
-    def num_patches(self) -> int:
-        """Patches of a window."""
-        bins, frames = self.window_shape
-        return bins * frames // self.backbone_config.patch_size**2
-
     def validate_patches(self) -> None:
         """Raise a ValueError unless patches cover a window, and are as large as those of the prior autoencoder."""
         backbone = self.backbone_config

@@ -1,4 +1,4 @@
-"""ResNet-18 over spectrograms: what several architectures share."""
+"""Config fields of the architectures with a ResNet-18 over spectrograms."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import ResNetConfig

@@ -1,4 +1,4 @@
-"""What the configs of all architectures share."""
+"""Config fields of all architectures."""
 
 import math
 from typing import Any, Literal, get_args
@@ -18,8 +18,8 @@ VOTING_RULES = get_args(VotingRule)
 class WindowedConfig(PreTrainedConfig):
     r"""Base of the configs of models that classify a track from a stack of windows.
 
-    A field is checked whenever it is set, fields against each other (`validate_...`) when a config is created or saved
-    and when a model is built of it.
+    Single fields are checked whenever they are set. Fields are checked against each other (`validate_...`) when a config is
+    created or saved, and when a model is built from it.
 
     Args:
         voting (`str`, *optional*, defaults to `"mean"`):

@@ -11,7 +11,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 
 from .configuration_ast import HfmgcASTConfig
 from .modeling_backbone import BackboneForAudioClassification
-from .modeling_windowed import WindowedModel, WindowedPreTrainedModel, WindowOutput, register_auto_classes
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
 # The class and distillation tokens, whose mean is the pooled output.
@@ -50,15 +50,11 @@ class InterpolatedASTModel(ASTModel):
         self.post_init()
 
 
-class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
+class HfmgcASTPreTrainedModel(AttentionPreTrainedModel):
     """Base of the model and the classifier."""
 
     config_class = HfmgcASTConfig
-    supports_gradient_checkpointing = True
     _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
 
 
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):

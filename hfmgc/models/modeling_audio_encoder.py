@@ -15,29 +15,21 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .configuration_audio_encoder import AudioEncoderConfig
 from .modeling_backbone import BackboneForAudioClassification
-from .modeling_windowed import WindowedModel, WindowedPreTrainedModel, WindowOutput, register_auto_classes
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
 # Read in training alone, where it replaces masked frames; many checkpoints lack it.
 _MASK_EMBEDDING = "masked_spec_embed"
 
 
-class AudioEncoderPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the model and the classifier."""
+class AudioEncoderModel(AttentionPreTrainedModel, WindowedModel):
+    """An audio encoder and the pooling of its output over time, of the layer that the config's `hidden_layer` names."""
 
     config_class = AudioEncoderConfig
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-
-
-class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
-    """An audio encoder and the pooling of its output over time, of the layer that the config's `hidden_layer` names."""
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config)
-        self.select_layer(config.hidden_layer)  # first: it names what is wrong with a backbone that cannot be built
+        self.select_layer(config.hidden_layer)  # first: its errors name the field of the config
         self.backbone = _new_encoder(config.backbone_config)
         self.least_frames = _least_samples(config.backbone_config)
         self.post_init()
@@ -67,10 +59,9 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed waveforms [windows, samples, 1] or spectrograms [windows, frames, bins] as [windows, embedding_size]."""
-        layer = self.config.hidden_layer
-        if layer != "last":
-            kwargs["output_hidden_states"] = True
-        output = self.backbone(**self._encoder_inputs(input_values), **kwargs)
+        layer, return_states = self.config.hidden_layer, kwargs.pop("output_hidden_states", False)
+        inputs = self._encoder_inputs(input_values)
+        output = self.backbone(**inputs, output_hidden_states=return_states or layer != "last", **kwargs)
         states = output.get("hidden_states")
         if layer == "all":
             embeddings = torch.cat([state.mean(dim=1) for state in states[1:]], dim=-1)
@@ -86,7 +77,11 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
                 f"the encoder must return a pooled output or hidden states over time [windows, {self.embedding_size}], and "
                 f"returns {found}: choose another encoder"
             )
-        return WindowOutput(embeddings=embeddings, hidden_states=states, attentions=output.get("attentions"))
+        return WindowOutput(
+            embeddings=embeddings,
+            hidden_states=states if return_states else None,
+            attentions=output.get("attentions"),
+        )
 
     def _encoder_inputs(self, input_values: Tensor) -> dict[str, Tensor]:
         """Return the arguments of the encoder for windows [windows, frames, bins]."""
@@ -101,8 +96,10 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
         return {self.backbone.main_input_name: values}
 
 
-class AudioEncoderForAudioClassification(AudioEncoderPreTrainedModel, BackboneForAudioClassification):
+class AudioEncoderForAudioClassification(AttentionPreTrainedModel, BackboneForAudioClassification):
     """A pre-trained audio encoder with a linear classifier."""
+
+    config_class = AudioEncoderConfig
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config, AudioEncoderModel(config))

@@ -12,26 +12,17 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenDecoder
 
 from .configuration_calm import CALMConfig
 from .modeling_backbone import BackboneForAudioClassification
-from .modeling_windowed import WindowedModel, WindowedPreTrainedModel, WindowOutput, register_auto_classes
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
-class CALMPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the model and the classifier."""
-
-    config_class = CALMConfig
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-
-
-class CALMModel(CALMPreTrainedModel, WindowedModel):
+class CALMModel(AttentionPreTrainedModel, WindowedModel):
     """Waveform -> tokens of EnCodec -> MusicGen's decoder -> mean over time of the layer that the config names.
 
     Left out, because nothing here depends on them: the codec's decoder, the layers after the chosen one, and the attention
     to a text, which adds zeros without a text.
     """
 
+    config_class = CALMConfig
     num_bins = 1
 
     def __init__(self, config: CALMConfig):
@@ -60,16 +51,15 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
         """Embed waveforms `input_values` [windows, samples, 1] as [windows, embedding_size]."""
         with torch.no_grad():
             codes = self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
-        every = self.config.hidden_layer == "all"
-        if every:
-            kwargs["output_hidden_states"] = True
-        output = self.decoder(self._delayed(codes).flatten(0, 1), use_cache=False, **kwargs)
+        every, return_states = self.config.hidden_layer == "all", kwargs.pop("output_hidden_states", False)
+        tokens = self._delayed(codes).flatten(0, 1)
+        output = self.decoder(tokens, use_cache=False, output_hidden_states=return_states or every, **kwargs)
         # The first positions lack the tokens of some codebooks.
         layers = output.hidden_states[1:] if every else [output.last_hidden_state]
         embeddings = torch.cat([states[:, codes.shape[1] :].mean(dim=1) for states in layers], dim=-1)
         return WindowOutput(
             embeddings=embeddings,
-            hidden_states=output.get("hidden_states"),
+            hidden_states=output.hidden_states if return_states else None,
             attentions=output.get("attentions"),
         )
 
@@ -81,8 +71,10 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
         return torch.stack(rows, dim=1)
 
 
-class CALMForAudioClassification(CALMPreTrainedModel, BackboneForAudioClassification):
+class CALMForAudioClassification(AttentionPreTrainedModel, BackboneForAudioClassification):
     """A codec language model with a linear classifier."""
+
+    config_class = CALMConfig
 
     def __init__(self, config: CALMConfig):
         super().__init__(config, CALMModel(config))
