@@ -101,7 +101,7 @@ def test_every_value_lies_under_its_column(waveform, frames):
             assert value == pytest.approx(expected, rel=1e-5, abs=1e-6), (feature, statistic, number)
 
 
-def test_a_dimension_that_never_changes_has_the_statistics_of_the_authors_time():
+def test_constant_dimensions_have_the_statistics_of_the_authors_scipy():
     statistics = frame_statistics(np.array([[0.1] * 50, [0.0] * 50], dtype=np.float32))
     np.testing.assert_array_equal(statistics["skew"], 0.0)
     np.testing.assert_array_equal(statistics["kurtosis"], -3.0)
@@ -149,7 +149,7 @@ def test_chroma_of_the_short_time_spectrum(frames, magnitude):
     np.testing.assert_allclose(frames["chroma_stft"], expected, atol=1e-4)
 
 
-def test_chroma_of_the_constant_q_transform_and_what_comes_of_it(waveform, frames):
+def test_chroma_of_the_constant_q_transform_and_features_derived_from_it(waveform, frames):
     # librosa 0.5's Q, 1 / (2^(1/12) - 1), as a share of today's.
     scale = (1 / (2 ** (1 / 12) - 1)) / ((2 ** (1 / 6) + 1) / (2 ** (1 / 6) - 1))
     constant_q = np.abs(librosa.cqt(waveform, sr=RATE, tuning=None, filter_scale=scale, pad_mode="reflect"))
@@ -171,7 +171,7 @@ def test_chroma_of_the_constant_q_transform_and_what_comes_of_it(waveform, frame
     np.testing.assert_allclose(frames["tonnetz"], np.array(planes) @ (cens / cens.sum(axis=0)), atol=1e-5)
 
 
-def test_notes_are_heard_as_notes(frames):
+def test_chroma_finds_the_played_note(frames):
     middle = frames["chroma_cqt"].shape[1] // 4
     for name in ("chroma_cqt", "chroma_stft", "chroma_cens"):
         assert frames[name][:, middle].argmax() == 9, name  # A, counted from C
@@ -246,7 +246,7 @@ def test_short_and_silent_clips_have_finite_features_without_warnings(clip, rate
         (np.zeros(4096), 12800, "12800 Hz is too low"),
     ],
 )
-def test_what_has_no_features_is_refused(extract, clip, rate, message):
+def test_invalid_clips_are_refused(extract, clip, rate, message):
     with pytest.raises(ValueError, match=message):
         extract(clip, rate)
 
@@ -267,7 +267,7 @@ def test_summary_of_a_clip(waveform, frames):
     assert summary["rms_mean"] == pytest.approx(np.sqrt((cut**2).mean(axis=1)).mean(), rel=1e-4)
 
 
-def test_summary_tells_clicks_from_tones_and_their_tempo():
+def test_the_summary_separates_clicks_from_tones_and_finds_the_tempo():
     clicks = np.zeros(8 * RATE, np.float32)
     clicks[:: RATE // 2] = 0.9  # 120 a minute
     tempo, harmony, percussion = (GTZAN_SUMMARY_COLUMNS.index(n) for n in ("tempo", "harmony_var", "perceptr_var"))

@@ -125,7 +125,7 @@ def test_windows_of_audio_and_of_stored_features_are_the_same(encoder, tmp_path)
     np.testing.assert_array_equal(loaded.track_windows(waveform), windows)
 
 
-def test_a_window_longer_than_the_encoder_hears_is_refused(encoder):
+def test_a_window_longer_than_the_encoder_keeps_is_refused(encoder):
     kind, folder = encoder
     if kind not in SPECTROGRAM_KINDS:
         return  # any length

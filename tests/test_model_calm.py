@@ -90,7 +90,7 @@ def test_a_layer_can_be_selected_afterwards(tmp_path):
     assert torch.equal(every.model(values).pooler_output, first.model(values).pooler_output)
 
 
-def test_by_default_the_first_25_seconds_are_heard():
+def test_by_default_the_first_25_seconds_are_used():
     extractor = CALMFeatureExtractor()
     assert (extractor.sampling_rate, extractor.window_shape) == (32000, (800000, 1))
     waveform = torch.randn(32000 * 30).numpy()

@@ -18,8 +18,13 @@ from .modeling_backbone import BackboneForAudioClassification
 from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
-# Read in training alone, where it replaces masked frames; many checkpoints lack it.
+# Used only in training, where it replaces masked frames; many checkpoints lack it.
 _MASK_EMBEDDING = "masked_spec_embed"
+# Encoders that are part of a larger model: model type -> class of the encoder, of the model, and attribute of the model.
+_PARTS = {
+    "whisper": (WhisperEncoder, WhisperModel, "encoder"),
+    "clap_audio_model": (ClapAudioModel, ClapModel, "audio_model"),
+}
 
 
 class AudioEncoderModel(AttentionPreTrainedModel, WindowedModel):
@@ -109,9 +114,7 @@ class AudioEncoderForAudioClassification(AttentionPreTrainedModel, BackboneForAu
         """Load the encoder of a checkpoint, such as `facebook/wav2vec2-base-960h`."""
         fields, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
         kind = AudioEncoderConfig.backbone_of(fields).model_type
-        auto_class, part = {"whisper": (WhisperModel, "encoder"), "clap_audio_model": (ClapModel, "audio_model")}.get(
-            kind, (AutoModel, "")
-        )
+        _, auto_class, part = _PARTS.get(kind, (None, AutoModel, ""))
         model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
         missing = [name for name in report["missing_keys"] if name.startswith(part) and _MASK_EMBEDDING not in name]
         return getattr(model, part) if part else model, missing
@@ -119,10 +122,8 @@ class AudioEncoderForAudioClassification(AttentionPreTrainedModel, BackboneForAu
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Return the encoder of a config with random weights."""
-    if config.model_type == "whisper":
-        return WhisperEncoder(config)
-    if config.model_type == "clap_audio_model":
-        return ClapAudioModel(config)
+    if config.model_type in _PARTS:
+        return _PARTS[config.model_type][0](config)
     if type(config) not in MODEL_MAPPING:
         raise ValueError(f"backbone_config.model_type {config.model_type!r} has no model in transformers' AutoModel")
     return MODEL_MAPPING[type(config)](config)
