@@ -91,6 +91,8 @@ class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedM
 
     def training_loss(self, loss: Tensor) -> Tensor:
         """Add `l2` times the sum of squares of the kernels that Keras regularised."""
+        if not self.config.l2:  # sharded weights cannot be read here
+            return loss
         kernels = [block.convolution.weight for block in self.model.blocks] + [self.model.dense.weight]
         return loss + self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
 
