@@ -87,7 +87,7 @@ class FeatureAutoencoderForAudioClassification(WindowedForAudioClassification):
         super().__init__(config, model, classifier, dropout=config.dropout)
 
     def training_loss(self, loss: Tensor) -> Tensor:
-        """Return the weighted sum of both terms; without the reconstruction's where the autoencoder is frozen."""
+        """Return the weighted sum of both losses; with a frozen autoencoder, the classification loss alone."""
         if not self.model.training:
             return loss
         loss = self.config.classification_weight * loss
