@@ -68,7 +68,13 @@ def experts(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
 def voting(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
     """Compare one batch of 10 x 3 s snippets of each track, voted within the model, to a loop over the snippets."""
     model = DivideAndConquerCRNNForAudioClassification(
-        DivideAndConquerCRNNConfig.from_paper("3conv", 3, num_labels=len(GENRES))
+        DivideAndConquerCRNNConfig(
+            num_frames=130,
+            channels=[16, 32, 64],
+            pools=[[2, 2], [2, 2], [2, 16]],
+            gru_hidden_sizes=[128],
+            num_labels=len(GENRES),
+        )
     ).to(device)
     stacks = torch.randn(max(2, batch // 8), 10, 130, BINS, device=device)
 

@@ -25,7 +25,7 @@ import hfmgc
 from hfmgc.data.sources.fma import SMALL_GENRES
 from hfmgc.errors import CheckpointError, DataError
 from hfmgc.evaluation.checkpoints import PIPELINE_FILE, load_checkpoint
-from hfmgc.evaluation.classical import LEAST_LOGIT, TRUSTED_TYPES, log_probabilities
+from hfmgc.evaluation.classical import LEAST_LOGIT, TRUSTED_TYPES, ClassicalConfig, log_probabilities
 from hfmgc.evaluation.evaluate import evaluate_checkpoint
 from hfmgc.features.handmade_features import column_names, columns
 from hfmgc.hub.push import files_to_push
@@ -291,6 +291,12 @@ def test_logits_rank_as_predict_and_absent_genres_are_last(name):
     np.testing.assert_array_equal(logits.argmax(axis=1), fitted.pipeline.predict(read))
     assert (logits[:, [0, 4]] == LEAST_LOGIT).all()
     assert np.isfinite(logits).all()
+
+
+def test_a_saved_config_has_no_code(tmp_path):
+    """It needs hfmgc, unlike the configs of the other architectures."""
+    ClassicalConfig().save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_two_genres_have_one_decision_value():

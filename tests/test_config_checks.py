@@ -69,7 +69,7 @@ def test_fields_assigned_one_by_one_are_compared_before_a_model_is_built_or_the_
     assert not (tmp_path / "config.json").exists()
 
 
-def test_overrides_of_a_checkpoint_are_judged_together_with_its_own_fields(tmp_path):
+def test_overrides_of_a_checkpoint_are_checked_with_its_own_fields(tmp_path):
     config = TSResformerConfig(num_bins=16, num_attention_heads=2, num_encoder_layers=1, block_channels=[16])
     TSResformerForAudioClassification(config).save_pretrained(tmp_path)
     with pytest.raises(StrictDataclassError, match="num_bins 16 is not divisible by num_attention_heads 3"):
@@ -77,7 +77,7 @@ def test_overrides_of_a_checkpoint_are_judged_together_with_its_own_fields(tmp_p
     assert TSResformerForAudioClassification.from_pretrained(tmp_path, voting="majority").config.voting == "majority"
 
 
-def test_overrides_of_a_backbone_are_judged(tmp_path):
+def test_overrides_of_a_backbone_are_checked(tmp_path):
     LGNetConfig().save_pretrained(tmp_path)
     config = LGNetConfig.from_pretrained(tmp_path, backbone_config={"num_channels": 3})
     with pytest.raises(StrictDataclassError, match=r"backbone_config\.num_channels must be 1"):
@@ -102,6 +102,6 @@ def test_a_tuple_is_a_list_as_in_json():
         (RecurrentConfig, {"class_weights": "ab"}, "class_weights"),
     ],
 )
-def test_texts_for_flags_and_sizes_of_nothing_are_refused(config_class, fields, message):
+def test_wrong_types_and_sizes_of_zero_are_refused(config_class, fields, message):
     with pytest.raises(StrictDataclassError, match=message):
         config_class(**fields, num_labels=2)

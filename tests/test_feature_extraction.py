@@ -37,7 +37,7 @@ def extract(extractor, waveform) -> np.ndarray:
 @pytest.mark.parametrize("policy", ["even", "all"])
 @pytest.mark.parametrize("samples", [101, 150, 199, 200, 201, 999, 1000, 1001])
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.99])
-def test_every_sample_is_heard_where_the_number_of_windows_is_free(policy, samples, overlap):
+def test_without_a_limit_windows_cover_every_sample(policy, samples, overlap):
     starts = window_starts(samples, 100, policy=policy, overlap=overlap)
     heard = np.zeros(samples, dtype=bool)
     for start in starts:
@@ -61,11 +61,11 @@ def test_even_with_fewer_windows_still_goes_from_the_first_sample_to_the_last(ma
     assert np.ptp(np.diff(starts)) <= 1
 
 
-def test_max_windows_is_a_limit_and_no_demand():
+def test_max_windows_is_only_an_upper_limit():
     assert len(window_starts(250, 100, policy="even", max_windows=12)) == 3
 
 
-def test_one_window_alone_hears_the_middle():
+def test_a_single_window_lies_in_the_middle():
     assert window_starts(1100, 100, policy="even", max_windows=1).tolist() == [500]
 
 
@@ -89,7 +89,7 @@ def test_random_windows_are_sorted_seeded_and_over_the_whole_track():
     assert (starts != draw(2)).any()
 
 
-def test_random_windows_can_begin_at_the_very_last_place():
+def test_random_windows_can_start_at_the_last_position():
     starts = window_starts(101, 100, policy="random", max_windows=100, generator=np.random.default_rng(0))
     assert set(starts.tolist()) == {0, 1}
 
@@ -154,7 +154,7 @@ def test_the_shortest_clips_give_one_finite_window(short_tracks, samples):
 
 
 @pytest.mark.parametrize("policy", ["even", "all"])
-def test_each_window_is_what_its_place_in_the_track_sounds_like(policy):
+def test_each_window_equals_the_audio_at_its_position(policy):
     ours = HfmgcASTFeatureExtractor(max_length=64, window_policy=policy)
     waveform = tone(3, seconds=2.2)
     features = extract(ours, waveform)[0]
@@ -165,7 +165,7 @@ def test_each_window_is_what_its_place_in_the_track_sounds_like(policy):
 
 
 @pytest.mark.parametrize("fields", [{}, {"window_policy": "all"}, {"max_windows": None}, {"max_windows": 2}])
-def test_nothing_beyond_the_first_ten_seconds_is_lost_in_silence(fields):
+def test_audio_after_the_first_ten_seconds_is_used(fields):
     ours = HfmgcASTFeatureExtractor(**fields)
     waveform = tone(4, seconds=30)
     changed = waveform.copy()
@@ -194,7 +194,7 @@ def test_random_windows_repeat_for_a_track_and_differ_between_tracks_and_seeds()
 
 
 @pytest.mark.parametrize(("place", "start"), [(0.0, 0), (0.24, 0), (0.25, 1), (0.5, 2), (0.999, 3)])
-def test_a_training_window_starts_at_its_place(place, start):
+def test_a_training_window_starts_at_its_position(place, start):
     ours = HfmgcASTFeatureExtractor(max_length=64)
     waveform = tone(10, seconds=1)[: ours.window_samples + 3 * 160]
     expected = ours.normalize(ours.track_features(waveform))[start : start + 64]
@@ -217,7 +217,7 @@ def test_a_long_track_is_computed_in_blocks_and_windows_with_gaps_alone(monkeypa
 # Batches
 
 
-def test_a_batch_masks_what_shorter_tracks_lack():
+def test_padding_windows_of_a_batch_are_masked():
     ours = HfmgcASTFeatureExtractor(max_length=64)
     tracks = [tone(seed, seconds=seconds) for seed, seconds in enumerate((0.5, 2.2, 0.7))]
     batch = ours(tracks, sampling_rate=RATE, return_tensors="pt")
@@ -250,7 +250,7 @@ def test_waveforms_are_taken_in_any_usual_form(kind):
         (np.array([0.0, np.inf], dtype=np.float32), "NaN or infinite"),
     ],
 )
-def test_what_is_no_mono_waveform_is_refused(audio, message):
+def test_invalid_waveforms_are_refused(audio, message):
     with pytest.raises(ValueError, match=message):
         HfmgcASTFeatureExtractor(max_length=64)(audio, sampling_rate=RATE)
 
@@ -283,7 +283,7 @@ def test_impossible_fields_are_refused(fields, message):
         HfmgcASTFeatureExtractor(**fields)
 
 
-def test_a_saved_extractor_is_the_same_again(tmp_path):
+def test_a_saved_extractor_loads_unchanged(tmp_path):
     fields = {
         "max_length": 96,
         "window_policy": "all",
@@ -302,7 +302,7 @@ def test_a_saved_extractor_is_the_same_again(tmp_path):
     np.testing.assert_array_equal(extract(loaded, waveform), extract(HfmgcASTFeatureExtractor(**fields), waveform))
 
 
-def test_overrides_of_a_saved_extractor_count_or_are_refused(tmp_path):
+def test_overrides_of_a_saved_extractor_apply_or_are_refused(tmp_path):
     HfmgcASTFeatureExtractor(max_length=96).save_pretrained(tmp_path / "ast")
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "ast", max_length=64).window_shape == (64, 128)
     with pytest.raises(ValueError, match="no field 'do_normalise'; did you mean 'do_normalize'"):

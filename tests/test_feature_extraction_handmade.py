@@ -33,7 +33,7 @@ def test_a_track_of_any_length_is_one_window_of_one_frame(layout, rate, columns)
     assert batch["input_values"].shape == (2, 1, 1, len(columns))
     assert batch["window_mask"].all()
     expected = {
-        "fma_518": lambda waveform: extract_handmade_features(waveform, rate, fma_sampling_rate_quirk=True),
+        "fma_518": lambda waveform: extract_handmade_features(waveform, rate),
         "gtzan_57": lambda waveform: extract_summary_features(waveform, rate),
     }[layout]
     for track, values in zip(tracks, batch["input_values"], strict=True):

@@ -18,7 +18,6 @@ from hfmgc.features import handmade_features
 from hfmgc.features.handmade_features import (
     FEATURE_SIZES,
     GTZAN_SUMMARY_COLUMNS,
-    QUIRK_FEATURES,
     STATISTICS,
     column_names,
     columns,
@@ -102,7 +101,7 @@ def test_every_value_lies_under_its_column(waveform, frames):
             assert value == pytest.approx(expected, rel=1e-5, abs=1e-6), (feature, statistic, number)
 
 
-def test_a_dimension_that_never_changes_has_the_statistics_of_the_authors_time():
+def test_constant_dimensions_have_the_statistics_of_the_authors_scipy():
     statistics = frame_statistics(np.array([[0.1] * 50, [0.0] * 50], dtype=np.float32))
     np.testing.assert_array_equal(statistics["skew"], 0.0)
     np.testing.assert_array_equal(statistics["kurtosis"], -3.0)
@@ -150,7 +149,7 @@ def test_chroma_of_the_short_time_spectrum(frames, magnitude):
     np.testing.assert_allclose(frames["chroma_stft"], expected, atol=1e-4)
 
 
-def test_chroma_of_the_constant_q_transform_and_what_comes_of_it(waveform, frames):
+def test_chroma_of_the_constant_q_transform_and_features_derived_from_it(waveform, frames):
     # librosa 0.5's Q, 1 / (2^(1/12) - 1), as a share of today's.
     scale = (1 / (2 ** (1 / 12) - 1)) / ((2 ** (1 / 6) + 1) / (2 ** (1 / 6) - 1))
     constant_q = np.abs(librosa.cqt(waveform, sr=RATE, tuning=None, filter_scale=scale, pad_mode="reflect"))
@@ -172,22 +171,24 @@ def test_chroma_of_the_constant_q_transform_and_what_comes_of_it(waveform, frame
     np.testing.assert_allclose(frames["tonnetz"], np.array(planes) @ (cens / cens.sum(axis=0)), atol=1e-5)
 
 
-def test_notes_are_heard_as_notes(frames):
+def test_chroma_finds_the_played_note(frames):
     middle = frames["chroma_cqt"].shape[1] // 4
     for name in ("chroma_cqt", "chroma_stft", "chroma_cens"):
         assert frames[name][:, middle].argmax() == 9, name  # A, counted from C
 
 
-def test_the_quirk_changes_five_features_at_44100_and_none_at_22050(waveform):
-    high = music(rate=44100)
-    true, quirky = (extract_handmade_features(high, 44100, fma_sampling_rate_quirk=flag) for flag in (False, True))
-    changed = {column[0] for column, one, other in zip(columns(), true, quirky, strict=True) if one != other}
-    assert changed == set(QUIRK_FEATURES)
-    assert len(QUIRK_FEATURES) == 5
-    position = column_names().index("spectral_centroid-mean-01")
-    assert quirky[position] == pytest.approx(true[position] / 2, rel=1e-5)
-    true, quirky = (extract_handmade_features(waveform, RATE, fma_sampling_rate_quirk=flag) for flag in (False, True))
-    np.testing.assert_array_equal(true, quirky)
+def test_five_features_assume_22050_hz_at_every_rate():
+    waveform = music(rate=44100)
+    frames, magnitude = frame_features(waveform, 44100), np.abs(librosa.stft(waveform, pad_mode="reflect"))
+    for name in ("spectral_centroid", "spectral_bandwidth", "spectral_rolloff"):
+        true = getattr(librosa.feature, name)(S=magnitude, sr=44100)
+        np.testing.assert_allclose(frames[name], true / 2, rtol=1e-4, err_msg=name)
+    for name in ("spectral_contrast", "chroma_stft"):
+        spectrum = magnitude**2 if name == "chroma_stft" else magnitude
+        assumed = getattr(librosa.feature, name)(S=spectrum, sr=22050)
+        np.testing.assert_allclose(frames[name], assumed, atol=1e-3, err_msg=name)
+    mel = librosa.feature.melspectrogram(S=magnitude**2, sr=44100)
+    np.testing.assert_allclose(frames["mfcc"], librosa.feature.mfcc(S=librosa.power_to_db(mel)), atol=1e-3)
 
 
 @pytest.mark.parametrize("rate", [22050, 44100])
@@ -245,7 +246,7 @@ def test_short_and_silent_clips_have_finite_features_without_warnings(clip, rate
         (np.zeros(4096), 12800, "12800 Hz is too low"),
     ],
 )
-def test_what_has_no_features_is_refused(extract, clip, rate, message):
+def test_invalid_clips_are_refused(extract, clip, rate, message):
     with pytest.raises(ValueError, match=message):
         extract(clip, rate)
 
@@ -266,7 +267,7 @@ def test_summary_of_a_clip(waveform, frames):
     assert summary["rms_mean"] == pytest.approx(np.sqrt((cut**2).mean(axis=1)).mean(), rel=1e-4)
 
 
-def test_summary_tells_clicks_from_tones_and_their_tempo():
+def test_the_summary_separates_clicks_from_tones_and_finds_the_tempo():
     clicks = np.zeros(8 * RATE, np.float32)
     clicks[:: RATE // 2] = 0.9  # 120 a minute
     tempo, harmony, percussion = (GTZAN_SUMMARY_COLUMNS.index(n) for n in ("tempo", "harmony_var", "perceptr_var"))

@@ -67,7 +67,7 @@ def test_recurrences_are_orthogonal_gate_by_gate(cell, bidirectional):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_an_lstm_begins_by_remembering_and_a_gru_without_biases(bidirectional):
+def test_an_lstm_starts_with_open_forget_gates_and_a_gru_without_biases(bidirectional):
     layer = nn.LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
     initialize(layer)
     for name, bias in layer.named_parameters():
@@ -79,7 +79,7 @@ def test_an_lstm_begins_by_remembering_and_a_gru_without_biases(bidirectional):
     assert not any(bias.any() for name, bias in layer.named_parameters() if name.startswith("bias"))
 
 
-def test_other_layers_are_left_to_others():
+def test_other_layers_are_not_initialised():
     assert not initialize(nn.LayerNorm(4))
     assert not initialize(nn.BatchNorm2d(4))
 

@@ -119,7 +119,7 @@ def test_configs_refuse_class_weights_that_do_not_fit(weights):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 4.0]])
-def test_tracks_labelled_minus_100_do_not_count(logits, smoothing, weights):
+def test_tracks_labelled_minus_100_are_ignored(logits, smoothing, weights):
     options = {"class_weights": weights, "label_smoothing": smoothing}
     labels = torch.tensor([0, -100, 2, 3, -100, 1])
     counted = labels != -100
@@ -133,7 +133,7 @@ def test_tracks_labelled_minus_100_do_not_count(logits, smoothing, weights):
     assert not logits.grad[~counted].any()
 
 
-def test_a_batch_in_which_no_track_counts_changes_no_weight(logits):
+def test_a_batch_without_labelled_tracks_changes_no_weight(logits):
     logits.requires_grad_()
     loss = classification_loss(logits, torch.full((6,), -100), label_smoothing=0.1, class_weights=[1.0, 2, 3, 4])
     loss.backward()

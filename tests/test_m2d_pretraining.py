@@ -15,9 +15,7 @@ from transformers import Trainer
 from hfmgc.errors import ConfigError
 from hfmgc.models.configuration_m2d import M2DConfig
 from hfmgc.models.modeling_m2d import (
-    M2DForAudioClassification,
     M2DForPreTraining,
-    M2DModel,
     deviation_between_examples,
     duo_loss,
 )
@@ -178,25 +176,6 @@ def test_a_ratio_that_leaves_no_patch_is_refused():
         pretraining(mask_ratio=0.9)(spectrograms()[:, :8])
     with pytest.raises(ValueError, match="patch_size 8 does not divide"):
         pretraining()(spectrograms()[:, :12])
-
-
-def test_a_pretrained_checkpoint_starts_encoder_classifier_and_itself(tmp_path, capfd):
-    model, values = pretraining(), spectrograms()
-    model.save_pretrained(tmp_path)
-    with torch.no_grad():
-        embedded = model.model(values).pooler_output
-        again, report = M2DForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
-        assert not report["missing_keys"] and not report["unexpected_keys"]
-        seeds = torch.arange(3)
-        assert torch.equal(again(values, seeds=seeds).loss, model(values, seeds=seeds).loss)
-        assert not any(parameter.requires_grad for parameter in again.target.parameters())
-        encoder, report = M2DModel.from_pretrained(tmp_path, output_loading_info=True)
-        assert not report["missing_keys"] and not report["unexpected_keys"]
-        assert torch.equal(encoder(values).pooler_output, embedded)
-        classifier, report = M2DForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
-        assert set(report["missing_keys"]) == {"classifier.weight", "classifier.bias"}
-        assert torch.equal(classifier.model(values).pooler_output, embedded)
-    assert "target" not in capfd.readouterr().err
 
 
 def test_bfloat16_pretrains_near_float32():

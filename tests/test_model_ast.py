@@ -270,7 +270,7 @@ def full_size_checkpoint(request, tmp_path):
     gc.collect()
 
 
-def test_a_full_size_checkpoint_comes_in_with_the_reports_adapter(full_size_checkpoint):
+def test_a_full_size_checkpoint_loads_and_takes_the_reports_adapter(full_size_checkpoint):
     folder, weights = full_size_checkpoint
     model = HfmgcASTForAudioClassification.from_pretrained_backbone(str(folder), HfmgcASTConfig(num_labels=10))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

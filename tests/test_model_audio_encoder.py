@@ -99,7 +99,11 @@ def test_an_encoder_embeds_as_in_transformers_and_survives_saving(encoder, tmp_p
         means = [state.mean(dim=1) for state in states[1:]]
         for layer, expected in ((1, means[0]), (2, means[1]), ("all", torch.cat(means, dim=-1))):
             chosen, _ = built(arguments_of(kind, folder, hidden_layer=layer), tmp_path)
-            torch.testing.assert_close(chosen.model(**batch).pooler_output, expected, atol=1e-5, rtol=1e-5)
+            output = chosen.model(**batch)
+            torch.testing.assert_close(output.pooler_output, expected, atol=1e-5, rtol=1e-5)
+            assert output.hidden_states is None, "not asked for"
+            asked = chosen.model(**batch, output_hidden_states=True)
+            assert len(asked.hidden_states) == len(states) and torch.equal(asked.pooler_output, output.pooler_output)
     model.save_pretrained(tmp_path / "checkpoint")
     extractor.save_pretrained(tmp_path / "checkpoint")
     loaded = AutoModelForAudioClassification.from_pretrained(tmp_path / "checkpoint")
@@ -121,7 +125,7 @@ def test_windows_of_audio_and_of_stored_features_are_the_same(encoder, tmp_path)
     np.testing.assert_array_equal(loaded.track_windows(waveform), windows)
 
 
-def test_a_window_longer_than_the_encoder_hears_is_refused(encoder):
+def test_a_window_longer_than_the_encoder_keeps_is_refused(encoder):
     kind, folder = encoder
     if kind not in SPECTROGRAM_KINDS:
         return  # any length

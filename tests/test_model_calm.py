@@ -72,7 +72,10 @@ def test_a_layer_is_that_of_musicgen_without_a_text(tmp_path):
         model = CALMForAudioClassification.from_pretrained_backbone(
             folder, TestCALM().config(hidden_layer=layer)
         ).eval()
-        torch.testing.assert_close(model.model(values).pooler_output, expected, atol=1e-5, rtol=1e-5)
+        output = model.model(values)
+        torch.testing.assert_close(output.pooler_output, expected, atol=1e-5, rtol=1e-5)
+        assert output.hidden_states is None, "not asked for"
+        assert model.model(values, output_hidden_states=True).hidden_states is not None
 
 
 @torch.no_grad()
@@ -87,7 +90,7 @@ def test_a_layer_can_be_selected_afterwards(tmp_path):
     assert torch.equal(every.model(values).pooler_output, first.model(values).pooler_output)
 
 
-def test_by_default_the_first_25_seconds_are_heard():
+def test_by_default_the_first_25_seconds_are_used():
     extractor = CALMFeatureExtractor()
     assert (extractor.sampling_rate, extractor.window_shape) == (32000, (800000, 1))
     waveform = torch.randn(32000 * 30).numpy()

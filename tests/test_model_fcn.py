@@ -81,7 +81,7 @@ def test_only_fcn_lstm_has_an_lstm():
     assert {nn.LSTM, nn.Dropout} <= kinds(tiny(recurrent_hidden_size=5).model)
 
 
-def test_the_classifier_hears_the_mean_of_the_convolutions_beside_the_last_state_of_the_lstm():
+def test_the_classifier_reads_the_mean_of_the_convolutions_and_the_last_state_of_the_lstm():
     model = tiny(recurrent_hidden_size=5)
     _, (state, _) = model.model.recurrence(values(3))
     pooled = model.model.blocks(values(3).transpose(1, 2)).mean(dim=2)

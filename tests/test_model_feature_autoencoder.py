@@ -124,7 +124,7 @@ def test_without_a_bottleneck_the_features_are_classified(tmp_path):
     tests.assert_embeds_as(tests.load_encoder(folder), model.eval())
 
 
-def test_predict_hears_a_whole_song_as_one_window(tmp_path):
+def test_predict_takes_a_whole_song_as_one_window(tmp_path):
     tests = TestFeatureAutoencoder()
     folder, model = tests.saved(tmp_path)
     waveform = tone(0, seconds=1.5, sampling_rate=22050)

@@ -36,7 +36,7 @@ class TestLeNet(ArchitectureTester):
         with pytest.raises(StrictDataclassError, match=next(iter(fields))):
             self.config(**fields)
 
-    def test_the_smallest_spectrogram_that_is_not_refused_is_heard(self):
+    def test_the_smallest_accepted_spectrogram_is_classified(self):
         model = self.model(num_bins=16)
         values = self.values(2)[:, :16, :16]
         assert not torch.allclose(model(values).logits[0], model(values).logits[1], atol=1e-4)

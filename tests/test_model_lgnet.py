@@ -64,7 +64,7 @@ class TestLGNet(ArchitectureTester):
                 model.classifier.router.bias -= seen[0].mean(dim=0)
         return model
 
-    def test_routing_is_shown_for_each_window_and_is_minus_one_where_there_is_none(self):
+    def test_routing_is_the_expert_of_each_window_and_minus_one_for_padding(self):
         model, values = self.model(), self.values(4, 5)
         routing = model(values).routing
         assert routing.shape == (4, 5)
@@ -89,14 +89,14 @@ class TestLGNet(ArchitectureTester):
         values = self.values(2)
         assert torch.equal(type(model).from_pretrained(folder)(values).logits, model(values).logits)
 
-    def test_any_number_of_bins_is_heard_where_the_config_names_none(self):
+    def test_without_num_bins_any_number_of_bins_is_accepted(self):
         model = super().model(num_bins=None)
         for bins in (8, 50):
             assert model(torch.randn(2, 32, bins, generator=torch.Generator().manual_seed(0))).logits.shape == (2, 3)
         with pytest.raises(ValueError, match=r"at least 8 bins .* got 7"):
             model(torch.zeros(2, 32, 7))
 
-    def test_dropout_stands_before_the_classifier(self):
+    def test_dropout_acts_before_the_classifier(self):
         model = self.model(dropout=0.5)
         seen = []
         model.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -105,7 +105,7 @@ class TestLGNet(ArchitectureTester):
         zeros = [(hidden == 0).float().mean() for hidden in seen]
         assert zeros[0] - zeros[1] > 0.25
 
-    def test_the_router_is_trained_up_to_its_epoch_and_then_no_more(self):
+    def test_the_router_is_trained_until_its_epoch(self):
         model = self.model(router_frozen_after_epochs=2).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
         moved = []
@@ -132,7 +132,7 @@ class TestLGNet(ArchitectureTester):
         model.begin_epoch(0)  # a new training of the same object
         assert all(parameter.requires_grad for parameter in model.parameters())
 
-    def test_the_router_is_never_frozen_where_the_config_says_so_and_stays_what_the_user_made_it(self):
+    def test_the_router_is_not_frozen_without_an_epoch_or_against_the_user(self):
         model = self.model(router_frozen_after_epochs=None)
         model.begin_epoch(10**6)
         assert model.classifier.router.weight.requires_grad
@@ -142,7 +142,7 @@ class TestLGNet(ArchitectureTester):
 
 
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid", "linear"])
-def test_the_answer_is_the_best_experts_times_the_gates_value(gate):
+def test_the_logits_are_the_best_experts_times_the_gates_value(gate):
     classifier, rows = head(gate=gate), representations()
     logits, expert = classifier(rows)
     scores = rows @ classifier.router.weight.T + classifier.router.bias
@@ -163,7 +163,7 @@ def test_gates_choose_the_same_expert_and_scale_its_output_differently():
         assert not torch.allclose(answers[gate][0], answers["softmax"][0], atol=1e-2)
 
 
-def test_an_expert_hears_and_learns_from_its_own_windows_only():
+def test_an_expert_gets_and_learns_from_its_own_windows_only():
     classifier, rows = head(), representations()
     with torch.no_grad():
         expected, expert = classifier(rows)
@@ -194,7 +194,7 @@ def test_the_number_of_experts_costs_nothing_but_the_routers_scores():
     assert operations(2) == operations(16) == 3 * 2 * 40 * (16 * 12 + 12 * 3)
 
 
-def test_a_compiled_classifier_lets_all_experts_answer_and_learns_the_same():
+def test_a_compiled_classifier_runs_all_experts_and_learns_the_same():
     gradients, answers = [], []
     for compiled in (False, True):
         classifier, rows = head(), representations().requires_grad_()
@@ -217,7 +217,7 @@ def test_the_router_learns_through_the_gates_value(gate):
     assert classifier.router.weight.grad.abs().max() > 1e-4
 
 
-def test_experts_begin_as_linear_layers_do_and_unlike_each_other():
+def test_experts_start_as_different_linear_layers():
     classifier = head(num_experts=4, expert_hidden_size=64)
     for layer, inputs in ((classifier.dense, 16), (classifier.output, 64)):
         bound = inputs**-0.5

@@ -39,7 +39,7 @@ class TestResNetBiGRU(ArchitectureTester):
     def extractor(self, **fields):
         return SpectrogramFeatureExtractor(**{"num_bins": 24, "window_frames": 48, **fields})
 
-    def test_the_gru_reads_the_resnets_steps_in_time_and_the_mean_of_its_states_answers(self):
+    def test_the_gru_reads_the_resnets_time_steps_and_its_states_are_averaged(self):
         model, values = self.model(), self.values(2)
         plain = ResNetModel(model.config.backbone_config).eval()
         plain.load_state_dict(model.model.backbone.state_dict())
@@ -54,7 +54,7 @@ class TestResNetBiGRU(ArchitectureTester):
             self.close(sequence[:, step], grid[:, :, :, step].mean(dim=-1))
         self.close(logits, states.mean(dim=1) @ model.classifier.weight.T + model.classifier.bias)
 
-    def test_both_directions_of_the_gru_answer(self):
+    def test_both_directions_of_the_gru_are_used(self):
         model, sequence = self.model(), torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))
         states, _ = model.model.gru(sequence)
         for changed, direction in ((5, slice(6)), (0, slice(6, 12))):
@@ -64,7 +64,7 @@ class TestResNetBiGRU(ArchitectureTester):
             # What lies behind the changed step, as this direction reads, is heard; what lies before it is not.
             assert moved.sum() == 1 and moved[changed]
 
-    def test_dropout_stands_before_the_classifier(self):
+    def test_dropout_acts_before_the_classifier(self):
         model, seen = self.model(dropout=0.5), []
         model.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         model.train()(self.values(8))
@@ -78,7 +78,7 @@ class TestResNetBiGRU(ArchitectureTester):
         assert torch.equal(type(model).from_pretrained(folder)(values).logits, model(values).logits)
         assert model.model.gru.num_layers == 2
 
-    def test_any_number_of_bins_is_heard_where_the_config_names_none(self):
+    def test_without_num_bins_any_number_of_bins_is_accepted(self):
         model = self.model(num_bins=None)
         for bins in (8, 50):
             assert model(torch.randn(2, 48, bins, generator=torch.Generator().manual_seed(0))).logits.shape == (2, 3)

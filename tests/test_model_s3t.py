@@ -171,7 +171,7 @@ def test_swin_t_has_the_published_size():
     assert model.num_parameters() == 28_288_354 - 769_000 - 2 * 16 * 96 + 10 * 769
 
 
-def test_negatives_cannot_be_told_by_batch_statistics():
+def test_no_batch_norm_reveals_which_key_belongs_to_a_query():
     assert not [module for module in contrast().modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 

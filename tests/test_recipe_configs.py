@@ -13,7 +13,7 @@ from architecture_tester import ArchitectureTester
 from recipe_parameters import CONFIGS, COUNTS, FILES, PRETRAINING_CONFIGS
 
 from hfmgc.features.windows import window_starts
-from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
+from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassification
 from hfmgc.registry import ARCHITECTURES
 from hfmgc.settings import read_config, read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS
@@ -159,18 +159,55 @@ def test_every_cell_of_lgnets_tables_has_a_config():
         assert (run.optim.value, run.learning_rate, run.weight_decay) == ("adamw_torch", 5e-4, 1e-5)
 
 
+# Of the authors' code: channels, [time, mel] of the pools by seconds, GRUs.
+FOUR_CONVOLUTIONS = (
+    [16, 32, 64, 128],
+    {
+        30: [[2, 2], [3, 3], [3, 3], [4, 4]],
+        10: [[2, 2], [3, 3], [3, 3], [2, 4]],
+        3: [[2, 2], [2, 2], [2, 2], [2, 12]],
+    },
+)
+THREE_CONVOLUTIONS = (
+    [16, 32, 64],
+    {30: [[2, 2], [3, 3], [10, 10]], 10: [[2, 2], [3, 3], [3, 10]], 3: [[2, 2], [2, 2], [2, 16]]},
+)
+TWO_CONVOLUTIONS = ([16, 32], {30: [[2, 2], [24, 32]], 10: [[2, 2], [8, 32]], 3: [[2, 2], [4, 32]]})
+
+
 @pytest.mark.parametrize("seconds", [30, 10, 3])
-@pytest.mark.parametrize("network", ["base", "l2reg", "lrs", "3conv", "2conv", "optim"])
-def test_the_networks_of_divide_and_conquer_are_the_papers(network, seconds):
+@pytest.mark.parametrize(
+    ("network", "convolutions", "grus", "count"),
+    [
+        ("base", FOUR_CONVOLUTIONS, [256, 256], 806_320),
+        ("l2reg", FOUR_CONVOLUTIONS, [256], 411_568),
+        ("lrs", FOUR_CONVOLUTIONS, [256], 411_568),
+        ("3conv", THREE_CONVOLUTIONS, [128], 107_312),
+        ("2conv", TWO_CONVOLUTIONS, [64], 28_912),
+        ("optim", FOUR_CONVOLUTIONS, [256], 411_568),
+    ],
+)
+def test_the_networks_of_divide_and_conquer_are_the_papers(network, convolutions, grus, count, seconds):
+    if (network, seconds) == ("2conv", 3):
+        count = 26_320  # with a dense layer of 32
+    if (network, seconds) == ("optim", 10):  # the convolutions that Table I finds best for the length
+        convolutions, grus, count = THREE_CONVOLUTIONS, [128], 107_312
     model, data, run = settings(f"divide_and_conquer/crnn_{seconds}s_{network}.yaml")
-    genres = [f"genre {index}" for index in range(16)]
-    labels = {"id2label": dict(enumerate(genres)), "label2id": {genre: index for index, genre in enumerate(genres)}}
-    # Optim: the convolutions that Table I finds best for the length, with L2 besides.
-    same, more = (("3conv" if seconds == 10 else "l2reg"), {"l2": 0.001}) if network == "optim" else (network, {})
-    expected = DivideAndConquerCRNNConfig.from_paper(same, seconds=seconds, **more, **labels)
-    assert build_config(model, genres).to_dict() == expected.to_dict()
-    frames, bins = build_feature_extractor(model).window_shape
-    assert (frames, bins) == (expected.num_frames, expected.num_bins)
+    config = build_config(model, [f"genre {index}" for index in range(16)])
+    assert (config.channels, config.pools, config.gru_hidden_sizes) == (
+        convolutions[0],
+        convolutions[1][seconds],
+        grus,
+    )
+    assert config.l2 == (0.001 if network in ("l2reg", "optim") else 0.0)
+    with torch.device("meta"):
+        built = DivideAndConquerCRNNForAudioClassification(config)
+        assert built.num_parameters(only_trainable=True) == count
+        assert built.model.grus[0].input_size == config.channels[-1]  # one mel is left
+        window = build_feature_extractor(model).window_shape
+        assert window == ({30: 1292, 10: 431, 3: 130}[seconds], 128) == (config.num_frames, config.num_bins)
+    if (network, seconds) == ("base", 30):
+        assert config.to_dict() == type(config)(id2label=config.id2label).to_dict()
     assert run.decay_from_epoch == (None if network in ("base", "l2reg") else 8)
     assert (data.split_policy, run.learning_rate, run.weight_decay) == ("official", 1e-4, 0)
 

@@ -27,7 +27,7 @@ def test_half_overlapping_slices_of_30_seconds_are_as_many_as_the_paper_says(rat
 
 @pytest.mark.parametrize(("seconds", "slices"), [(3, 19), (5, 11), (6, 9), (10, 5), (12, 4), (15, 3)])
 @pytest.mark.parametrize("samples", [661794, 661504, 660000, 661100])
-def test_so_are_those_of_gtzans_real_lengths(samples, seconds, slices):
+def test_clips_of_gtzans_real_lengths_have_as_many_slices(samples, seconds, slices):
     starts = window_starts(samples, seconds * 22050, policy="all", overlap=0.5)
     assert len(starts) == slices
     assert starts[0] == 0
@@ -36,19 +36,19 @@ def test_so_are_those_of_gtzans_real_lengths(samples, seconds, slices):
 
 @pytest.mark.parametrize("parts", [2, 3, 7, 9, 11, 13])
 @pytest.mark.parametrize("policy", ["all", "even"])
-def test_a_track_that_divides_evenly_has_no_window_more_through_rounding(parts, policy):
+def test_rounding_adds_no_window_to_a_track_that_divides_evenly(parts, policy):
     window = round(30 * RATE / parts)
     assert len(window_starts(30 * RATE, window, policy=policy, overlap=0.0)) == parts
 
 
 @pytest.mark.parametrize("policy", ["all", "even"])
-def test_milliseconds_more_than_a_window_give_no_second_one(policy):
+def test_a_remainder_of_milliseconds_gets_no_window(policy):
     assert window_starts(661794, 661500, policy=policy).tolist() == [147]
     assert len(window_starts(668115, 661500, policy=policy)) == 2  # a hundredth more
 
 
 @pytest.mark.parametrize("samples", [2010, 2100, 2250, 2300, 2490])
-def test_what_is_left_over_gets_a_window_of_its_own_at_the_end(samples):
+def test_a_remainder_gets_another_window_at_the_end(samples):
     assert window_starts(samples, 1000, policy="all", overlap=0.5).tolist() == [0, 500, 1000, samples - 1000]
 
 
@@ -142,7 +142,7 @@ def test_crop_keeps_the_first_frames_and_the_lowest_bins():
     np.testing.assert_array_equal(extract(make(crop=[20, 100]), waveform)[0], extract(make(), waveform)[0, :100, :20])
 
 
-def test_resize_has_the_shape_asked_for_and_hears_every_frame():
+def test_resize_has_the_requested_shape_and_uses_every_frame():
     extractor = make(resize=[48, 20], scale="none")
     assert extractor.window_shape == (20, 48)
     silent = np.zeros(RATE, dtype=np.float32)
@@ -249,7 +249,7 @@ def test_statistics_stay_exact_far_from_zero_and_hold_one_spectrogram_at_a_time(
     assert len(given) == 4
 
 
-def test_statistics_refuse_nothing_and_unequal_bins():
+def test_statistics_without_spectrograms_or_with_unequal_bins_are_refused():
     with pytest.raises(ValueError, match="at least one spectrogram"):
         make().fit_statistics([])
     with pytest.raises(ValueError, match="shapes"):

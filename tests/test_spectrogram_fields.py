@@ -61,7 +61,7 @@ def test_a_window_can_be_given_in_frames():
     assert extract(extractor, tone(0, seconds=1.0)).shape[1:] == (77, 32)
 
 
-def test_a_saved_extractor_is_the_same_again(tmp_path):
+def test_a_saved_extractor_loads_unchanged(tmp_path):
     fields = {
         "preset": "m2d",
         "n_fft": 512,

@@ -42,7 +42,7 @@ def log_mel(waveform: np.ndarray, top_db: float | None = 80, **fields) -> np.nda
     return librosa.power_to_db(librosa.feature.melspectrogram(y=waveform, **fields), ref=np.max, top_db=top_db)
 
 
-def test_every_preset_has_a_shape_here_and_says_where_it_comes_from():
+def test_every_preset_has_a_shape_here_and_names_its_source():
     assert set(PRESETS) == set(SHAPES)
     assert all(preset.source for preset in PRESETS.values())
 

@@ -29,7 +29,7 @@ def test_windows_of_stored_levels_are_those_of_the_audio_to_a_level(normalizatio
 
 
 @pytest.mark.parametrize("fields", [{"scale": "log"}, {"scale": "none"}, {"top_db": None}])
-def test_levels_that_say_nothing_of_their_range_are_refused(fields):
+def test_levels_of_an_unknown_range_are_refused(fields):
     with pytest.raises(ValueError, match="need scale 'db' and a top_db"):
         make(num_bins=2, **fields).as_features(np.array([[0, 51], [255, 102]], dtype=np.uint8))
 
@@ -67,6 +67,6 @@ def test_short_stored_features_are_looped_or_followed_by_silence():
         (np.full((32, 5), -1), r"0\.\.255"),
     ],
 )
-def test_what_is_no_stored_spectrogram_is_refused(stored, message):
+def test_invalid_stored_spectrograms_are_refused(stored, message):
     with pytest.raises(ValueError, match=message):
         make().as_features(stored)

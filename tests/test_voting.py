@@ -43,13 +43,13 @@ def test_masked_windows_do_not_vote(rule, multi_label):
         torch.testing.assert_close(voted[track], alone[0])
 
 
-def test_a_mask_of_whole_numbers_and_with_gaps_is_understood():
+def test_an_integer_mask_with_gaps_works():
     logits = random_logits(1, 4, 3)
     expected = logits[:, [0, 3]].softmax(dim=-1).mean(dim=1)
     torch.testing.assert_close(vote(logits, torch.tensor([[1, 0, 0, 1]])).softmax(dim=-1), expected)
 
 
-def test_majority_answers_with_the_most_frequent_genre_and_the_confidence_of_those_who_gave_it():
+def test_majority_returns_the_most_frequent_genre_with_the_mean_confidence_of_its_windows():
     # Two windows lean slightly to genre 0, one is sure of genre 1: the mean says 1, the majority 0.
     probabilities = [[0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.0005, 0.999, 0.0005]]
     assert vote(logits_of([probabilities])).argmax().item() == 1

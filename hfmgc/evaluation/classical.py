@@ -67,6 +67,7 @@ class ClassicalConfig(WindowedConfig):
     """
 
     model_type = CLASSICAL
+    _auto_class = None  # needs hfmgc, so its code is not saved
 
     pipeline: str = ""
     num_bins: int = size(default=1)

@@ -113,7 +113,3 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
         """Return (x - mean) / (2 std), also of the zeros that pad a short track, as transformers does."""
         return self.normalize(window).astype(np.float32, copy=False) if self.do_normalize else window
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-HfmgcASTFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -31,7 +31,7 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
         sampling_rate (`int`, *optional*): That of the encoder's feature extractor, which it must equal.
         window_seconds (`float`, *optional*):
             Length of a window. By default the most that the encoder's feature extractor keeps (Whisper 30 s, CLAP 10 s, AST
-            10.26 s), or 10 s. More than that is refused, because it would not be heard.
+            10.26 s), or 10 s. Longer windows are refused, because the encoder's extractor would drop the rest.
         kwargs: See [`WindowedFeatureExtractor`].
 
     Example:
@@ -115,7 +115,7 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
 
 
 def _extract(extractor: SequenceFeatureExtractor, window: np.ndarray) -> np.ndarray:
-    """Return what an extractor of transformers makes of a window [samples], float32 [frames, bins]."""
+    """Apply an extractor of transformers to a window [samples]: float32 [frames, bins]."""
     batch = extractor(window, sampling_rate=extractor.sampling_rate, return_tensors="np")
     values = np.asarray(batch[extractor.model_input_names[0]][0], dtype=np.float32)
     while values.ndim > 2:  # CLAP: equal channels, as no window is longer than the encoder takes
@@ -148,7 +148,3 @@ def _encoder_extractor(fields: str) -> SequenceFeatureExtractor:
 @lru_cache(maxsize=8)
 def _window_shape(fields: str, samples: int) -> tuple[int, int]:
     return _extract(_encoder_extractor(fields), np.zeros(samples, dtype=np.float32)).shape
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-AudioEncoderFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

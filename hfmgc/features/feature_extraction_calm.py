@@ -27,7 +27,3 @@ class CALMFeatureExtractor(AudioEncoderFeatureExtractor):
         **kwargs,
     ):
         super().__init__(encoder_extractor, sampling_rate, window_seconds, window_policy=window_policy, **kwargs)
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-CALMFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -14,11 +14,12 @@ from .handmade_features import (
     extract_handmade_features,
     extract_summary_features,
 )
-from .spectrogram_operations import running_statistics
+from .spectrogram_operations import normalize, running_statistics
 from .windows import fill
 
 
 SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050, "table": 22050}
+_COLUMNS = {"fma_518": tuple(column_names()), "gtzan_57": GTZAN_SUMMARY_COLUMNS}
 
 
 class HandmadeFeatureExtractor(WindowedFeatureExtractor):
@@ -64,16 +65,14 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
     ):
         check_types(HandmadeFeatureExtractor.__init__, locals())
         kwargs.pop("feature_size", None)
-        known = {"fma_518": 518, "gtzan_57": len(GTZAN_SUMMARY_COLUMNS)}.get(layout)
-        size = known or num_features or (columns and len(columns))
+        if columns is not None and layout in _COLUMNS:
+            raise ValueError(f"columns: those of layout {layout!r} are fixed")
+        names = _COLUMNS.get(layout, columns)
+        size = len(names) if names else num_features
         if not size or size < 1:
             raise ValueError("layout 'table' needs num_features, the number of its columns")
         if num_features not in (None, size):
             raise ValueError(f"num_features of layout {layout!r} is {size}, not {num_features}")
-        if columns is not None and (known or len(columns) != size):
-            raise ValueError(
-                f"columns has {len(columns)} names; layout {layout!r} with {size} columns takes no others"
-            )
         check_positive(sampling_rate=sampling_rate)
         if not np.all(np.asarray(std) > 0) or not {np.size(mean), np.size(std)} <= {1, size}:
             raise ValueError(f"mean and std must be one number or {size}, and std above 0")
@@ -100,9 +99,8 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
     @property
     def column_names(self) -> list[str]:
         """The names of the columns in their order."""
-        if self.layout == "table":
-            return self.columns or [f"feature_{index:03d}" for index in range(self.num_features)]
-        return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+        names = _COLUMNS.get(self.layout, self.columns)
+        return list(names or (f"feature_{index:03d}" for index in range(self.num_features)))
 
     @property
     def window_shape(self) -> tuple[int, int]:
@@ -125,13 +123,11 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         waveform = fill(waveform, MIN_SAMPLES, loop=self.short_tracks == "loop", padding=0.0)
         if self.layout == "gtzan_57":
             return extract_summary_features(waveform, self.sampling_rate)[None]
-        return extract_handmade_features(waveform, self.sampling_rate, fma_sampling_rate_quirk=True)[None]
+        return extract_handmade_features(waveform, self.sampling_rate)[None]
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
         """Return each column as (x - mean) / std if `normalization` says so."""
-        if self.normalization == "none":
-            return window
-        return (window - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return normalize(window, self)
 
     def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "HandmadeFeatureExtractor":
         """Set `normalization="statistics"` with mean and deviation of each column over `tracks`.
@@ -152,7 +148,3 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         self.std = [value if value > least else 1.0 for value, least in zip(std, spread, strict=True)]
         self.normalization = "statistics"
         return self
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-HandmadeFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -282,6 +282,3 @@ _FIELDS = set(inspect.signature(SpectrogramFeatureExtractor.__init__).parameters
 _FIELDS -= {"self", "kwargs", "window_frames"}
 _FIELDS_OF_BASE = set(inspect.signature(WindowedFeatureExtractor.__init__).parameters)
 _FIELDS_OF_BASE |= {"padding_side", "return_attention_mask"}  # transformers'
-
-# Saved checkpoints include the code, so they load without hfmgc.
-SpectrogramFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -16,7 +16,7 @@ logger = logging.get_logger(__name__)
 
 
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
-    r"""Base of the extractors that cut a track into windows, so no model silently hears only its beginning.
+    r"""Base of the extractors, which cut a track into windows: models get all of it, not only its beginning.
 
     The order is the same for audio and stored features, in training and evaluation:
 
@@ -319,3 +319,7 @@ def _as_waveforms(audio: np.ndarray | list) -> list[np.ndarray]:
         if not np.isfinite(waveform).all():
             raise ValueError("a waveform has NaN or infinite samples")
     return batch
+
+
+# Saved checkpoints include the code, so they load without hfmgc; subclasses inherit this.
+WindowedFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -9,7 +9,7 @@ with the corpus.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -28,15 +28,8 @@ MEDIAN_CONTEXT_FRAMES = 32
 MIN_SAMPLES = N_FFT
 # The sixth contrast band begins at 6,400 Hz, which must be below half the rate.
 MIN_SAMPLING_RATE = 12801
-# librosa's default, which the authors' script uses for these features regardless of the file's rate.
+# librosa's default, which the authors' script assumes at every rate for chroma_stft and four spectral features.
 ASSUMED_SAMPLING_RATE = 22050
-QUIRK_FEATURES = (
-    "chroma_stft",
-    "spectral_bandwidth",
-    "spectral_centroid",
-    "spectral_contrast",
-    "spectral_rolloff",
-)
 FEATURE_SIZES = {
     "chroma_cens": 12,
     "chroma_cqt": 12,
@@ -87,19 +80,16 @@ def column_names() -> list[str]:
     return ["-".join(column) for column in columns()]
 
 
-def extract_handmade_features(
-    waveform: np.ndarray, sampling_rate: int, *, fma_sampling_rate_quirk: bool = False
-) -> np.ndarray:
+def extract_handmade_features(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Compute FMA's 518 features of a clip: seven statistics over the frames of 74 dimensions.
 
     A silent clip has finite features. A constant dimension has skew 0 and kurtosis -3, as in the authors' scipy; today's
-    returns NaN.
+    returns NaN. As in the published features.csv, some features are computed as if the rate were 22,050 Hz, so that
+    frequencies of 44,100 Hz tracks are half of the true ones.
 
     Args:
         waveform: Mono [samples], at least 2,048; 30 s or a whole track.
         sampling_rate: In Hz, above 12,800. The authors used the file's own rate, mostly 44,100 Hz.
-        fma_sampling_rate_quirk: Compute `QUIRK_FEATURES` as if the rate were 22,050 Hz, as in the published
-            features.csv, where the frequencies of 44,100 Hz tracks are half of the true ones.
 
     Returns:
         float32 [518], in the order of `columns()`.
@@ -108,7 +98,7 @@ def extract_handmade_features(
         ValueError: If the waveform is not mono, too short, or has NaN or infinite samples, or the rate is too low.
     """
     with _without_warnings():
-        frames = frame_features(waveform, sampling_rate, fma_sampling_rate_quirk=fma_sampling_rate_quirk)
+        frames = frame_features(waveform, sampling_rate)
     features = []
     for name in FEATURE_SIZES:
         statistics = frame_statistics(frames[name])
@@ -116,12 +106,9 @@ def extract_handmade_features(
     return np.concatenate(features).astype(np.float32)
 
 
-def frame_features(
-    waveform: np.ndarray, sampling_rate: int, *, fma_sampling_rate_quirk: bool = False
-) -> dict[str, np.ndarray]:
+def frame_features(waveform: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
     """Return the frames of each feature, [dimensions, frames]; see `extract_handmade_features`."""
     waveform = _checked(waveform, sampling_rate)
-    rate = ASSUMED_SAMPLING_RATE if fma_sampling_rate_quirk else sampling_rate
     constant_q = _constant_q(waveform, sampling_rate)
     octaves = {"C": constant_q, "n_chroma": 12, "n_octaves": 7, "bins_per_octave": 12}
     cens = librosa.feature.chroma_cens(**octaves)
@@ -129,10 +116,10 @@ def frame_features(
         {
             "mel": librosa.feature.melspectrogram(S=magnitude**2, sr=sampling_rate),
             "rmse": np.sqrt((magnitude**2).mean(axis=0, keepdims=True)),
-            "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate),
-            "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate),
-            "spectral_rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate),
-            **_peaks_and_valleys(magnitude, rate),
+            "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=ASSUMED_SAMPLING_RATE),
+            "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=ASSUMED_SAMPLING_RATE),
+            "spectral_rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=ASSUMED_SAMPLING_RATE),
+            **_peaks_and_valleys(magnitude, ASSUMED_SAMPLING_RATE),
         }
         for magnitude in _magnitudes(waveform)
     )
@@ -140,11 +127,11 @@ def frame_features(
     return {
         "chroma_cens": cens,
         "chroma_cqt": librosa.feature.chroma_cqt(**octaves),
-        "chroma_stft": _chroma(waveform, rate),
+        "chroma_stft": _chroma(waveform, ASSUMED_SAMPLING_RATE),
         "mfcc": _cepstrum(librosa.power_to_db(rows.pop("mel"))),
         "spectral_contrast": peaks - valleys,
         "tonnetz": librosa.feature.tonnetz(chroma=cens),
-        "zcr": _crossings(waveform),
+        "zcr": _framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
         **rows,
     }
 
@@ -199,8 +186,8 @@ def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.nda
         decibels = librosa.power_to_db(rows.pop("mel"))
         rows |= {
             "chroma_stft": _chroma(waveform, sampling_rate),
-            "rms": _level(waveform),
-            "zero_crossing_rate": _crossings(waveform),
+            "rms": _framewise(librosa.feature.rms, waveform, "reflect"),
+            "zero_crossing_rate": _framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
         }
         moments = {name: (row.mean(dtype=np.float64), row.var(dtype=np.float64)) for name, row in rows.items()} | parts
         tempo = _tempo(decibels, sampling_rate)
@@ -264,8 +251,9 @@ def _chroma(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Return the chroma of the power spectrum [12, frames]."""
     tuning = _tuning((magnitude**2 for magnitude in _magnitudes(waveform)), sampling_rate)
     chroma = {"sr": sampling_rate, "tuning": tuning, "n_chroma": 12}
-    blocks = ({"chroma": librosa.feature.chroma_stft(S=part**2, **chroma)} for part in _magnitudes(waveform))
-    return _concatenated(blocks)["chroma"]
+    return np.concatenate(
+        [librosa.feature.chroma_stft(S=magnitude**2, **chroma) for magnitude in _magnitudes(waveform)], axis=1
+    )
 
 
 def _constant_q(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -313,22 +301,15 @@ def _peaks_and_valleys(magnitude: np.ndarray, sampling_rate: int) -> dict[str, n
 def _cepstrum(decibels: np.ndarray) -> np.ndarray:
     """Return 20 MFCCs [20, frames] of a mel spectrogram in decibels."""
     starts = range(0, decibels.shape[1], BLOCK_FRAMES)
-    blocks = (decibels[:, start : start + BLOCK_FRAMES] for start in starts)
-    return _concatenated({"mfcc": librosa.feature.mfcc(S=block, n_mfcc=20)} for block in blocks)["mfcc"]
+    blocks = [librosa.feature.mfcc(S=decibels[:, start : start + BLOCK_FRAMES], n_mfcc=20) for start in starts]
+    return np.concatenate(blocks, axis=1)
 
 
-def _crossings(waveform: np.ndarray) -> np.ndarray:
-    """Return the rate of zero crossings [1, frames]."""
+def _framewise(feature: Callable[..., np.ndarray], waveform: np.ndarray, pad_mode: str) -> np.ndarray:
+    """Return a feature of librosa that is computed from the samples of each frame, [1, frames]."""
     fields = {"frame_length": N_FFT, "hop_length": HOP_LENGTH, "center": False}
-    blocks = (_padded(waveform, *span, "edge") for span in _spans(waveform))
-    return _concatenated({"zcr": librosa.feature.zero_crossing_rate(block, **fields)} for block in blocks)["zcr"]
-
-
-def _level(waveform: np.ndarray) -> np.ndarray:
-    """Return the root of the mean square of the samples [1, frames]."""
-    fields = {"frame_length": N_FFT, "hop_length": HOP_LENGTH, "center": False}
-    blocks = (_padded(waveform, *span, "reflect") for span in _spans(waveform))
-    return _concatenated({"rms": librosa.feature.rms(y=block, **fields)} for block in blocks)["rms"]
+    blocks = [feature(y=_padded(waveform, *span, pad_mode), **fields) for span in _spans(waveform)]
+    return np.concatenate(blocks, axis=1)
 
 
 def _harmonic_and_percussive(waveform: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -35,7 +35,7 @@ def _check_frequencies(extractor: Any) -> None:
     high = nyquist if extractor.fmax is None else extractor.fmax
     if not 0 <= low < high <= nyquist:
         raise ValueError(
-            f"fmin {extractor.fmin} and fmax {extractor.fmax} must rise and lie within 0..{nyquist:g} Hz, half the rate"
+            f"fmin {extractor.fmin} and fmax {extractor.fmax} must be ascending within 0..{nyquist:g} Hz, half the rate"
         )
     if extractor.representation == "stft" and extractor.num_bins != extractor.n_fft // 2 + 1:
         raise ValueError(f"num_bins of stft is n_fft // 2 + 1 = {extractor.n_fft // 2 + 1}, not {extractor.num_bins}")

@@ -8,6 +8,7 @@ import librosa
 import numpy as np
 import scipy.sparse
 import torch
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 
 # Frames whose spectra are in memory at once: complex spectra of hours of audio would not fit.
@@ -26,8 +27,9 @@ def _mel_filters(
 
     Computed here because librosa's module imports numba and scipy.signal, which takes longer than predicting a song.
     """
-    low, high = (_hz_to_mel(frequency, htk) for frequency in (fmin, fmax or sr / 2))
-    edges = _mel_to_hz(np.linspace(low, high, n_mels + 2), htk)
+    scale = "htk" if htk else "slaney"
+    low, high = (hertz_to_mel(frequency, scale) for frequency in (fmin, fmax or sr / 2))
+    edges = mel_to_hertz(np.linspace(low, high, n_mels + 2), scale)
     ramps = np.subtract.outer(edges, np.fft.rfftfreq(n_fft, 1 / sr))
     widths = np.diff(edges)[:, None]
     rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
@@ -35,25 +37,6 @@ def _mel_filters(
     if norm == "slaney":
         filters *= (2 / (edges[2:] - edges[:-2]))[:, None]
     return scipy.sparse.csr_array(filters)
-
-
-# Slaney's mel scale is linear below 1 kHz, at 3 mels per 200 Hz, and logarithmic above.
-_LINEAR, _KNEE_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
-
-
-def _hz_to_mel(frequency: float, htk: bool) -> float:
-    if htk:
-        return 2595.0 * np.log10(1.0 + frequency / 700.0)
-    if frequency >= _KNEE_HZ:
-        return _KNEE_HZ / _LINEAR + np.log(frequency / _KNEE_HZ) / _LOG_STEP
-    return frequency / _LINEAR
-
-
-def _mel_to_hz(mels: np.ndarray, htk: bool) -> np.ndarray:
-    if htk:
-        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    knee = _KNEE_HZ / _LINEAR
-    return np.where(mels >= knee, _KNEE_HZ * np.exp(_LOG_STEP * (mels - knee)), _LINEAR * mels)
 
 
 @functools.lru_cache(maxsize=16)

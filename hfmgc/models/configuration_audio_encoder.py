@@ -25,17 +25,6 @@ class AudioEncoderConfig(WindowedConfig):
             time of its last hidden state; a layer from 1, the mean over time of its output; `"all"`, the means of all
             layers one after the other [layers x hidden_size].
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_audio_encoder import AudioEncoderConfig
-    >>> from hfmgc.models.modeling_audio_encoder import AudioEncoderForAudioClassification
-
-    >>> config = AudioEncoderConfig(backbone_config={"model_type": "hubert", "num_hidden_layers": 2}, hidden_layer=1)
-    >>> AudioEncoderForAudioClassification(config).model.embedding_size
-    768
-    ```
     """
 
     model_type = "hfmgc-audio-encoder"
@@ -83,7 +72,3 @@ class AudioEncoderConfig(WindowedConfig):
             raise ValueError("hidden_layer must be 'last' for CLAP, whose layers differ in width")
         if layer != "all" and not 1 <= layer <= self.num_layers:
             raise ValueError(f"hidden_layer must lie in [1, {self.num_layers}], or be 'last' or 'all', not {layer}")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-AudioEncoderConfig.register_for_auto_class()

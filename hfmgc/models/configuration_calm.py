@@ -5,7 +5,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import MusicgenConfig
 
-from .configuration_windowed import WindowedConfig
+from .configuration_backbone import BackboneConfig
 
 
 # The codec of MusicGen (facebook/encodec_32khz); the defaults of EncodecConfig are those of another one.
@@ -13,12 +13,10 @@ _CODEC_32KHZ = {
     "model_type": "encodec", "sampling_rate": 32000, "target_bandwidths": [2.2], "codebook_size": 2048, "num_filters": 64,
     "upsampling_ratios": [8, 5, 4, 4], "use_causal_conv": False, "use_conv_shortcut": False,
 }  # fmt: skip
-# The model uses `vocab_size` as the start token; transformers would warn of the default, which is the same number.
-_DECODER = {"pad_token_id": None, "bos_token_id": None}
 
 
 @strict
-class CALMConfig(WindowedConfig):
+class CALMConfig(BackboneConfig):
     r"""Config of [`CALMForAudioClassification`], codified audio language modelling (Castellon et al., 2021).
 
     Args:
@@ -29,28 +27,17 @@ class CALMConfig(WindowedConfig):
             Layer of the language model, from 1, whose output is averaged over time. The paper takes the middle one; the
             layers after it are left out. `"all"`: the means of all layers one after the other [layers x hidden_size].
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_calm import CALMConfig
-    >>> CALMConfig(hidden_layer=6).num_layers
-    24
-    ```
     """
 
     model_type = "hfmgc-calm"
     sub_configs = {"backbone_config": MusicgenConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    # The model uses `vocab_size` as the start token; transformers would warn of the default, which is the same number.
+    backbone_defaults = {  # noqa: RUF012 (declared by the base)
+        "audio_encoder": _CODEC_32KHZ,
+        "decoder": {"pad_token_id": None, "bos_token_id": None},
+    }
 
-    backbone_config: MusicgenConfig | dict | None = None
     hidden_layer: int | Literal["all"] = 12
-
-    def __post_init__(self, **kwargs):
-        if not isinstance(self.backbone_config, MusicgenConfig):
-            self.backbone_config = MusicgenConfig(
-                **{"audio_encoder": _CODEC_32KHZ, "decoder": _DECODER, **(self.backbone_config or {})}
-            )
-        super().__post_init__(**kwargs)
 
     @property
     def num_layers(self) -> int:
@@ -73,7 +60,3 @@ class CALMConfig(WindowedConfig):
         ):
             if found != wanted:
                 raise ValueError(f"backbone_config.decoder.{name} is {found}, but its audio_encoder has {wanted}")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-CALMConfig.register_for_auto_class()

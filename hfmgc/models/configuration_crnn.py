@@ -10,34 +10,11 @@ from .config_fields import check_sizes, rate, size, sizes
 from .configuration_windowed import WindowedConfig
 
 
-# Frames of a snippet of so many seconds (22,050 Hz, hop 512).
-SNIPPET_FRAMES = {30: 1292, 10: 431, 3: 130}
-_FOUR_POOLS = {
-    30: [[2, 2], [3, 3], [3, 3], [4, 4]],
-    10: [[2, 2], [3, 3], [3, 3], [2, 4]],
-    3: [[2, 2], [2, 2], [2, 2], [2, 12]],
-}
-_THREE_POOLS = {
-    30: [[2, 2], [3, 3], [10, 10]],
-    10: [[2, 2], [3, 3], [3, 10]],
-    3: [[2, 2], [2, 2], [2, 16]],
-}
-_TWO_POOLS = {30: [[2, 2], [24, 32]], 10: [[2, 2], [8, 32]], 3: [[2, 2], [4, 32]]}
-# Networks of Table I [code]: channels, pools by seconds, GRUs, L2. LRS is L2Reg without L2: the rest is the schedule's.
-_PAPER_NETWORKS = {
-    "base": ([16, 32, 64, 128], _FOUR_POOLS, [256, 256], 0.0),
-    "l2reg": ([16, 32, 64, 128], _FOUR_POOLS, [256], 0.001),
-    "lrs": ([16, 32, 64, 128], _FOUR_POOLS, [256], 0.0),
-    "3conv": ([16, 32, 64], _THREE_POOLS, [128], 0.0),
-    "2conv": ([16, 32], _TWO_POOLS, [64], 0.0),
-}
-
-
 @strict
 class DivideAndConquerCRNNConfig(WindowedConfig):
     r"""Config of [`DivideAndConquerCRNNForAudioClassification`]; the defaults are the paper's Base network for 30 s.
 
-    What the paper omits is taken from the authors' code, marked [code], as are the initial weights, Keras' defaults.
+    The configs of `recipes/configs/divide_and_conquer` have the other networks of Table I. What the paper omits is taken from the authors' code, marked [code], as are the initial weights, Keras' defaults.
 
     Args:
         num_frames (`int`, *optional*, defaults to 1292):
@@ -58,17 +35,6 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         batch_norm_momentum (`float`, *optional*, defaults to 0.01): Share of the newest batch; Keras' momentum 0.99 [code].
         kwargs: See [`WindowedConfig`]. `voting` is `"mean"`: the paper's text says majority voting (section IV-B), its
             code takes the mean of the softmax over a track's snippets [code].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_crnn import DivideAndConquerCRNNConfig
-    >>> from hfmgc.models.modeling_crnn import DivideAndConquerCRNNForAudioClassification
-
-    >>> config = DivideAndConquerCRNNConfig.from_paper("3conv", seconds=10, num_labels=16)
-    >>> DivideAndConquerCRNNForAudioClassification(config).num_parameters()
-    107312
-    ```
     """
 
     model_type = "hfmgc-crnn"
@@ -76,7 +42,7 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
     num_frames: int = size(default=1292)
     num_bins: int = size(default=128)
     channels: list[int] | tuple[int, ...] = sizes(default=(16, 32, 64, 128))
-    pools: list[list[int]] = field(default_factory=lambda: [list(pool) for pool in _FOUR_POOLS[30]])
+    pools: list[list[int]] = field(default_factory=lambda: [[2, 2], [3, 3], [3, 3], [4, 4]])
     gru_hidden_sizes: list[int] | tuple[int, ...] = sizes(default=(256, 256))
     dense_size: int = size(default=64)
     convolution_dropout: float | int = rate(default=0.1)
@@ -84,33 +50,6 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
     l2: float | int = interval(min=0, max=math.inf, exclude_max=True)(default=0.0)
     batch_norm_epsilon: float | int = interval(min=0, max=1, exclude_min=True)(default=0.001)
     batch_norm_momentum: float | int = interval(min=0, max=1, exclude_min=True)(default=0.01)
-
-    @classmethod
-    def from_paper(cls, network: str, seconds: int = 30, **fields) -> "DivideAndConquerCRNNConfig":
-        """Return the config of a network of Table I for snippets of 30, 10 or 3 s.
-
-        Args:
-            network: `"base"`, `"l2reg"`, `"lrs"`, `"3conv"` or `"2conv"`.
-            seconds: Length of a snippet.
-            fields: Override the network's own.
-
-        Raises:
-            ValueError: If the paper has no such network or length.
-        """
-        if network not in _PAPER_NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(_PAPER_NETWORKS)}, not {network!r}")
-        if seconds not in SNIPPET_FRAMES:
-            raise ValueError(f"seconds must be one of {', '.join(map(str, SNIPPET_FRAMES))}, not {seconds!r}")
-        channels, pools, gru_hidden_sizes, l2 = _PAPER_NETWORKS[network]
-        paper = {
-            "num_frames": SNIPPET_FRAMES[seconds],
-            "channels": channels,
-            "pools": [list(pool) for pool in pools[seconds]],
-            "gru_hidden_sizes": gru_hidden_sizes,
-            "dense_size": 32 if (network, seconds) == ("2conv", 3) else 64,
-            "l2": l2,
-        }
-        return cls(**(paper | fields))
 
     def validate_pools(self) -> None:
         """Raise a ValueError unless each convolution has a pool that fits what is left of the window before it."""
@@ -128,7 +67,3 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
                         f"pools[{index}] {pool} does not fit: {max(left, 0)} of {name} {getattr(self, name)} are left before it"
                     )
                 left //= pool[axis]
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-DivideAndConquerCRNNConfig.register_for_auto_class()

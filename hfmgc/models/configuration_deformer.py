@@ -2,17 +2,14 @@
 
 from huggingface_hub.dataclasses import strict
 from transformers import ViTConfig
+from transformers.utils.type_validators import interval
 
-from .config_fields import check_sizes
+from .configuration_backbone import BackboneConfig
 from .configuration_prior_autoencoder import PriorAutoencoderConfig
-from .configuration_windowed import WindowedConfig
-
-
-_BACKBONE_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size")
 
 
 @strict
-class DeformerConfig(WindowedConfig):
+class DeformerConfig(BackboneConfig):
     r"""Config of [`DeformerForPreTraining`] and [`DeformerForAudioClassification`].
 
     Args:
@@ -24,29 +21,16 @@ class DeformerConfig(WindowedConfig):
         noise_ratio (`float`, *optional*, defaults to 0.75):
             Share of the patches that get noise in pre-training, the paper's beta (Table 2).
         kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_deformer import DeformerConfig
-    >>> from hfmgc.models.modeling_deformer import DeformerForAudioClassification
-
-    >>> model = DeformerForAudioClassification(DeformerConfig(num_labels=10))
-    >>> model.classifier
-    Linear(in_features=768, out_features=10, bias=True)
-    ```
     """
 
     model_type = "hfmgc-deformer"
     sub_configs = {"backbone_config": ViTConfig, "prior_config": PriorAutoencoderConfig}  # noqa: RUF012 (transformers reads it)
+    backbone_defaults = {"num_channels": 1}  # noqa: RUF012 (declared by the base)
 
-    backbone_config: ViTConfig | dict | None = None
     prior_config: PriorAutoencoderConfig | dict | None = None
-    noise_ratio: float | int = 0.75
+    noise_ratio: float | int = interval(min=0, max=1, exclude_min=True)(default=0.75)
 
     def __post_init__(self, **kwargs):
-        if not isinstance(self.backbone_config, ViTConfig):
-            self.backbone_config = ViTConfig(**{"num_channels": 1, **(self.backbone_config or {})})
         if not isinstance(self.prior_config, PriorAutoencoderConfig):
             self.prior_config = PriorAutoencoderConfig(**(self.prior_config or {}))
         super().__post_init__(**kwargs)
@@ -57,41 +41,15 @@ class DeformerConfig(WindowedConfig):
         size = self.backbone_config.image_size
         return (size, size) if isinstance(size, int) else tuple(size)
 
-    @property
-    def num_patches(self) -> int:
-        """Patches of a window."""
-        bins, frames = self.window_shape
-        return bins * frames // self.backbone_config.patch_size**2
-
-    def validate_backbone(self) -> None:
-        """Raise a ValueError naming a field of `backbone_config` that no model can be built with."""
+    def validate_patches(self) -> None:
+        """Raise a ValueError unless patches cover a window, and are as large as those of the prior autoencoder."""
         backbone = self.backbone_config
-        check_sizes(**{f"backbone_config.{name}": getattr(backbone, name) for name in _BACKBONE_SIZES})
-        check_sizes(**{"backbone_config.image_size": self.window_shape})
-        if backbone.num_channels != 1:
-            raise ValueError(
-                f"backbone_config.num_channels must be 1 (a spectrogram is one), not {backbone.num_channels}"
-            )
         if any(length % backbone.patch_size for length in self.window_shape):
             raise ValueError(
                 f"backbone_config.patch_size {backbone.patch_size} does not divide image_size {backbone.image_size}"
             )
-        if backbone.hidden_size % backbone.num_attention_heads:
-            raise ValueError(
-                f"backbone_config.hidden_size {backbone.hidden_size} is not divisible by num_attention_heads "
-                f"{backbone.num_attention_heads}"
-            )
-
-    def validate_pretraining(self) -> None:
-        """Raise a ValueError naming a field of the pre-training that does not fit."""
-        if not 0 < self.noise_ratio <= 1:
-            raise ValueError(f"noise_ratio must be above 0 and at most 1, not {self.noise_ratio}")
-        if self.prior_config.patch_size != self.backbone_config.patch_size:
+        if self.prior_config.patch_size != backbone.patch_size:
             raise ValueError(
                 f"prior_config.patch_size is {self.prior_config.patch_size}, and backbone_config.patch_size is "
-                f"{self.backbone_config.patch_size}: train the prior autoencoder on patches of that size"
+                f"{backbone.patch_size}: train the prior autoencoder on patches of that size"
             )
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-DeformerConfig.register_for_auto_class()

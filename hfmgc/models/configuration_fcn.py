@@ -20,16 +20,6 @@ class FCNConfig(WindowedConfig):
             Of the LSTM beside the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et al. search 8 to 128).
         recurrent_dropout (`float`, *optional*, defaults to 0.8): After the LSTM (Karim et al., section III-A).
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_fcn import FCNConfig
-    >>> from hfmgc.models.modeling_fcn import FCNForAudioClassification
-
-    >>> FCNForAudioClassification(FCNConfig(recurrent_hidden_size=128, num_labels=10)).num_parameters()
-    529418
-    ```
     """
 
     model_type = "hfmgc-fcn"
@@ -46,7 +36,3 @@ class FCNConfig(WindowedConfig):
             raise ValueError(
                 f"kernel_sizes must be one for each of the {len(self.channels)} channels, not {self.kernel_sizes}"
             )
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-FCNConfig.register_for_auto_class()

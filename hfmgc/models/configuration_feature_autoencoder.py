@@ -32,15 +32,6 @@ class FeatureAutoencoderConfig(WindowedConfig):
         classification_weight (`float`, *optional*, defaults to 0.5): Weight of the cross-entropy in the training loss.
         dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; the paper has none).
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_feature_autoencoder import FeatureAutoencoderConfig
-
-    >>> FeatureAutoencoderConfig(latent_size=100).encoder_sizes
-    [400, 200, 100]
-    ```
     """
 
     model_type = "hfmgc-feature-autoencoder"
@@ -75,7 +66,3 @@ class FeatureAutoencoderConfig(WindowedConfig):
         """Raise a ValueError if the loss has no term."""
         if not self.reconstruction_weight + self.classification_weight > 0:
             raise ValueError("reconstruction_weight and classification_weight must not both be 0")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-FeatureAutoencoderConfig.register_for_auto_class()

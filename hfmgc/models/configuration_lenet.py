@@ -26,16 +26,6 @@ class LeNetConfig(WindowedConfig):
             `"average"` (LeCun et al., without its trainable factors) or `"max"` (ours) of 2x2.
         dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; LeNet-5 has none).
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_lenet import LeNetConfig
-    >>> from hfmgc.models.modeling_lenet import LeNetForAudioClassification
-
-    >>> LeNetForAudioClassification(LeNetConfig(num_labels=10)).num_parameters()
-    61706
-    ```
     """
 
     model_type = "hfmgc-lenet"
@@ -44,7 +34,3 @@ class LeNetConfig(WindowedConfig):
     activation: Literal["tanh", "relu"] = "tanh"
     subsampling: Literal["average", "max"] = "average"
     dropout: float | int = rate(default=0.0)
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-LeNetConfig.register_for_auto_class()

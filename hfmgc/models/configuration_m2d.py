@@ -19,44 +19,25 @@ class M2DConfig(WindowedConfig):
     The defaults are those of the authors' code: ViT-B over spectrograms of 80 mels.
 
     Args:
-        num_bins (`int`, *optional*, defaults to 80):
-            Bins of a window; a multiple of `patch_size`.
-        patch_size (`int`, *optional*, defaults to 16):
-            Height and width of a patch in bins and frames.
+        num_bins (`int`, *optional*, defaults to 80): Bins of a window; a multiple of `patch_size`.
+        patch_size (`int`, *optional*, defaults to 16): Height and width of a patch in bins and frames.
         hidden_size (`int`, *optional*, defaults to 768):
             Width of the encoder; a multiple of 4, because its positions have sines and cosines on two axes.
-        num_hidden_layers (`int`, *optional*, defaults to 12):
-            Layers of the encoder.
-        num_attention_heads (`int`, *optional*, defaults to 12):
-            Attention heads of each layer of the encoder.
-        intermediate_size (`int`, *optional*, defaults to 3072):
-            Width of the feed-forward blocks of the encoder.
-        layer_norm_eps (`float`, *optional*, defaults to 1e-6):
-            Added to the variance in layer norms.
+        num_hidden_layers (`int`, *optional*, defaults to 12): Layers of the encoder.
+        num_attention_heads (`int`, *optional*, defaults to 12): Attention heads of each layer of the encoder.
+        intermediate_size (`int`, *optional*, defaults to 3072): Width of the feed-forward blocks of the encoder.
+        layer_norm_eps (`float`, *optional*, defaults to 1e-6): Added to the variance in layer norms.
         mask_ratio (`float`, *optional*, defaults to 0.7):
             Share of the patches that is masked in pre-training; the paper has 0.6.
         predictor_hidden_size (`int`, *optional*, defaults to 512):
             Width of the predictor; a multiple of 4. Its feed-forward blocks are four times as wide.
-        predictor_num_hidden_layers (`int`, *optional*, defaults to 8):
-            Layers of the predictor.
+        predictor_num_hidden_layers (`int`, *optional*, defaults to 8): Layers of the predictor.
         predictor_num_attention_heads (`int`, *optional*, defaults to 16):
             Attention heads of each layer of the predictor.
         ema_decay_start (`float`, *optional*, defaults to 0.99995):
             Decay of the target encoder's moving average in the first step of pre-training.
-        ema_decay_end (`float`, *optional*, defaults to 0.99999):
-            Decay in the last step; linear in between.
+        ema_decay_end (`float`, *optional*, defaults to 0.99999): Decay in the last step; linear in between.
         kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_m2d import M2DConfig
-    >>> from hfmgc.models.modeling_m2d import M2DForAudioClassification
-
-    >>> model = M2DForAudioClassification(M2DConfig(num_labels=10))
-    >>> model.classifier  # 5 patches of 768 for each time step
-    Linear(in_features=3840, out_features=10, bias=True)
-    ```
     """
 
     model_type = "hfmgc-m2d"
@@ -95,7 +76,3 @@ class M2DConfig(WindowedConfig):
                 )
             if width % 4:
                 raise ValueError(f"{prefix}hidden_size {width} is not a multiple of 4")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-M2DConfig.register_for_auto_class()

@@ -30,16 +30,6 @@ class MusiCNNConfig(WindowedConfig):
             What the classifier reads: `"penultimate"`, the dense layer after batch norm [hidden_size], or `"pooled"`, maximum
             and mean over time of all features [2 x (front end + 3 x midend_channels)], without the dense layer.
         kwargs: See [`WindowedConfig`].
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_musicnn import MusiCNNConfig
-    >>> from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
-
-    >>> MusiCNNForAudioClassification(MusiCNNConfig(num_labels=50)).num_parameters()
-    787159
-    ```
     """
 
     model_type = "hfmgc-musicnn"
@@ -62,7 +52,3 @@ class MusiCNNConfig(WindowedConfig):
             raise ValueError(f"timbral_heights {self.timbral_heights} must not exceed num_bins {self.num_bins}")
         if self.midend_width % 2 == 0:
             raise ValueError(f"midend_width must be odd, not {self.midend_width}")
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-MusiCNNConfig.register_for_auto_class()

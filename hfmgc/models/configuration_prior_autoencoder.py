@@ -18,15 +18,6 @@ class PriorAutoencoderConfig(WindowedConfig):
         patches_per_window (`int`, *optional*, defaults to 1):
             Patches of each window in a training step, at random positions (ours). The paper's batch is 64 patches.
         kwargs: See [`WindowedConfig`] and `PreTrainedConfig`.
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_prior_autoencoder import PriorAutoencoderConfig
-
-    >>> PriorAutoencoderConfig().latent_size
-    512
-    ```
     """
 
     model_type = "hfmgc-prior-autoencoder"
@@ -47,7 +38,3 @@ class PriorAutoencoderConfig(WindowedConfig):
                 f"patch_size must be a multiple of {2 ** len(self.hidden_sizes)} (one pool for each of hidden_sizes), not "
                 f"{self.patch_size}"
             )
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-PriorAutoencoderConfig.register_for_auto_class()

@@ -29,16 +29,6 @@ class RecurrentConfig(WindowedConfig):
 
     Raises:
         ValueError: If a field is impossible, naming it.
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_recurrent import RecurrentConfig
-    >>> from hfmgc.models.modeling_recurrent import RecurrentForAudioClassification
-
-    >>> RecurrentForAudioClassification(RecurrentConfig(bidirectional=True, num_labels=10)).num_parameters()
-    662282
-    ```
     """
 
     model_type = "hfmgc-recurrent"
@@ -51,7 +41,3 @@ class RecurrentConfig(WindowedConfig):
     dropout: float | int = rate(default=0.2)
     pooling: Literal["mean", "last"] = "mean"
     input_normalization: bool = True
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-RecurrentConfig.register_for_auto_class()

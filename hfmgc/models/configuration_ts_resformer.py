@@ -51,17 +51,6 @@ class TSResformerConfig(WindowedConfig):
         encoder_dropout (`float`, *optional*, defaults to 0.4): Dropout within them (section 3.2.4).
         recurrent_hidden_size (`int`, *optional*, defaults to 128): Width of a recurrence in each direction (ours).
         kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
-
-    Example:
-
-    ```python
-    >>> from hfmgc.models.configuration_ts_resformer import TSResformerConfig
-    >>> from hfmgc.models.modeling_ts_resformer import TSResformerForAudioClassification
-
-    >>> model = TSResformerForAudioClassification(TSResformerConfig(num_labels=8))
-    >>> model.num_parameters()
-    1423804
-    ```
     """
 
     model_type = "hfmgc-ts-resformer"
@@ -121,7 +110,3 @@ class TSResformerConfig(WindowedConfig):
                 raise ValueError(
                     f"{name} {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
                 )
-
-
-# Saved checkpoints include the code, so they load without hfmgc.
-TSResformerConfig.register_for_auto_class()

@@ -1,10 +1,11 @@
-"""What the configs of all architectures share."""
+"""Config fields of all architectures."""
 
 import math
 from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils.type_validators import positive_int_field
 
 from .config_fields import rate
 
@@ -17,8 +18,8 @@ VOTING_RULES = get_args(VotingRule)
 class WindowedConfig(PreTrainedConfig):
     r"""Base of the configs of models that classify a track from a stack of windows.
 
-    A field is checked whenever it is set, fields against each other (`validate_...`) when a config is created or saved
-    and when a model is built of it.
+    Single fields are checked whenever they are set. Fields are checked against each other (`validate_...`) when a config is
+    created or saved, and when a model is built from it.
 
     Args:
         voting (`str`, *optional*, defaults to `"mean"`):
@@ -39,7 +40,7 @@ class WindowedConfig(PreTrainedConfig):
     voting: VotingRule = "mean"
     label_smoothing: float | int = rate(default=0.0)
     class_weights: list[float | int] | tuple[float | int, ...] | None = None
-    classifier_hidden_size: int | None = None
+    classifier_hidden_size: int | None = positive_int_field(default=None)
 
     def __post_init__(self, **kwargs):
         if self.id2label and not self.label2id:
@@ -58,8 +59,10 @@ class WindowedConfig(PreTrainedConfig):
             raise ValueError("problem_type must be single_label_classification or multi_label_classification")
         if self.label_smoothing and self.problem_type == "multi_label_classification":
             raise ValueError("label_smoothing must be 0 for problem_type multi_label_classification")
-        if self.classifier_hidden_size is not None and self.classifier_hidden_size < 1:
-            raise ValueError(f"classifier_hidden_size must be at least 1 or null, not {self.classifier_hidden_size}")
         weights = self.class_weights
         if weights is not None and (len(weights) != self.num_labels or not all(0 < w < math.inf for w in weights)):
             raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")
+
+
+# Saved checkpoints include the code, so they load without hfmgc; subclasses inherit this.
+WindowedConfig.register_for_auto_class()

@@ -1,7 +1,5 @@
 """Audio Spectrogram Transformer with the head of the AST report, on transformers' `ASTModel`."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,13 +10,8 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 )
 
 from .configuration_ast import HfmgcASTConfig
-from .modeling_windowed import (
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowedPreTrainedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_backbone import BackboneForAudioClassification
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
 # The class and distillation tokens, whose mean is the pooled output.
@@ -57,15 +50,11 @@ class InterpolatedASTModel(ASTModel):
         self.post_init()
 
 
-class HfmgcASTPreTrainedModel(WindowedPreTrainedModel):
+class HfmgcASTPreTrainedModel(AttentionPreTrainedModel):
     """Base of the model and the classifier."""
 
     config_class = HfmgcASTConfig
-    supports_gradient_checkpointing = True
     _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
 
 
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
@@ -169,50 +158,24 @@ class HfmgcASTHead(nn.Module):
         return self.output(self.hidden_dropout(hidden))
 
 
-class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, WindowedForAudioClassification):
+class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, BackboneForAudioClassification):
     """AST for genres: the report's head in place of the dense layer of the AudioSet classifier."""
 
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config, HfmgcASTModel(config), HfmgcASTHead(config))
 
     @classmethod
-    def from_pretrained_backbone(cls, name_or_path: str, config: HfmgcASTConfig | None = None, **kwargs):
-        """Start from an AST checkpoint of transformers, such as `MIT/ast-finetuned-audioset-10-10-0.4593`.
-
-        The backbone and the layer norm of its classifier are copied; the head is new.
-
-        Args:
-            name_or_path: Repository on the Hub, or a folder.
-            config: Head, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default, for
-                training.
-
-        Raises:
-            ValueError: If the checkpoint is not an AST or lacks weights, naming what is missing.
-            OSError: If it cannot be found.
-        """
-        kwargs.setdefault("dtype", torch.float32)
+    def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[ASTForAudioClassification, list[str]]:
+        """Load an AST checkpoint, such as `MIT/ast-finetuned-audioset-10-10-0.4593`; it need not have a classifier."""
         pretrained, report = ASTForAudioClassification.from_pretrained(
             name_or_path, output_loading_info=True, ignore_mismatched_sizes=False, **kwargs
         )
-        missing = sorted(key for key in report["missing_keys"] if not key.startswith("classifier."))
-        if missing:
-            raise ValueError(
-                f"{name_or_path} is not a complete AST checkpoint: {len(missing)} backbone weights are missing, "
-                f"the first is {missing[0]}"
-            )
-        config = HfmgcASTConfig() if config is None else copy.deepcopy(config)
-        backbone_config = pretrained.audio_spectrogram_transformer.config
-        # Neither AudioSet's 527 labels nor a path on the user's disk belong in the new checkpoint.
-        backbone_config.num_labels = config.num_labels
-        backbone_config.architectures = None
-        backbone_config.name_or_path = ""
-        config.backbone_config = backbone_config
-        model = cls(config).to(pretrained.dtype)
-        model.model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
-        if "classifier.layernorm.weight" not in report["missing_keys"]:
-            model.model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
-        return model
+        return pretrained, [name for name in report["missing_keys"] if not name.startswith("classifier.")]
+
+    def copy_backbone(self, pretrained: ASTForAudioClassification) -> None:
+        """Copy the backbone and the layer norm of its classifier."""
+        self.model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
+        self.model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
 
 
 register_auto_classes(AutoModel=HfmgcASTModel, AutoModelForAudioClassification=HfmgcASTForAudioClassification)

@@ -1,7 +1,5 @@
 """Pre-trained audio encoders of transformers: Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST and others, with a linear head."""
 
-import copy
-
 import torch
 from torch import Tensor
 from transformers import (
@@ -16,35 +14,27 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .configuration_audio_encoder import AudioEncoderConfig
-from .modeling_windowed import (
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowedPreTrainedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_backbone import BackboneForAudioClassification
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
-# Read in training alone, where it replaces masked frames; many checkpoints lack it.
+# Used only in training, where it replaces masked frames; many checkpoints lack it.
 _MASK_EMBEDDING = "masked_spec_embed"
+# Encoders that are part of a larger model: model type -> class of the encoder, of the model, and attribute of the model.
+_PARTS = {
+    "whisper": (WhisperEncoder, WhisperModel, "encoder"),
+    "clap_audio_model": (ClapAudioModel, ClapModel, "audio_model"),
+}
 
 
-class AudioEncoderPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the model and the classifier."""
+class AudioEncoderModel(AttentionPreTrainedModel, WindowedModel):
+    """An audio encoder and the pooling of its output over time, of the layer that the config's `hidden_layer` names."""
 
     config_class = AudioEncoderConfig
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-
-
-class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
-    """An audio encoder and the pooling of its output over time, of the layer that the config's `hidden_layer` names."""
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config)
-        self.select_layer(config.hidden_layer)  # first: it names what is wrong with a backbone that cannot be built
+        self.select_layer(config.hidden_layer)  # first: its errors name the field of the config
         self.backbone = _new_encoder(config.backbone_config)
         self.least_frames = _least_samples(config.backbone_config)
         self.post_init()
@@ -74,10 +64,9 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed waveforms [windows, samples, 1] or spectrograms [windows, frames, bins] as [windows, embedding_size]."""
-        layer = self.config.hidden_layer
-        if layer != "last":
-            kwargs["output_hidden_states"] = True
-        output = self.backbone(**self._encoder_inputs(input_values), **kwargs)
+        layer, return_states = self.config.hidden_layer, kwargs.pop("output_hidden_states", False)
+        inputs = self._encoder_inputs(input_values)
+        output = self.backbone(**inputs, output_hidden_states=return_states or layer != "last", **kwargs)
         states = output.get("hidden_states")
         if layer == "all":
             embeddings = torch.cat([state.mean(dim=1) for state in states[1:]], dim=-1)
@@ -93,7 +82,11 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
                 f"the encoder must return a pooled output or hidden states over time [windows, {self.embedding_size}], and "
                 f"returns {found}: choose another encoder"
             )
-        return WindowOutput(embeddings=embeddings, hidden_states=states, attentions=output.get("attentions"))
+        return WindowOutput(
+            embeddings=embeddings,
+            hidden_states=states if return_states else None,
+            attentions=output.get("attentions"),
+        )
 
     def _encoder_inputs(self, input_values: Tensor) -> dict[str, Tensor]:
         """Return the arguments of the encoder for windows [windows, frames, bins]."""
@@ -108,61 +101,32 @@ class AudioEncoderModel(AudioEncoderPreTrainedModel, WindowedModel):
         return {self.backbone.main_input_name: values}
 
 
-class AudioEncoderForAudioClassification(AudioEncoderPreTrainedModel, WindowedForAudioClassification):
+class AudioEncoderForAudioClassification(AttentionPreTrainedModel, BackboneForAudioClassification):
     """A pre-trained audio encoder with a linear classifier."""
+
+    config_class = AudioEncoderConfig
 
     def __init__(self, config: AudioEncoderConfig):
         super().__init__(config, AudioEncoderModel(config))
 
     @classmethod
-    def from_pretrained_backbone(cls, name_or_path: str, config: AudioEncoderConfig | None = None, **kwargs):
-        """Start from an audio encoder of transformers, such as `facebook/wav2vec2-base-960h`; the head is new.
-
-        Args:
-            name_or_path: Repository on the Hub, or a folder.
-            config: Representation, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default.
-
-        Raises:
-            ValueError: If weights of the encoder are missing, naming the first.
-            OSError: If it cannot be found.
-        """
-        kwargs.setdefault("dtype", torch.float32)
-        encoder, missing = _pretrained_encoder(name_or_path, **kwargs)
-        missing = sorted(name for name in missing if _MASK_EMBEDDING not in name)
-        if missing:
-            raise ValueError(f"{name_or_path} lacks {len(missing)} weights of its encoder, the first is {missing[0]}")
-        config = AudioEncoderConfig() if config is None else copy.deepcopy(config)
-        config.backbone_config = encoder.config
-        # Neither a path on the user's disk nor another model's head belong in the new checkpoint.
-        config.backbone_config.architectures = None
-        config.backbone_config.name_or_path = ""
-        model = cls(config).to(encoder.dtype)
-        model.model.backbone.load_state_dict(encoder.state_dict())
-        return model
+    def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[PreTrainedModel, list[str]]:
+        """Load the encoder of a checkpoint, such as `facebook/wav2vec2-base-960h`."""
+        fields, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
+        kind = AudioEncoderConfig.backbone_of(fields).model_type
+        _, auto_class, part = _PARTS.get(kind, (None, AutoModel, ""))
+        model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
+        missing = [name for name in report["missing_keys"] if name.startswith(part) and _MASK_EMBEDDING not in name]
+        return getattr(model, part) if part else model, missing
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Return the encoder of a config with random weights."""
-    if config.model_type == "whisper":
-        return WhisperEncoder(config)
-    if config.model_type == "clap_audio_model":
-        return ClapAudioModel(config)
+    if config.model_type in _PARTS:
+        return _PARTS[config.model_type][0](config)
     if type(config) not in MODEL_MAPPING:
         raise ValueError(f"backbone_config.model_type {config.model_type!r} has no model in transformers' AutoModel")
     return MODEL_MAPPING[type(config)](config)
-
-
-def _pretrained_encoder(name_or_path: str, **kwargs) -> tuple[PreTrainedModel, list[str]]:
-    """Return the encoder of a checkpoint, and the names of its weights that the checkpoint lacks."""
-    kind = AudioEncoderConfig.backbone_of(PreTrainedConfig.get_config_dict(name_or_path, **kwargs)[0]).model_type
-    auto_class, part = {"whisper": (WhisperModel, "encoder"), "clap_audio_model": (ClapModel, "audio_model")}.get(
-        kind, (AutoModel, None)
-    )
-    model, report = auto_class.from_pretrained(name_or_path, output_loading_info=True, **kwargs)
-    if part is None:
-        return model, report["missing_keys"]
-    return getattr(model, part), [name for name in report["missing_keys"] if name.startswith(f"{part}.")]
 
 
 def _least_samples(config: PreTrainedConfig) -> int:

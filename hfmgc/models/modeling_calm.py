@@ -4,8 +4,6 @@ Castellon, Donahue and Liang, 2021, took a middle layer of Jukebox, which transf
 decoder are the same construction.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,32 +11,18 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenDecoder
 
 from .configuration_calm import CALMConfig
-from .modeling_windowed import (
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowedPreTrainedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_backbone import BackboneForAudioClassification
+from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
-class CALMPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the model and the classifier."""
-
-    config_class = CALMConfig
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-
-
-class CALMModel(CALMPreTrainedModel, WindowedModel):
+class CALMModel(AttentionPreTrainedModel, WindowedModel):
     """Waveform -> tokens of EnCodec -> MusicGen's decoder -> mean over time of the layer that the config names.
 
     Left out, because nothing here depends on them: the codec's decoder, the layers after the chosen one, and the attention
     to a text, which adds zeros without a text.
     """
 
+    config_class = CALMConfig
     num_bins = 1
 
     def __init__(self, config: CALMConfig):
@@ -67,16 +51,15 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
         """Embed waveforms `input_values` [windows, samples, 1] as [windows, embedding_size]."""
         with torch.no_grad():
             codes = self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
-        every = self.config.hidden_layer == "all"
-        if every:
-            kwargs["output_hidden_states"] = True
-        output = self.decoder(self._delayed(codes).flatten(0, 1), use_cache=False, **kwargs)
+        every, return_states = self.config.hidden_layer == "all", kwargs.pop("output_hidden_states", False)
+        tokens = self._delayed(codes).flatten(0, 1)
+        output = self.decoder(tokens, use_cache=False, output_hidden_states=return_states or every, **kwargs)
         # The first positions lack the tokens of some codebooks.
         layers = output.hidden_states[1:] if every else [output.last_hidden_state]
         embeddings = torch.cat([states[:, codes.shape[1] :].mean(dim=1) for states in layers], dim=-1)
         return WindowOutput(
             embeddings=embeddings,
-            hidden_states=output.get("hidden_states"),
+            hidden_states=output.hidden_states if return_states else None,
             attentions=output.get("attentions"),
         )
 
@@ -88,7 +71,7 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
         return torch.stack(rows, dim=1)
 
 
-class CALMForAudioClassification(CALMPreTrainedModel, WindowedForAudioClassification):
+class CALMForAudioClassification(AttentionPreTrainedModel, BackboneForAudioClassification):
     """A codec language model with a linear classifier."""
 
     config_class = CALMConfig
@@ -97,35 +80,17 @@ class CALMForAudioClassification(CALMPreTrainedModel, WindowedForAudioClassifica
         super().__init__(config, CALMModel(config))
 
     @classmethod
-    def from_pretrained_backbone(cls, name_or_path: str, config: CALMConfig | None = None, **kwargs):
-        """Start from a MusicGen checkpoint, such as `facebook/musicgen-small`; the head is new.
-
-        Args:
-            name_or_path: Repository on the Hub, or a folder.
-            config: Layer, labels and voting; its `backbone_config` is replaced by the checkpoint's.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, `dtype`, ...); `dtype` is float32 by default.
-
-        Raises:
-            ValueError: If weights are missing, naming the first.
-            OSError: If it cannot be found.
-        """
-        kwargs.setdefault("dtype", torch.float32)
+    def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[MusicgenForConditionalGeneration, list[str]]:
+        """Load a MusicGen checkpoint, such as `facebook/musicgen-small`."""
         pretrained, report = MusicgenForConditionalGeneration.from_pretrained(
             name_or_path, output_loading_info=True, **kwargs
         )
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith("text_encoder."))
-        if missing:
-            raise ValueError(f"{name_or_path} lacks {len(missing)} weights, the first is {missing[0]}")
-        config = CALMConfig() if config is None else copy.deepcopy(config)
-        config.backbone_config = pretrained.config
-        # A path on the user's disk does not belong in the new checkpoint.
-        config.backbone_config.architectures = None
-        config.backbone_config.name_or_path = ""
-        model = cls(config).to(pretrained.dtype)
-        # With the parts that are left out.
-        model.model.codec.load_state_dict(pretrained.audio_encoder.state_dict(), strict=False)
-        model.model.decoder.load_state_dict(pretrained.decoder.model.decoder.state_dict(), strict=False)
-        return model
+        return pretrained, [name for name in report["missing_keys"] if not name.startswith("text_encoder.")]
+
+    def copy_backbone(self, pretrained: MusicgenForConditionalGeneration) -> None:
+        """Copy the codec and the language model, without the parts that are left out."""
+        self.model.codec.load_state_dict(pretrained.audio_encoder.state_dict(), strict=False)
+        self.model.decoder.load_state_dict(pretrained.decoder.model.decoder.state_dict(), strict=False)
 
 
 register_auto_classes(AutoModel=CALMModel, AutoModelForAudioClassification=CALMForAudioClassification)

@@ -89,12 +89,12 @@ class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedM
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config, DivideAndConquerCRNNModel(config), dropout=config.dense_dropout)
 
-    def penalty(self) -> Tensor | None:
-        """Return `l2` times the sum of squares of the kernels that Keras regularised, or None where `l2` is 0."""
-        if not self.config.l2:
-            return None
+    def training_loss(self, loss: Tensor) -> Tensor:
+        """Add `l2` times the sum of squares of the kernels that Keras regularised."""
+        if not self.config.l2:  # sharded weights cannot be read here
+            return loss
         kernels = [block.convolution.weight for block in self.model.blocks] + [self.model.dense.weight]
-        return self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
+        return loss + self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)
 
 
 register_auto_classes(

@@ -10,24 +10,20 @@ from .configuration_deformer import DeformerConfig
 from .modeling_pretraining import PreTrainingModel, PreTrainingOutput, draw_per_example
 from .modeling_prior_autoencoder import PriorAutoencoder
 from .modeling_windowed import (
+    AttentionPreTrainedModel,
     WindowedForAudioClassification,
     WindowedModel,
-    WindowedPreTrainedModel,
     WindowOutput,
     register_auto_classes,
 )
 from .spectrogram_patches import from_patches, to_patches
 
 
-class DeformerPreTrainedModel(WindowedPreTrainedModel):
+class DeformerPreTrainedModel(AttentionPreTrainedModel):
     """Base of the model, the classifier and the pre-training."""
 
     config_class = DeformerConfig
-    supports_gradient_checkpointing = True
     _no_split_modules = ("ViTEmbeddings", "ViTLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
 
 
 class DeformerModel(DeformerPreTrainedModel, WindowedModel):
@@ -104,39 +100,41 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
         """Return the mean squared error over the noised patches of `input_values` [examples, frames, bins]."""
         self.check_window(*input_values.shape[1:])
-        patches = to_patches(input_values, self.config.backbone_config.patch_size)
-        noised, noise = self._noise(patches, seeds)
-        states = self.model.patch_states(from_patches(patches + noise, *input_values.shape[1:]))
+        patches, noised, with_noise = self._with_noise(input_values, seeds)
+        states = self.model.patch_states(with_noise)
         restored = self.prior.decode(self.projection(states[noised]))
         return PreTrainingOutput(loss=F.mse_loss(restored, patches[noised].to(restored.dtype)))
 
     @torch.no_grad()
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return spectrograms [examples, frames, bins] with noise on some patches, and with these patches restored."""
-        size = input_values.shape[1:]
-        patches = to_patches(input_values, self.config.backbone_config.patch_size)
-        noised, noise = self._noise(patches, seeds)
-        with_noise = from_patches(patches + noise, *size)
+        patches, noised, with_noise = self._with_noise(input_values, seeds)
         restored = self.prior.decode(self.projection(self.model.patch_states(with_noise)))
-        return with_noise, from_patches(torch.where(noised[..., None, None], restored, patches), *size)
+        restored = torch.where(noised[..., None, None], restored, patches)
+        return with_noise, from_patches(restored, *input_values.shape[1:])
 
-    def _noise(self, patches: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return which patches are noised [examples, patches], and the noise [examples, patches, size, size].
+    def _with_noise(self, input_values: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Add noise to some patches of spectrograms [examples, frames, bins].
 
-        Each example has the same number of noised patches (ours), at random positions; the noise of the others is 0.
+        Each example has the same number of noised patches (ours), at random positions.
+
+        Returns:
+            The patches without noise [examples, patches, size, size]; which of them are noised [examples, patches]; the
+            spectrograms with noise [examples, frames, bins].
         """
-        examples, count, size, _ = patches.shape
+        patches = to_patches(input_values, self.config.backbone_config.patch_size)
+        count, *size = patches.shape[1:]
         num_noised = max(1, round(self.config.noise_ratio * count))
 
         def draw(generator: torch.Generator | None) -> Tensor:
-            drawn = torch.zeros(count, 1 + size * size)
+            noise = torch.zeros(count, *size)
             chosen = torch.randperm(count, generator=generator)[:num_noised]
-            drawn[chosen, 0] = 1
-            drawn[chosen, 1:] = torch.randn(num_noised, size * size, generator=generator)
-            return drawn
+            noise[chosen] = torch.randn(num_noised, *size, generator=generator)
+            return noise
 
-        drawn = draw_per_example(draw, examples, seeds).to(patches.device)
-        return drawn[..., 0].bool(), drawn[..., 1:].unflatten(-1, (size, size)).to(patches.dtype)
+        noise = draw_per_example(draw, len(patches), seeds).to(patches.device)
+        noised = noise.flatten(2).any(dim=-1)
+        return patches, noised, from_patches(patches + noise.to(patches.dtype), *input_values.shape[1:])
 
 
 register_auto_classes(

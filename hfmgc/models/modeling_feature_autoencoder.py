@@ -1,20 +1,12 @@
 """The deep autoencoder of hand-made features, whose latent vector a classifier reads (divide-and-conquer paper)."""
 
 from collections.abc import Sequence
-from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.utils import can_return_tuple
 
 from .configuration_feature_autoencoder import FeatureAutoencoderConfig
-from .modeling_windowed import (
-    TrackClassifierOutput,
-    WindowedForAudioClassification,
-    WindowedModel,
-    WindowOutput,
-    register_auto_classes,
-)
+from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 
 
 class FeatureBatchNorm(nn.BatchNorm1d):
@@ -94,25 +86,14 @@ class FeatureAutoencoderForAudioClassification(WindowedForAudioClassification):
         classifier = _layers([model.embedding_size, *config.classifier_sizes, config.num_labels])
         super().__init__(config, model, classifier, dropout=config.dropout)
 
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; as in the base model, batch norms of the classifier that an adapter froze stay in evaluation mode."""
-        super().train(mode)
-        for module in self.classifier.modules():
-            if isinstance(module, nn.BatchNorm1d) and not any(weight.requires_grad for weight in module.parameters()):
-                module.eval()
-        return self
-
-    @can_return_tuple
-    def forward(
-        self, input_values: Tensor, window_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs
-    ) -> TrackClassifierOutput | tuple:
-        """Classify tracks; see [`WindowedForAudioClassification.forward`]."""
-        output = super().forward(input_values, window_mask=window_mask, labels=labels, return_dict=True, **kwargs)
-        if labels is not None and self.model.training:
-            output.loss = self.config.classification_weight * output.loss
-            if self.config.encoder_sizes:
-                output.loss = output.loss + self.config.reconstruction_weight * self.model.reconstruction_error
-        return output
+    def training_loss(self, loss: Tensor) -> Tensor:
+        """Return the weighted sum of both losses; with a frozen autoencoder, the classification loss alone."""
+        if not self.model.training:
+            return loss
+        loss = self.config.classification_weight * loss
+        if self.config.encoder_sizes:
+            loss = loss + self.config.reconstruction_weight * self.model.reconstruction_error
+        return loss
 
 
 register_auto_classes(

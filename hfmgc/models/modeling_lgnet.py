@@ -11,7 +11,6 @@ from transformers import initialization as init
 
 from .configuration_lgnet import LGNetConfig
 from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
-from .resnet_backbone import total_stride
 
 
 class LGNetExpertLayer(nn.Module):
@@ -80,7 +79,7 @@ class LGNetModel(WindowedModel):
         super().__init__(config)
         self.backbone = ResNetModel(config.backbone_config)
         self.embedding_size = config.backbone_config.hidden_sizes[-1]
-        self.least_frames = self.least_bins = total_stride(config.backbone_config)
+        self.least_frames = self.least_bins = config.total_stride
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:

@@ -18,9 +18,9 @@ from transformers.utils import can_return_tuple, logging
 from .configuration_m2d import M2DConfig
 from .modeling_pretraining import PreTrainingModel, PreTrainingOutput, draw_per_example
 from .modeling_windowed import (
+    AttentionPreTrainedModel,
     WindowedForAudioClassification,
     WindowedModel,
-    WindowedPreTrainedModel,
     WindowOutput,
     register_auto_classes,
 )
@@ -85,7 +85,7 @@ class M2DEmbeddings(nn.Module):
 
 
 class M2DEncoder(nn.Module):
-    """The layers and the last norm: what online and target encoder do not share."""
+    """The layers and the last norm, which the online and the target encoder do not share."""
 
     def __init__(self, config: M2DConfig | ViTConfig):
         super().__init__()
@@ -144,16 +144,12 @@ class M2DPredictor(nn.Module):
         return self.output_projection(self.encoder(tokens)[:, -masked.shape[1] :])
 
 
-class M2DPreTrainedModel(WindowedPreTrainedModel):
+class M2DPreTrainedModel(AttentionPreTrainedModel):
     """Base of the model, its pre-training and the classifier."""
 
     config_class = M2DConfig
-    supports_gradient_checkpointing = True
     _no_split_modules = ("M2DEmbeddings", "ViTLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
     _supports_flex_attn = True
-    _supports_attention_backend = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -274,16 +270,7 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> M2DPreTrainingOutput | tuple:
-        """Predict the target's representations of masked patches.
-
-        Args:
-            input_values: Spectrograms [examples, frames, bins].
-            seeds: Of the masks, int64 [examples]; by default they are drawn by torch's generator.
-            kwargs: `return_dict`.
-
-        Raises:
-            ValueError: If the windows do not fit or `mask_ratio` leaves no visible or no masked patch.
-        """
+        """Predict the target's representations of the masked patches of spectrograms [examples, frames, bins]."""
         self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
         visible, masked = self.draw_masks(len(input_values), grid[0] * grid[1], seeds, input_values.device)

@@ -88,7 +88,7 @@ class MusiCNNModel(WindowedModel):
 
     @property
     def num_stages(self) -> int:
-        """The layers up to pooling, and the dense layer where it is there: checkpoints can share the first stage alone."""
+        """The layers up to pooling, and the dense layer if there is one: checkpoints may share only the first stage."""
         return 1 if self.dense is None else 2
 
     def stage_of(self, parameter: str) -> int:

@@ -37,10 +37,6 @@ class PreTrainingModel(WindowedPreTrainedModel):
     unit_range: ClassVar[bool] = False
     # Parts that no gradient trains.
     frozen_parts: ClassVar[tuple[str, ...]] = ()
-    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
-    accepts_loss_kwargs = False
-    # False for objectives that do not use every parameter in every step; DistributedDataParallel needs to know.
-    uses_all_parameters = True
 
     def post_init(self) -> None:
         """Initialise as transformers does, and freeze the frozen parts."""
@@ -55,7 +51,7 @@ class PreTrainingModel(WindowedPreTrainedModel):
         return self
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
+        """Raise a ValueError that names the expected size if windows of this size cannot be processed."""
         self.model.check_window(frames, bins)
 
     def check_data(self, num_examples: int | None, global_batch: int) -> None:

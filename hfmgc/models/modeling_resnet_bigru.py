@@ -5,7 +5,6 @@ from transformers import ResNetModel
 
 from .configuration_resnet_bigru import ResNetBiGRUConfig
 from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
-from .resnet_backbone import total_stride
 
 
 class ResNetBiGRUModel(WindowedModel):
@@ -29,7 +28,7 @@ class ResNetBiGRUModel(WindowedModel):
             bidirectional=True,
         )
         self.embedding_size = 2 * config.gru_hidden_size
-        self.least_frames = self.least_bins = total_stride(config.backbone_config)
+        self.least_frames = self.least_bins = config.total_stride
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:

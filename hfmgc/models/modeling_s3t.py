@@ -13,22 +13,20 @@ from transformers.utils import can_return_tuple
 from .configuration_s3t import S3TConfig
 from .modeling_pretraining import PreTrainingModel, PreTrainingOutput
 from .modeling_windowed import (
+    AttentionPreTrainedModel,
     WindowedForAudioClassification,
     WindowedModel,
-    WindowedPreTrainedModel,
     WindowOutput,
     register_auto_classes,
 )
 
 
-class S3TPreTrainedModel(WindowedPreTrainedModel):
+class S3TPreTrainedModel(AttentionPreTrainedModel):
     """Base of the encoder, the pre-training model and the classifier."""
 
     config_class = S3TConfig
-    supports_gradient_checkpointing = True
     _no_split_modules = ("SwinStage",)
-    _supports_sdpa = True
-    _supports_attention_backend = True
+    _supports_flash_attn = False
 
 
 class S3TModel(S3TPreTrainedModel, WindowedModel):
@@ -122,16 +120,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
-        """Compare two views of each example.
-
-        Args:
-            input_values: Query and key [examples, 2, frames, bins].
-            seeds: Unused, because nothing is drawn here.
-            kwargs: Passed to the encoders.
-
-        Raises:
-            ValueError: If the shapes do not fit, naming what was expected.
-        """
+        """Compare two views of each example, [examples, 2, frames, bins]; `seeds` are unused: nothing is drawn here."""
         if input_values.ndim != 4 or input_values.shape[1] != self.views:
             raise ValueError(
                 f"input_values must be [examples, {self.views}, frames, bins], not {list(input_values.shape)}"
@@ -172,12 +161,7 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         return {name: value.item() for name, value in self._monitored.items()}
 
     def check_data(self, num_examples: int | None, global_batch: int) -> None:
-        """Raise a ValueError if the queue does not fit the data or the batch.
-
-        Args:
-            num_examples: Of an epoch; None before the data are read.
-            global_batch: Examples of an optimizer step, of all processes.
-        """
+        """Raise a ValueError if the queue does not fit the data or the batch."""
         length = self.config.queue_length
         if num_examples is not None and length > num_examples:
             raise ValueError(

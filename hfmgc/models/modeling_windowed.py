@@ -83,6 +83,10 @@ class WindowedPreTrainedModel(PreTrainedModel):
     input_modalities = ("audio",)
     # Auto class -> `file.Class` of the architecture, by `register_auto_classes`.
     auto_map: ClassVar[dict[str, str]] = {}
+    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
+    accepts_loss_kwargs = False
+    # False for models that do not use every parameter in every step; DistributedDataParallel needs to know.
+    uses_all_parameters = True
 
     def __init__(self, config: WindowedConfig):
         super().__init__(config)
@@ -100,6 +104,15 @@ class WindowedPreTrainedModel(PreTrainedModel):
         kwargs.setdefault("save_original_format", False)
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.auto_map}
         super().save_pretrained(save_directory, **kwargs)
+
+
+class AttentionPreTrainedModel(WindowedPreTrainedModel):
+    """Base of the architectures whose layers are attention layers of transformers."""
+
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
 
 
 class WindowedModel(WindowedPreTrainedModel):
@@ -131,7 +144,7 @@ class WindowedModel(WindowedPreTrainedModel):
         return self.config.num_bins
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError that names what was expected when a window of this size cannot be processed."""
+        """Raise a ValueError that names the expected size if windows of this size cannot be processed."""
         if self.num_bins is not None and bins != self.num_bins:
             raise ValueError(f"expected {self.num_bins} bins in the last dimension, got {bins}")
         if bins < self.least_bins:
@@ -268,21 +281,11 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
 
     An architecture sets `config_class` and passes its `XModel` to `__init__`. Where its paper needs it, it defines
-    `classify_windows` (a head of several parts), `penalty` (a term of the training loss) and `begin_epoch` (what changes
-    between epochs).
+    `classify_windows` (a head of several parts), `training_loss` and `begin_epoch` (what changes between epochs).
     """
 
-    # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
-    accepts_loss_kwargs = False
-    # False for architectures that do not use every parameter in every step; DistributedDataParallel needs to know.
-    uses_all_parameters = True
-
     def __init__(
-        self,
-        config: WindowedConfig,
-        model: WindowedModel,
-        classifier: nn.Module | None = None,
-        dropout: float = 0.0,
+        self, config: WindowedConfig, model: WindowedModel, classifier: nn.Module | None = None, dropout: float = 0.0
     ):
         """Add a head to `model`: `dropout`, then `classifier`, by default that of `new_classifier`."""
         super().__init__(config)
@@ -297,11 +300,10 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         The output of a frozen base model must not change, and an adapter does not save the running statistics of its base.
         """
         super().train(mode)
-        for module in self.model.modules():
+        for module in self.modules():
             if module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                trained = [
-                    parameter.requires_grad for parameter in module.parameters()
-                ]  # none where FSDP flattens them
+                # Empty where FSDP flattens the parameters.
+                trained = [parameter.requires_grad for parameter in module.parameters()]
                 if trained and not any(trained):
                     module.eval()
         return self
@@ -313,9 +315,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         """
         return self.classifier(self.dropout(embeddings)), None
 
-    def penalty(self) -> Tensor | None:
-        """Return the regularisation that is added to the training loss, a scalar, or None."""
-        return None
+    def training_loss(self, loss: Tensor) -> Tensor:
+        """Return the scalar that training minimises, given the classification loss; by default the same."""
+        return loss
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepare for an epoch of training, from 0; called before each epoch and when a run resumes."""
@@ -353,9 +355,8 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
                 label_smoothing=self.config.label_smoothing,
                 class_weights=self.config.class_weights,
             )
-            penalty = self.penalty() if self.training else None
-            if penalty is not None:
-                loss = loss + penalty
+            if self.training:
+                loss = self.training_loss(loss)
         return TrackClassifierOutput(
             loss=loss,
             logits=logits,

@@ -1,0 +1,53 @@
+"""Config fields of the architectures with a ResNet-18 over spectrograms."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import ResNetConfig
+
+from .config_fields import rate
+from .configuration_backbone import BackboneConfig
+
+
+@strict
+class ResNetBackboneConfig(BackboneConfig):
+    r"""Base of the configs with a ResNet as the backbone.
+
+    Args:
+        backbone_config (`ResNetConfig` or `dict`, *optional*):
+            ResNet-18 over one channel by default (He et al., 2016, Table 1).
+        dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; the papers have none).
+        num_bins (`int`, *optional*): Bins that a window must have (ours); None: any number that the ResNet can take.
+        kwargs: See [`WindowedConfig`].
+    """
+
+    sub_configs = {"backbone_config": ResNetConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    # transformers' default is ResNet-50 for three channels.
+    backbone_defaults = {  # noqa: RUF012 (declared by the base)
+        "num_channels": 1,
+        "embedding_size": 64,
+        "hidden_sizes": [64, 128, 256, 512],
+        "depths": [2, 2, 2, 2],
+        "layer_type": "basic",
+    }
+
+    dropout: float | int = rate(default=0.0)
+    num_bins: int | None = None
+
+    @property
+    def total_stride(self) -> int:
+        """How many frames (and bins) become one step of the last stage; 32 for ResNet-18."""
+        # The stem's convolution, its pool and every stage but the first halve the size.
+        backbone = self.backbone_config
+        return 2 ** (1 + len(backbone.depths) + bool(backbone.downsample_in_first_stage))
+
+    def validate_resnet(self) -> None:
+        """Raise a ValueError naming a field that does not fit the ResNet's stages."""
+        sizes, depths = self.backbone_config.hidden_sizes, self.backbone_config.depths
+        if len(sizes) != len(depths):
+            raise ValueError(
+                f"backbone_config.hidden_sizes and depths must have one entry for each stage, not {len(sizes)} and "
+                f"{len(depths)}"
+            )
+        if self.num_bins is not None and self.num_bins < self.total_stride:
+            raise ValueError(
+                f"num_bins must be at least {self.total_stride} (the ResNet's total stride) or None, not {self.num_bins}"
+            )
