@@ -55,6 +55,9 @@ class TestHfmgcAST(ArchitectureTester):
     def extractor(self, **fields):
         return HfmgcASTFeatureExtractor(**{"max_length": 64, **fields})
 
+    def graph_model(self):
+        return self.model(backbone_config={**BACKBONE, "num_hidden_layers": 1})
+
     def test_only_existing_windows_are_computed(self):
         mask = torch.tensor([[True, True, False], [True, False, False]])
         output = self.model()(self.values(2, 3), window_mask=mask, output_hidden_states=True)

@@ -65,8 +65,7 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed waveforms `input_values` [windows, samples, 1] as [windows, embedding_size]."""
-        with torch.no_grad():
-            codes = self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
+        codes = self._tokens(input_values)
         every = self.config.hidden_layer == "all"
         if every:
             kwargs["output_hidden_states"] = True
@@ -79,6 +78,13 @@ class CALMModel(CALMPreTrainedModel, WindowedModel):
             hidden_states=output.get("hidden_states"),
             attentions=output.get("attentions"),
         )
+
+    # Not compiled: the padding of EnCodec depends on the values of tensors, which would break the graph at every convolution.
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _tokens(self, input_values: Tensor) -> Tensor:
+        """Return the codec's tokens [windows, codebooks, frames] of waveforms [windows, samples, 1]."""
+        return self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
 
     def _delayed(self, codes: Tensor) -> Tensor:
         """Return tokens [windows, codebooks, 1 + frames] as MusicGen reads them: a start token, codebook k delayed by k."""
