@@ -1,5 +1,6 @@
 """What all tests share: caches of their own, no network, and small corpora and checkpoints made on the spot."""
 
+import functools
 import gc
 import importlib.metadata
 import os
@@ -59,6 +60,24 @@ def _libraries_stay() -> None:
     """Leave what is loaded out of later garbage collections: Trainer and accelerate ask for some in each training."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def one_operator_registry() -> Iterator[None]:
+    """Let all exports to ONNX share the registry of operators.
+
+    `torch.onnx.export` has no argument for it. Building it parses the source of every operator, which takes a fifth of a
+    small export. Without it, exports only take longer.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        build = functools.cache(ONNXRegistry.from_torchlib)
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(build))
+        yield
 
 
 @pytest.fixture(scope="session")

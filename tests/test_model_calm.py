@@ -20,6 +20,7 @@ class TestCALM(ArchitectureTester):
     other_lengths = (400, 1600)
     most_frames = 1600
     cannot_be_adapted = ("codec",)  # no gradient passes its tokens
+    one_graph = False  # the codec is not compiled
     wrong_windows = (
         ((800, 2), "expected 1 bins in the last dimension, got 2"),
         ((20, 1), "expected at least 21 frames, got 20"),
@@ -45,6 +46,11 @@ class TestCALM(ArchitectureTester):
         model = self.model()
         with pytest.raises(GuardOnDataDependentSymNode):
             torch.export.export(model, (), self.batch(3, 2, masked=False))
+
+    def graph_model(self):
+        codec = {**MUSICGEN["audio_encoder"], "upsampling_ratios": [20]}
+        decoder = {**MUSICGEN["decoder"], "num_hidden_layers": 1}
+        return self.model(backbone_config={**MUSICGEN, "audio_encoder": codec, "decoder": decoder}, hidden_layer=1)
 
     def shrunken(self):
         return {"backbone_config": MUSICGEN, "hidden_layer": 2}

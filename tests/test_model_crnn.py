@@ -19,6 +19,10 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
         ((20, 15), "expected 16 bins in the last dimension, got 15"),
         ((9, 16), r"expected at least 10 frames, got 9"),
     )
+    graph_frames = 10
+
+    def graph_model(self):
+        return self.model(channels=[16], pools=[[4, 2]], gru_hidden_sizes=[40])
 
     def shrunken(self):
         return {"channels": 4, "gru_hidden_sizes": 8, "dense_size": 8}

@@ -71,6 +71,9 @@ class TestDeformer(ArchitectureTester):
     def extractor(self, **fields) -> SpectrogramFeatureExtractor:
         return SpectrogramFeatureExtractor(**{**SMALL, "window_seconds": 31 * 128 / 16000, **fields})
 
+    def graph_model(self):
+        return self.model(backbone_config={**BACKBONE, "num_hidden_layers": 1})
+
     def shrunken(self):
         return {
             "backbone_config": {

@@ -45,6 +45,10 @@ class TestFCN(ArchitectureTester):
 class TestFCNLSTM(TestFCN):
     recurrent_hidden_size = 9
     num_hidden_states = 5
+    graph_frames = 2
+
+    def graph_model(self):
+        return self.model(channels=[8], kernel_sizes=[8])
 
 
 def tiny(**fields) -> FCNForAudioClassification:

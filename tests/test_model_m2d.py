@@ -45,6 +45,9 @@ class TestM2D(ArchitectureTester):
     )
     most_frames = 64
 
+    def graph_model(self):
+        return self.model(num_hidden_layers=1)
+
     def shrunken(self):
         return {
             "hidden_size": 12,

@@ -30,6 +30,9 @@ class TestMusiCNN(ArchitectureTester):
         }  # fmt: skip
         return MusiCNNConfig(**(tiny | fields))
 
+    def graph_model(self):
+        return self.model(timbral_heights=[6], temporal_widths=[8])
+
     def extractor(self, **fields):
         return SpectrogramFeatureExtractor(
             **{"sampling_rate": 8000, "n_fft": 512, "hop_length": 128, "num_bins": 16, "window_frames": 20, **fields}

@@ -29,6 +29,11 @@ class TestResNetBiGRU(ArchitectureTester):
         ((7, 24), r"expected at least 8 frames, got 7"),
     )
 
+    graph_frames = 8
+
+    def graph_model(self):
+        return self.model(backbone_config={"embedding_size": 8, "hidden_sizes": [8], "depths": [1]})
+
     def shrunken(self):
         backbone = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
         return {"backbone_config": backbone, "gru_hidden_size": 8}

@@ -58,12 +58,6 @@ class TestS3T(ArchitectureTester):
     def extractor(self, **fields):
         return SpectrogramFeatureExtractor(**{"num_bins": 16, "window_frames": 24, **fields})
 
-    def batch(self, *arguments, **keywords):
-        """Only the numbers of tracks and windows vary: to compile attention windows of unknown size takes far longer."""
-        batch = super().batch(*arguments, **keywords)
-        torch._dynamo.mark_static(batch["input_values"], (2, 3))
-        return batch
-
     def test_attentions_are_those_of_every_layer_by_call_and_by_config(self, tmp_path):
         """Of the last block of each stage: six windows of 2 x 3, then of 1 x 2 attention windows of 16 patches."""
         values = self.values(2, 3)

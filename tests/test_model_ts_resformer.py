@@ -85,6 +85,9 @@ class TestTSResformer(ArchitectureTester):
         ((3, 16), "expected at least 4 frames"),
     )
 
+    def graph_model(self):
+        return self.model(block_channels=[8], num_encoder_layers=1)
+
     def shrunken(self):
         return {
             "num_filters": 2,

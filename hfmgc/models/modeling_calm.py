@@ -49,8 +49,7 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Embed waveforms `input_values` [windows, samples, 1] as [windows, embedding_size]."""
-        with torch.no_grad():
-            codes = self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
+        codes = self._tokens(input_values)
         every, return_states = self.config.hidden_layer == "all", kwargs.pop("output_hidden_states", False)
         tokens = self._delayed(codes).flatten(0, 1)
         output = self.decoder(tokens, use_cache=False, output_hidden_states=return_states or every, **kwargs)
@@ -62,6 +61,13 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
             hidden_states=output.hidden_states if return_states else None,
             attentions=output.get("attentions"),
         )
+
+    # Not compiled: the padding of EnCodec depends on the values of tensors, which would break the graph at every convolution.
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _tokens(self, input_values: Tensor) -> Tensor:
+        """Return the codec's tokens [windows, codebooks, frames] of waveforms [windows, samples, 1]."""
+        return self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
 
     def _delayed(self, codes: Tensor) -> Tensor:
         """Return tokens [windows, codebooks, 1 + frames] as MusicGen reads them: a start token, codebook k delayed by k."""
