@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import datasets
 import pyarrow.dataset
 import pyarrow.parquet
-from transformers.utils import logging
 
 from ...errors import DataError, first_line, nearest
 from ..caching import code_identity, reading_cache
@@ -17,8 +16,6 @@ from .feature_rows import depth_of, with_one_type
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
-
-logger = logging.get_logger(__name__)
 
 # The description that `hfmgc extract` writes with its shards.
 EXTRACTION = "extraction.json"
@@ -149,9 +146,6 @@ class FeatureSet(TrackSource):
         self._loaded = [part for part in parts if len(part.table)]
         if not self._loaded:
             raise DataError(f"{self.path}: has no rows: extract the features again, or name another file")
-        for part in parts:
-            if not len(part.table):
-                logger.warning(f"{part.where} has no rows")
         return self._loaded
 
     def _description(self) -> dict[str, Any] | None:
