@@ -8,6 +8,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..caching import cached_map
+from .contract import TRACK_FEATURES
 
 
 # Rows in memory while a part is cast; the spectrogram of a track takes a few megabytes.
@@ -19,6 +20,13 @@ def depth_of(feature: Any) -> int:
     if hasattr(feature, "shape"):
         return len(feature.shape)
     return 1 + depth_of(feature.feature) if hasattr(feature, "feature") else 0
+
+
+def stored_tracks(rows: list[dict[str, Any]], features: datasets.Dataset) -> datasets.Dataset:
+    """Return rows of `track_row` without their audio, beside the table of their features."""
+    kinds = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
+    listed = datasets.Dataset.from_list([{name: row[name] for name in kinds} for row in rows], kinds)
+    return datasets.concatenate_datasets([listed, features], axis=1)
 
 
 def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:

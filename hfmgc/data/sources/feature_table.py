@@ -1,7 +1,7 @@
 """Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,22 +16,20 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError, first_line, nearest
 from ...features.handmade_features import GTZAN_SUMMARY_COLUMNS, column_names, columns
 from ..caching import COMPUTATIONS
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
+from .contract import DatasetCard, TrackSource, track_row
+from .feature_rows import stored_tracks
 from .features import GENRE_COLUMNS, ID_COLUMNS
 from .fma import FMA
 from .gtzan import GTZAN, gtzan_row, track_id_in
-from .tables import check_unique, side_of
+from .tables import check_unique, reading, side_of
 
 
 logger = logging.get_logger(__name__)
 
-LAYOUTS = ("fma_518", "gtzan_57", "table")
 # The rates of the recordings: nearly all of FMA's, and all of GTZAN's.
 SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
-# Rows of a CSV in memory at once; features.csv has 106,574.
-_CHUNK = 2000
+LAYOUTS = (*SAMPLING_RATES, "table")
 _FMA_HEADER = ["feature", "statistics", "number"]
-_FMA_COLUMNS = column_names()
 # File names in GTZAN's features_3_sec.csv.
 _PART_OF_TRACK = re.compile(r"\.\d{5}\.\d+\.wav$")
 # Columns about the track, beside its id and genre; all others are features.
@@ -112,7 +110,7 @@ class FeatureTable(TrackSource):
         """The names of the features in their order."""
         if self.layout == "table":
             return _plain_columns(self._path)
-        return _FMA_COLUMNS if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+        return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
 
     def front_end(self) -> dict[str, Any]:
         """Return the fields of the front end that computes these columns from audio, if there is one."""
@@ -149,11 +147,13 @@ class FeatureTable(TrackSource):
         elif self.layout == "gtzan_57":
             rows = [gtzan_row(track_id) for track_id in table["track_id"]]
         else:
-            named = table.select_columns(["track_id", "genre", "artist", "split"])
-            rows = [track_row(**{**row, "split": side_of(row["split"], self.location)}) for row in named]
-        kept = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
-        listed = datasets.Dataset.from_list([{name: row[name] for name in kept} for row in rows], kept)
-        tracks = datasets.concatenate_datasets([listed, table.select_columns(["features"])], axis=1)
+            rows = [
+                track_row(
+                    row["track_id"], [row["genre"]], artist=row["artist"], split=side_of(row["split"], self.location)
+                )
+                for row in table.remove_columns(["features", "problem"])
+            ]
+        tracks = stored_tracks(rows, table.select_columns(["features"]))
         return tracks.with_format("numpy", columns=["features"], output_all_columns=True)
 
     def _fma_rows(self, table: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
@@ -165,7 +165,7 @@ class FeatureTable(TrackSource):
             logger.warning(f"{self.location}: {len(tracks) - len(found)} of {len(tracks)} tracks have no features")
         if not found:
             raise DataError(f"{self.location} has features of none of the {len(tracks)} tracks of {self.subset}")
-        rows = [track_row(track.track_id, track.top_genre, artist=track.artist, split=track.side) for track in found]
+        rows = [track_row(track.track_id, [track.top_genre], artist=track.artist, split=track.side) for track in found]
         return table.select([row_of[track.track_id] for track in found]), rows
 
     @cached_property
@@ -206,52 +206,17 @@ def _layout_of(path: Path) -> str:
     return "gtzan_57" if "filename" in header and set(header) & set(GTZAN_SUMMARY_COLUMNS) else "table"
 
 
+def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    with reading(path):
+        return pd.read_csv(
+            path, sep=separator, low_memory=False, encoding="utf-8-sig", keep_default_na=False, **options
+        )
+
+
 def _header(path: Path) -> list[str]:
     """Return the cells of the first row of a CSV or TSV."""
-    try:
-        table = pd.read_csv(
-            path, sep=_separator(path), nrows=1, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise DataError(f"{path.name} cannot be read as a table ({first_line(error)})") from error
-    return [cell.strip() for cell in table.iloc[0]]
-
-
-def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
-def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
-    del version
-    file, count = Path(path), 0
-    if layout == "table":
-        names = _plain_columns(file)
-        parts = _npz_parts(file, names) if file.suffix.lower() == ".npz" else _plain_parts(file, names)
-    else:
-        names = _FMA_COLUMNS if layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
-        parts = _fma_parts(file) if layout == "fma_518" else _gtzan_parts(file)
-    for tracks, values in parts:
-        for track, row in zip(tracks, values, strict=True):
-            count += 1
-            broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
-            more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
-            problem = f"no finite number in column {broken[0]}{more}" if broken else ""
-            given = {"genre": "", "artist": "", "split": "", **track}
-            yield {**given, "track_id": track.get("track_id") or f"row {count}", "features": [row], "problem": problem}
-    if not count:
-        raise DataError(f"{file.name} has a header and no tracks")
-
-
-_Part = tuple[list[dict[str, str]], np.ndarray]
-
-
-def _chunks(path: Path, texts: Iterable[str] = (), **options: Any) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a CSV or TSV in parts; the columns `texts` are read as text."""
-    return pd.read_csv(
-        path, sep=_separator(path), chunksize=_CHUNK, low_memory=False, encoding="utf-8-sig", keep_default_na=False,
-        dtype=dict.fromkeys(texts, str), **options,
-    )  # fmt: skip
+    return [cell.strip() for cell in _read_csv(path, nrows=1, header=None, dtype=str).iloc[0]]
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:
@@ -260,64 +225,83 @@ def _numbers(table: pd.DataFrame) -> np.ndarray:
         return table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
 
 
-def _fma_parts(path: Path) -> Iterator[_Part]:
-    for chunk in _chunks(path, header=[0, 1, 2], index_col=0):
-        found = list(chunk.columns)
-        different = sorted(set(found) ^ set(columns()))
-        if list(chunk.columns.names) != _FMA_HEADER or different or len(found) != len(columns()):
-            names = ", ".join("-".join(column) for column in different[:3])
-            raise DataError(
-                f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
-                f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
-            )
-        if strange := [number for number in chunk.index if not str(number).isdecimal()]:
-            raise DataError(f"{path.name}: {str(strange[0])!r} is no track id of FMA: delete its row")
-        yield [{"track_id": f"{int(number):06d}"} for number in chunk.index], _numbers(chunk[columns()])
+def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
+    del version
+    file = Path(path)
+    if layout == "table":
+        names = _plain_columns(file)
+        tracks, values = _read_npz(file) if file.suffix.lower() == ".npz" else _read_plain(file, names)
+    else:
+        names = column_names() if layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+        tracks, values = _read_fma(file) if layout == "fma_518" else _read_gtzan(file)
+    if not len(tracks):
+        raise DataError(f"{file.name} has a header and no tracks")
+    for number, (track, row) in enumerate(zip(tracks.to_dict("records"), values, strict=True), 1):
+        broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
+        more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
+        problem = f"no finite number in column {broken[0]}{more}" if broken else ""
+        track = {"genre": "", "artist": "", "split": "", **track}
+        track["track_id"] = track.get("track_id") or f"row {number}"
+        yield {**track, "features": [row], "problem": problem}
 
 
-def _gtzan_parts(path: Path) -> Iterator[_Part]:
-    _require(path, _header(path), ["filename", *GTZAN_SUMMARY_COLUMNS])
-    for chunk in _chunks(path, texts=["filename"]):
-        chunk = chunk.rename(columns=str.strip)
-        ids = [track_id_in(name) for name in chunk["filename"]]
-        if parts := [name for name in chunk["filename"] if _PART_OF_TRACK.search(name)]:
-            raise DataError(
-                f"{path.name}: {parts[0]!r} is a part of a track: use features_30_sec.csv, of whole tracks"
-            )
-        if None in ids:
-            name = chunk["filename"].iloc[ids.index(None)]
+_Rows = tuple[pd.DataFrame, np.ndarray]
+"""What a table says of the tracks (columns of `_ROW_FEATURES`), and their features [tracks, columns]."""
+
+
+def _read_fma(path: Path) -> _Rows:
+    table = _read_csv(path, header=[0, 1, 2], index_col=0)
+    found, known = list(table.columns), columns()
+    if list(table.columns.names) != _FMA_HEADER or sorted(found) != sorted(known):
+        names = ", ".join("-".join(map(str, column)) for column in sorted(set(found) ^ set(known))[:3])
+        raise DataError(
+            f"{path.name} does not have the three header rows and {len(known)} columns of FMA's features.csv, but "
+            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+        )
+    ids = table.index.astype(str)
+    if strange := [number for number in ids if not number.isdecimal()]:
+        raise DataError(f"{path.name}: {strange[0]!r} is no track id of FMA: delete its row")
+    return pd.DataFrame({"track_id": ids.str.zfill(6)}), _numbers(table[known])
+
+
+def _read_gtzan(path: Path) -> _Rows:
+    header = _header(path)
+    _require(path, header, ["filename", *GTZAN_SUMMARY_COLUMNS])
+    table = _read_csv(path, names=header, header=0, dtype={"filename": str})
+    for name in table["filename"]:
+        if _PART_OF_TRACK.search(name):
+            raise DataError(f"{path.name}: {name!r} is a part of a track: use features_30_sec.csv, of whole tracks")
+        if track_id_in(name) is None:
             raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
-        yield [{"track_id": track_id} for track_id in ids], _numbers(chunk[list(GTZAN_SUMMARY_COLUMNS)])
+    return pd.DataFrame({"track_id": table["filename"].map(track_id_in)}), _numbers(table[[*GTZAN_SUMMARY_COLUMNS]])
 
 
-def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
+def _read_plain(path: Path, names: list[str]) -> _Rows:
     header = _header(path)
     used = {
-        "track_id": next((name for name in ID_COLUMNS if name in header), None),
-        "genre": next(name for name in GENRE_COLUMNS if name in header),
+        next((name for name in ID_COLUMNS if name in header), None): "track_id",
+        next(name for name in GENRE_COLUMNS if name in header): "genre",
         **{name: name for name in _TRACK_COLUMNS if name in header},
     }
-    for number, chunk in enumerate(_chunks(path, texts=filter(None, used.values()))):
-        if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-            raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
-        chunk = chunk.rename(columns=str.strip).fillna("")
-        cells = {field: chunk[name].astype(str).str.strip() for field, name in used.items() if name}
-        values = _numbers(chunk[names])
-        if (
-            number == 0
-            and len(chunk)
-            and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))])
-        ):
-            raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
-        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], values
+    used.pop(None, None)
+    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(used, str))
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
+    values = _numbers(table[names])
+    if len(table) and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))]):
+        raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
+    tracks = table[list(used)].rename(columns=used).fillna("")
+    return tracks.apply(lambda column: column.str.strip()), values
 
 
-def _npz_parts(path: Path, names: list[str]) -> Iterator[_Part]:
+def _read_npz(path: Path) -> _Rows:
     arrays = _npz(path)
-    labels = {field: arrays[key] for field, key in (("genre", "y"), ("track_id", "track_id")) if key in arrays}
-    rows = [dict(zip(labels, map(str, row), strict=True)) for row in zip(*labels.values(), strict=True)]
+    labels = {
+        name: arrays[key].astype(str) for name, key in (("genre", "y"), ("track_id", "track_id")) if key in arrays
+    }
     with np.errstate(over="ignore"):
-        yield rows, arrays["X"].astype(np.float32)
+        return pd.DataFrame(labels), arrays["X"].astype(np.float32)
 
 
 def _plain_columns(path: Path) -> list[str]:

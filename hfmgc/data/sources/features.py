@@ -12,7 +12,7 @@ import pyarrow.parquet
 from ...errors import DataError, first_line, nearest
 from ..caching import code_identity, reading_cache
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
-from .feature_rows import depth_of, with_one_type
+from .feature_rows import depth_of, stored_tracks, with_one_type
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
@@ -104,8 +104,7 @@ class FeatureSet(TrackSource):
             tables[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in rows], self.location)
         features = datasets.concatenate_datasets(with_one_type(tables))
-        columns = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
-        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows, columns), features], axis=1)
+        return stored_tracks(rows, features)
 
     def front_end(self) -> dict[str, Any] | None:
         """Return the front end in the description of `hfmgc extract`, or None for features of other programs."""

@@ -70,7 +70,7 @@ class Folder(TrackSource):
             track_id = path.relative_to(root).as_posix()
             if problem:
                 unreadable[as_text(track_id)] = problem
-            rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
+            rows.append(track_row(track_id, [genre], path=None if problem else str(path.resolve())))
         return self.file_table(rows, unreadable)
 
     def _genre_of(self, subfolder: Path) -> str:
@@ -105,7 +105,7 @@ class AudioFolder(Folder):
         if not found:
             raise DataError(f"data {self.folder!r}: holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
         rows = [
-            track_row(track_id, "", path=None if problem else str(path.resolve()))
+            track_row(track_id, [], path=None if problem else str(path.resolve()))
             for track_id, (path, problem) in found.items()
         ]
         return self.file_table(rows, {track_id: problem for track_id, (_, problem) in found.items() if problem})

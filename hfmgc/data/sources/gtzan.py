@@ -173,7 +173,7 @@ def gtzan_row(track_id: str, **audio: Any) -> dict[str, Any]:
     sides = gtzan_lists.fault_filtered()
     return track_row(
         track_id,
-        track_id.partition(".")[0],
+        [track_id.partition(".")[0]],
         artist=gtzan_lists.artist_groups().get(track_id, ""),
         split=next((side for side, members in sides.items() if track_id in members), ""),
         **audio,
@@ -203,4 +203,4 @@ def _mirror_track(
     genre = next(iter(labels_of(row[column], classes.get(column), where)), row[column])
     if genre not in GENRES:
         raise DataError(f"{where} has the genre {genre!r}, which is not one of GTZAN's ten")
-    return track_row(f"{genre}.{split}-{index:05d}", genre, path=None, audio=content, split=side)
+    return track_row(f"{genre}.{split}-{index:05d}", [genre], audio=content, split=side)

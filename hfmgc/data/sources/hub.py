@@ -1,13 +1,13 @@
 """Files and tables from the Hub, or tables from a copy on disk; `datasets` never decodes their audio."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 
 from ...errors import DataError, HfmgcError, UnreachableDataError, first_line, saving_to
 from ..caching import cached_map, reading_cache
@@ -28,16 +28,10 @@ def download(what: str, repository: str, file: str, revision: str | None) -> tup
     return path, f"sha256:{blob}" if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
 
 
-def download_tree(what: str, repository: str, files: Sequence[str], revision: str | None) -> Path:
-    """Return a folder with these files of a dataset's repository."""
+def download_tree(what: str, repository: str, patterns: list[str], revision: str | None) -> Path:
+    """Return a folder with the files of a dataset's repository that match the patterns."""
     with _loading(what, repository):
-        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files)))
-
-
-def list_files(what: str, repository: str, revision: str | None) -> list[str]:
-    """Return the names of the files of a dataset's repository."""
-    with _loading(what, repository):
-        return sorted(list_repo_files(repository, repo_type="dataset", revision=revision))
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
 
 
 def load_tables(

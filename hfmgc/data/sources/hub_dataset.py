@@ -93,10 +93,9 @@ def _track(
         side = SIDE_NAMES.get(split.lower(), "")
     return track_row(
         f"{split}/{index:06d}" if track_id is None else str(track_id),
-        next(iter(labels), ""),
+        labels,
         path=path,
         audio=content,
-        genres=labels,
         artist="" if artist is None else str(artist),
         split=side,
     )

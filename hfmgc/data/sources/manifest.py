@@ -97,9 +97,8 @@ class Manifest(TrackSource):
             rows.append(
                 track_row(
                     _published_id(_text(row, self.id_column) or written, root),
-                    labels[0],
+                    labels,
                     path=path,
-                    genres=labels,
                     artist=_text(row, self.artist_column),
                     split=side_of(_text(row, self.split_column), where),
                 )
