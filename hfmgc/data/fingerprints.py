@@ -5,8 +5,7 @@ the signs of energy differences between neighbouring bands and frames. It surviv
 shifts. Frame and hop (256 and 32 ms: ours) are longer than in the paper: whole tracks are compared, not queries of 3 s.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import librosa
@@ -38,8 +37,6 @@ MOST_TIES = 8
 LEAST_SHARE, LEAST_BANDS = 1e-7, 8
 # Tracks with the same word are all paired, unless it is more frequent: in hum, silence and tones, or in many copies.
 MOST_OCCURRENCES = 32
-# Occurrences of a frequent word are only paired with the next ones: copies form a chain, at linear cost.
-CHAINED_HOLDERS = 3
 
 
 def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -151,21 +148,18 @@ def find_matches(
     steps = [1] * len(fingerprints) if steps is None else steps
     words, tracks, frames = _sorted_words(fingerprints)
     counts = np.unique(words, return_counts=True)[1]
-    common = np.repeat(counts, counts) > MOST_OCCURRENCES
-    side = np.asarray(groups) if groups is not None else np.arange(len(fingerprints))
-    rare_pairs = _pairs(words[~common], tracks[~common], frames[~common], MOST_OCCURRENCES - 1, side)
-    matches = {
-        (match.first, match.second): match for match, _ in _matches(fingerprints, rare_pairs, least_share, steps)
-    }
+    frequent = np.repeat(counts, counts) > MOST_OCCURRENCES
+    candidates = _pairs(words[~frequent], tracks[~frequent], frames[~frequent], groups)
     # Once for each track, or hum would be paired with itself at all lags.
-    once = common & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
-    chained = _pairs(words[once], tracks[once], frames[once], CHAINED_HOLDERS, np.arange(len(fingerprints)))
-    links = list(_matches(fingerprints, chained, least_share, steps))
-    stars = _matches(fingerprints, _stars(links, side), least_share, steps)
-    for match, _ in [*links, *stars]:
-        if side[match.first] != side[match.second]:
-            matches.setdefault((match.first, match.second), match)
-    return sorted(matches.values(), key=lambda match: (match.first, match.second))
+    once = frequent & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
+    candidates += _pairs_with_first(words[once], tracks[once], frames[once], groups)
+    best: dict[tuple[int, int], Match] = {}
+    for first, second, lag in candidates:
+        match = _compare(fingerprints, first, second, lag, least_share, steps)
+        known = best.get((first, second))
+        if match is not None and (known is None or match.agreement > known.agreement):
+            best[first, second] = match
+    return [best[pair] for pair in sorted(best)]
 
 
 def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,66 +174,40 @@ def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nd
 
 
 def _pairs(
-    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, neighbours: int, side: np.ndarray
+    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, groups: Sequence[int] | None
 ) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of tracks of different sides with a word in common.
-
-    Each of the sorted words is paired with the next `neighbours` equal ones.
-    """
-    found = [np.zeros((0, 3), np.int64)]
-    for step in range(1, neighbours + 1):
-        same = (words[:-step] == words[step:]) & (side[tracks[:-step]] != side[tracks[step:]])
-        one = np.flatnonzero(same)
-        other = one + step  # of a later track: the order of equal words is that of the tracks
-        found.append(np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1))
-    return [tuple(map(int, triple)) for triple in np.unique(np.concatenate(found), axis=0)]
+    """Return (first, second, lag) for all tracks of different groups with one of the sorted words in common."""
+    group = tracks if groups is None else np.asarray(groups)[tracks]
+    found = []
+    for step in range(1, MOST_OCCURRENCES):
+        one = np.flatnonzero((words[:-step] == words[step:]) & (group[:-step] != group[step:]))
+        found.append(_triples(tracks, frames, one, one + step))
+    return _distinct(found)
 
 
-def _matches(
-    fingerprints: Sequence[np.ndarray],
-    candidates: Sequence[tuple[int, int, int]],
-    least_share: float,
-    steps: Sequence[int],
-) -> Iterator[tuple[Match, int]]:
-    """Return the match of each pair of tracks at its best lag, and the lag."""
-    best: dict[tuple[int, int], tuple[Match, int]] = {}
-    for first, second, lag in candidates:
-        match = _compare(fingerprints, first, second, lag, least_share, steps)
-        known = best.get((first, second))
-        if match is not None and (known is None or match.agreement > known[0].agreement):
-            best[first, second] = match, lag
-    yield from best.values()
+def _pairs_with_first(
+    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, groups: Sequence[int] | None
+) -> list[tuple[int, int, int]]:
+    """Return (first, second, lag) for each track and the first one (of each other group) with one of the words."""
+    group = np.zeros_like(tracks) if groups is None else np.asarray(groups)[tracks]
+    found = []
+    for name in np.unique(group):
+        rows = np.flatnonzero(group == name)
+        known, first = np.unique(words[rows], return_index=True)
+        one = rows[first][np.searchsorted(known, words).clip(max=len(known) - 1)]
+        paired = (words[one] == words) & (tracks[one] != tracks) & ((group != name) | (groups is None))
+        found.append(_triples(tracks, frames, one[paired], np.flatnonzero(paired)))
+    return _distinct(found)
 
 
-def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of each linked track and the first track of each other side linked with it."""
-    neighbours: dict[int, dict[int, int]] = {}
-    for match, lag in links:
-        neighbours.setdefault(match.first, {})[match.second] = lag
-        neighbours.setdefault(match.second, {})[match.first] = -lag
-    stars, seen = [], set()
-    for start in sorted(neighbours):
-        if start in seen:
-            continue
-        starts, waiting = {start: 0}, deque([start])  # track -> its start, in frames of the first one
-        while waiting:  # breadth first: fewer links add up fewer rounding errors
-            track = waiting.popleft()
-            for other, lag in neighbours[track].items():
-                if other not in starts:
-                    starts[other] = starts[track] + lag
-                    waiting.append(other)
-        seen |= starts.keys()
-        shown: dict[int, int] = {}  # side -> its first track
-        for track in sorted(starts):
-            shown.setdefault(int(side[track]), track)
-        # If each track is its own side, pairs with all others would be too many.
-        representatives = [start] if len(shown) == len(starts) else list(shown.values())
-        for track in starts:
-            for representative in representatives:
-                if side[track] != side[representative]:
-                    first, second = sorted((track, representative))
-                    stars.append((first, second, starts[second] - starts[first]))
-    return stars
+def _triples(tracks: np.ndarray, frames: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return (first, second, lag) of pairs of words, int64 [pairs, 3]; the first track has the smaller index."""
+    one, other = np.where(tracks[one] < tracks[other], (one, other), (other, one))
+    return np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1)
+
+
+def _distinct(triples: list[np.ndarray]) -> list[tuple[int, int, int]]:
+    return [tuple(map(int, triple)) for triple in np.unique(np.concatenate(triples), axis=0)] if triples else []
 
 
 def _compare(
