@@ -146,68 +146,45 @@ def find_matches(
         steps: The distance between the words of each fingerprint in frames, with 0 in between; by default 1.
     """
     steps = [1] * len(fingerprints) if steps is None else steps
-    words, tracks, frames = _sorted_words(fingerprints)
-    counts = np.unique(words, return_counts=True)[1]
-    frequent = np.repeat(counts, counts) > MOST_OCCURRENCES
-    candidates = _pairs(words[~frequent], tracks[~frequent], frames[~frequent], groups)
+    group_of = np.arange(len(fingerprints)) if groups is None else np.asarray(groups, int)
+    occurrences = _occurrences(fingerprints)
+    counts = np.unique(occurrences[:, 0], return_counts=True)[1]
+    is_frequent = np.repeat(counts, counts) > MOST_OCCURRENCES
+    rare, frequent = occurrences[~is_frequent], occurrences[is_frequent]
+    pairs = [_pairs(rare[:-step], rare[step:], group_of) for step in range(1, MOST_OCCURRENCES)]
     # Once for each track, or hum would be paired with itself at all lags.
-    once = frequent & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
-    candidates += _pairs_with_first(words[once], tracks[once], frames[once], groups)
+    frequent = frequent[np.unique(frequent[:, :2], axis=0, return_index=True)[1]]
+    labels = (group_of if groups is not None else np.zeros_like(group_of))[frequent[:, 1]]
+    for label in np.unique(labels):
+        words, first = np.unique(frequent[labels == label, 0], return_index=True)
+        nearest = np.searchsorted(words, frequent[:, 0]).clip(max=len(words) - 1)
+        pairs.append(_pairs(frequent[labels == label][first[nearest]], frequent, group_of))
     best: dict[tuple[int, int], Match] = {}
-    for first, second, lag in candidates:
+    for first, second, lag in np.unique(np.concatenate(pairs), axis=0).tolist():
         match = _compare(fingerprints, first, second, lag, least_share, steps)
         known = best.get((first, second))
         if match is not None and (known is None or match.agreement > known.agreement):
             best[first, second] = match
-    return [best[pair] for pair in sorted(best)]
+    return list(best.values())
 
 
-def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all words except 0 in ascending order, with their tracks and frames."""
-    words = np.concatenate([np.asarray(item, dtype=np.uint32) for item in fingerprints] or [np.zeros(0, np.uint32)])
-    tracks = np.repeat(np.arange(len(fingerprints)), [len(item) for item in fingerprints])
-    frames = np.concatenate([np.arange(len(item)) for item in fingerprints] or [np.zeros(0, np.int64)])
-    kept = words != 0
-    words, tracks, frames = words[kept], tracks[kept], frames[kept]
-    order = np.argsort(words, kind="stable")
-    return words[order], tracks[order], frames[order]
+def _occurrences(fingerprints: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (word, track, frame) of all words except 0, int64 [words, 3], in ascending order."""
+    parts = [
+        np.stack([words, np.full(len(words), track), np.arange(len(words))], axis=1).astype(np.int64)[words != 0]
+        for track, words in enumerate(fingerprints)
+    ]
+    occurrences = np.concatenate([np.zeros((0, 3), np.int64), *parts])
+    return occurrences[np.argsort(occurrences[:, 0], kind="stable")]
 
 
-def _pairs(
-    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, groups: Sequence[int] | None
-) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) for all tracks of different groups with one of the sorted words in common."""
-    group = tracks if groups is None else np.asarray(groups)[tracks]
-    found = []
-    for step in range(1, MOST_OCCURRENCES):
-        one = np.flatnonzero((words[:-step] == words[step:]) & (group[:-step] != group[step:]))
-        found.append(_triples(tracks, frames, one, one + step))
-    return _distinct(found)
-
-
-def _pairs_with_first(
-    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, groups: Sequence[int] | None
-) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) for each track and the first one (of each other group) with one of the words."""
-    group = np.zeros_like(tracks) if groups is None else np.asarray(groups)[tracks]
-    found = []
-    for name in np.unique(group):
-        rows = np.flatnonzero(group == name)
-        known, first = np.unique(words[rows], return_index=True)
-        one = rows[first][np.searchsorted(known, words).clip(max=len(known) - 1)]
-        paired = (words[one] == words) & (tracks[one] != tracks) & ((group != name) | (groups is None))
-        found.append(_triples(tracks, frames, one[paired], np.flatnonzero(paired)))
-    return _distinct(found)
-
-
-def _triples(tracks: np.ndarray, frames: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return (first, second, lag) of pairs of words, int64 [pairs, 3]; the first track has the smaller index."""
-    one, other = np.where(tracks[one] < tracks[other], (one, other), (other, one))
-    return np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1)
-
-
-def _distinct(triples: list[np.ndarray]) -> list[tuple[int, int, int]]:
-    return [tuple(map(int, triple)) for triple in np.unique(np.concatenate(triples), axis=0)] if triples else []
+def _pairs(one: np.ndarray, other: np.ndarray, group_of: np.ndarray) -> np.ndarray:
+    """Return (first, second, lag) of two lists of occurrences, row by row, with equal words in different groups."""
+    same = (one[:, 0] == other[:, 0]) & (group_of[one[:, 1]] != group_of[other[:, 1]])
+    one, other = one[same], other[same]
+    swapped = (one[:, 1] > other[:, 1])[:, None]
+    first, second = np.where(swapped, other, one), np.where(swapped, one, other)
+    return np.stack([first[:, 1], second[:, 1], first[:, 2] - second[:, 2]], axis=1)
 
 
 def _compare(
