@@ -89,25 +89,6 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
         )
 
 
-def feature_matrix(tracks: datasets.Dataset, extractor: WindowedFeatureExtractor) -> np.ndarray:
-    """Return the un-normalised features of tracks with one frame each, float32 [tracks, columns].
-
-    `HandmadeFeatureExtractor.column_names` has the names of the columns.
-
-    Raises:
-        DataError: If the features do not fit the front end, or have more than one frame, naming the track.
-    """
-    rows = TrackWindows(tracks, extractor)
-    matrix = np.zeros((len(rows), extractor.feature_bins), np.float32)
-    for row in range(len(rows)):
-        track = rows.track(row)
-        features = track_features(track, extractor)
-        if len(features) != 1:
-            raise DataError(f"{track['track_id']}: features of {len(features)} frames, where one row is needed")
-        matrix[row] = features[0]
-    return matrix
-
-
 class TrackWindows(torch.utils.data.Dataset):
     """Tracks as stacks of windows, cut and normalised when a row is read.
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 
-from hfmgc.errors import ConfigError
-
 
 class Echo(BaseWaveformTransform):
     """Add delayed, attenuated copies of the signal: `out_gain * (in_gain * x[n] + sum_k decay_k * x[n - delay_k])`.
@@ -26,9 +24,6 @@ class Echo(BaseWaveformTransform):
         p: Probability that the transform is applied.
 
     Shapes: float32 [samples] or [channels, samples] in, the same shape out.
-
-    Raises:
-        ConfigError: If a range is reversed or out of bounds, or the numbers of delays and decays differ.
     """
 
     supports_multichannel = True
@@ -49,12 +44,6 @@ class Echo(BaseWaveformTransform):
         # Lists: a configuration must equal itself after a round trip through JSON.
         self.delays = [[float(bound) for bound in bounds] for bounds in delays]
         self.decays = [[float(bound) for bound in bounds] for bounds in decays]
-        if not self.delays or len(self.delays) != len(self.decays):
-            raise ConfigError(f"Echo: {len(self.delays)} delays and {len(self.decays)} decays: each copy needs both")
-        gains = [(min_in_gain, max_in_gain), (min_out_gain, max_out_gain), *self.decays]
-        for bounds, highest in [*((gain, 1.0) for gain in gains), *((delay, 90_000.0) for delay in self.delays)]:
-            if len(bounds) != 2 or not 0.0 < bounds[0] <= bounds[1] <= highest:
-                raise ConfigError(f"Echo: {tuple(bounds)} is not a range (lowest, highest) above 0, up to {highest:g}")
 
     def randomize_parameters(self, samples: np.ndarray, sample_rate: int) -> None:
         """Draw the gains, delays (ms) and decays from the global `random`, as audiomentations' transforms do."""

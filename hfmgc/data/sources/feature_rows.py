@@ -15,11 +15,12 @@ from .contract import TRACK_FEATURES
 CAST_BATCH_SIZE = 16
 
 
-def depth_of(feature: Any) -> int:
-    """Return how deeply a column's lists are nested."""
-    if hasattr(feature, "shape"):
-        return len(feature.shape)
-    return 1 + depth_of(feature.feature) if hasattr(feature, "feature") else 0
+def kind_of(feature: Any) -> tuple[int, str]:
+    """Return how deeply a column's lists are nested, and the type of its values."""
+    depth = len(getattr(feature, "shape", ()))
+    while hasattr(feature, "feature"):
+        feature, depth = feature.feature, depth + 1
+    return depth, str(getattr(feature, "dtype", ""))
 
 
 def stored_tracks(rows: list[dict[str, Any]], features: datasets.Dataset) -> datasets.Dataset:
@@ -40,24 +41,21 @@ def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
     Raises:
         DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 are not fractions.
     """
-    types = {name: part.features["features"] for name, part in parts.items()}
-    if all(kind == next(iter(types.values())) for kind in types.values()):
-        return list(parts.values())
-    described = {name: (depth_of(kind), np.dtype(_number_type(kind))) for name, kind in types.items()}
-    (first, (depth, number)), *others = described.items()
+    tables = list(parts.values())
+    if all(table.features["features"] == tables[0].features["features"] for table in tables):
+        return tables
+    (first, (depth, number)), *others = [(name, kind_of(part.features["features"])) for name, part in parts.items()]
     for name, (other_depth, other_number) in others:
-        if other_depth != depth or (other_number.kind == "f") != (number.kind == "f"):
+        if other_depth != depth or other_number.startswith("float") != number.startswith("float"):
             raise DataError(
                 f"{name} holds features of {other_depth} dimensions as {other_number}, {first} of {depth} as {number}: "
                 "extract them alike, or load one of the files alone"
             )
-    feature = datasets.Value(np.result_type(*(number for _, number in described.values())).name)
+    feature = datasets.Value(np.result_type(number, *(other for _, (_, other) in others)).name)
     for _ in range(depth):
         feature = datasets.List(feature)
-    return [
-        part.cast(datasets.Features({**part.features, "features": feature}), batch_size=CAST_BATCH_SIZE)
-        for part in parts.values()
-    ]
+    kinds = datasets.Features({**tables[0].features, "features": feature})
+    return [table.cast(kinds, batch_size=CAST_BATCH_SIZE) for table in tables]
 
 
 def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
@@ -106,9 +104,3 @@ def _check_row(row: dict[str, Any]) -> dict[str, str]:
         if levels and (values.min() < 0 or values.max() > 255):
             problem, size = "levels outside 0..255", ""
     return {"problem": problem, "size": size}
-
-
-def _number_type(feature: Any) -> str:
-    while hasattr(feature, "feature"):
-        feature = feature.feature
-    return feature.dtype

@@ -56,21 +56,16 @@ class FeatureTable(TrackSource):
     genre_top), and may have columns for the id (track_id, id or filename), the artist and the split; every other column
     is a feature. A NumPy archive (.npz) has the features as X [tracks, columns] and the genres as y [tracks], and may have
     their ids as track_id and the columns' names as columns.
-
-    Attributes:
-        file: The table. For FMA also the folder fma_metadata or its zip.
-        layout: `fma_518`, `gtzan_57` or `table` (any other); by the header if empty.
-        subset: Of FMA: small, medium, large or full.
     """
 
     card = DatasetCard(
         name="table", citation="A table of features of tracks; see its origin.", licence="as that of the recordings"
     )
-    split_policies = ("official", "fault_filtered", "artist_folds", "grouped", "stratified")
+    split_policies = ("official", "grouped", "stratified")  # of FMA's and GTZAN's tables: those of the dataset
 
-    file: str
-    layout: str = ""
-    subset: str = "medium"
+    file: str  # of FMA, also the folder fma_metadata or its zip
+    layout: str = ""  # `fma_518`, `gtzan_57` or `table` (any other); by the header if empty
+    subset: str = "medium"  # of FMA: small, medium, large or full
 
     def __post_init__(self):
         if self.layout not in ("", *LAYOUTS):
@@ -78,17 +73,15 @@ class FeatureTable(TrackSource):
         path = Path(self.file)
         if not path.exists():
             raise DataError(f"data_options of table: file {self.file!r}: no such file")
-        is_metadata = path.is_dir() or path.suffix.lower() == ".zip"
-        self.layout = self.layout or ("fma_518" if is_metadata else _layout_of(path))
+        self._is_metadata = path.is_dir() or path.suffix.lower() == ".zip"  # of FMA
+        self.layout = self.layout or ("fma_518" if self._is_metadata else _layout_of(path))
         # The dataset of which it is a table; it is not an option.
         self._dataset: FMA | GTZAN | None = None
         if self.layout == "fma_518":
-            self._dataset = FMA(subset=self.subset, metadata=str(path if is_metadata else path.parent))
+            self._dataset = FMA(subset=self.subset, metadata=str(path if self._is_metadata else path.parent))
         elif self.layout == "gtzan_57":
             self._dataset = GTZAN()
-        if self._dataset is None:
-            self.split_policies = ("official", "grouped", "stratified")
-        else:
+        if self._dataset is not None:
             self.split_policies = self._dataset.split_policies
             known = self._dataset.card
             # Tracks whose 30 s clips are broken have sound features in FMA's table, which is of whole tracks.
@@ -109,7 +102,7 @@ class FeatureTable(TrackSource):
     def columns(self) -> list[str]:
         """The names of the features in their order."""
         if self.layout == "table":
-            return _plain_columns(self._path)
+            return _read_table(self._path, self.layout)[1]
         return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
 
     def front_end(self) -> dict[str, Any]:
@@ -170,8 +163,7 @@ class FeatureTable(TrackSource):
 
     @cached_property
     def _path(self) -> Path:
-        path = Path(self.file)
-        return self._dataset.features_csv if path.is_dir() or path.suffix.lower() == ".zip" else path
+        return self._dataset.features_csv if self._is_metadata else Path(self.file)
 
     @cached_property
     def _rows(self) -> datasets.Dataset:
@@ -228,15 +220,9 @@ def _numbers(table: pd.DataFrame) -> np.ndarray:
 def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table; those with a number that is not finite have a `problem`."""
     del version
-    file = Path(path)
-    if layout == "table":
-        names = _plain_columns(file)
-        tracks, values = _read_npz(file) if file.suffix.lower() == ".npz" else _read_plain(file, names)
-    else:
-        names = column_names() if layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
-        tracks, values = _read_fma(file) if layout == "fma_518" else _read_gtzan(file)
+    tracks, names, values = _read_table(Path(path), layout)
     if not len(tracks):
-        raise DataError(f"{file.name} has a header and no tracks")
+        raise DataError(f"{Path(path).name} has a header and no tracks")
     for number, (track, row) in enumerate(zip(tracks.to_dict("records"), values, strict=True), 1):
         broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
         more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
@@ -246,11 +232,19 @@ def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dic
         yield {**track, "features": [row], "problem": problem}
 
 
-_Rows = tuple[pd.DataFrame, np.ndarray]
-"""What a table says of the tracks (columns of `_ROW_FEATURES`), and their features [tracks, columns]."""
+_Table = tuple[pd.DataFrame, list[str], np.ndarray]
+"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns]."""
 
 
-def _read_fma(path: Path) -> _Rows:
+def _read_table(path: Path, layout: str) -> _Table:
+    if layout == "fma_518":
+        return _read_fma(path)
+    if layout == "gtzan_57":
+        return _read_gtzan(path)
+    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_plain(path)
+
+
+def _read_fma(path: Path) -> _Table:
     table = _read_csv(path, header=[0, 1, 2], index_col=0)
     found, known = list(table.columns), columns()
     if list(table.columns.names) != _FMA_HEADER or sorted(found) != sorted(known):
@@ -262,77 +256,48 @@ def _read_fma(path: Path) -> _Rows:
     ids = table.index.astype(str)
     if strange := [number for number in ids if not number.isdecimal()]:
         raise DataError(f"{path.name}: {strange[0]!r} is no track id of FMA: delete its row")
-    return pd.DataFrame({"track_id": ids.str.zfill(6)}), _numbers(table[known])
+    return pd.DataFrame({"track_id": ids.str.zfill(6)}), column_names(), _numbers(table[known])
 
 
-def _read_gtzan(path: Path) -> _Rows:
-    header = _header(path)
-    _require(path, header, ["filename", *GTZAN_SUMMARY_COLUMNS])
+def _read_gtzan(path: Path) -> _Table:
+    header, names = _header(path), list(GTZAN_SUMMARY_COLUMNS)
+    _require(path, header, ["filename", *names])
     table = _read_csv(path, names=header, header=0, dtype={"filename": str})
-    for name in table["filename"]:
-        if _PART_OF_TRACK.search(name):
-            raise DataError(f"{path.name}: {name!r} is a part of a track: use features_30_sec.csv, of whole tracks")
-        if track_id_in(name) is None:
-            raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
-    return pd.DataFrame({"track_id": table["filename"].map(track_id_in)}), _numbers(table[[*GTZAN_SUMMARY_COLUMNS]])
+    for file in table["filename"]:
+        if _PART_OF_TRACK.search(file):
+            raise DataError(f"{path.name}: {file!r} is a part of a track: use features_30_sec.csv, of whole tracks")
+        if track_id_in(file) is None:
+            raise DataError(f"{path.name}: filename {file!r} is no track of GTZAN (blues.00000.wav): delete its row")
+    return pd.DataFrame({"track_id": table["filename"].map(track_id_in)}), names, _numbers(table[names])
 
 
-def _read_plain(path: Path, names: list[str]) -> _Rows:
-    header = _header(path)
-    used = {
-        next((name for name in ID_COLUMNS if name in header), None): "track_id",
-        next(name for name in GENRE_COLUMNS if name in header): "genre",
-        **{name: name for name in _TRACK_COLUMNS if name in header},
-    }
-    used.pop(None, None)
-    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(used, str))
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
-    values = _numbers(table[names])
-    if len(table) and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))]):
-        raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
-    tracks = table[list(used)].rename(columns=used).fillna("")
-    return tracks.apply(lambda column: column.str.strip()), values
-
-
-def _read_npz(path: Path) -> _Rows:
-    arrays = _npz(path)
-    labels = {
-        name: arrays[key].astype(str) for name, key in (("genre", "y"), ("track_id", "track_id")) if key in arrays
-    }
-    with np.errstate(over="ignore"):
-        return pd.DataFrame(labels), arrays["X"].astype(np.float32)
-
-
-def _plain_columns(path: Path) -> list[str]:
-    """Return the names of the features of any other table.
-
-    Raises:
-        DataError: If it has no genres or no features.
-    """
-    if path.suffix.lower() == ".npz":
-        arrays = _npz(path)
-        width = arrays["X"].shape[1]
-        return [str(name) for name in arrays.get("columns", [f"feature_{index:03d}" for index in range(width)])]
+def _read_plain(path: Path) -> _Table:
     header = _header(path)
     if repeated := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{path.name}: two columns are named {repeated[0]!r}: rename one of them")
     if "" in header:  # often the row numbers of a saved data frame, which are no feature
         raise DataError(f"{path.name}: column {header.index('') + 1} has no name: name or remove it")
-    if not set(header) & set(GENRE_COLUMNS):
-        raise DataError(
-            f"{path.name} has no column for the genre: name one of its columns genre (it has {_few(header)})"
-        )
     names = [name for name in header if name not in (*ID_COLUMNS, *GENRE_COLUMNS, *_TRACK_COLUMNS)]
-    if not names:
-        raise DataError(f"{path.name} has no columns of features (it has {_few(header)})")
-    return names
+    known = {"track_id": ID_COLUMNS, "genre": GENRE_COLUMNS, **{name: (name,) for name in _TRACK_COLUMNS}}
+    used = {
+        field: next(name for name in known[field] if name in header) for field in known if {*known[field]} & {*header}
+    }
+    if "genre" not in used or not names:
+        what = "no columns of features" if "genre" in used else "no column for the genre (genre, label or genre_top)"
+        raise DataError(f"{path.name} has {what}, only {_few(header)}")
+    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(used.values(), str))
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
+    values = _numbers(table[names])
+    if len(table) and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))]):
+        raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
+    return pd.DataFrame({field: table[name].fillna("").str.strip() for field, name in used.items()}), names, values
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path) -> _Table:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
+            arrays = dict(file)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
             f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
@@ -344,15 +309,18 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
             f"{path.name}: X must be numbers [tracks, columns] for the {tracks} genres of y, not {features.dtype} "
             f"{list(features.shape)}"
         )
-    for name, length in (("track_id", tracks), ("columns", features.shape[1])):
-        if name in arrays and arrays[name].shape != (length,):
-            raise DataError(f"{path.name}: {name} must have {length} entries, not {list(arrays[name].shape)}")
-    return arrays
+    names = arrays.get("columns", np.array([f"feature_{index:03d}" for index in range(features.shape[1])]))
+    ids = arrays.get("track_id", np.full(tracks, ""))
+    for name, array, length in (("track_id", ids, tracks), ("columns", names, features.shape[1])):
+        if array.shape != (length,):
+            raise DataError(f"{path.name}: {name} must have {length} entries, not {list(array.shape)}")
+    labels = pd.DataFrame({"track_id": ids.astype(str), "genre": arrays["y"].astype(str)})
+    with np.errstate(over="ignore"):
+        return labels, names.astype(str).tolist(), features.astype(np.float32)
 
 
 def _require(path: Path, header: list[str], needed: list[str]) -> None:
-    missing = [name for name in needed if name not in header]
-    if missing:
+    if missing := [name for name in needed if name not in header]:
         raise DataError(f"{path.name} has no column {_few(missing)} (it has {_few(header)})")
 
 

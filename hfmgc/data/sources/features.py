@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pyarrow.parquet
 from ...errors import DataError, first_line, nearest
 from ..caching import code_identity, reading_cache
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
-from .feature_rows import depth_of, stored_tracks, with_one_type
+from .feature_rows import kind_of, stored_tracks, with_one_type
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
@@ -37,10 +38,6 @@ class FeatureSet(TrackSource):
     Each row is a track: an id, a genre or a list of them, and one column of numbers: un-normalised features [frames, bins] (float), as
     `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
     and normalised [slices, frames, bins].
-
-    Attributes:
-        path: The file or folder.
-        column: The column of numbers, if there are several.
     """
 
     card = DatasetCard(
@@ -51,11 +48,8 @@ class FeatureSet(TrackSource):
     split_policies = ("official", "stratified", "grouped")
     labelled = True  # whether a column of genres is needed; not annotated, or it would be an option
 
-    path: str
-    column: str | None = None
-
-    def __post_init__(self):
-        self._loaded: list[_Part] = []
+    path: str  # the file or folder
+    column: str | None = None  # the column of numbers, if there are several
 
     @property
     def origin(self) -> str:
@@ -66,7 +60,7 @@ class FeatureSet(TrackSource):
         genre, tables = self._genre_column(), {}
         if genre is None:
             return []
-        for part in self._parts():
+        for part in self._parts:
             part.check_columns(genre)
             tables[part.where] = part.table.select_columns(part.genre_columns(genre))
         return occurring_labels(tables, [genre, "genres"])
@@ -78,9 +72,9 @@ class FeatureSet(TrackSource):
         sound_columns = SOUND_COLUMNS if self._description() is not None else ()
         rows, tables = [], {}
         self.unreadable = {}
-        for part in self._parts():
+        for part in self._parts:
             part.check_columns(identifier, *filter(None, [genre]), values)
-            if depth_of(part.table.features[values]) not in (2, 3):
+            if kind_of(part.table.features[values])[0] not in (2, 3):
                 raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
             names = class_names(part.table.features[genre]) if genre else None
             known = {identifier, *(part.genre_columns(genre) if genre else ()), "artist", "split"}
@@ -119,17 +113,16 @@ class FeatureSet(TrackSource):
         other = _other_versions(content["code"])
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
+    @cached_property
     def _parts(self) -> list["_Part"]:
-        """Return the files or splits that have rows, loaded once."""
-        if self._loaded:
-            return self._loaded
+        """The files or splits that have rows."""
         path = Path(self.path)
         if is_saved_dataset(path):
             saved = _read(path, self.path)
-            splits = saved if isinstance(saved, datasets.DatasetDict) else {"": saved}
-            named = {
-                name: (f"{self.location}, split {name}" if name else self.location, splits[name]) for name in splits
-            }
+            if isinstance(saved, datasets.DatasetDict):
+                named = {name: (f"{self.location}, split {name}", table) for name, table in saved.items()}
+            else:
+                named = {"": (self.location, saved)}
         elif path.is_file():
             named = {"": (self.location, _read(path, self.path))}
         else:
@@ -141,11 +134,14 @@ class FeatureSet(TrackSource):
                     f"{self.path}: {found} of the {description['tracks']} extracted tracks were found: repeat hfmgc "
                     "extract, which writes the missing shards"
                 )
-        parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
-        self._loaded = [part for part in parts if len(part.table)]
-        if not self._loaded:
+        parts = [
+            _Part(where, SIDE_NAMES.get(name.lower(), ""), table)
+            for name, (where, table) in named.items()
+            if len(table)
+        ]
+        if not parts:
             raise DataError(f"{self.path}: has no rows: extract the features again, or name another file")
-        return self._loaded
+        return parts
 
     def _description(self) -> dict[str, Any] | None:
         """Return the description of `hfmgc extract`, or None for features of other programs."""
@@ -168,12 +164,12 @@ class FeatureSet(TrackSource):
 
     def _genre_column(self) -> str | None:
         """Return the column of the genres; None if there is none and none is needed."""
-        if not self.labelled and not set(GENRE_COLUMNS) & set(self._parts()[0].table.column_names):
+        if not self.labelled and not set(GENRE_COLUMNS) & set(self._parts[0].table.column_names):
             return None
         return self._column_of(GENRE_COLUMNS, "genre")
 
     def _column_of(self, known: tuple[str, ...], what: str) -> str:
-        columns = self._parts()[0].table.column_names
+        columns = self._parts[0].table.column_names
         for name in known:
             if name in columns:
                 return name
@@ -183,8 +179,8 @@ class FeatureSet(TrackSource):
 
     def _feature_column(self) -> str:
         """Return the only column that holds lists of lists of numbers."""
-        table = self._parts()[0].table
-        found = [name for name in table.column_names if depth_of(table.features[name]) in (2, 3)]
+        table = self._parts[0].table
+        found = [name for name in table.column_names if kind_of(table.features[name])[0] in (2, 3)]
         if len(found) != 1:
             raise DataError(
                 f"{self.path}: {len(found)} columns hold spectrograms or slices ({', '.join(found) or 'none'}): "

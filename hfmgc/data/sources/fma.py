@@ -52,17 +52,6 @@ class FMA(TrackSource):
 
     With the authors' metadata: top genre or all genres of the hierarchy, the artist's number, the official split. The
     mirrors have several genres for each track, the artist's name, and neither a top genre nor the official split.
-
-    Attributes:
-        subset: small (8,000 clips, 8 genres), medium (25,000, 16 genres), large (all 106,574 as clips) or full (the
-            same, whole).
-        audio: The authors' folder (`fma_small`) or archive (`fma_small.zip`).
-        metadata: The authors' folder `fma_metadata` or archive `fma_metadata.zip`.
-        labels: `top` (one genre for each track) or `all` (those of the hierarchy, for multi-label models); top with
-            metadata and all without by default.
-        repository: Instead of audio and metadata: a mirror; `benjamin-paine/free-music-archive-<subset>` by default.
-        repository_revision: Its commit.
-        verify: Whether archives named as the authors' must have their sha1.
     """
 
     card = DatasetCard(
@@ -81,13 +70,13 @@ class FMA(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    subset: str = "small"
-    audio: str = ""
-    metadata: str = ""
-    labels: str = ""
-    repository: str = ""
-    repository_revision: str | None = None
-    verify: bool = True
+    subset: str = "small"  # 8,000 clips of 8 genres; medium: 25,000 of 16; large: 106,574 clips; full: whole tracks
+    audio: str = ""  # the authors' folder `fma_small` or archive `fma_small.zip`
+    metadata: str = ""  # the authors' folder `fma_metadata` or archive `fma_metadata.zip`
+    labels: str = ""  # `top` (default with metadata): one genre for each track; `all`: those of the hierarchy
+    repository: str = ""  # instead of both: a mirror; `benjamin-paine/free-music-archive-<subset>` by default
+    repository_revision: str | None = None  # its commit
+    verify: bool = True  # whether archives named as the authors' must have their sha1
 
     def __post_init__(self):
         where = "data_options of fma"

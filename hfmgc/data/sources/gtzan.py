@@ -35,14 +35,6 @@ class GTZAN(TrackSource):
     A track's id is its name in the authors' archive, such as `blues.00000`, wherever it comes from. The artist is an
     anonymous group, known for 948 tracks; the side is that of the fault-filtered partition, "" for the 70 tracks left
     out of it. GTZAN's authors made no split.
-
-    Attributes:
-        repository: A parquet mirror on the Hub, or a copy of one on disk.
-        repository_revision: Its commit; the pinned one by default, where one is known.
-        archive: Instead of a mirror: the path of `genres.tar.gz`, or `marsyas/gtzan` to fetch it from there.
-        archive_checksum: `sha256:...` of the archive, if you know it.
-        folder: Instead of both: a folder with a subfolder for each genre, files named `blues.00000.wav`,
-            `blues.00000.au` or `blues_00000.wav`.
     """
 
     card = DatasetCard(
@@ -58,11 +50,11 @@ class GTZAN(TrackSource):
     )
     split_policies = ("fault_filtered", "artist_folds", "grouped", "stratified")
 
-    repository: str = "sanchit-gandhi/gtzan"
-    repository_revision: str | None = None
-    archive: str = ""
-    archive_checksum: str = ""
-    folder: str = ""
+    repository: str = "sanchit-gandhi/gtzan"  # a parquet mirror on the Hub, or a copy of one on disk
+    repository_revision: str | None = None  # its commit; the pinned one by default, if one is known
+    archive: str = ""  # instead of a mirror: the path of `genres.tar.gz`, or `marsyas/gtzan` to download it
+    archive_checksum: str = ""  # its `sha256:...`
+    folder: str = ""  # instead of both: a folder of genres, files named `blues.00000.wav`, `.au` or `blues_00000.wav`
 
     def __post_init__(self):
         if self.archive and self.folder:

@@ -24,18 +24,6 @@ class Manifest(TrackSource):
     Paths are relative to the list. Without a column for it, a track's id is its path as written. Ids are published with
     the split, so of an absolute path the id is only the part below the list's folder; for a file outside of it, its name
     after a short digest of its path.
-
-    Attributes:
-        file: A CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
-        path_column: Column of the paths.
-        label_column: Column of the labels; in JSON a label can be a list, for multi-label models.
-        genres_column: Column of all genres of a track, for multi-label models, with or without a label: a list in
-            JSON, `rock|folk` in a CSV. "" ignores the column.
-        artist_column: Column of the artists, if there is one.
-        split_column: Column of the sides (train, validation, test), if there is one.
-        id_column: Column of the track ids, if there is one.
-        label_separator: Separates the labels of a track in a CSV; one label by default. Genres are separated by `|` by
-            default.
     """
 
     card = DatasetCard(
@@ -45,14 +33,16 @@ class Manifest(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    file: str
+    file: str  # a CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8
     path_column: str = "path"
-    label_column: str = "label"
-    genres_column: str = "genres"
+    label_column: str = "label"  # in JSON a label can be a list, for multi-label models
+    genres_column: str = (
+        "genres"  # beside or instead of a label: a list, or `rock|folk` in a CSV; "" ignores the column
+    )
     artist_column: str = "artist"
-    split_column: str = "split"
+    split_column: str = "split"  # the sides: train, validation, test
     id_column: str = "track_id"
-    label_separator: str = ""
+    label_separator: str = ""  # between the labels of a track in a CSV; by default a track has one label
 
     @property
     def origin(self) -> str:
