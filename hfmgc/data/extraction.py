@@ -149,7 +149,7 @@ def extract_corpus(
         skipped = [row for shard in written[_SKIPPED][:] for row in json.loads(shard)]
         if len(skipped) == len(tracks):
             first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
-            raise DataError(f"{source.card.name} ({source.location}): no track could be used; {first}")
+            raise DataError(f"{source.title}: no track could be used; {first}")
         result = {**description, "complete": True, "tracks": len(tracks) - len(skipped), "skipped": skipped}
         with saving_to(folder):
             write_text(folder / EXTRACTION, json.dumps(result, indent=1, ensure_ascii=False))

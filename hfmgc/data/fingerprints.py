@@ -129,7 +129,7 @@ class Match:
 
 def find_matches(
     fingerprints: Sequence[np.ndarray],
-    groups: Sequence[int] | None = None,
+    groups: Sequence[int] | Sequence[str] | None = None,
     *,
     least_share: float = 0.0,
     steps: Sequence[int] | None = None,
@@ -146,7 +146,7 @@ def find_matches(
         steps: The distance between the words of each fingerprint in frames, with 0 in between; by default 1.
     """
     steps = [1] * len(fingerprints) if steps is None else steps
-    group_of = np.arange(len(fingerprints)) if groups is None else np.asarray(groups, int)
+    group_of = np.arange(len(fingerprints)) if groups is None else np.unique(groups, return_inverse=True)[1]
     occurrences = _occurrences(fingerprints)
     counts = np.unique(occurrences[:, 0], return_counts=True)[1]
     is_frequent = np.repeat(counts, counts) > MOST_OCCURRENCES

@@ -31,6 +31,8 @@ TRACK_FEATURES = datasets.Features(
         "split": datasets.Value("string"),
     }
 )
+# Columns of a track beside its audio.
+LABEL_FEATURES = {name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"}
 
 
 def track_row(
@@ -96,6 +98,11 @@ class TrackSource(ABC):
     def location(self) -> str:
         """The origin as it is published."""
         return shown_location(self.origin)
+
+    @property
+    def title(self) -> str:
+        """The name of the dataset with its location, for messages."""
+        return f"{self.card.name} ({self.location})"
 
     @property
     def revision(self) -> str | None:

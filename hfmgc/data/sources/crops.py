@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -68,22 +68,23 @@ def crop_stream(
         features=CROP_FEATURES,
         gen_kwargs={
             "tracks": [(names[i], locations[names[i]]) for i in order],
-            "options": (float(seconds), int(sampling_rate), seed, epoch, per_track),
+            "places": (seed, epoch, per_track),
+            "seconds": float(seconds),
+            "sampling_rate": int(sampling_rate),
         },
     )
     return stream.with_format("numpy")
 
 
-def _crops(tracks: list[tuple[str, str]], options: tuple[float, int, int, int, int]) -> Iterator[dict[str, Any]]:
-    seconds, sampling_rate, seed, epoch, per_track = options
+def _crops(
+    tracks: list[tuple[str, str]], places: tuple[int, int, int], seconds: float, sampling_rate: int
+) -> Iterator[dict[str, Any]]:
+    seed, epoch, per_track = places
     for track_id, location in tracks:
-        generator = example_generator(seed, epoch, track_id, "crop")
-        places = generator.random(per_track)
         try:
             with _opened(location, track_id) as file:
-                length = file.frames / file.samplerate
-                for place in places:
-                    start = float(place * max(length - seconds, 0.0))
+                last = max(file.frames / file.samplerate - seconds, 0.0)
+                for start in (last * example_generator(seed, epoch, track_id, "crop").random(per_track)).tolist():
                     waveform = _read(file, start, seconds, sampling_rate, track_id)
                     yield {"track_id": track_id, "start": start, "waveform": waveform}
         except AudioError as error:
@@ -107,13 +108,12 @@ def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *
 def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a recording; whatever fails while it is open becomes an AudioError."""
     try:
-        with ExitStack() as stack:
-            if location.startswith("hf://"):
-                # Requests the blocks that are read, not the whole recording.
-                handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
-            else:
-                handle = open_nameless(location)
-            file = stack.enter_context(soundfile.SoundFile(stack.enter_context(handle)))
+        if location.startswith("hf://"):
+            # Requests the blocks that are read, not the whole recording.
+            content = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
+        else:
+            content = open_nameless(location)
+        with content, soundfile.SoundFile(content) as file:
             if file.frames <= 0:
                 raise AudioError(name, "no samples")
             yield file

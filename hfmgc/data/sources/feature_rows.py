@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..caching import cached_map
-from .contract import TRACK_FEATURES
+from .contract import LABEL_FEATURES
 
 
 # Rows in memory while a part is cast; the spectrogram of a track takes a few megabytes.
@@ -25,8 +25,8 @@ def kind_of(feature: Any) -> tuple[int, str]:
 
 def stored_tracks(rows: list[dict[str, Any]], features: datasets.Dataset) -> datasets.Dataset:
     """Return rows of `track_row` without their audio, beside the table of their features."""
-    kinds = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
-    listed = datasets.Dataset.from_list([{name: row[name] for name in kinds} for row in rows], kinds)
+    labels = [{name: row[name] for name in LABEL_FEATURES} for row in rows]
+    listed = datasets.Dataset.from_list(labels, datasets.Features(LABEL_FEATURES))
     return datasets.concatenate_datasets([listed, features], axis=1)
 
 
