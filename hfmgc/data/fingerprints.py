@@ -73,13 +73,17 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     return words
 
 
-def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of a stored spectrogram as uint32 [frames]; 0 for frames that hardly change.
+def stored_fingerprint(values: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
 
-    The features [frames, bins] may have any scale that grows with loudness. Neither gain nor the normalisation of the track
-    changes the fingerprint. Only fingerprints of the same front end can be compared: the bands are shares of its bins.
-    With fewer than 33 bins, all words are 0.
+    It is uint32 [frames], 0 for frames that hardly change and with fewer than 33 bins; empty for other stored features. Any
+    scale that grows with loudness will do: neither gain nor the normalisation of the track changes the fingerprint. Only
+    fingerprints of the same front end can be compared: the bands are shares of its bins.
     """
+    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+        return np.zeros(0, np.uint32)
+    is_levels = values.ndim == 2 and values.dtype.kind in "iu"
+    features = values.T if is_levels else values.reshape(-1, values.shape[-1])
     frames, bins = features.shape
     lowest, highest = int(BAND_SHARES[0] * bins), int(BAND_SHARES[1] * bins)
     if highest - lowest <= BITS:
@@ -93,18 +97,6 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     words = _packed(change > 0)
     words[(change == 0).sum(axis=0) > MOST_TIES] = 0
     return words
-
-
-def stored_fingerprint(values: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
-
-    It is empty for other stored features.
-    """
-    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
-        return np.zeros(0, np.uint32)
-    if values.ndim == 2 and values.dtype.kind in "iu":
-        values = values.T
-    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
 
 
 def _packed(bits: np.ndarray) -> np.ndarray:

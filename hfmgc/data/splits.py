@@ -43,16 +43,9 @@ def split_corpus(
     fold: int = 1,
     manifest: str | Path | None = None,
 ) -> SplitManifest:
-    """Split the usable tracks of a source.
+    """Split the usable tracks of a source by a policy, or exactly as in a `manifest`.
 
-    Args:
-        tracks: Columns track_id, genre, artist and split (the official side).
-        source: Their source, with its published splits.
-        policy: A name in `POLICIES` that the source has.
-        ratios: train:validation:test, for `DRAWN_POLICIES`.
-        seed: For `DRAWN_POLICIES`.
-        fold: Which fold is the test side under `artist_folds`, from 1.
-        manifest: A manifest to repeat exactly, instead of a policy.
+    `ratios` and `seed` are for `DRAWN_POLICIES`; `fold`, from 1, is the test side under `artist_folds`.
 
     Raises:
         SplitError: If the split cannot be made, or a side that it should have is empty.

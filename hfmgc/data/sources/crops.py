@@ -82,30 +82,17 @@ def _crops(
     seed, epoch, per_track = places
     for track_id, location in tracks:
         try:
-            with _opened(location, track_id) as file:
+            with open_recording(location, track_id) as file:
                 last = max(file.frames / file.samplerate - seconds, 0.0)
                 for start in (last * example_generator(seed, epoch, track_id, "crop").random(per_track)).tolist():
-                    waveform = _read(file, start, seconds, sampling_rate, track_id)
+                    waveform = read_crop(file, start, seconds, sampling_rate, track_id)
                     yield {"track_id": track_id, "start": start, "waveform": waveform}
         except AudioError as error:
             logger.warning(f"no crops of {error}")
 
 
-def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *, name: str = "") -> np.ndarray:
-    """Return a crop of a recording, mono (the mean of its channels), at `sampling_rate`.
-
-    Returns:
-        float32 [round(seconds * sampling_rate)]; zeros beyond the end of the recording.
-
-    Raises:
-        AudioError: If it is missing or cannot be decoded.
-    """
-    with _opened(location, name or location) as file:
-        return _read(file, start, seconds, sampling_rate, name or location)
-
-
 @contextmanager
-def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
+def open_recording(location: str, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a recording; whatever fails while it is open becomes an AudioError."""
     try:
         if location.startswith("hf://"):
@@ -126,7 +113,11 @@ def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
         raise AudioError(name, f"cannot be decoded ({reason})") from error
 
 
-def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
+def read_crop(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
+    """Return a crop of a recording, mono (the mean of its channels), float32 [round(seconds * sampling_rate)].
+
+    Beyond the end of the recording, samples are zero.
+    """
     rate, wanted = file.samplerate, round(seconds * sampling_rate)
     first = min(round(start * rate), file.frames)
     # A whole number of samples at both rates, or the crop would be shifted by a fraction of a sample.

@@ -98,15 +98,14 @@ class Manifest(TrackSource):
 
     def _check_columns(self, columns: list[str]) -> None:
         """Refuse a list without its path or label column, or without a column that the user named."""
-        defaults = {option.name: option.default for option in fields(self)}
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        options = [name for name in defaults if name.endswith("_column")]
-        for option in sorted(options, key=lambda option: getattr(self, option) == defaults[option]):
-            name = getattr(self, option)
-            if name and name not in columns and (option in needed or name != defaults[option]):
+        for option in fields(self):
+            name = getattr(self, option.name)
+            is_needed = option.name in needed or name != option.default
+            if option.name.endswith("_column") and name and is_needed and name not in columns:
                 raise DataError(
                     f"{self.location} has no column {name!r}{nearest(name, columns)}: add it, or name another with "
-                    f"data_options {{{option}: ...}}"
+                    f"data_options {{{option.name}: ...}}"
                 )
 
     def _labels(self, row: dict[str, Any], where: str) -> list[str]:
