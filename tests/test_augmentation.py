@@ -104,7 +104,7 @@ def test_echo_ranges_are_those_of_the_report():
 
 
 def test_echo_impulse_response_has_taps_of_aecho():
-    echo = Echo(0.8, 0.8, 0.9, 0.9, delays=[(200, 200), (400, 400)], decays=[(0.3, 0.3), (0.2, 0.2)], p=1.0)
+    echo = Echo((0.8, 0.8), (0.9, 0.9), delays=[(200, 200), (400, 400)], decays=[(0.3, 0.3), (0.2, 0.2)], p=1.0)
     impulse = np.zeros(RATE, dtype=np.float32)
     impulse[10] = 1.0
     response = echo(impulse, RATE)
@@ -115,7 +115,7 @@ def test_echo_impulse_response_has_taps_of_aecho():
 
 
 def test_echo_truncates_delays_clips_and_leaves_its_input_alone():
-    echo = Echo(1, 1, 1, 1, delays=[(50.03, 50.03)], decays=[(1, 1)], p=1.0)
+    echo = Echo((1, 1), (1, 1), delays=[(50.03, 50.03)], decays=[(1, 1)], p=1.0)
     ones = np.full((2, 2000), 0.75, dtype=np.float32)
     response = echo(ones, RATE)
     assert response.shape == (2, 2000) and response.dtype == np.float32
@@ -124,7 +124,7 @@ def test_echo_truncates_delays_clips_and_leaves_its_input_alone():
 
 
 def test_echo_longer_than_the_clip_is_a_gain_only():
-    echo = Echo(0.5, 0.5, 0.5, 0.5, p=1.0)
+    echo = Echo((0.5, 0.5), (0.5, 0.5), p=1.0)
     np.testing.assert_allclose(echo(np.ones(10, np.float32), RATE), 0.25)
 
 
@@ -138,7 +138,7 @@ def test_frozen_echo_repeats_its_parameters_and_new_draws_differ():
 
 
 def test_echo_survives_a_round_trip_through_json():
-    echo = Echo(min_in_gain=0.7, delays=((10, 20), (30, 40)), decays=((0.1, 0.2), (0.3, 0.4)), p=1.0)
+    echo = Echo(in_gain=(0.7, 0.98), delays=((10, 20), (30, 40)), decays=((0.1, 0.2), (0.3, 0.4)), p=1.0)
     state = json.loads(json.dumps(echo.to_dict()))["transform"]
     again = SERIALIZABLE_REGISTRY[state.pop("__class_fullname__")](**state)
     assert again.to_dict() == echo.to_dict()

@@ -65,13 +65,8 @@ def unpack(archive: Path, *, checksum: str = "", wanted: Wanted | None = None, s
     """Unpack an archive into a folder in the cache of datasets, unless all of its files are there; return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, only missing members are
-    written. Links and devices are skipped. Several processes may call this at once. A replaced archive gets another folder.
-
-    Args:
-        archive: A `.tar.gz`, `.tgz` or `.zip`.
-        checksum: `sha1:...` or `sha256:...` of the archive, verified first.
-        wanted: Which members to unpack, by their paths; all by default.
-        selection: A name for the wanted members, as part of the folder's name.
+    written. Links and devices are skipped. Several processes may call this at once. A replaced archive gets another folder,
+    and so does another `selection`, which names the `wanted` members (all by default). The checksum is verified first.
 
     Raises:
         DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the

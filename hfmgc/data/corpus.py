@@ -58,8 +58,7 @@ class Corpus:
     def select(self, track_ids: list[str]) -> datasets.Dataset:
         """Return the tracks with these ids, in their order."""
         rows = {track_id: row for row, track_id in enumerate(self.tracks["track_id"][:])}
-        missing = [track_id for track_id in track_ids if track_id not in rows]
-        if missing:
+        if missing := [track_id for track_id in track_ids if track_id not in rows]:
             raise DataError(
                 f"{len(missing)} of {len(track_ids)} track ids are not in {self.source.title}, the first is {missing[0]!r}"
             )
@@ -214,15 +213,12 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     sound = len(tracks) * samples * 2
     extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
-    line = (
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    advice = f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
+    return (
         f"cache: decoded audio of {len(tracks):,} tracks about {shown_size(sound)}, features about {shown_size(extracted)} in "
-        f"{cache}, unless they are cached already"
+        f"{cache}, unless they are cached already{advice if free < sound + extracted else ''}"
     )
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < sound + extracted:
-        line += f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
-    return line
 
 
 def _seconds(audio: dict) -> float:

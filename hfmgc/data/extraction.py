@@ -25,7 +25,7 @@ from .caching import code_identity, reading_cache, table_fingerprint, use_one_th
 from .corpus import decode_track
 from .features import check_front_end, front_end_fields, track_features
 from .identity import track_identity
-from .sources.contract import TrackSource
+from .sources.contract import LABEL_FEATURES, TrackSource
 from .sources.features import EXTRACTED_BY, EXTRACTION
 
 
@@ -50,19 +50,10 @@ class _Extraction:
     @property
     def schema(self) -> pa.Schema:
         """The columns of a shard; by digest and fingerprint of the sound, stored features are recognised."""
-        return pa.schema(
-            {
-                "track_id": pa.string(),
-                "genre": pa.string(),
-                "genres": pa.list_(pa.string()),
-                "artist": pa.string(),
-                "split": pa.string(),
-                "digest": pa.string(),
-                "fingerprint": pa.list_(pa.uint32()),
-                "truncation": pa.string(),
-                "features": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype))),
-            }
-        )
+        labels = datasets.Features(LABEL_FEATURES).arrow_schema
+        sound = {"digest": pa.string(), "fingerprint": pa.list_(pa.uint32()), "truncation": pa.string()}
+        features = {"features": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype)))}
+        return pa.schema([*labels, *pa.schema(sound | features)])
 
     def identity(self) -> dict[str, Any]:
         """Return what an extraction must share with another to resume it."""
@@ -121,8 +112,6 @@ def extract_corpus(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if shard_size < 1:
-        raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
     check_front_end(source, extractor)
     tracks = source.tracks()
     if "features" in tracks.column_names:

@@ -113,11 +113,6 @@ class Match:
     shared_seconds: float
     bit_errors: float
 
-    @property
-    def agreement(self) -> float:
-        """Strength of the match: it grows with length and similarity."""
-        return self.shared_seconds * (MOST_BIT_ERRORS - self.bit_errors)
-
 
 def find_matches(
     fingerprints: Sequence[np.ndarray],
@@ -135,7 +130,7 @@ def find_matches(
         fingerprints: uint32 [frames] of each track.
         groups: If given, only pairs of different groups are returned (the sides of a split).
         least_share: The least share of the shorter track in common, for frames of unknown length.
-        steps: The distance between the words of each fingerprint in frames, with 0 in between; by default 1.
+        steps: Frames from one word of each fingerprint to the next, with 0 between; by default 1.
     """
     steps = [1] * len(fingerprints) if steps is None else steps
     group_of = np.arange(len(fingerprints)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -151,13 +146,15 @@ def find_matches(
         words, first = np.unique(frequent[labels == label, 0], return_index=True)
         nearest = np.searchsorted(words, frequent[:, 0]).clip(max=len(words) - 1)
         pairs.append(_pairs(frequent[labels == label][first[nearest]], frequent, group_of))
-    best: dict[tuple[int, int], Match] = {}
+    found: dict[tuple[int, int], list[Match]] = {}  # at each lag
     for first, second, lag in np.unique(np.concatenate(pairs), axis=0).tolist():
-        match = _compare(fingerprints, first, second, lag, least_share, steps)
-        known = best.get((first, second))
-        if match is not None and (known is None or match.agreement > known.agreement):
-            best[first, second] = match
-    return list(best.values())
+        if match := _compare(fingerprints, first, second, lag, least_share, steps):
+            found.setdefault((first, second), []).append(match)
+    # The best match is long and similar.
+    return [
+        max(matches, key=lambda match: match.shared_seconds * (MOST_BIT_ERRORS - match.bit_errors))
+        for matches in found.values()
+    ]
 
 
 def _occurrences(fingerprints: Sequence[np.ndarray]) -> np.ndarray:

@@ -238,11 +238,8 @@ def stratified_split(
 ) -> dict[str, list[str]]:
     """Split tracks at random, genre by genre, in the given ratios.
 
-    The result depends on the ids and the seed alone, not on their order. Each side with a ratio gets at least one track
-    of each genre; the tracks that remain after rounding down go to the largest remainders.
-
-    Returns:
-        Sorted track ids of train, validation and test.
+    The sorted ids of each side depend on the ids and the seed alone, not on their order. Each side with a ratio gets at
+    least one track of each genre; the tracks that remain after rounding down go to the largest remainders.
 
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.

@@ -30,7 +30,7 @@ def _tempo(slowest: float, fastest: float) -> TimeStretch:
 
 
 def _bundle() -> Compose:
-    two_copies = Echo(0.8, 0.8, 0.9, 0.9, delays=((200, 200), (400, 400)), decays=((0.3, 0.3), (0.3, 0.3)), p=1.0)
+    two_copies = Echo((0.8, 0.8), (0.9, 0.9), ((200, 200), (400, 400)), ((0.3, 0.3), (0.3, 0.3)), p=1.0)
     return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_copies])
 
 
@@ -60,12 +60,8 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     """Return one variant of a clip, float32 [samples], finite and never empty.
 
     A slower clip is longer than its source, a faster one shorter. Stretched and filtered clips can exceed full scale (1.0).
-
-    Args:
-        waveform: float [samples].
-        sampling_rate: Hz.
-        variant: A name in `VARIANTS`, or `original` for the unchanged clip.
-        generator: Source of all parameters; the global random state stays untouched.
+    The variant is a name in `VARIANTS`, or `original` for the unchanged clip. All parameters come from the generator; the
+    global random state stays untouched.
 
     Raises:
         ConfigError: If there is no such variant.

@@ -167,9 +167,8 @@ class TrackSource(ABC):
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
         """Return the track ids of each side of a published split, including tracks that cannot be used.
 
-        Args:
-            policy: `official` (the column split of the tracks); a dataset may add others.
-            fold: Which fold is the test side, from 1, if the policy has folds.
+        By default the policy is `official`, the column split of the tracks. `fold`, from 1, is the test side of a policy
+        that has folds.
         """
         sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         tracks = self.tracks()

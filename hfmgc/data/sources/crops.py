@@ -41,21 +41,11 @@ def crop_stream(
     epoch: int = 0,
     per_track: int = 1,
 ) -> datasets.IterableDataset:
-    """Return `per_track` crops at random positions of each recording, in random order.
+    """Return a stream of crops at random positions of recordings (track id -> path or `hf://` address), in random order.
 
-    Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
-    A recording that cannot be read is skipped with a warning.
-
-    Args:
-        locations: Track id -> path or `hf://` address.
-        seconds: Length of a crop; after the end of a shorter recording, samples are zero.
-        sampling_rate: Of the crops in Hz.
-        seed: Seed of the run.
-        epoch: Each epoch has other crops.
-        per_track: Crops of each recording.
-
-    Returns:
-        A stream of track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono).
+    Its rows are track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono; zero after the end of a
+    shorter recording). Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the
+    number of workers. A recording that cannot be read is skipped with a warning.
     """
     if not (seconds > 0 and sampling_rate > 0 and per_track > 0):
         raise ConfigError(

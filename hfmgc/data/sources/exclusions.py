@@ -16,9 +16,8 @@ from .tables import read_rows
 def read_exclusions(path: str | Path) -> dict[str, str]:
     """Return track id -> reason of a list of tracks.
 
-    Args:
-        path: A `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the fields `track_id` and,
-            where there are reasons, `reason`; UTF-8.
+    It is a `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id` and
+    optionally `reason`; UTF-8.
 
     Raises:
         DataError: If it cannot be read, or a row has no track id.

@@ -31,12 +31,9 @@ def stored_tracks(rows: list[dict[str, Any]], features: datasets.Dataset) -> dat
 
 
 def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
-    """Return tables whose columns `features` have one type, ready to be concatenated.
+    """Return tables, by the names of their files, whose columns `features` have one type, ready to be concatenated.
 
     Arrays of different fixed sizes become lists; numbers get the widest precision.
-
-    Args:
-        parts: Name of the file (or split) -> table with the column `features`.
 
     Raises:
         DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 are not fractions.

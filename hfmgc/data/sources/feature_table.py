@@ -117,13 +117,10 @@ class FeatureTable(TrackSource):
             return super().published_sides(policy, fold)
         sides = self._dataset.published_sides(policy, fold)
         # Tables are passed on without the test tracks: their validation side is then evaluated.
-        return sides if self._has_test_tracks(sides) else {**sides, "test": []}
-
-    def _has_test_tracks(self, sides: dict[str, list[str]]) -> bool:
-        return not set(sides["test"]).isdisjoint(self._rows["track_id"])
+        return sides if not set(sides["test"]).isdisjoint(self._rows["track_id"]) else {**sides, "test": []}
 
     def split_note(self, policy: str) -> str | None:
-        if policy == "fault_filtered" and not self._has_test_tracks(self._dataset.published_sides(policy, 1)):
+        if policy == "fault_filtered" and not self.published_sides(policy, 1)["test"]:
             return "the table has no track of the fault-filtered test side"
         return self._dataset and self._dataset.split_note(policy)
 
@@ -136,7 +133,14 @@ class FeatureTable(TrackSource):
         pairs = zip(table["track_id"], table["problem"], strict=True)
         self.unreadable = {track_id: problem for track_id, problem in pairs if problem}
         if self.layout == "fma_518":
-            table, rows = self._fma_rows(table)
+            listed = {track.track_id: track for track in self._dataset.metadata_tracks()}
+            table = table.select([row for row, track_id in enumerate(table["track_id"]) if track_id in listed])
+            if not len(table):
+                raise DataError(f"{self.location} has features of none of the {len(listed)} tracks of {self.subset}")
+            if len(table) < len(listed):
+                logger.warning(f"{self.location}: {len(listed) - len(table)} of {len(listed)} tracks have no features")
+            found = map(listed.get, table["track_id"])
+            rows = [track_row(one.track_id, [one.top_genre], artist=one.artist, split=one.side) for one in found]
         elif self.layout == "gtzan_57":
             rows = [gtzan_row(track_id) for track_id in table["track_id"]]
         else:
@@ -148,18 +152,6 @@ class FeatureTable(TrackSource):
             ]
         tracks = stored_tracks(rows, table.select_columns(["features"]))
         return tracks.with_format("numpy", columns=["features"], output_all_columns=True)
-
-    def _fma_rows(self, table: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-        """Return the rows of features.csv that belong to the subset, and their tracks."""
-        row_of = {track_id: row for row, track_id in enumerate(table["track_id"])}
-        tracks = self._dataset.metadata_tracks()
-        found = [track for track in tracks if track.track_id in row_of]
-        if len(found) < len(tracks):
-            logger.warning(f"{self.location}: {len(tracks) - len(found)} of {len(tracks)} tracks have no features")
-        if not found:
-            raise DataError(f"{self.location} has features of none of the {len(tracks)} tracks of {self.subset}")
-        rows = [track_row(track.track_id, [track.top_genre], artist=track.artist, split=track.side) for track in found]
-        return table.select([row_of[track.track_id] for track in found]), rows
 
     @cached_property
     def _path(self) -> Path:

@@ -90,7 +90,7 @@ class FMA(TrackSource):
             raise ConfigError(f"{where}: give a repository, or audio and metadata, not both")
         if not self.metadata and self.labels == "top":
             raise ConfigError(f"{where}: the mirrors have no top genre; set labels: all, or give audio and metadata")
-
+        self._top_genres = SMALL_GENRES if self.subset == "small" else TOP_GENRES
         self.repository = self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
 
     @property
@@ -122,10 +122,6 @@ class FMA(TrackSource):
         return [title for genre_id, title in self._titles().items() if genre_id in occurring]
 
     @property
-    def _top_genres(self) -> tuple[str, ...]:
-        return SMALL_GENRES if self.subset == "small" else TOP_GENRES
-
-    @property
     def features_csv(self) -> Path:
         """The path of the authors' 518 hand-made features of all tracks."""
         path = self._metadata_file("features.csv")
@@ -154,15 +150,16 @@ class FMA(TrackSource):
             raise DataError(f"data_options of fma: give audio, the folder fma_{self.subset} or its zip")
         tracks = self.metadata_tracks()
         root = self._folder(self.audio, f"fma_{self.subset}", {f"{track.track_id}.mp3" for track in tracks})
-        titles = self._titles() if self.labels == "all" else {}
+        titles = self._titles() if self.labels == "all" else None
         rows = []
         for track in tracks:
             path = str((root / track.track_id[:3] / f"{track.track_id}.mp3").resolve())
-            genres = _titles_of(track, titles) if self.labels == "all" else [track.top_genre]
+            genres = _titles_of(track, titles) if titles else [track.top_genre]
             rows.append(track_row(track.track_id, genres, path=path, artist=track.artist, split=track.side))
         if unlabelled := sum(not row["genre"] for row in rows):
-            labels = self.labels or "top"
-            logger.warning(f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {labels}")
+            logger.warning(
+                f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {self.labels or 'top'}"
+            )
         return self.file_table(rows)
 
     def _titles(self) -> dict[int, str]:
@@ -208,8 +205,7 @@ class FMA(TrackSource):
 
 def _titles_of(track: FMATrack, titles: dict[int, str]) -> list[str]:
     """Return the names of all genres of a track, its top genre first."""
-    missing = [genre_id for genre_id in track.genre_ids if genre_id not in titles]
-    if missing:
+    if missing := [genre_id for genre_id in track.genre_ids if genre_id not in titles]:
         raise DataError(f"tracks.csv: {track.track_id} has the genre {missing[0]}, which genres.csv does not name")
     return sorted((titles[genre_id] for genre_id in track.genre_ids), key=lambda name: name != track.top_genre)
 

@@ -12,7 +12,7 @@ from ..audio import AUDIO_SUFFIXES
 from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource, track_row
 from .crops import crop_stream
-from .hub import download_tree
+from .hub import download
 from .tables import check_unique, read_rows, side_of
 
 
@@ -78,13 +78,9 @@ class MAESTRO(TrackSource):
         return self.file_table(rows)
 
     def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
-        """Return a stream of crops, read from disk or from the Hub without fetching or holding a recording.
+        """Return a `crop_stream`, read from disk or from the Hub without fetching or holding a recording.
 
-        Args:
-            seconds: Length of a crop.
-            sampling_rate: Of the crops in Hz.
-            side: `train`, `validation` or `test` of the official split; all by default.
-            options: As for `crop_stream`, which describes the rows.
+        `side` of the official split: all by default.
         """
         if side not in ("", *SIDES):
             raise ConfigError(f"MAESTRO has no side {side!r}: train, validation or test")
@@ -118,7 +114,7 @@ class MAESTRO(TrackSource):
         return inner if inner.is_dir() else folder
 
     def _snapshot(self, *patterns: str) -> Path:
-        return download_tree("MAESTRO", self.repository, [f"*{CSV_NAME}", *patterns], self.revision)
+        return download("MAESTRO", self.repository, [f"*{CSV_NAME}", *patterns], self.revision)
 
 
 def _path(root: Path, recording: Recording) -> str:
