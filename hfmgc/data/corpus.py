@@ -110,9 +110,10 @@ def decode_corpus(
 ) -> Corpus:
     """Decode all tracks of a source, cached.
 
-    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre (unless
-    `labelled` is False), that cannot be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
-    differ in size from the rest. `labels` are a checkpoint's genres, whose spelling replaces that of the source.
+    Tracks are skipped, with a reason, if the user excludes them, if they are known to be broken, if they have no genre
+    (unless `labelled` is False), or if they cannot be decoded or are shorter than `shortest_seconds`; stored features, if
+    they are empty, ragged, not finite, or differ in size from the rest. `labels` are a checkpoint's genres, whose spelling
+    replaces that of the source.
 
     Raises:
         DataError: If no track can be used.

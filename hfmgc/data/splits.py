@@ -224,8 +224,7 @@ def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
 def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: str | Path) -> SplitManifest:
     """Return a manifest for these data, refusing it if a track is missing."""
     available = set(tracks["track_id"][:])
-    missing = sorted(set().union(*manifest.sides.values()) - available)
-    if missing:
+    if missing := sorted(set().union(*manifest.sides.values()) - available):
         raise SplitError(
             f"{path}: {len(missing)} of its tracks are not in {source.title}, or cannot be "
             f"used; the first is {missing[0]!r}"

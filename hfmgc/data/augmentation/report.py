@@ -48,10 +48,7 @@ VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
 
 
 def source_samples_needed(samples: int) -> int:
-    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many.
-
-    Source: ours; training cuts out this much and augments nothing else.
-    """
+    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many (ours)."""
     # Rounded first: a product such as 10 * 1.9 can be slightly above the whole number.
     return math.ceil(round(samples * FASTEST_TEMPO, 6))
 

@@ -35,9 +35,9 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    Each row is a track: an id, a genre or a list of them, and one column of numbers: un-normalised features [frames, bins] (float), as
-    `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
-    and normalised [slices, frames, bins].
+    Each row is a track: an id, a genre or a list of them, and one column of numbers. These are un-normalised features
+    [frames, bins] (float), as `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows
+    that another program cut and normalised [slices, frames, bins].
     """
 
     card = DatasetCard(

@@ -183,10 +183,10 @@ def _mirror_track(
             )
         return track
     # In a mirror without file names, only the genre and the mirror's own side of a track are known.
-    column = next((column for column in ("genre", "label") if row.get(column) is not None), None)
-    if column is None:
-        raise DataError(f"{where} has neither the name of a track nor a genre")
-    genre = next(iter(labels_of(row[column], classes.get(column), where)), row[column])
+    column = "genre" if row.get("genre") is not None else "label"
+    genre = next(iter(labels_of(row.get(column), classes.get(column), where)), row.get(column))
     if genre not in GENRES:
-        raise DataError(f"{where} has the genre {genre!r}, which is not one of GTZAN's ten")
+        raise DataError(
+            f"{where} has the genre {genre!r}, which is not one of GTZAN's ten, and no file name of a track"
+        )
     return track_row(f"{genre}.{split}-{index:05d}", [genre], audio=content, split=side)

@@ -79,8 +79,7 @@ def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[s
 
 def check_unique(track_ids: Sequence[str], where: str) -> None:
     """Refuse a repeated track id: its rows could be on two sides of a split."""
-    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
-    if repeated:
+    if repeated := [track_id for track_id, count in Counter(track_ids).items() if count > 1]:
         more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
         raise DataError(f"{where}: track id {repeated[0]!r}{more} occurs more than once: track ids must be unique")
 
