@@ -22,7 +22,6 @@ from ..files import hold, write_text
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
 # Written into an unpacked folder: the number of files and their bytes.
 MARKER = ".hfmgc-unpacked.json"
-_CHUNK = 1 << 20
 # An archive that unpacks to more than both limits is a bomb: audio hardly compresses, tables a few times.
 MOST_TIMES = 20
 MOST_BYTES = 1 << 30
@@ -138,7 +137,7 @@ def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
                 if not _is_complete(folder / member.name, member.size):
                     tar.extract(member, folder, filter="data")
         # tarfile takes a cut between two members for the end; only gzip notices it.
-        while stream.read(_CHUNK):
+        while stream.read(1 << 20):
             pass
 
 

@@ -53,8 +53,7 @@ def split_corpus(
     """
     if manifest:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
-    check_split(source, policy=policy, ratios=ratios)
-    numbers = parse_ratios(ratios)
+    numbers = check_split(source, policy=policy, ratios=ratios)
     drawn = policy in DRAWN_POLICIES
     incomplete = None
     if drawn:
@@ -92,8 +91,8 @@ def split_corpus(
     )
 
 
-def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
-    """Refuse a split that no tracks of the source could have, before they are read.
+def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
+    """Return the ratios as numbers, or refuse a split that no tracks of the source could have, before they are read.
 
     Raises:
         ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
@@ -104,7 +103,7 @@ def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
         raise ConfigError(
             f"split_policy: {source.card.name} has no split {policy!r}; choose one of {', '.join(source.split_policies)}"
         )
-    parse_ratios(ratios)
+    return parse_ratios(ratios)
 
 
 def _strata(tracks: datasets.Dataset, *, needed: int) -> list[str]:

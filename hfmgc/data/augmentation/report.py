@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
+from audiomentations.core.transforms_interface import BaseWaveformTransform
 
 from hfmgc.data.augmentation.echo import Echo
 from hfmgc.errors import AudioError, ConfigError, nearest
@@ -22,8 +23,6 @@ FASTEST_TEMPO = 1.9
 # A two-pole Butterworth filter falls by 12 dB an octave.
 _TWO_POLES = {"min_rolloff": 12, "max_rolloff": 12, "p": 1.0}
 
-Transform = Callable[[np.ndarray, int], np.ndarray]
-
 
 def _tempo(slowest: float, fastest: float) -> TimeStretch:
     return TimeStretch(min_rate=slowest, max_rate=fastest, leave_length_unchanged=False, p=1.0)
@@ -34,7 +33,7 @@ def _bundle() -> Compose:
     return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_copies])
 
 
-VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
+VARIANTS: Mapping[str, Callable[[], BaseWaveformTransform | Compose]] = MappingProxyType(
     {
         "faster": lambda: _tempo(1.6, FASTEST_TEMPO),
         "slower": lambda: _tempo(0.6, 0.8),
