@@ -129,10 +129,8 @@ def check_source(
     spelling = one_spelling(source.genres())
     for row in rows:
         # In the order of decode_corpus; data without any genres, for pre-training, lack none.
-        lacks_genre = spelling and not row["genre"]
-        row["problem"] = (
-            source.reason_to_skip(row["track_id"]) or row["problem"] or ("no genre" if lacks_genre else "")
-        )
+        without = "no genre" if spelling and not row["genre"] else ""
+        row["problem"] = source.reason_to_skip(row["track_id"]) or row["problem"] or without
     findings = [Finding(row["track_id"], "unusable", row["problem"], True) for row in rows if row["problem"]]
     rows = [row for row in rows if not row["problem"]]
     rates = Counter(row["rate"] for row in rows if row["rate"])

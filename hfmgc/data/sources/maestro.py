@@ -70,12 +70,14 @@ class MAESTRO(TrackSource):
 
     def tracks(self) -> datasets.Dataset:
         """Return all recordings, sorted by their ids; from the Hub this fetches all of them (120 GB)."""
+        recordings = self.recordings()
         root = self._root("*.wav").resolve()
-        rows = [
-            track_row(one.track_id, [], path=_path(root, one), artist=one.composer, split=one.side)
-            for one in self.recordings()
-        ]
-        return self.file_table(rows)
+        return self.file_table(
+            [
+                track_row(one.track_id, [], path=_path(root, one), artist=one.composer, split=one.side)
+                for one in recordings
+            ]
+        )
 
     def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
         """Return a `crop_stream`, read from disk or from the Hub without fetching or holding a recording.
