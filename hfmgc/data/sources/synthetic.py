@@ -30,10 +30,7 @@ class Synthetic(TrackSource):
 
     def __post_init__(self):
         if self.tracks_per_genre < 1 or self.seconds < 1:
-            raise ConfigError(
-                f"data_options of synthetic: tracks_per_genre={self.tracks_per_genre}, seconds={self.seconds:g}: both must "
-                "be at least 1"
-            )
+            raise ConfigError("data_options of synthetic: tracks_per_genre and seconds must be at least 1")
 
     @property
     def location(self) -> str:
