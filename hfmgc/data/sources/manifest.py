@@ -99,7 +99,8 @@ class Manifest(TrackSource):
     def _check_columns(self, columns: list[str]) -> None:
         """Refuse a list without its path or label column, or without a column that the user named."""
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        for option in fields(self):
+        # A column that the user named comes first: without it, a default may be missing too.
+        for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
             name = getattr(self, option.name)
             is_needed = option.name in needed or name != option.default
             if option.name.endswith("_column") and name and is_needed and name not in columns:
