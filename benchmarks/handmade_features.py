@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from transformers import AutoModel
 
 from hfmgc.data.corpus import Corpus, decode_corpus
-from hfmgc.data.features import extract_features, feature_matrix
+from hfmgc.data.features import extract_features, track_features
 from hfmgc.data.sources import open_source
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.evaluation.classical import log_probabilities
@@ -116,7 +116,8 @@ def cross_validate(
 def _handmade(layout: str) -> Callable:
     def compute(options: argparse.Namespace, corpus: Corpus) -> np.ndarray:
         extractor = HandmadeFeatureExtractor(layout=layout, sampling_rate=SAMPLING_RATE)
-        return feature_matrix(extract_features(corpus.tracks, extractor), extractor)
+        tracks = extract_features(corpus.tracks, extractor)
+        return np.concatenate([track_features(track, extractor) for track in tracks])
 
     return compute
 

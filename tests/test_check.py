@@ -271,7 +271,7 @@ def test_a_folder_without_any_audio_is_one_line(tmp_path, capsys):
     (tmp_path / "music" / "blues").mkdir(parents=True)
     (tmp_path / "music" / "blues" / "cover.jpg").write_bytes(b"")
     assert hfmgc.cli.main(["check", str(tmp_path / "music")]) == 1
-    assert "hold no audio files" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no audio files" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_snippet_that_is_too_short_does_not_take_the_whole_track_with_it(tmp_path):

@@ -198,9 +198,9 @@ def test_a_genre_without_tracks_is_named(music_folder):
 def test_a_near_name_is_offered_for_an_unknown_dataset_and_option(music_folder):
     with pytest.raises(DataError, match="did you mean 'gtzan'"):
         open_source("gtzam")
-    with pytest.raises(ConfigError, match=r"no option 'second'.*did you mean 'seconds'"):
+    with pytest.raises(ConfigError, match=r"no field 'second'.*did you mean 'seconds'"):
         open_source("synthetic", {"second": 3})
-    with pytest.raises(ConfigError, match="folder has no option 'seed'"):
+    with pytest.raises(ConfigError, match="no field 'seed'"):
         open_source(str(music_folder({"blues": 1}, seconds=0.1)), {"seed": 1})
     with pytest.raises(ConfigError, match=r"data is empty: .* fma, gtzan,"):
         open_source("")

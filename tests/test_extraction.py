@@ -22,7 +22,6 @@ from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from recipes import python
 
 
 FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
@@ -66,16 +65,6 @@ def shard_states(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
 
 
-def half_written(folder: Path, process: int) -> Path:
-    """Return where a process writes the third shard until it is whole."""
-    return folder / f"part-00002.{process}.tmp"
-
-
-def dead_process() -> int:
-    """Return the id of a process that has ended."""
-    return int(python("-c", "import os; print(os.getpid())").stdout)
-
-
 def test_features_equal_those_of_the_extractor_and_lie_in_shards(music, tmp_path, capsys):
     result = extract(capsys, music, tmp_path / "out", *DECIMATED)
     assert (result["tracks"], result["complete"]) == (6, True)
@@ -113,20 +102,15 @@ def test_two_processes_write_what_one_writes_bit_for_bit(music, tmp_path, capsys
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@pytest.mark.parametrize("lost", [(".parquet", ".skipped.json"), (".parquet",), (".skipped.json",)])
-def test_only_a_shard_that_is_missing_is_written_again(music, tmp_path, capsys, lost):
+def test_only_a_shard_that_is_missing_is_written_again(music, tmp_path, capsys):
     first = extract(capsys, music, tmp_path / "out", *DECIMATED)
     content = (tmp_path / "out" / "part-00001.parquet").read_bytes()
     before = shard_states(tmp_path / "out")
-    for suffix in lost:
-        (tmp_path / "out" / f"part-00001{suffix}").unlink()
+    (tmp_path / "out" / "part-00001.parquet").unlink()
     assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
     after = shard_states(tmp_path / "out")
     assert sorted(before) == sorted(after)
-    assert {name for name in before if before[name] != after[name]} == {
-        "part-00001.parquet",
-        "part-00001.skipped.json",
-    }
+    assert {name for name in before if before[name] != after[name]} == {"part-00001.parquet"}
     assert (tmp_path / "out" / "part-00001.parquet").read_bytes() == content
 
 
@@ -164,9 +148,8 @@ def test_a_killed_extraction_is_not_trusted_and_goes_on_in_another_process(music
     before = shard_states(out)
     assert extract(capsys, music, out, *DECIMATED)["tracks"] == 6
     after = shard_states(out)
-    for number in (0, 1):
-        for name in (f"part-0000{number}.parquet", f"part-0000{number}.skipped.json"):
-            assert after[name] == before[name]
+    for name in ("part-00000.parquet", "part-00001.parquet"):
+        assert after[name] == before[name]
     extract(capsys, music, tmp_path / "whole", *DECIMATED)
     for path in (tmp_path / "whole").glob("*.parquet"):
         assert (out / path.name).read_bytes() == path.read_bytes()
@@ -175,9 +158,8 @@ def test_a_killed_extraction_is_not_trusted_and_goes_on_in_another_process(music
 def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, capsys):
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     before = stored(tmp_path / "out")
-    left = half_written(tmp_path / "out", dead_process())
+    left = tmp_path / "out" / "part-00002.4711.tmp"
     (tmp_path / "out" / "part-00002.parquet").rename(left)
-    (tmp_path / "out" / "part-00002.skipped.json").unlink()
     left.write_bytes(b"half")
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     after = stored(tmp_path / "out")
@@ -185,24 +167,6 @@ def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, caps
     assert sorted(before) == sorted(after)
     for track_id, values in after.items():
         np.testing.assert_array_equal(values, before[track_id])
-
-
-def test_a_worker_that_outlived_its_parent_is_left_alone(music, tmp_path, capsys):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "extraction.json").write_text("{}")
-    left = half_written(out, os.getpid())
-    left.write_bytes(b"half")
-    line = refused(capsys, music, out, *DECIMATED)
-    assert f"process {os.getpid()} is still writing to it for another extraction" in line
-    assert left.exists()
-    dead = half_written(out, dead_process())
-    left.rename(dead)
-    extract(capsys, music, out, *DECIMATED)
-    left.write_bytes(b"half")
-    extract(capsys, music, out, *DECIMATED)  # of the same extraction: what it writes will be the same shard
-    assert left.exists()
-    assert not dead.exists()
 
 
 def test_two_extractions_do_not_write_to_one_folder_at_a_time(music, tmp_path, capsys):
@@ -213,18 +177,6 @@ def test_two_extractions_do_not_write_to_one_folder_at_a_time(music, tmp_path, c
     assert extract(capsys, music, tmp_path / "out", *DECIMATED)["tracks"] == 6
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"[1", b"[1]", b"{}", b'[{"track_id": "blues/broken.mp3"}]', b"7", b"\xff", b"[]"]
-)
-def test_a_damaged_list_of_skipped_tracks_is_made_again_with_its_shard(music, tmp_path, capsys, damage):
-    first = extract(capsys, music, tmp_path / "out", *DECIMATED)
-    skipped = [path for path in (tmp_path / "out").glob("part-*.skipped.json") if "broken" in path.read_text()]
-    whole = skipped[0].read_bytes()
-    skipped[0].write_bytes(damage)
-    assert extract(capsys, music, tmp_path / "out", *DECIMATED) == first
-    assert skipped[0].read_bytes() == whole
-
-
 def test_a_damaged_description_is_one_line_and_nothing_is_written_over(music, tmp_path, capsys):
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     before = shard_states(tmp_path / "out")
@@ -232,15 +184,6 @@ def test_a_damaged_description_is_one_line_and_nothing_is_written_over(music, tm
     line = refused(capsys, music, tmp_path / "out", "--shard_size", 3, *DECIMATED)
     assert "extraction.json: damaged; extract the features again into another folder" in line
     assert shard_states(tmp_path / "out") == before
-
-
-def test_an_extraction_that_wrote_no_shard_makes_room_for_another(music, tmp_path, capsys):
-    (tmp_path / "silent" / "blues").mkdir(parents=True)
-    (tmp_path / "silent" / "blues" / "a.wav").write_bytes(b"")
-    assert "no track could be used" in refused(capsys, tmp_path / "silent", tmp_path / "out", *DECIMATED)
-    assert [path.name for path in (tmp_path / "out").glob("part-*")] == ["part-00000.skipped.json"]
-    result = extract(capsys, music, tmp_path / "out", *DECIMATED, "--dtype", "float16")
-    assert (result["tracks"], len(stored(tmp_path / "out"))) == (6, 6)
 
 
 def test_a_folder_of_another_front_end_data_or_type_is_refused_naming_what_differs(music, tmp_path, capsys):
@@ -354,7 +297,6 @@ def test_what_is_excluded_is_not_extracted(music, tmp_path, capsys):
 def test_shards_with_another_exclusion_list_are_not_resumed(music, tmp_path, capsys):
     (tmp_path / "bad.txt").write_text("pop/pop.000.wav\n")
     extract(capsys, music, tmp_path / "out", *DECIMATED)
-    (tmp_path / "out" / "part-00000.skipped.json").unlink()
     before = shard_states(tmp_path / "out")
     more = ("--shard_size", 3, "--exclude", tmp_path / "bad.txt", *DECIMATED)
     line = refused(capsys, music, tmp_path / "out", *more)

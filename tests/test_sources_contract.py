@@ -106,7 +106,7 @@ def test_a_source_keeps_to_the_contract(opened, tmp_path):
 
 def test_a_source_refuses_options_that_it_does_not_have(opened):
     data, options, _ = opened
-    with pytest.raises(ConfigError, match="has no option 'repositry'"):
+    with pytest.raises(ConfigError, match="no field 'repositry'"):
         open_source(data, {**options, "repositry": "x"})
 
 

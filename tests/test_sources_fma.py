@@ -148,9 +148,9 @@ def test_missing_columns_are_named(tmp_path, drop):
     ("old", "new", "said"),
     [
         ("[17, 103]", "[17, 999]", "000140 has the genre 999, which genres.csv does not name"),
-        ("[17, 103]", "17; 103", r"tracks\.csv, line \d+ cannot be read"),
+        ("[17, 103]", "17; 103", r"tracks\.csv, track 140 cannot be read"),
         ("validation", "holdout", "'holdout' is not a side of a split"),
-        ("\n140,", "\nx,", r"line \d+ cannot be read"),
+        ("\n140,", "\nx,", r"tracks\.csv, track x cannot be read"),
         ("\n140,", "\n10,", "track id '000010' occurs more than once"),
         ("Folk", "Polka", "000140 has the unknown top genre 'Polka'"),
     ],

@@ -12,7 +12,8 @@ from stand_ins import MAESTRO_ROWS, write_maestro, zip_folder
 from hfmgc.data.audio import load_audio
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.contract import TRACK_FEATURES
-from hfmgc.data.sources.crops import crop_stream, read_crop
+from hfmgc.data.sources.crops import crop_stream, open_recording
+from hfmgc.data.sources.crops import read_crop as read_open_crop
 from hfmgc.errors import AudioError, ConfigError, DataError
 
 
@@ -21,6 +22,11 @@ IDS = sorted(row[4] for row in MAESTRO_ROWS)
 
 def maestro(folder, **options):
     return open_source("maestro", {"audio": str(folder), **options})
+
+
+def read_crop(path, start, seconds, sampling_rate):
+    with open_recording(str(path), "recording") as file:
+        return read_open_crop(file, start, seconds, sampling_rate, "recording")
 
 
 def test_the_csv_gives_sides_and_composers_and_no_genre(tmp_path):

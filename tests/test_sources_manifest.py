@@ -301,7 +301,7 @@ def test_a_dataset_that_is_not_there_or_not_named_says_what_to_do(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"could not be loaded from empty \(.*check that it holds parquet files"):
         hub(tmp_path / "empty").tracks()
-    with pytest.raises(ConfigError, match="hub needs the option 'repository'"):
+    with pytest.raises(ConfigError, match="hub: 'repository' is missing"):
         open_source("hub")
     assert "not pinned" in hub("someone/music").notes()[0]
 

@@ -12,7 +12,7 @@ from conftest import needs_real_data
 import hfmgc
 from hfmgc.data.check import check_source
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.features import TrackWindows, check_front_end, feature_matrix
+from hfmgc.data.features import TrackWindows, check_front_end, track_features
 from hfmgc.data.leaks import make_split
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.gtzan_lists import fault_filtered
@@ -30,6 +30,10 @@ def extractor_of(source) -> HandmadeFeatureExtractor:
     fields = source.front_end()
     assert fields.pop("feature_extractor_type") == "HandmadeFeatureExtractor"
     return HandmadeFeatureExtractor(**fields)
+
+
+def feature_matrix(tracks, extractor) -> np.ndarray:
+    return np.concatenate([track_features(track, extractor) for track in tracks])
 
 
 def plain_table(path, *, tracks: int = 12):

@@ -16,9 +16,10 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hfmgc.data.sources import open_source, synthetic
 from hfmgc.data.synthesis import corpus
 from hfmgc.data.synthesis.composer import chord_tone, compose_track, frequency, parse_chord, voice_chord
-from hfmgc.data.synthesis.corpus import track_path, write_corpus
+from hfmgc.data.synthesis.corpus import write_corpus
 from hfmgc.data.synthesis.instruments import KITS, SAMPLING_RATE, VOICES
 from hfmgc.data.synthesis.styles import GENRES, STYLES
 from hfmgc.errors import ConfigError, SaveError
@@ -136,12 +137,6 @@ def test_chord_names(name, expected):
     assert parse_chord(name) == expected
 
 
-@pytest.mark.parametrize("name", ["H", "Cm13", ""])
-def test_unknown_chord_is_refused(name):
-    with pytest.raises(ConfigError, match=repr(name)):
-        parse_chord(name)
-
-
 def test_chords_are_folded():
     assert voice_chord(9, (0, 3, 7), 60) == (60, 64, 69)
     assert chord_tone("5", 2, (0, 4, 7), 36) == 45
@@ -172,7 +167,7 @@ def test_corpus_has_the_layout_and_format_of_gtzan(small_corpus):
 
 def test_readme_says_that_the_corpus_is_synthetic_and_its_seed(small_corpus):
     text = (small_corpus / "README.txt").read_text()
-    assert "SYNTHETIC" in text and "procedural" in text and "seed: 3" in text
+    assert "SYNTHETIC" in text and "procedural" in text and "seed 3" in text
 
 
 def test_complete_corpus_is_not_rendered_again_and_a_lost_track_is(small_corpus, monkeypatch):
@@ -185,7 +180,7 @@ def test_complete_corpus_is_not_rendered_again_and_a_lost_track_is(small_corpus,
     monkeypatch.setattr(corpus, "compose_track", counting)
     write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=3)
     assert calls == []
-    track_path(small_corpus, "pop", 0).unlink()
+    (small_corpus / "pop" / "pop.00000.flac").unlink()
     write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=3)
     assert calls == [("pop", 0)] and contents(small_corpus) == before
 
@@ -218,31 +213,15 @@ def test_interrupted_rendering_leaves_whole_tracks_and_resumes(tmp_path, monkeyp
     assert contents(write_corpus(tmp_path / "half", **settings)) == whole
 
 
-def test_corpus_of_other_settings_is_neither_used_nor_overwritten(small_corpus, monkeypatch):
-    before = contents(small_corpus)
-    with pytest.raises(ConfigError, match="another folder"):
-        write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=4)
-    monkeypatch.setattr(corpus, "CORPUS_VERSION", corpus.CORPUS_VERSION + 1)
-    with pytest.raises(ConfigError, match="another folder"):
-        write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=3)
-    assert contents(small_corpus) == before
+def test_corpora_of_other_settings_have_other_folders(monkeypatch):
+    options = {"tracks_per_genre": 1, "seconds": 1.5, "seed": 3}
+    folder = open_source("synthetic", options).origin
+    assert open_source("synthetic", {**options, "seed": 4}).origin != folder
+    monkeypatch.setattr(synthetic, "CORPUS_VERSION", corpus.CORPUS_VERSION + 1)
+    assert open_source("synthetic", options).origin != folder
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"tracks_per_genre": 0}, "tracks_per_genre=0"),
-        ({"seconds": 0.5}, "at least 1 second"),
-        ({"seconds": float("nan")}, "at least 1 second"),
-        ({"seconds": float("inf")}, "at least 1 second"),
-    ],
-)
-def test_bad_arguments_are_refused(tmp_path, settings, message):
-    with pytest.raises(ConfigError, match=message):
-        write_corpus(tmp_path / "bad", **{"tracks_per_genre": 1, "seconds": 1, "seed": 0, **settings})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_compose_track_refuses_an_unknown_genre():
-    with pytest.raises(ConfigError, match="did you mean 'metal'"):
-        compose_track("metall", 0, seconds=2, seed=0)
+@pytest.mark.parametrize("option", [{"tracks_per_genre": 0}, {"seconds": 0.5}, {"seconds": float("nan")}])
+def test_bad_options_are_refused(option):
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        open_source("synthetic", option)

@@ -156,7 +156,7 @@ class Source:
     class card:
         name = "manifest"
 
-    location, revision, split_policies = "tracks.csv", None, ("stratified", "grouped")
+    title, location, revision, split_policies = "manifest (tracks.csv)", "tracks.csv", None, ("stratified", "grouped")
 
     def __init__(self, genres):
         self._genres = genres

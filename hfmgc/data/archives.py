@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import datasets
 
@@ -20,9 +20,8 @@ from ..files import hold, write_text
 
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
-# Written into an unpacked folder: its archive, the number of files and their bytes.
+# Written into an unpacked folder: the number of files and their bytes.
 MARKER = ".hfmgc-unpacked.json"
-_CHUNK = 1 << 20
 # An archive that unpacks to more than both limits is a bomb: audio hardly compresses, tables a few times.
 MOST_TIMES = 20
 MOST_BYTES = 1 << 30
@@ -52,30 +51,21 @@ def verify_checksum(path: Path, expected: str) -> None:
         )
 
 
-def folder_or_archive(origin: str, what: str, **options: Any) -> Path:
-    """Return a folder as it is, or the folder of an archive's files; `options` as for `unpack`, `what` names the setting."""
+def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: Wanted, selection: str) -> Path:
+    """Return a folder as it is, or the folder of an archive's files (see `unpack`); `what` names the setting in errors."""
     if is_archive(origin):
-        return unpack(Path(origin), **options)
+        return unpack(Path(origin), checksum=checksum, wanted=wanted, selection=selection)
     if not Path(origin).is_dir():
         raise DataError(f"{what} {origin!r} is neither a folder nor a zip")
     return Path(origin)
 
 
-def unpack(
-    archive: Path, folder: Path | None = None, *, checksum: str = "", wanted: Wanted | None = None, selection: str = ""
-) -> Path:
-    """Unpack an archive into a folder, unless all of its files are there, and return the folder.
+def unpack(archive: Path, *, checksum: str = "", wanted: Wanted | None = None, selection: str = "") -> Path:
+    """Unpack an archive into a folder in the cache of datasets, unless all of its files are there; return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, only missing members are
-    written. Links and devices are skipped. Several processes may call this at once.
-
-    Args:
-        archive: A `.tar.gz`, `.tgz` or `.zip`.
-        folder: By default one in the cache of datasets that depends on the archive's path, size and modification time, so
-            a replaced archive gets another.
-        checksum: `sha1:...` or `sha256:...` of the archive, verified first.
-        wanted: Which members to unpack, by their paths; all by default.
-        selection: A name for the wanted members; part of the name of the default folder.
+    written. Links and devices are skipped. Several processes may call this at once. A replaced archive gets another folder,
+    and so does another `selection`, which names the `wanted` members (all by default). The checksum is verified first.
 
     Raises:
         DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the
@@ -86,52 +76,43 @@ def unpack(
         raise DataError(f"{archive}: no such archive")
     if not is_archive(archive):
         raise DataError(f"{archive.name} cannot be unpacked: its name must end in {', '.join(ARCHIVE_SUFFIXES)}")
-    if folder is None:
-        status = archive.stat()
-        key = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}"
-        name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        folder = Path(datasets.config.HF_DATASETS_CACHE) / name
-    with hold(folder.with_name(f"{folder.name}.lock")), saving_to(folder):
-        marker = _marker(folder)
-        complete = bool(marker) and _contents(folder) == (marker.get("files"), marker.get("bytes"))
-        if complete and checksum in ("", marker.get("checksum")):
+    status = archive.stat()
+    key = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}|{checksum}"
+    name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    folder = Path(datasets.config.HF_DATASETS_CACHE, name)
+    with hold(folder.with_name(f"{name}.lock")), saving_to(folder):
+        if _is_whole(folder):
             return folder
-        if folder.exists() and not (folder / MARKER).exists():
-            raise DataError(f"{folder} exists and was not unpacked by hfmgc: name another folder")
         if checksum:
             verify_checksum(archive, checksum)
-        if complete:
-            write_text(folder / MARKER, json.dumps({**marker, "checksum": checksum}) + "\n")
-            return folder
-        partial = folder.with_name(f"{folder.name}.partial")
+        partial = folder.with_name(f"{name}.partial")
         partial.mkdir(exist_ok=True)
         try:
             _extract(archive, partial, wanted or (lambda name: True))
-            files, size = _contents(partial)
-            if not files and wanted is None:
+            contents = _contents(partial)
+            if not contents[0] and wanted is None:
                 raise DataError(f"{archive.name} has no files in it")
         except DataError:
             shutil.rmtree(partial)
             raise
-        marker = {"archive": archive.name, "files": files, "bytes": size, "checksum": checksum}
-        write_text(partial / MARKER, json.dumps(marker) + "\n")
+        write_text(partial / MARKER, json.dumps(contents))
         shutil.rmtree(folder, ignore_errors=True)  # incomplete
         partial.rename(folder)
     return folder
 
 
-def _marker(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's marker; nothing if it is missing or damaged."""
+def _is_whole(folder: Path) -> bool:
+    """Return whether a folder has all files that were unpacked: cached files can be deleted at any time."""
     try:
-        return dict(json.loads((folder / MARKER).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+        return json.loads((folder / MARKER).read_text(encoding="utf-8")) == _contents(folder)
+    except (OSError, ValueError):
+        return False
 
 
-def _contents(folder: Path) -> tuple[int, int]:
-    """Return the number of files in a folder and their bytes: cached files can be deleted at any time."""
+def _contents(folder: Path) -> list[int]:
+    """Return the number of files in a folder and their bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
-    return len(sizes), sum(sizes)
+    return [len(sizes), sum(sizes)]
 
 
 def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
@@ -151,34 +132,29 @@ def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 # A sparse file can be far larger than the bounded stream.
-                is_file = member.isreg() and not member.issparse()
-                if (
-                    is_file
-                    and wanted(PurePosixPath(member.name))
-                    and not _is_complete(folder, member.name, member.size)
-                ):
+                if not member.isreg() or member.issparse() or not wanted(PurePosixPath(member.name)):
+                    continue
+                if not _is_complete(folder / member.name, member.size):
                     tar.extract(member, folder, filter="data")
         # tarfile takes a cut between two members for the end; only gzip notices it.
-        while stream.read(_CHUNK):
+        while stream.read(1 << 20):
             pass
 
 
 def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
-    left = _most(archive)
+    unpacked = 0
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            name = PurePosixPath(member.filename)
-            if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16) or not wanted(name):
+            is_link = stat.S_ISLNK(member.external_attr >> 16)
+            if member.is_dir() or is_link or not wanted(PurePosixPath(member.filename)):
                 continue
-            left -= member.file_size
-            if left < 0:
-                raise _too_large(archive)
-            if not _is_complete(folder, member.filename, member.file_size):
+            unpacked += member.file_size
+            _check_size(archive, unpacked)
+            if not _is_complete(folder / member.filename, member.file_size):
                 file.extract(member, folder)  # drops roots, drives and .. from the name
 
 
-def _is_complete(folder: Path, name: str, size: int) -> bool:
-    path = folder / name
+def _is_complete(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
@@ -186,23 +162,19 @@ class _Bounded:
     """The content of a compressed file, up to the largest size that it may unpack to, headers included."""
 
     def __init__(self, stream: BinaryIO, archive: Path):
-        self._stream, self._archive, self._left = stream, archive, _most(archive)
+        self._stream, self._archive, self._unpacked = stream, archive, 0
 
     def read(self, size: int) -> bytes:
         content = self._stream.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise _too_large(self._archive)
+        self._unpacked += len(content)
+        _check_size(self._archive, self._unpacked)
         return content
 
 
-def _most(archive: Path) -> int:
-    """Return how many bytes an archive may unpack to."""
-    return max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
-
-
-def _too_large(archive: Path) -> DataError:
-    return DataError(
-        f"{archive.name} unpacks to more than {_most(archive) / 1e9:.1f} GB, far more than music does: download it again, "
-        "or unpack it yourself and name the folder"
-    )
+def _check_size(archive: Path, unpacked: int) -> None:
+    most = max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
+    if unpacked > most:
+        raise DataError(
+            f"{archive.name} unpacks to more than {most / 1e9:.1f} GB, far more than music does: download it again, or "
+            "unpack it yourself and name the folder"
+        )

@@ -45,16 +45,28 @@ _STREAMED_BYTES = 0x7FF00000  # from here on a size stands for "unknown", as wri
 _TRUNCATED_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass
 class DecodedAudio:
-    """The content of an audio file."""
+    """The content of an audio file: the mean of its channels, as it is and resampled to the requested rate."""
 
-    pcm: BinaryIO  # 16-bit samples, mono, at the requested rate; hours of audio lie on disk
-    length: int  # samples
+    pcm: BinaryIO  # resampled, 16-bit; hours of audio lie on disk
     rate: int  # of the file, in Hz
-    channels: int  # of the file
-    seconds: float  # decoded
-    declared_seconds: float  # by the header; the decoded length if it declares none
+    frames: int = 0  # decoded, at that rate
+    declared_frames: float = 0  # by the header; the decoded ones if it declares none
+    lowest: float = np.inf  # of the decoded samples
+    highest: float = -np.inf
+    length: int = 0  # samples, resampled
+    peak: float = 0.0  # of the resampled samples
+
+    @property
+    def seconds(self) -> float:
+        """The decoded length."""
+        return self.frames / self.rate
+
+    @property
+    def declared_seconds(self) -> float:
+        """The length that the header declares."""
+        return self.declared_frames / self.rate
 
     @property
     def waveform(self) -> np.ndarray:
@@ -140,47 +152,27 @@ def decode_audio(
                 if decoded.peak > LARGEST_OVERSHOOT:
                     file.seek(0)
                     decoded = _decode(file, sampling_rate, name, full_scale=decoded.peak)
-                rate, channels = file.samplerate, file.channels
-                declared_frames = _declared_frames(file, decoded.frames, handle)
+                decoded.declared_frames = max(decoded.frames, _declared_frames(file, decoded.frames, handle))
     except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')}){_conversion_hint(name)}") from error
     if decoded.frames == 0:
         raise AudioError(name, "no samples")
-    seconds = decoded.frames / rate
-    if seconds < shortest_seconds:
-        raise AudioError(name, f"too short ({seconds:.2f} s; the minimum is {shortest_seconds:g} s)")
+    if decoded.seconds < shortest_seconds:
+        raise AudioError(name, f"too short ({decoded.seconds:.2f} s; the minimum is {shortest_seconds:g} s)")
     if max(decoded.highest, -decoded.lowest) < SILENCE_PEAK:
         raise AudioError(name, "silent (the mean of its channels stays below -80 dB)")
     if decoded.frames > 1 and decoded.highest - decoded.lowest < 2 * SILENCE_PEAK:
         raise AudioError(name, "no sound, only a constant offset")
     if decoded.length == 0:
-        raise AudioError(name, f"too short to resample from {rate} to {sampling_rate} Hz")
-    return DecodedAudio(
-        pcm=decoded.pcm,
-        length=decoded.length,
-        rate=rate,
-        channels=channels,
-        seconds=seconds,
-        declared_seconds=max(seconds, declared_frames / rate),
-    )
+        raise AudioError(name, f"too short to resample from {decoded.rate} to {sampling_rate} Hz")
+    return decoded
 
 
-@dataclass
-class _Decoded:
-    """What is known of a file while it is decoded: `frames` as read, then their mean over the channels, resampled."""
-
-    pcm: BinaryIO
-    frames: int = 0
-    lowest: float = np.inf
-    highest: float = -np.inf
-    length: int = 0
-    peak: float = 0.0
-
-
-def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale: float = 1.0) -> _Decoded:
+def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale: float = 1.0) -> DecodedAudio:
     """Decode a file block by block: whole, an hour of stereo takes gigabytes."""
-    decoded = _Decoded(tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES))  # noqa: SIM115 (the result reads from it)
+    pcm = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 (the result reads from it)
+    decoded = DecodedAudio(pcm, file.samplerate)
     resampler = None
     if file.samplerate != sampling_rate:
         resampler = soxr.ResampleStream(file.samplerate, sampling_rate, 1, dtype="float32")
@@ -203,9 +195,9 @@ def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale
             waveform = resampler.resample_chunk(np.ascontiguousarray(waveform), last=ended)
         decoded.length += len(waveform)
         decoded.peak = max(decoded.peak, waveform.max(initial=0), -waveform.min(initial=0))
-        pcm = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        samples = np.clip(np.round(waveform * scale), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         with saving_to(tempfile.gettempdir()):
-            decoded.pcm.write(pcm.tobytes())
+            decoded.pcm.write(samples.tobytes())
     return decoded
 
 
@@ -228,7 +220,5 @@ def _declared_frames(file: soundfile.SoundFile, decoded: int, content: BinaryIO)
         beginning = head + content.read(2048)
         return file.frames if any(tag in beginning for tag in (b"Xing", b"Info", b"VBRI")) else decoded
     sizes = [(int(declared), int(found)) for declared, found in _DECLARED_BYTES.findall(file.extra_info)]
-    return max(
-        [decoded * declared / found for declared, found in sizes if found > 0 and declared < _STREAMED_BYTES]
-        + [decoded]
-    )
+    shares = [declared / found for declared, found in sizes if found > 0 and declared < _STREAMED_BYTES]
+    return decoded * max([1.0, *shares])

@@ -41,7 +41,7 @@ COMPUTATIONS = {
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
     "fingerprints": Computation(2, ("librosa", "numpy", "scipy", "torch")),
     "augmentation": Computation(1, ("audiomentations", "numpy", "python-stretch", "scipy")),
-    "checks": Computation(1),
+    "checks": Computation(2),
     "frozen prefix": Computation(1, ("peft", "torch", "transformers")),
 }
 

@@ -13,8 +13,7 @@ import numpy as np
 from ..errors import AudioError
 from .audio import SHORTEST_SECONDS, decode_audio
 from .caching import cached_map, reading_cache
-from .fingerprints import fingerprint
-from .identity import TrackIdentity, content_digest, identify_tracks
+from .identity import TrackIdentity, identify_tracks, track_identity
 from .leaks import find_copies
 from .names import distinct, genres_of, one_spelling, spelling_note
 from .sources.contract import TrackSource
@@ -34,12 +33,13 @@ CHECKED_FEATURES = datasets.Features(
         "truncation": datasets.Value("string"),
         "seconds": datasets.Value("float64"),
         "rate": datasets.Value("int64"),
-        "channels": datasets.Value("int64"),
         "clipped": datasets.Value("float64"),
         "digest": datasets.Value("string"),
         "fingerprint": datasets.List(datasets.Value("uint32")),
     }
 )
+# Of a track whose sound is unknown.
+_NOTHING = {"problem": "", "truncation": "", "seconds": 0.0, "rate": 0, "clipped": 0.0}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ class CheckReport:
             exclude = "exclusion recommended: --write_exclusions FILE lists them" if found[0].exclude else "usable"
             lines.append(f"{kind} ({'skipped by every run' if kind == 'unusable' else exclude}):")
             if kind == "unexpected rate":  # a corpus of mixed rates has a line for each rate, not for each track
-                lines += _by_detail(found)
+                first = {finding.detail: finding.track_id for finding in reversed(found)}
+                for detail, count in Counter(finding.detail for finding in found).items():
+                    tracks = f"{count} tracks, the first " if count > 1 else ""
+                    lines.append(f"  {tracks}{first[detail]}: {detail}")
                 continue
             lines += [f"  {finding.track_id}: {finding.detail}" for finding in found[:50]]
             if len(found) > 50:
@@ -111,17 +114,6 @@ def _length(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
 
 
-def _by_detail(findings: list[Finding]) -> list[str]:
-    """Return one line for each detail, with the number of its findings."""
-    ids: dict[str, list[str]] = {}
-    for finding in findings:
-        ids.setdefault(finding.detail, []).append(finding.track_id)
-    return [
-        f"  {same[0]}: {detail}" if len(same) == 1 else f"  {len(same)} tracks, the first {same[0]}: {detail}"
-        for detail, same in ids.items()
-    ]
-
-
 @reading_cache()
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
@@ -133,14 +125,12 @@ def check_source(
     """
     tracks = source.tracks()
     is_audio = "features" not in tracks.column_names
-    rows, identities = (_check_audio if is_audio else _check_features)(tracks, num_proc)
+    rows = (_check_audio if is_audio else _check_features)(tracks, num_proc)
     spelling = one_spelling(source.genres())
     for row in rows:
         # In the order of decode_corpus; data without any genres, for pre-training, lack none.
-        lacks_genre = spelling and not row["genre"]
-        row["problem"] = (
-            source.reason_to_skip(row["track_id"]) or row["problem"] or ("no genre" if lacks_genre else "")
-        )
+        without = "no genre" if spelling and not row["genre"] else ""
+        row["problem"] = source.reason_to_skip(row["track_id"]) or row["problem"] or without
     findings = [Finding(row["track_id"], "unusable", row["problem"], True) for row in rows if row["problem"]]
     rows = [row for row in rows if not row["problem"]]
     rates = Counter(row["rate"] for row in rows if row["rate"])
@@ -156,9 +146,9 @@ def check_source(
         if row["rate"] != usual:
             findings.append(Finding(track_id, "unexpected rate", f"{row['rate']} Hz, most have {usual} Hz", False))
     excluded = {finding.track_id for finding in findings if finding.exclude}
-    candidates = sorted(row["track_id"] for row in rows if row["track_id"] not in excluded)
-    duplicates = _duplicates(candidates, identities, "samples" if is_audio else "features")
-    usable_ids = set(candidates) - {finding.track_id for finding in duplicates}
+    candidates = {row["track_id"]: row["identity"] for row in rows if row["track_id"] not in excluded}
+    duplicates = _duplicates(dict(sorted(candidates.items())), "samples" if is_audio else "features")
+    usable_ids = candidates.keys() - {finding.track_id for finding in duplicates}
     counts = Counter(
         genre
         for track_id, genres in zip(tracks["track_id"][:], genres_of(tracks), strict=True)
@@ -179,18 +169,16 @@ def check_source(
     )
 
 
-def _duplicates(track_ids: list[str], identities: dict[str, TrackIdentity], content: str) -> list[Finding]:
+def _duplicates(tracks: dict[str, TrackIdentity], content: str) -> list[Finding]:
     """Return a finding for each track that is a copy of an earlier one."""
-    details: dict[str, str] = {}
-    for copy in find_copies([identities[track_id] for track_id in track_ids], content):
-        details.setdefault(track_ids[copy.second], f"{copy.what} as {track_ids[copy.first]}{copy.extent}")
+    ids, details = list(tracks), {}
+    for copy in find_copies(list(tracks.values()), content):
+        details.setdefault(ids[copy.second], f"{copy.what} as {ids[copy.first]}{copy.extent}")
     return [Finding(track_id, "duplicate", detail, True) for track_id, detail in details.items()]
 
 
-def _check_audio(
-    tracks: datasets.Dataset, num_proc: int | None
-) -> tuple[list[dict[str, Any]], dict[str, TrackIdentity]]:
-    """Return the findings of `_check_track` for each track, and the identities of all tracks by id."""
+def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[str, Any]]:
+    """Return the findings of `_check_track` for each track, and its `identity`."""
     checked = cached_map(
         tracks,
         _check_track,
@@ -200,43 +188,36 @@ def _check_audio(
         num_proc=num_proc,
         desc="checking",
     )
-    identities = {
-        row["track_id"]: TrackIdentity(str(row["digest"]), row["fingerprint"])
-        for row in checked.select_columns(["track_id", "digest", "fingerprint"]).with_format("numpy")
-    }
-    return checked.remove_columns(["digest", "fingerprint"]).to_list(), identities
+    words = checked.select_columns("fingerprint").with_format("numpy")
+    return [
+        {**row, "identity": TrackIdentity(row["digest"], word["fingerprint"])}
+        for row, word in zip(checked.remove_columns("fingerprint").to_list(), words, strict=True)
+    ]
 
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {"track_id": track["track_id"], "genre": track["genre"], "problem": "", "truncation": "", "digest": ""}
-    # An array as in the other rows: datasets cannot write a mixture of lists and arrays.
-    row |= {"seconds": 0.0, "rate": 0, "channels": 0, "clipped": 0.0, "fingerprint": np.zeros(0, np.uint32)}
+    row = {**_NOTHING, "track_id": track["track_id"], "genre": track["genre"], "digest": ""}
     try:
         decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
-        waveform = decoded.waveform
-        row |= {"rate": decoded.rate, "channels": decoded.channels, "seconds": decoded.seconds}
-        row["truncation"] = decoded.truncation
-        # Resampling overshoots at clipped peaks, so they still reach full scale.
-        full_scale = np.abs(waveform) >= 0.999
-        row["clipped"] = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
-        row["digest"] = content_digest(waveform)
-        row["fingerprint"] = fingerprint(waveform, CHECK_RATE)
     except AudioError as error:
-        row["problem"] = error.reason
-    return row
+        # An array as in the other rows: datasets cannot write a mixture of lists and arrays.
+        return {**row, "problem": error.reason, "fingerprint": np.zeros(0, np.uint32)}
+    waveform = decoded.waveform
+    # Resampling overshoots at clipped peaks, so they still reach full scale.
+    full_scale = np.abs(waveform) >= 0.999
+    clipped = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
+    measures = {"rate": decoded.rate, "seconds": decoded.seconds, "truncation": decoded.truncation, "clipped": clipped}
+    return {**row, **measures, **track_identity(waveform, CHECK_RATE)}
 
 
-def _check_features(
-    tracks: datasets.Dataset, num_proc: int | None
-) -> tuple[list[dict[str, Any]], dict[str, TrackIdentity]]:
-    """Return the problem of each track of stored features, and the identities of the usable ones by id."""
-    unknown = {"truncation": "", "seconds": 0.0, "rate": 0, "clipped": 0.0}
+def _check_features(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[str, Any]]:
+    """Return the problem of each track of stored features, and the `identity` of the usable ones."""
     problems = feature_problems(tracks, num_proc)
-    rows = [
-        {"track_id": track_id, "genre": genre, "problem": problem, **unknown}
-        for track_id, genre, problem in zip(tracks["track_id"][:], tracks["genre"][:], problems, strict=True)
-    ]
     usable = tracks.select([row for row, problem in enumerate(problems) if not problem])
     usable = usable.with_format("numpy", columns=["features"], output_all_columns=True)
-    return rows, identify_tracks(usable, CHECK_RATE, num_proc=num_proc)
+    identities = identify_tracks(usable, CHECK_RATE, num_proc=num_proc)
+    return [
+        {**_NOTHING, "track_id": name, "genre": genre, "problem": problem, "identity": identities.get(name)}
+        for name, genre, problem in zip(tracks["track_id"][:], tracks["genre"][:], problems, strict=True)
+    ]

@@ -17,23 +17,15 @@ from ..text import shown_size
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
 from .names import genres_of, one_spelling, spelling_note
-from .sources.contract import TRACK_FEATURES, TrackSource
+from .sources.contract import LABEL_FEATURES, TrackSource
 from .sources.exclusions import describe_exclusions, exclusions_text
 from .sources.feature_rows import feature_problems
 from .waveform import WAVEFORM
 
 
 DECODED_FEATURES = datasets.Features(
-    {
-        "track_id": datasets.Value("string"),
-        "genre": datasets.Value("string"),
-        "genres": datasets.List(datasets.Value("string")),
-        "artist": datasets.Value("string"),
-        "split": datasets.Value("string"),
-        "waveform": WAVEFORM,
-        "problem": datasets.Value("string"),
-        "truncation": datasets.Value("string"),
-    }
+    LABEL_FEATURES
+    | {"waveform": WAVEFORM, "problem": datasets.Value("string"), "truncation": datasets.Value("string")}
 )
 # Tracks that a note names at most; `hfmgc check` names all.
 NAMED_TRACKS = 20
@@ -66,11 +58,9 @@ class Corpus:
     def select(self, track_ids: list[str]) -> datasets.Dataset:
         """Return the tracks with these ids, in their order."""
         rows = {track_id: row for row, track_id in enumerate(self.tracks["track_id"][:])}
-        missing = [track_id for track_id in track_ids if track_id not in rows]
-        if missing:
+        if missing := [track_id for track_id in track_ids if track_id not in rows]:
             raise DataError(
-                f"{len(missing)} of {len(track_ids)} track ids are not in {self.source.card.name} "
-                f"({self.source.location}), the first is {missing[0]!r}"
+                f"{len(missing)} of {len(track_ids)} track ids are not in {self.source.title}, the first is {missing[0]!r}"
             )
         return self.tracks.select([rows[track_id] for track_id in track_ids])
 
@@ -99,9 +89,7 @@ class Corpus:
     def summary(self) -> str:
         """Return one line on the usable and the skipped tracks."""
         genres = {genre for names in genres_of(self.tracks) for genre in names}
-        line = (
-            f"{len(self.tracks)} tracks of {len(genres)} genres from {self.source.card.name} ({self.source.location})"
-        )
+        line = f"{len(self.tracks)} tracks of {len(genres)} genres from {self.source.title}"
         if self.source.card.synthetic:
             line += ", synthetic"
         if self.skipped:
@@ -122,9 +110,10 @@ def decode_corpus(
 ) -> Corpus:
     """Decode all tracks of a source, cached.
 
-    Skipped, with a reason, are tracks that the user excludes, that are known to be broken, that have no genre (unless
-    `labelled` is False), that cannot be decoded or are shorter than `shortest_seconds`; of stored features, those that are empty, ragged, not finite, or
-    differ in size from the rest. `labels` are a checkpoint's genres, whose spelling replaces that of the source.
+    Tracks are skipped, with a reason, if the user excludes them, if they are known to be broken, if they have no genre
+    (unless `labelled` is False), or if they cannot be decoded or are shorter than `shortest_seconds`; stored features, if
+    they are empty, ragged, not finite, or differ in size from the rest. `labels` are a checkpoint's genres, whose spelling
+    replaces that of the source.
 
     Raises:
         DataError: If no track can be used.
@@ -158,7 +147,7 @@ def decode_corpus(
         skipped += broken
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
-        raise DataError(f"{source.card.name} ({source.location}) has no track that can be used{first}")
+        raise DataError(f"{source.title} has no track that can be used{first}")
     truncated = {}
     if "truncation" in usable.column_names:
         pairs = zip(usable["track_id"], usable["truncation"], strict=True)
@@ -183,7 +172,7 @@ def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.
         "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"][:]],
     }
     for name, column in spelled.items():
-        tracks = tracks.remove_columns(name).add_column(name, column, feature=TRACK_FEATURES[name])
+        tracks = tracks.remove_columns(name).add_column(name, column, feature=LABEL_FEATURES[name])
     return tracks
 
 
@@ -191,32 +180,22 @@ def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Da
     """Return the tracks without a problem, and the others."""
     pairs = zip(tracks["track_id"][:], problems, strict=True)
     skipped = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
-    return (
-        _select(tracks, [row for row, problem in enumerate(problems) if not problem]) if skipped else tracks
-    ), skipped
-
-
-def _select(tracks: datasets.Dataset, rows: list[int]) -> datasets.Dataset:
-    """Return rows as slices of the table: after `select`, adding a column would copy the table."""
-    if not rows:
-        return tracks.select([])
-    starts = [row for before, row in zip([-2, *rows], rows, strict=False) if row != before + 1]
-    ends = [before + 1 for before, row in zip(rows, [*rows[1:], -1], strict=True) if row != before + 1]
-    return datasets.concatenate_datasets(
-        [tracks.select(range(start, end)) for start, end in zip(starts, ends, strict=True)]
-    )
+    if not skipped:
+        return tracks, skipped
+    # As slices of the table: after `select` with a list of rows, adding a column would copy the table.
+    breaks = np.flatnonzero(np.diff([True, *map(bool, problems), True]))
+    slices = [tracks.select(range(start, end)) for start, end in zip(breaks[::2], breaks[1::2], strict=True)]
+    return datasets.concatenate_datasets(slices or [tracks.select([])]), skipped
 
 
 def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:
     """Return the waveform of a track or its problem (one of the two is empty), and how far it is truncated."""
-    audio, name = track["audio"], track["track_id"]
+    audio, options = track["audio"], {"name": track["track_id"], "shortest_seconds": shortest_seconds}
     try:
-        decoded = decode_audio(
-            audio["bytes"] or audio["path"], sampling_rate, name=name, shortest_seconds=shortest_seconds
-        )
-        return {"waveform": decoded.waveform, "problem": "", "truncation": decoded.truncation}
+        decoded = decode_audio(audio["bytes"] or audio["path"], sampling_rate, **options)
     except AudioError as error:
         return {"waveform": np.zeros(0, np.float32), "problem": error.reason, "truncation": ""}
+    return {"waveform": decoded.waveform, "problem": "", "truncation": decoded.truncation}
 
 
 def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> str:
@@ -235,15 +214,12 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     sound = len(tracks) * samples * 2
     extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
-    line = (
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    advice = f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
+    return (
         f"cache: decoded audio of {len(tracks):,} tracks about {shown_size(sound)}, features about {shown_size(extracted)} in "
-        f"{cache}, unless they are cached already"
+        f"{cache}, unless they are cached already{advice if free < sound + extracted else ''}"
     )
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < sound + extracted:
-        line += f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
-    return line
 
 
 def _seconds(audio: dict) -> float:

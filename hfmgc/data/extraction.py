@@ -2,14 +2,10 @@
 
 The folder is a feature set (`sources/features.py`) for training and evaluation: un-normalised features of whole tracks,
 cut and normalised as if they came from audio. A worker holds one track in memory.
-
-The extracting process locks the folder. If it is killed, its workers may outlive it: the name of a worker's temporary file
-contains its process id, and the file is kept while that process lives.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,28 +20,19 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..files import hold, temporary_path, write_text
+from ..files import hold, whole, write_text
 from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
 from .corpus import decode_track
 from .features import check_front_end, front_end_fields, track_features
 from .identity import track_identity
-from .sources.contract import TrackSource
+from .sources.contract import LABEL_FEATURES, TrackSource
 from .sources.features import EXTRACTED_BY, EXTRACTION
 
 
-_SCHEMA = {
-    "track_id": pa.string(),
-    "genre": pa.string(),
-    "genres": pa.list_(pa.string()),
-    "artist": pa.string(),
-    "split": pa.string(),
-    # Identity of the sound, by which stored features are recognised; see `track_identity`.
-    "digest": pa.string(),
-    "fingerprint": pa.list_(pa.uint32()),
-    "truncation": pa.string(),
-}
 DTYPES = ("float32", "float16")
 LOCK_FILE = ".hfmgc.lock"
+# Metadata of a shard: its skipped tracks as JSON.
+_SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
@@ -59,6 +46,14 @@ class _Extraction:
     dtype: str
     shard_size: int
     shortest_seconds: float
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of a shard; by digest and fingerprint of the sound, stored features are recognised."""
+        labels = datasets.Features(LABEL_FEATURES).arrow_schema
+        sound = {"digest": pa.string(), "fingerprint": pa.list_(pa.uint32()), "truncation": pa.string()}
+        features = {"features": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype)))}
+        return pa.schema([*labels, *pa.schema(sound | features)])
 
     def identity(self) -> dict[str, Any]:
         """Return what an extraction must share with another to resume it."""
@@ -89,7 +84,8 @@ class _Extraction:
         if not np.isfinite(features).all():
             raise ConfigError(f"the features of {name} are beyond the range of {self.dtype}: choose float32")
         identity = track_identity(decoded["waveform"], self.extractor.sampling_rate)
-        return _table({**track, **identity, "truncation": decoded["truncation"]}, features)
+        row = {**track, **identity, "truncation": decoded["truncation"], "features": list(features)}
+        return pa.Table.from_pylist([row], schema=self.schema)
 
 
 @reading_cache()
@@ -116,8 +112,6 @@ def extract_corpus(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if shard_size < 1:
-        raise ConfigError(f"shard_size must be at least 1, not {shard_size}")
     check_front_end(source, extractor)
     tracks = source.tracks()
     if "features" in tracks.column_names:
@@ -141,10 +135,10 @@ def extract_corpus(
             load_from_cache_file=False,  # finished shards are found in the folder
             desc=f"extracting {len(tracks)} tracks in {shards} shards",
         )
-        skipped = [row for shard in written["skipped"][:] for row in json.loads(shard)]
+        skipped = [row for shard in written[_SKIPPED][:] for row in json.loads(shard)]
         if len(skipped) == len(tracks):
             first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
-            raise DataError(f"{source.card.name} ({source.location}): no track could be used; {first}")
+            raise DataError(f"{source.title}: no track could be used; {first}")
         result = {**description, "complete": True, "tracks": len(tracks) - len(skipped), "skipped": skipped}
         with saving_to(folder):
             write_text(folder / EXTRACTION, json.dumps(result, indent=1, ensure_ascii=False))
@@ -156,52 +150,39 @@ def _digest(content: list) -> str:
 
 
 def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]:
-    """Write one shard, whole or not at all; return the tracks that were skipped in it as JSON."""
+    """Write one shard, unless it is complete; return the tracks that were skipped in it as JSON."""
     use_one_thread_in_workers()
     folder, size = extraction.folder, extraction.shard_size
     path = folder / f"part-{row['shard']:05d}.parquet"
     rows = range(row["shard"] * size, min((row["shard"] + 1) * size, len(extraction.tracks)))
-    skipped = _finished_shard(path, len(rows))
+    skipped = _skipped_in(path, len(rows))
     if skipped is None:
-        skipped, writer, temporary = [], None, temporary_path(path)
-        try:
+        skipped = []
+        # Dictionaries and statistics of random-like floats cost six times the writing itself.
+        options = {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+        with (
+            saving_to(folder),
+            whole(path) as temporary,
+            pq.ParquetWriter(temporary, extraction.schema, compression="zstd", **options) as writer,
+        ):
             for index in rows:
                 try:
-                    table = extraction.row(index)
+                    writer.write_table(extraction.row(index))
                 except AudioError as error:
                     skipped.append({"track_id": error.name, "reason": error.reason})
-                    continue
-                with saving_to(folder):
-                    writer = writer or _writer(temporary, table.schema)
-                    writer.write_table(table)
-            with saving_to(folder):
-                if writer is not None:
-                    writer.close()
-                    temporary.replace(path)
-                else:  # no track is usable, but a damaged shard may exist
-                    path.unlink(missing_ok=True)
-        finally:
-            temporary.unlink(missing_ok=True)
-        with saving_to(folder):
-            write_text(_skipped_path(path), json.dumps(skipped, ensure_ascii=False))
-    return {"skipped": json.dumps(skipped, ensure_ascii=False)}
+            writer.add_key_value_metadata({_SKIPPED: json.dumps(skipped)})
+    return {_SKIPPED: json.dumps(skipped)}
 
 
-def _table(track: dict[str, Any], features: np.ndarray) -> pa.Table:
-    values = pa.array(features.reshape(-1))
-    for size in reversed(features.shape[1:]):
-        offsets = pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32))
-        values = pa.ListArray.from_arrays(offsets, values)
-    columns = {name: pa.array([track[name]], kind) for name, kind in _SCHEMA.items()}
-    columns["features"] = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
-    return pa.table(columns)
-
-
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # Dictionaries and statistics of random-like floats cost six times the writing itself.
-    return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
-    )
+def _skipped_in(shard: Path, tracks: int) -> list[dict[str, str]] | None:
+    """Return the skipped tracks of a complete shard of `tracks` tracks; None if it is missing or damaged."""
+    try:
+        with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            skipped = json.loads(file.metadata.metadata[_SKIPPED.encode()])
+            written = sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
+        return None
+    return skipped if written + len(skipped) == tracks else None
 
 
 @contextmanager
@@ -222,10 +203,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Save the description of this extraction in a locked folder, and remove temporary files of killed processes.
-
-    The description of another extraction is replaced if it has no shard and no worker of it is still writing.
-    """
+    """Save the description of this extraction in a locked folder, unless it holds shards of another extraction."""
     path = folder / EXTRACTION
     try:
         earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else identity
@@ -237,55 +215,7 @@ def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) 
             f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or "
             "remove this one"
         )
-    writing = _remove_stale(folder)
-    if changed and writing:
-        raise ConfigError(
-            f"{folder}: process {writing[0]} is still writing to it for another extraction: wait until it has ended, or "
-            "choose another folder"
-        )
-    if changed:
-        for skipped in folder.glob("part-*.skipped.json"):
-            skipped.unlink()
+    # Of killed processes. A worker that outlived its parent fails when it renames its file.
+    for temporary in folder.glob("part-*.tmp"):
+        temporary.unlink()
     write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
-
-
-def _skipped_path(shard: Path) -> Path:
-    """Return the path of the list of a shard's skipped tracks, which is written after the shard."""
-    return shard.with_suffix(".skipped.json")
-
-
-def _finished_shard(shard: Path, tracks: int) -> list[dict[str, str]] | None:
-    """Return the tracks that were skipped in a shard of `tracks` tracks, or None if it must be written."""
-    try:
-        skipped = json.loads(_skipped_path(shard).read_text(encoding="utf-8"))
-        if not all(row.keys() == {"track_id", "reason"} for row in skipped):
-            return None
-        written = tracks - len(skipped)
-        if written:
-            with pq.ParquetFile(shard, page_checksum_verification=True) as file:
-                written -= sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
-    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException):  # missing or damaged
-        return None
-    return None if written else skipped
-
-
-def _remove_stale(folder: Path) -> list[int]:
-    """Remove temporary files of processes that have ended; return the processes that are still writing."""
-    writing = []
-    for path in sorted(folder.glob("part-*.tmp")):
-        writer = path.stem.rpartition(".")[2]
-        if writer.isdecimal() and _is_alive(int(writer)):
-            writing.append(int(writer))
-        else:
-            path.unlink(missing_ok=True)
-    return writing
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing
-    except PermissionError:  # of another user
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True

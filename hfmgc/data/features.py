@@ -79,33 +79,13 @@ def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) ->
             )
         return
     asked = front_end_fields(extractor)
-    different = [name for name in asked if made.get(name) != asked[name]]
-    if different:
+    if different := [name for name in asked if made.get(name) != asked[name]]:
         shown = reprlib.repr  # a list of columns is long
         fields = ", ".join(f"{name} {shown(made.get(name))}, not {shown(asked[name])}" for name in different)
         raise DataError(
             f"{source.location}: these features come from another front end ({fields}): extract them with this one, or "
             "use a model that was trained on theirs"
         )
-
-
-def feature_matrix(tracks: datasets.Dataset, extractor: WindowedFeatureExtractor) -> np.ndarray:
-    """Return the un-normalised features of tracks with one frame each, float32 [tracks, columns].
-
-    `HandmadeFeatureExtractor.column_names` has the names of the columns.
-
-    Raises:
-        DataError: If the features do not fit the front end, or have more than one frame, naming the track.
-    """
-    rows = TrackWindows(tracks, extractor)
-    matrix = np.zeros((len(rows), extractor.feature_bins), np.float32)
-    for row in range(len(rows)):
-        track = rows.track(row)
-        features = track_features(track, extractor)
-        if len(features) != 1:
-            raise DataError(f"{track['track_id']}: features of {len(features)} frames, where one row is needed")
-        matrix[row] = features[0]
-    return matrix
 
 
 class TrackWindows(torch.utils.data.Dataset):
@@ -152,12 +132,12 @@ class TrackWindows(torch.utils.data.Dataset):
         lengths = []
         for batch in self._features.iter(batch_size=100):
             for row in range(len(batch)):
-                shape, values = _lists(batch["features"].slice(row, 1))
+                values = features_array(batch.slice(row, 1))
                 # Slices are [windows, frames, bins], features [frames, bins], levels [bins, frames].
-                if len(shape) == 3:
-                    lengths.append((shape[0], shape[1]))
+                if values.ndim == 3:
+                    lengths.append(values.shape[:2])
                 else:
-                    lengths.append((0, shape[0 if pa.types.is_floating(values.type) else 1]))
+                    lengths.append((0, values.shape[0 if values.dtype.kind == "f" else 1]))
         return lengths
 
     def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
@@ -178,21 +158,15 @@ class TrackWindows(torch.utils.data.Dataset):
 
 
 def features_array(row: pa.Table) -> np.ndarray:
-    """Return the features in a table of one row, read-only."""
-    shape, values = _lists(row["features"])
-    return values.to_numpy(zero_copy_only=False).reshape(shape)
-
-
-def _lists(column: pa.ChunkedArray) -> tuple[list[int], pa.Array]:
-    """Return the shape and the values of nested lists of equal length in a column of one row, without a copy."""
-    values = column.combine_chunks()
+    """Return the features in a table of one row, lists of equal length: read-only, not copied."""
+    values = row["features"].combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     sizes = [1]
     while pa.types.is_nested(values.type):
         values = values.flatten()
         sizes.append(len(values))
-    return [size // before for before, size in pairwise(sizes)], values
+    return values.to_numpy(zero_copy_only=False).reshape([size // before for before, size in pairwise(sizes)])
 
 
 class ExtractedWindows:
@@ -286,9 +260,8 @@ def training_window(
 def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, position: float) -> np.ndarray:
     """Return the part of a track [samples] to augment: as much as the fastest tempo needs for one window.
 
-    It is the whole track if the front end needs all of it. The segment starts at `position` of its possible starts, and the window at the same `position` of the starts in the
-    augmented segment. With a tempo r, the window then starts at `position` of the `len(waveform) - r * window` samples
-    where it can start in the track: uniformly, whatever the tempo.
+    It is the whole track if the front end needs all of it. It starts at `position` of its possible starts; the window is then
+    cut at the same `position` of the augmented segment. So whatever the tempo, the window starts uniformly in the track.
     """
     if extractor.frame_span(0, 1) is None or extractor.prepare(waveform) is not waveform:
         return waveform

@@ -5,8 +5,7 @@ the signs of energy differences between neighbouring bands and frames. It surviv
 shifts. Frame and hop (256 and 32 ms: ours) are longer than in the paper: whole tracks are compared, not queries of 3 s.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import librosa
@@ -38,8 +37,6 @@ MOST_TIES = 8
 LEAST_SHARE, LEAST_BANDS = 1e-7, 8
 # Tracks with the same word are all paired, unless it is more frequent: in hum, silence and tones, or in many copies.
 MOST_OCCURRENCES = 32
-# Occurrences of a frequent word are only paired with the next ones: copies form a chain, at linear cost.
-CHAINED_HOLDERS = 3
 
 
 def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -76,13 +73,17 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     return words
 
 
-def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of a stored spectrogram as uint32 [frames]; 0 for frames that hardly change.
+def stored_fingerprint(values: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
 
-    The features [frames, bins] may have any scale that grows with loudness. Neither gain nor the normalisation of the track
-    changes the fingerprint. Only fingerprints of the same front end can be compared: the bands are shares of its bins.
-    With fewer than 33 bins, all words are 0.
+    It is uint32 [frames], 0 for frames that hardly change and with fewer than 33 bins; empty for other stored features. Any
+    scale that grows with loudness will do: neither gain nor the normalisation of the track changes the fingerprint. Only
+    fingerprints of the same front end can be compared: the bands are shares of its bins.
     """
+    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+        return np.zeros(0, np.uint32)
+    is_levels = values.ndim == 2 and values.dtype.kind in "iu"
+    features = values.T if is_levels else values.reshape(-1, values.shape[-1])
     frames, bins = features.shape
     lowest, highest = int(BAND_SHARES[0] * bins), int(BAND_SHARES[1] * bins)
     if highest - lowest <= BITS:
@@ -96,18 +97,6 @@ def spectrogram_fingerprint(features: np.ndarray) -> np.ndarray:
     words = _packed(change > 0)
     words[(change == 0).sum(axis=0) > MOST_TIES] = 0
     return words
-
-
-def stored_fingerprint(values: np.ndarray) -> np.ndarray:
-    """Return the fingerprint of levels [bins, frames], a spectrogram [frames, bins] or slices [slices, frames, bins].
-
-    It is empty for other stored features.
-    """
-    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
-        return np.zeros(0, np.uint32)
-    if values.ndim == 2 and values.dtype.kind in "iu":
-        values = values.T
-    return spectrogram_fingerprint(values.reshape(-1, values.shape[-1]))
 
 
 def _packed(bits: np.ndarray) -> np.ndarray:
@@ -124,15 +113,10 @@ class Match:
     shared_seconds: float
     bit_errors: float
 
-    @property
-    def agreement(self) -> float:
-        """Strength of the match: it grows with length and similarity."""
-        return self.shared_seconds * (MOST_BIT_ERRORS - self.bit_errors)
-
 
 def find_matches(
     fingerprints: Sequence[np.ndarray],
-    groups: Sequence[int] | None = None,
+    groups: Sequence[int] | Sequence[str] | None = None,
     *,
     least_share: float = 0.0,
     steps: Sequence[int] | None = None,
@@ -146,100 +130,50 @@ def find_matches(
         fingerprints: uint32 [frames] of each track.
         groups: If given, only pairs of different groups are returned (the sides of a split).
         least_share: The least share of the shorter track in common, for frames of unknown length.
-        steps: The distance between the words of each fingerprint in frames, with 0 in between; by default 1.
+        steps: Frames from one word of each fingerprint to the next, with 0 between; by default 1.
     """
     steps = [1] * len(fingerprints) if steps is None else steps
-    words, tracks, frames = _sorted_words(fingerprints)
-    counts = np.unique(words, return_counts=True)[1]
-    common = np.repeat(counts, counts) > MOST_OCCURRENCES
-    side = np.asarray(groups) if groups is not None else np.arange(len(fingerprints))
-    rare_pairs = _pairs(words[~common], tracks[~common], frames[~common], MOST_OCCURRENCES - 1, side)
-    matches = {
-        (match.first, match.second): match for match, _ in _matches(fingerprints, rare_pairs, least_share, steps)
-    }
+    group_of = np.arange(len(fingerprints)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    occurrences = _occurrences(fingerprints)
+    counts = np.unique(occurrences[:, 0], return_counts=True)[1]
+    is_frequent = np.repeat(counts, counts) > MOST_OCCURRENCES
+    rare, frequent = occurrences[~is_frequent], occurrences[is_frequent]
+    pairs = [_pairs(rare[:-step], rare[step:], group_of) for step in range(1, MOST_OCCURRENCES)]
     # Once for each track, or hum would be paired with itself at all lags.
-    once = common & np.concatenate([[True], (words[1:] != words[:-1]) | (tracks[1:] != tracks[:-1])])[: len(words)]
-    chained = _pairs(words[once], tracks[once], frames[once], CHAINED_HOLDERS, np.arange(len(fingerprints)))
-    links = list(_matches(fingerprints, chained, least_share, steps))
-    stars = _matches(fingerprints, _stars(links, side), least_share, steps)
-    for match, _ in [*links, *stars]:
-        if side[match.first] != side[match.second]:
-            matches.setdefault((match.first, match.second), match)
-    return sorted(matches.values(), key=lambda match: (match.first, match.second))
+    frequent = frequent[np.unique(frequent[:, :2], axis=0, return_index=True)[1]]
+    labels = (group_of if groups is not None else np.zeros_like(group_of))[frequent[:, 1]]
+    for label in np.unique(labels):
+        words, first = np.unique(frequent[labels == label, 0], return_index=True)
+        nearest = np.searchsorted(words, frequent[:, 0]).clip(max=len(words) - 1)
+        pairs.append(_pairs(frequent[labels == label][first[nearest]], frequent, group_of))
+    found: dict[tuple[int, int], list[Match]] = {}  # at each lag
+    for first, second, lag in np.unique(np.concatenate(pairs), axis=0).tolist():
+        if match := _compare(fingerprints, first, second, lag, least_share, steps):
+            found.setdefault((first, second), []).append(match)
+    # The best match is long and similar.
+    return [
+        max(matches, key=lambda match: match.shared_seconds * (MOST_BIT_ERRORS - match.bit_errors))
+        for matches in found.values()
+    ]
 
 
-def _sorted_words(fingerprints: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all words except 0 in ascending order, with their tracks and frames."""
-    words = np.concatenate([np.asarray(item, dtype=np.uint32) for item in fingerprints] or [np.zeros(0, np.uint32)])
-    tracks = np.repeat(np.arange(len(fingerprints)), [len(item) for item in fingerprints])
-    frames = np.concatenate([np.arange(len(item)) for item in fingerprints] or [np.zeros(0, np.int64)])
-    kept = words != 0
-    words, tracks, frames = words[kept], tracks[kept], frames[kept]
-    order = np.argsort(words, kind="stable")
-    return words[order], tracks[order], frames[order]
+def _occurrences(fingerprints: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (word, track, frame) of all words except 0, int64 [words, 3], in ascending order."""
+    parts = [
+        np.stack([words, np.full(len(words), track), np.arange(len(words))], axis=1).astype(np.int64)[words != 0]
+        for track, words in enumerate(fingerprints)
+    ]
+    occurrences = np.concatenate([np.zeros((0, 3), np.int64), *parts])
+    return occurrences[np.argsort(occurrences[:, 0], kind="stable")]
 
 
-def _pairs(
-    words: np.ndarray, tracks: np.ndarray, frames: np.ndarray, neighbours: int, side: np.ndarray
-) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of tracks of different sides with a word in common.
-
-    Each of the sorted words is paired with the next `neighbours` equal ones.
-    """
-    found = [np.zeros((0, 3), np.int64)]
-    for step in range(1, neighbours + 1):
-        same = (words[:-step] == words[step:]) & (side[tracks[:-step]] != side[tracks[step:]])
-        one = np.flatnonzero(same)
-        other = one + step  # of a later track: the order of equal words is that of the tracks
-        found.append(np.stack([tracks[one], tracks[other], frames[one] - frames[other]], axis=1))
-    return [tuple(map(int, triple)) for triple in np.unique(np.concatenate(found), axis=0)]
-
-
-def _matches(
-    fingerprints: Sequence[np.ndarray],
-    candidates: Sequence[tuple[int, int, int]],
-    least_share: float,
-    steps: Sequence[int],
-) -> Iterator[tuple[Match, int]]:
-    """Return the match of each pair of tracks at its best lag, and the lag."""
-    best: dict[tuple[int, int], tuple[Match, int]] = {}
-    for first, second, lag in candidates:
-        match = _compare(fingerprints, first, second, lag, least_share, steps)
-        known = best.get((first, second))
-        if match is not None and (known is None or match.agreement > known[0].agreement):
-            best[first, second] = match, lag
-    yield from best.values()
-
-
-def _stars(links: Sequence[tuple[Match, int]], side: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return (first, second, lag) of each linked track and the first track of each other side linked with it."""
-    neighbours: dict[int, dict[int, int]] = {}
-    for match, lag in links:
-        neighbours.setdefault(match.first, {})[match.second] = lag
-        neighbours.setdefault(match.second, {})[match.first] = -lag
-    stars, seen = [], set()
-    for start in sorted(neighbours):
-        if start in seen:
-            continue
-        starts, waiting = {start: 0}, deque([start])  # track -> its start, in frames of the first one
-        while waiting:  # breadth first: fewer links add up fewer rounding errors
-            track = waiting.popleft()
-            for other, lag in neighbours[track].items():
-                if other not in starts:
-                    starts[other] = starts[track] + lag
-                    waiting.append(other)
-        seen |= starts.keys()
-        shown: dict[int, int] = {}  # side -> its first track
-        for track in sorted(starts):
-            shown.setdefault(int(side[track]), track)
-        # If each track is its own side, pairs with all others would be too many.
-        representatives = [start] if len(shown) == len(starts) else list(shown.values())
-        for track in starts:
-            for representative in representatives:
-                if side[track] != side[representative]:
-                    first, second = sorted((track, representative))
-                    stars.append((first, second, starts[second] - starts[first]))
-    return stars
+def _pairs(one: np.ndarray, other: np.ndarray, group_of: np.ndarray) -> np.ndarray:
+    """Return (first, second, lag) of two lists of occurrences, row by row, with equal words in different groups."""
+    same = (one[:, 0] == other[:, 0]) & (group_of[one[:, 1]] != group_of[other[:, 1]])
+    one, other = one[same], other[same]
+    swapped = (one[:, 1] > other[:, 1])[:, None]
+    first, second = np.where(swapped, other, one), np.where(swapped, one, other)
+    return np.stack([first[:, 1], second[:, 1], first[:, 2] - second[:, 2]], axis=1)
 
 
 def _compare(

@@ -142,30 +142,27 @@ def find_known(tracks: Mapping[str, TrackIdentity], known: Mapping[str, TrackIde
     by_digest: dict[str, list[str]] = {}
     for known_id, identity in known.items():
         by_digest.setdefault(identity.digest, []).append(known_id)
-    found = {
-        track_id: {known_id: KnownTrack(known_id, True) for known_id in by_digest[identity.digest]}
-        for track_id, identity in tracks.items()
-        if identity.digest in by_digest
-    }
-    compared: set[str] = set()
+    # Track id -> known id -> whether their content is equal.
+    found = {track_id: dict.fromkeys(by_digest.get(tracks[track_id].digest, ()), True) for track_id in tracks}
+    left = dict(tracks)
     for kind, least_share in (("sound", 0.0), ("features", LEAST_SHARE_OF_FEATURES)):
-        theirs = [known_id for known_id in known if getattr(known[known_id], kind).any()]
-        ours = [track_id for track_id in tracks if track_id not in compared and getattr(tracks[track_id], kind).any()]
-        if not theirs or not ours:
-            continue
-        compared.update(ours)
-        both = [*(known[known_id] for known_id in theirs), *(tracks[track_id] for track_id in ours)]
-        matches = find_matches(
+        theirs, ours = (
+            {track_id: identity for track_id, identity in identities.items() if getattr(identity, kind).any()}
+            for identities in (known, left)
+        )
+        ids, both = [*theirs, *ours], [*theirs.values(), *ours.values()]
+        for match in find_matches(
             [getattr(identity, kind) for identity in both],
             [0] * len(theirs) + [1] * len(ours),
             least_share=least_share,
             steps=[getattr(identity, f"{kind}_step") for identity in both],
-        )
-        for match in matches:
-            known_id = theirs[match.first]
-            alike = found.setdefault(ours[match.second - len(theirs)], {})
-            alike.setdefault(known_id, KnownTrack(known_id, False))
-    return {track_id: list(matches.values()) for track_id, matches in found.items()}
+        ):
+            found[ids[match.second]].setdefault(ids[match.first], False)
+        if theirs:
+            left = {track_id: identity for track_id, identity in left.items() if track_id not in ours}
+    return {
+        track_id: [KnownTrack(*item) for item in matches.items()] for track_id, matches in found.items() if matches
+    }
 
 
 def _identify(track: dict[str, Any], sampling_rate: int) -> dict[str, Any]:

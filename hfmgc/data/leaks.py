@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 
@@ -34,8 +34,7 @@ class Leak:
         return f"{self.ids[0]} ({self.sides[0]}) and {self.ids[1]} ({self.sides[1]}): {self.detail}"
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """Two tracks, by their indices, with the same content: `what` is the same, and its `extent` if known."""
 
     first: int
@@ -66,18 +65,16 @@ def find_leaks(
                 leaks.append(Leak("track", (other, side), (track_id, track_id), "the same track"))
     split = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in side_of])
     ids = split["track_id"][:]
-    leaks += _artist_leaks(ids, ["" if waived(artist) else artist for artist in split["artist"][:]], side_of)
+    artists = {
+        track_id: artist for track_id, artist in zip(ids, split["artist"][:], strict=True) if not waived(artist)
+    }
+    leaks += _artist_leaks(artists, side_of)
     if identities is None:
         identities = identify_tracks(split, sampling_rate)
-    copies = find_copies(
-        [identities[track_id] for track_id in ids],
-        "samples" if "waveform" in split.column_names else "features",
-        [list(sides).index(side_of[track_id]) for track_id in ids],
-    )
-    for copy in copies:
+    content, groups = "samples" if "waveform" in split.column_names else "features", [side_of[name] for name in ids]
+    for copy in find_copies([identities[track_id] for track_id in ids], content, groups):
         first, second = ids[copy.first], ids[copy.second]
-        sides_of_copy = (side_of[first], side_of[second])
-        leaks.append(Leak("recording", sides_of_copy, (first, second), copy.what + copy.extent))
+        leaks.append(Leak("recording", (side_of[first], side_of[second]), (first, second), copy.what + copy.extent))
     return leaks
 
 
@@ -99,32 +96,32 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
         )
 
 
-def _artist_leaks(ids: list[str], artists: list[str], side_of: Mapping[str, str]) -> list[Leak]:
+def _artist_leaks(artists: Mapping[str, str], side_of: Mapping[str, str]) -> list[Leak]:
     """Return a leak for each artist and each pair of sides, with a track of each; spellings of a name are one artist."""
     shown: dict[str, dict[str, str]] = {}  # artist -> side -> the first track
-    written = dict(zip(ids, artists, strict=True))
-    for track_id, artist in written.items():
+    for track_id, artist in artists.items():
         if comparable(artist):
             shown.setdefault(comparable(artist), {}).setdefault(side_of[track_id], track_id)
     return [
-        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {written[tracks[one]]}")
+        Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {artists[tracks[one]]}")
         for tracks in shown.values()
         for one, other in combinations(sorted(tracks), 2)
     ]
 
 
-def find_copies(identities: Sequence[TrackIdentity], content: str, groups: Sequence[int] | None = None) -> list[Copy]:
+def find_copies(identities: Sequence[TrackIdentity], content: str, groups: Sequence[str] | None = None) -> list[Copy]:
     """Return the pairs of tracks with equal content (samples or features) or matching fingerprints.
 
     With `groups`, the sides of a split, only pairs of different groups are returned.
     """
-    first: dict[str, dict[int, int]] = {}  # digest -> group -> its first track
+    first: dict[str, dict[str, int]] = {}  # digest -> group -> its first track
     copies = []
     for index, identity in enumerate(identities):
+        group = "" if groups is None else groups[index]
         same = first.setdefault(identity.digest, {})
-        group = 0 if groups is None else groups[index]
-        others = same.items() if groups is not None else [(-1, other) for other in same.values()]
-        copies += [Copy(other, index, f"the same {content}") for their, other in others if their != group]
+        copies += [
+            Copy(other, index, f"the same {content}") for name, other in same.items() if not groups or name != group
+        ]
         same.setdefault(group, index)
     if any(identity.sound.any() for identity in identities):
         matches = find_matches([identity.sound for identity in identities], groups)

@@ -77,12 +77,8 @@ class SplitManifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `split.json` holds."""
-        return {
-            **vars(self),
-            "digest": self.digest,
-            "counts": self.counts(),
-            "identities_digest": self.identities_digest,
-        }
+        digests = {"digest": self.digest, "identities_digest": self.identities_digest}
+        return {**vars(self), **digests, "counts": self.counts()}
 
     def save(self, path: str | Path) -> None:
         """Write the manifest as JSON."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets
+import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, nearest
@@ -42,16 +43,9 @@ def split_corpus(
     fold: int = 1,
     manifest: str | Path | None = None,
 ) -> SplitManifest:
-    """Split the usable tracks of a source.
+    """Split the usable tracks of a source by a policy, or exactly as in a `manifest`.
 
-    Args:
-        tracks: Columns track_id, genre, artist and split (the official side).
-        source: Their source, with its published splits.
-        policy: A name in `POLICIES` that the source has.
-        ratios: train:validation:test, for `DRAWN_POLICIES`.
-        seed: For `DRAWN_POLICIES`.
-        fold: Which fold is the test side under `artist_folds`, from 1.
-        manifest: A manifest to repeat exactly, instead of a policy.
+    `ratios` and `seed` are for `DRAWN_POLICIES`; `fold`, from 1, is the test side under `artist_folds`.
 
     Raises:
         SplitError: If the split cannot be made, or a side that it should have is empty.
@@ -59,8 +53,7 @@ def split_corpus(
     """
     if manifest:
         return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
-    check_split(source, policy=policy, ratios=ratios)
-    numbers = parse_ratios(ratios)
+    numbers = check_split(source, policy=policy, ratios=ratios)
     drawn = policy in DRAWN_POLICIES
     incomplete = None
     if drawn:
@@ -76,11 +69,11 @@ def split_corpus(
             sides |= _validation_artists(tracks, sides["train"], fold)
         # A published split may have no test side.
         has_test = bool(lists["test"])
-        hint = f"none of its listed tracks is in {source.card.name} ({source.location})"
+        hint = f"none of its listed tracks is in {source.title}"
     for side in SIDES if has_test else SIDES[:2]:
         if not sides[side]:
             if policy == "official" and not lists[side]:
-                hint = f"{source.card.name} ({source.location}) lists none; choose another split_policy"
+                hint = f"{source.title} lists none; choose another split_policy"
             raise SplitError(f"split_policy {policy!r} leaves no track for {side}: {hint}")
     notes = [source.split_note(policy)]
     if drawn and _has_several_genres(tracks):
@@ -98,8 +91,8 @@ def split_corpus(
     )
 
 
-def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
-    """Refuse a split that no tracks of the source could have, before they are read.
+def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
+    """Return the ratios as numbers, or refuse a split that no tracks of the source could have, before they are read.
 
     Raises:
         ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
@@ -110,25 +103,17 @@ def check_split(source: TrackSource, *, policy: str, ratios: str) -> None:
         raise ConfigError(
             f"split_policy: {source.card.name} has no split {policy!r}; choose one of {', '.join(source.split_policies)}"
         )
-    parse_ratios(ratios)
+    return parse_ratios(ratios)
 
 
-def _stratified(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:
-    strata = tracks["genre"][:]
-    if _has_several_genres(tracks):
-        strata = _pool_rare(strata, needed=sum(ratio > 0 for ratio in ratios))
-    return stratified_split(tracks["track_id"], strata, ratios=ratios, seed=seed)
-
-
-def _grouped(tracks: datasets.Dataset, ratios: list[int], seed: int) -> dict[str, list[str]]:
-    return grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=ratios, seed=seed)
-
-
-def _pool_rare(genres: list[str], *, needed: int) -> list[str]:
-    """Return the strata of tracks with several genres: the first genre, or "" for all first genres of too few tracks.
+def _strata(tracks: datasets.Dataset, *, needed: int) -> list[str]:
+    """Return the genre of each track; of tracks with several, the first, or "" for all first genres of too few tracks.
 
     A genre that is rare as the first one may be the second of many tracks, so the data are not refused.
     """
+    genres = tracks["genre"][:]
+    if not _has_several_genres(tracks):
+        return genres
     counts = Counter(genres)
     strata = [genre if counts[genre] >= needed else "" for genre in genres]
     if 0 < strata.count("") < needed:
@@ -143,8 +128,12 @@ def _has_several_genres(tracks: datasets.Dataset) -> bool:
 
 # Policies that draw the sides, from tracks, ratios and seed.
 DRAWN_POLICIES: dict[str, Callable[[datasets.Dataset, list[int], int], dict[str, list[str]]]] = {
-    "stratified": _stratified,
-    "grouped": _grouped,
+    "stratified": lambda tracks, ratios, seed: stratified_split(
+        tracks["track_id"], _strata(tracks, needed=sum(ratio > 0 for ratio in ratios)), ratios=ratios, seed=seed
+    ),
+    "grouped": lambda tracks, ratios, seed: grouped_split(
+        tracks["track_id"], tracks["genre"], tracks["artist"], ratios=ratios, seed=seed
+    ),
 }
 # The sides of the others are published: see `TrackSource.published_sides`.
 POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
@@ -155,7 +144,7 @@ def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int
     members = set(training)
     others = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in members])
     try:
-        sides = _grouped(others, [4, 1, 0], seed=0)
+        sides = DRAWN_POLICIES["grouped"](others, [4, 1, 0], 0)
     except SplitError as error:
         raise SplitError(
             f"split_policy 'artist_folds' cannot choose a validation side among the {len(others)} tracks here outside "
@@ -167,7 +156,7 @@ def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int
 def _incomplete(tracks: datasets.Dataset, source: TrackSource, policy: str, lists: dict[str, list[str]]) -> str | None:
     """Return how many listed tracks are available, the test side first; None for all. Refuse lists without any."""
     if not any(lists.values()):
-        raise SplitError(f"{source.card.name} ({source.location}) has no {policy} split")
+        raise SplitError(f"{source.title} has no {policy} split")
     available = set(tracks["track_id"][:])
     missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     if not available & set().union(*lists.values()):
@@ -199,28 +188,23 @@ def grouped_split(
     rows = sorted(zip(track_ids, genres, artists, strict=True))
     groups = [comparable(artist) or f"track {track_id}" for track_id, _, artist in rows]
     ratios = [ratio // math.gcd(*ratios) for ratio in ratios]  # 80:10:10 needs no more artists than 8:1:1
-    folds = sum(ratios)
+    folds, largest = sum(ratios), max(Counter(genre for _, genre, _ in rows).values())
+    needs = f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs"
     if len(set(groups)) < folds:
-        raise SplitError(
-            f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs {folds} artists at least, there are "
-            f"{len(set(groups))}: choose smaller numbers"
-        )
-    largest = max(Counter(genre for _, genre, _ in rows).values())
+        raise SplitError(f"{needs} {folds} artists at least, there are {len(set(groups))}: choose smaller numbers")
     if largest < folds:
         raise SplitError(
-            f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs a genre of {folds} tracks at least, "
-            f"the largest has {largest}: choose smaller numbers or add tracks"
+            f"{needs} a genre of {folds} tracks at least, the largest has {largest}: choose smaller numbers or add tracks"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         parts = [fold for _, fold in splitter.split(rows, [genre for _, genre, _ in rows], groups)]
-    sides: dict[str, list[str]] = {side: [] for side in SIDES}
-    start = 0
-    for side, count in zip(SIDES, ratios, strict=True):
-        sides[side] = sorted(rows[row][0] for part in parts[start : start + count] for row in part)
-        start += count
-    return sides
+    side_of_fold = np.repeat(SIDES, ratios)
+    return {
+        side: sorted(rows[row][0] for fold in np.flatnonzero(side_of_fold == side) for row in parts[fold])
+        for side in SIDES
+    }
 
 
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
@@ -229,20 +213,19 @@ def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     for genre in distinct(source.genres()):
         if not counts[genre]:
             raise SplitError(
-                f"genre {genre!r} of {source.card.name} ({source.location}) has 0 usable tracks: add tracks (hfmgc check "
+                f"genre {genre!r} of {source.title} has 0 usable tracks: add tracks (hfmgc check "
                 "reports what is wrong with its files), or remove the genre"
             )
     if len(counts) < 2:
-        raise SplitError(f"{source.card.name} ({source.location}) has one genre only: classification needs two")
+        raise SplitError(f"{source.title} has one genre only: classification needs two")
 
 
 def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: str | Path) -> SplitManifest:
     """Return a manifest for these data, refusing it if a track is missing."""
     available = set(tracks["track_id"][:])
-    missing = sorted(set().union(*manifest.sides.values()) - available)
-    if missing:
+    if missing := sorted(set().union(*manifest.sides.values()) - available):
         raise SplitError(
-            f"{path}: {len(missing)} of its tracks are not in {source.card.name} ({source.location}), or cannot be "
+            f"{path}: {len(missing)} of its tracks are not in {source.title}, or cannot be "
             f"used; the first is {missing[0]!r}"
         )
     return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
@@ -253,11 +236,8 @@ def stratified_split(
 ) -> dict[str, list[str]]:
     """Split tracks at random, genre by genre, in the given ratios.
 
-    The result depends on the ids and the seed alone, not on their order. Each side with a ratio gets at least one track
-    of each genre; the tracks that remain after rounding down go to the largest remainders.
-
-    Returns:
-        Sorted track ids of train, validation and test.
+    The sorted ids of each side depend on the ids and the seed alone, not on their order. Each side with a ratio gets at
+    least one track of each genre; the tracks that remain after rounding down go to the largest remainders.
 
     Raises:
         SplitError: If a genre has fewer tracks than sides, naming it.
@@ -275,10 +255,9 @@ def stratified_split(
                 f"{needed} sides needs at least {needed}: add tracks, leave the genre out, or choose other split_ratios"
             )
         order = example_generator("stratified", seed, genre).permutation(len(members))
-        start = 0
-        for side, count in zip(SIDES, _allot(len(members), ratios), strict=True):
-            sides[side] += [members[i] for i in order[start : start + count]]
-            start += count
+        parts = np.split(order, np.cumsum(_allot(len(members), ratios))[:-1])
+        for side, part in zip(SIDES, parts, strict=True):
+            sides[side] += [members[i] for i in part]
     return {side: sorted(members) for side, members in sides.items()}
 
 
@@ -286,7 +265,7 @@ def _allot(total: int, ratios: Sequence[int]) -> list[int]:
     """Divide `total` tracks by the ratios: largest remainders, and one at least for each ratio above 0."""
     shares = [total * ratio / sum(ratios) for ratio in ratios]
     counts = [int(share) for share in shares]
-    by_remainder = sorted(range(len(ratios)), key=lambda i: (counts[i] - shares[i], i))
+    by_remainder = sorted(range(len(ratios)), key=lambda i: counts[i] - shares[i])
     for i in by_remainder[: total - sum(counts)]:
         counts[i] += 1
     for i, ratio in enumerate(ratios):

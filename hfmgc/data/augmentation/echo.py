@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 
-from hfmgc.errors import ConfigError
-
 
 class Echo(BaseWaveformTransform):
     """Add delayed, attenuated copies of the signal: `out_gain * (in_gain * x[n] + sum_k decay_k * x[n - delay_k])`.
@@ -19,49 +17,36 @@ class Echo(BaseWaveformTransform):
     samples, and the result is clipped to -1..1. Unlike `aecho`, the result is as long as the input.
 
     Args:
-        min_in_gain, max_in_gain: Range of the gain of the direct sound, in 0..1.
-        min_out_gain, max_out_gain: Range of the gain of the sum, in 0..1.
-        delays: A (lowest, highest) range in milliseconds for each copy.
-        decays: A (lowest, highest) range of the gain for each copy, in 0..1.
+        in_gain: Range (lowest, highest) of the gain of the direct sound, in 0..1.
+        out_gain: Range of the gain of the sum, in 0..1.
+        delays: A range in milliseconds for each copy.
+        decays: A range of the gain for each copy, in 0..1.
         p: Probability that the transform is applied.
 
     Shapes: float32 [samples] or [channels, samples] in, the same shape out.
-
-    Raises:
-        ConfigError: If a range is reversed or out of bounds, or the numbers of delays and decays differ.
     """
 
     supports_multichannel = True
 
     def __init__(
         self,
-        min_in_gain: float = 0.6,
-        max_in_gain: float = 0.98,
-        min_out_gain: float = 0.6,
-        max_out_gain: float = 0.98,
+        in_gain: Sequence[float] = (0.6, 0.98),
+        out_gain: Sequence[float] = (0.6, 0.98),
         delays: Sequence[Sequence[float]] = ((50.0, 499.0),),
         decays: Sequence[Sequence[float]] = ((0.2, 0.4),),
         p: float = 0.5,
     ):
         super().__init__(p)
-        self.min_in_gain, self.max_in_gain = min_in_gain, max_in_gain
-        self.min_out_gain, self.max_out_gain = min_out_gain, max_out_gain
         # Lists: a configuration must equal itself after a round trip through JSON.
-        self.delays = [[float(bound) for bound in bounds] for bounds in delays]
-        self.decays = [[float(bound) for bound in bounds] for bounds in decays]
-        if not self.delays or len(self.delays) != len(self.decays):
-            raise ConfigError(f"Echo: {len(self.delays)} delays and {len(self.decays)} decays: each copy needs both")
-        gains = [(min_in_gain, max_in_gain), (min_out_gain, max_out_gain), *self.decays]
-        for bounds, highest in [*((gain, 1.0) for gain in gains), *((delay, 90_000.0) for delay in self.delays)]:
-            if len(bounds) != 2 or not 0.0 < bounds[0] <= bounds[1] <= highest:
-                raise ConfigError(f"Echo: {tuple(bounds)} is not a range (lowest, highest) above 0, up to {highest:g}")
+        self.in_gain, self.out_gain = list(in_gain), list(out_gain)
+        self.delays, self.decays = [list(bounds) for bounds in delays], [list(bounds) for bounds in decays]
 
     def randomize_parameters(self, samples: np.ndarray, sample_rate: int) -> None:
         """Draw the gains, delays (ms) and decays from the global `random`, as audiomentations' transforms do."""
         super().randomize_parameters(samples, sample_rate)
         if self.parameters["should_apply"]:
-            self.parameters["in_gain"] = random.uniform(self.min_in_gain, self.max_in_gain)
-            self.parameters["out_gain"] = random.uniform(self.min_out_gain, self.max_out_gain)
+            self.parameters["in_gain"] = random.uniform(*self.in_gain)
+            self.parameters["out_gain"] = random.uniform(*self.out_gain)
             self.parameters["delays"] = [random.uniform(*bounds) for bounds in self.delays]
             self.parameters["decays"] = [random.uniform(*bounds) for bounds in self.decays]
 

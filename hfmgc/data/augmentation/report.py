@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
+from audiomentations.core.transforms_interface import BaseWaveformTransform
 
 from hfmgc.data.augmentation.echo import Echo
 from hfmgc.errors import AudioError, ConfigError, nearest
@@ -22,19 +23,17 @@ FASTEST_TEMPO = 1.9
 # A two-pole Butterworth filter falls by 12 dB an octave.
 _TWO_POLES = {"min_rolloff": 12, "max_rolloff": 12, "p": 1.0}
 
-Transform = Callable[[np.ndarray, int], np.ndarray]
-
 
 def _tempo(slowest: float, fastest: float) -> TimeStretch:
     return TimeStretch(min_rate=slowest, max_rate=fastest, leave_length_unchanged=False, p=1.0)
 
 
 def _bundle() -> Compose:
-    two_copies = Echo(0.8, 0.8, 0.9, 0.9, delays=((200, 200), (400, 400)), decays=((0.3, 0.3), (0.3, 0.3)), p=1.0)
+    two_copies = Echo((0.8, 0.8), (0.9, 0.9), ((200, 200), (400, 400)), ((0.3, 0.3), (0.3, 0.3)), p=1.0)
     return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_copies])
 
 
-VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
+VARIANTS: Mapping[str, Callable[[], BaseWaveformTransform | Compose]] = MappingProxyType(
     {
         "faster": lambda: _tempo(1.6, FASTEST_TEMPO),
         "slower": lambda: _tempo(0.6, 0.8),
@@ -48,10 +47,7 @@ VARIANTS: Mapping[str, Callable[[], Transform]] = MappingProxyType(
 
 
 def source_samples_needed(samples: int) -> int:
-    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many.
-
-    Source: ours; training cuts out this much and augments nothing else.
-    """
+    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many (ours)."""
     # Rounded first: a product such as 10 * 1.9 can be slightly above the whole number.
     return math.ceil(round(samples * FASTEST_TEMPO, 6))
 
@@ -60,12 +56,8 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     """Return one variant of a clip, float32 [samples], finite and never empty.
 
     A slower clip is longer than its source, a faster one shorter. Stretched and filtered clips can exceed full scale (1.0).
-
-    Args:
-        waveform: float [samples].
-        sampling_rate: Hz.
-        variant: A name in `VARIANTS`, or `original` for the unchanged clip.
-        generator: Source of all parameters; the global random state stays untouched.
+    The variant is a name in `VARIANTS`, or `original` for the unchanged clip. All parameters come from the generator; the
+    global random state stays untouched.
 
     Raises:
         ConfigError: If there is no such variant.
@@ -98,15 +90,10 @@ class FreshAugmentation:
     Args:
         probability: Share of the calls that augment, in 0..1; the six variants are equally likely. By default 6/7, the
             report's proportions: the original is as likely as each variant.
-
-    Raises:
-        ConfigError: If the probability is not within 0..1.
     """
 
     def __init__(self, probability: float | None = None):
-        self.probability = len(VARIANTS) / (len(VARIANTS) + 1) if probability is None else float(probability)
-        if not 0.0 <= self.probability <= 1.0:
-            raise ConfigError(f"augmentation probability {probability}: must be within 0..1")
+        self.probability = len(VARIANTS) / (len(VARIANTS) + 1) if probability is None else probability
 
     def draw(self, generator: np.random.Generator) -> str:
         """Return the name of a variant, or `original`."""

@@ -1,7 +1,6 @@
 """The contract of every dataset: its card, its options and its table of tracks."""
 
 import sys
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -11,8 +10,8 @@ from typing import Any, ClassVar
 
 import datasets
 
-from ...errors import ConfigError, nearest
-from ...settings import coerce, refuse_long_path
+from ...errors import ConfigError
+from ...settings import check_fields, refuse_long_path
 from ...text import as_text
 
 
@@ -32,24 +31,26 @@ TRACK_FEATURES = datasets.Features(
         "split": datasets.Value("string"),
     }
 )
+# Columns of a track beside its audio.
+LABEL_FEATURES = {name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"}
 
 
 def track_row(
     track_id: str,
-    genre: str,
+    genres: Sequence[str],
     *,
     path: str | None = None,
     audio: bytes | None = None,
-    genres: Sequence[str] = (),
     artist: str = "",
     split: str = "",
 ) -> dict[str, Any]:
     """Return one row of `TRACK_FEATURES`."""
+    genres = [genre for genre in genres if genre]
     return {
         "track_id": track_id,
         "audio": {"path": path, "bytes": audio},
-        "genre": genre,
-        "genres": list(genres) or ([genre] if genre else []),
+        "genre": next(iter(genres), ""),
+        "genres": genres,
         "artist": artist,
         "split": split,
     }
@@ -99,6 +100,11 @@ class TrackSource(ABC):
         return shown_location(self.origin)
 
     @property
+    def title(self) -> str:
+        """The name of the dataset with its location, for messages."""
+        return f"{self.card.name} ({self.location})"
+
+    @property
     def revision(self) -> str | None:
         """The commit of a repository, by default the pinned one; None for data on disk."""
         if Path(self.origin).exists():
@@ -133,14 +139,7 @@ class TrackSource(ABC):
         self.unreadable = dict(unreadable or {})
         rows = [_as_text(row, self.unreadable) for row in rows]
         # Size and modification time are part of the fingerprint: a replaced file must be decoded.
-        states = []
-        for row in rows:
-            path = row["audio"]["path"]
-            try:
-                status = path and Path(path).stat()
-                states.append((status.st_size, status.st_mtime_ns) if path else None)
-            except (OSError, ValueError):  # missing, or not a possible name: decoding reports it
-                states.append(None)
+        states = [_state(row["audio"]["path"]) for row in rows]
         return datasets.Dataset.from_generator(
             _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
         )
@@ -168,9 +167,8 @@ class TrackSource(ABC):
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
         """Return the track ids of each side of a published split, including tracks that cannot be used.
 
-        Args:
-            policy: `official` (the column split of the tracks); a dataset may add others.
-            fold: Which fold is the test side, from 1, if the policy has folds.
+        By default the policy is `official`, the column split of the tracks. `fold`, from 1, is the test side of a policy
+        that has folds.
         """
         sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         tracks = self.tracks()
@@ -200,15 +198,23 @@ class TrackSource(ABC):
         }
 
 
+def _state(path: str | None) -> tuple[int, int] | None:
+    """Return size and modification time of a file; None if it has none, which decoding reports."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError, TypeError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
     """Return a row that can be stored: as it is, or escaped and without audio."""
-    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], row["genre"], *row["genres"]]
+    texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], *row["genres"]]
     if all(as_text(text) == text for text in texts):
         return row
-    track_id = as_text(row["track_id"])
+    track_id, genres = as_text(row["track_id"]), [as_text(genre) for genre in row["genres"]]
     unreadable[track_id] = NOT_UTF8
-    genres = [as_text(genre) for genre in row["genres"]]
-    return track_row(track_id, as_text(row["genre"]), genres=genres, artist=as_text(row["artist"]), split=row["split"])
+    return track_row(track_id, genres, artist=as_text(row["artist"]), split=row["split"])
 
 
 def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
@@ -219,15 +225,10 @@ def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> I
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
     """Return the source with its options, refusing unknown and missing ones."""
     where = f"data_options of {source_class.card.name}"
-    known = {option.name: option for option in fields(source_class)}
     for name, value in options.items():
-        if name not in known:
-            raise ConfigError(f"data_options: {source_class.card.name} has no option {name!r}{nearest(name, known)}")
         refuse_long_path(f"data_options: {name}", value)
-    for name, option in known.items():
-        if name not in options and option.default is MISSING:
-            raise ConfigError(
-                f"data_options: {source_class.card.name} needs the option {name!r}: write {{{name}: ...}}"
-            )
-    hints = typing.get_type_hints(source_class)
-    return source_class(**{name: coerce(name, value, hints[name], where) for name, value in options.items()})
+    values = check_fields(source_class, options, where)
+    for option in fields(source_class):
+        if option.name not in values and option.default is MISSING:
+            raise ConfigError(f"{where}: {option.name!r} is missing: write {{{option.name}: ...}}")
+    return source_class(**values)

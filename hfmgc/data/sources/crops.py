@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -41,21 +41,11 @@ def crop_stream(
     epoch: int = 0,
     per_track: int = 1,
 ) -> datasets.IterableDataset:
-    """Return `per_track` crops at random positions of each recording, in random order.
+    """Return a stream of crops at random positions of recordings (track id -> path or `hf://` address), in random order.
 
-    Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the number of workers.
-    A recording that cannot be read is skipped with a warning.
-
-    Args:
-        locations: Track id -> path or `hf://` address.
-        seconds: Length of a crop; after the end of a shorter recording, samples are zero.
-        sampling_rate: Of the crops in Hz.
-        seed: Seed of the run.
-        epoch: Each epoch has other crops.
-        per_track: Crops of each recording.
-
-    Returns:
-        A stream of track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono).
+    Its rows are track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono; zero after the end of a
+    shorter recording). Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the
+    number of workers. A recording that cannot be read is skipped with a warning.
     """
     if not (seconds > 0 and sampling_rate > 0 and per_track > 0):
         raise ConfigError(
@@ -68,52 +58,39 @@ def crop_stream(
         features=CROP_FEATURES,
         gen_kwargs={
             "tracks": [(names[i], locations[names[i]]) for i in order],
-            "options": (float(seconds), int(sampling_rate), seed, epoch, per_track),
+            "places": (seed, epoch, per_track),
+            "seconds": float(seconds),
+            "sampling_rate": int(sampling_rate),
         },
     )
     return stream.with_format("numpy")
 
 
-def _crops(tracks: list[tuple[str, str]], options: tuple[float, int, int, int, int]) -> Iterator[dict[str, Any]]:
-    seconds, sampling_rate, seed, epoch, per_track = options
+def _crops(
+    tracks: list[tuple[str, str]], places: tuple[int, int, int], seconds: float, sampling_rate: int
+) -> Iterator[dict[str, Any]]:
+    seed, epoch, per_track = places
     for track_id, location in tracks:
-        generator = example_generator(seed, epoch, track_id, "crop")
-        places = generator.random(per_track)
         try:
-            with _opened(location, track_id) as file:
-                length = file.frames / file.samplerate
-                for place in places:
-                    start = float(place * max(length - seconds, 0.0))
-                    waveform = _read(file, start, seconds, sampling_rate, track_id)
+            with open_recording(location, track_id) as file:
+                last = max(file.frames / file.samplerate - seconds, 0.0)
+                for start in (last * example_generator(seed, epoch, track_id, "crop").random(per_track)).tolist():
+                    waveform = read_crop(file, start, seconds, sampling_rate, track_id)
                     yield {"track_id": track_id, "start": start, "waveform": waveform}
         except AudioError as error:
             logger.warning(f"no crops of {error}")
 
 
-def read_crop(location: str, start: float, seconds: float, sampling_rate: int, *, name: str = "") -> np.ndarray:
-    """Return a crop of a recording, mono (the mean of its channels), at `sampling_rate`.
-
-    Returns:
-        float32 [round(seconds * sampling_rate)]; zeros beyond the end of the recording.
-
-    Raises:
-        AudioError: If it is missing or cannot be decoded.
-    """
-    with _opened(location, name or location) as file:
-        return _read(file, start, seconds, sampling_rate, name or location)
-
-
 @contextmanager
-def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
+def open_recording(location: str, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a recording; whatever fails while it is open becomes an AudioError."""
     try:
-        with ExitStack() as stack:
-            if location.startswith("hf://"):
-                # Requests the blocks that are read, not the whole recording.
-                handle = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
-            else:
-                handle = open_nameless(location)
-            file = stack.enter_context(soundfile.SoundFile(stack.enter_context(handle)))
+        if location.startswith("hf://"):
+            # Requests the blocks that are read, not the whole recording.
+            content = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
+        else:
+            content = open_nameless(location)
+        with content, soundfile.SoundFile(content) as file:
             if file.frames <= 0:
                 raise AudioError(name, "no samples")
             yield file
@@ -126,7 +103,11 @@ def _opened(location: str, name: str) -> Iterator[soundfile.SoundFile]:
         raise AudioError(name, f"cannot be decoded ({reason})") from error
 
 
-def _read(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
+def read_crop(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
+    """Return a crop of a recording, mono (the mean of its channels), float32 [round(seconds * sampling_rate)].
+
+    Beyond the end of the recording, samples are zero.
+    """
     rate, wanted = file.samplerate, round(seconds * sampling_rate)
     first = min(round(start * rate), file.frames)
     # A whole number of samples at both rates, or the crop would be shifted by a fraction of a sample.

@@ -1,12 +1,12 @@
 """Lists of tracks that a run excludes: written by `hfmgc check --write_exclusions`, or by hand."""
 
-import csv
 import hashlib
-import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ...errors import DataError, saving_to
 from ...files import write_text
@@ -16,9 +16,8 @@ from .tables import read_rows
 def read_exclusions(path: str | Path) -> dict[str, str]:
     """Return track id -> reason of a list of tracks.
 
-    Args:
-        path: A `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the fields `track_id` and,
-            where there are reasons, `reason`; UTF-8.
+    It is a `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id` and
+    optionally `reason`; UTF-8.
 
     Raises:
         DataError: If it cannot be read, or a row has no track id.
@@ -33,14 +32,11 @@ def read_exclusions(path: str | Path) -> dict[str, str]:
     return excluded
 
 
-def write_exclusions(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+def write_exclusions(path: Path, rows: Sequence[tuple[str, str]]) -> None:
     """Write pairs of track id and reason as a CSV that `read_exclusions` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("track_id", "reason"))
-    writer.writerows(rows)
+    table = pd.DataFrame(rows, columns=["track_id", "reason"])
     with saving_to(path):
-        write_text(path, text.getvalue())
+        write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:

@@ -8,48 +8,51 @@ import numpy as np
 
 from ...errors import DataError
 from ..caching import cached_map
+from .contract import LABEL_FEATURES
 
 
 # Rows in memory while a part is cast; the spectrogram of a track takes a few megabytes.
 CAST_BATCH_SIZE = 16
 
 
-def depth_of(feature: Any) -> int:
-    """Return how deeply a column's lists are nested."""
-    if hasattr(feature, "shape"):
-        return len(feature.shape)
-    return 1 + depth_of(feature.feature) if hasattr(feature, "feature") else 0
+def kind_of(feature: Any) -> tuple[int, str]:
+    """Return how deeply a column's lists are nested, and the type of its values."""
+    depth = len(getattr(feature, "shape", ()))
+    while hasattr(feature, "feature"):
+        feature, depth = feature.feature, depth + 1
+    return depth, str(getattr(feature, "dtype", ""))
+
+
+def stored_tracks(rows: list[dict[str, Any]], features: datasets.Dataset) -> datasets.Dataset:
+    """Return rows of `track_row` without their audio, beside the table of their features."""
+    labels = [{name: row[name] for name in LABEL_FEATURES} for row in rows]
+    listed = datasets.Dataset.from_list(labels, datasets.Features(LABEL_FEATURES))
+    return datasets.concatenate_datasets([listed, features], axis=1)
 
 
 def with_one_type(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
-    """Return tables whose columns `features` have one type, ready to be concatenated.
+    """Return tables, by the names of their files, whose columns `features` have one type, ready to be concatenated.
 
     Arrays of different fixed sizes become lists; numbers get the widest precision.
-
-    Args:
-        parts: Name of the file (or split) -> table with the column `features`.
 
     Raises:
         DataError: If they differ in the number of dimensions or in the kind of numbers: levels 0..255 are not fractions.
     """
-    types = {name: part.features["features"] for name, part in parts.items()}
-    if all(kind == next(iter(types.values())) for kind in types.values()):
-        return list(parts.values())
-    described = {name: (depth_of(kind), np.dtype(_number_type(kind))) for name, kind in types.items()}
-    (first, (depth, number)), *others = described.items()
+    tables = list(parts.values())
+    if all(table.features["features"] == tables[0].features["features"] for table in tables):
+        return tables
+    (first, (depth, number)), *others = [(name, kind_of(part.features["features"])) for name, part in parts.items()]
     for name, (other_depth, other_number) in others:
-        if other_depth != depth or (other_number.kind == "f") != (number.kind == "f"):
+        if other_depth != depth or other_number.startswith("float") != number.startswith("float"):
             raise DataError(
                 f"{name} holds features of {other_depth} dimensions as {other_number}, {first} of {depth} as {number}: "
                 "extract them alike, or load one of the files alone"
             )
-    feature = datasets.Value(np.result_type(*(number for _, number in described.values())).name)
+    feature = datasets.Value(np.result_type(number, *(other for _, (_, other) in others)).name)
     for _ in range(depth):
         feature = datasets.List(feature)
-    return [
-        part.cast(datasets.Features({**part.features, "features": feature}), batch_size=CAST_BATCH_SIZE)
-        for part in parts.values()
-    ]
+    kinds = datasets.Features({**tables[0].features, "features": feature})
+    return [table.cast(kinds, batch_size=CAST_BATCH_SIZE) for table in tables]
 
 
 def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
@@ -98,9 +101,3 @@ def _check_row(row: dict[str, Any]) -> dict[str, str]:
         if levels and (values.min() < 0 or values.max() > 255):
             problem, size = "levels outside 0..255", ""
     return {"problem": problem, "size": size}
-
-
-def _number_type(feature: Any) -> str:
-    while hasattr(feature, "feature"):
-        feature = feature.feature
-    return feature.dtype

@@ -1,7 +1,7 @@
 """Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,22 +16,20 @@ from transformers.utils import logging
 from ...errors import ConfigError, DataError, first_line, nearest
 from ...features.handmade_features import GTZAN_SUMMARY_COLUMNS, column_names, columns
 from ..caching import COMPUTATIONS
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
+from .contract import DatasetCard, TrackSource, track_row
+from .feature_rows import stored_tracks
 from .features import GENRE_COLUMNS, ID_COLUMNS
 from .fma import FMA
 from .gtzan import GTZAN, gtzan_row, track_id_in
-from .tables import check_unique, side_of
+from .tables import check_unique, reading, side_of
 
 
 logger = logging.get_logger(__name__)
 
-LAYOUTS = ("fma_518", "gtzan_57", "table")
 # The rates of the recordings: nearly all of FMA's, and all of GTZAN's.
 SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
-# Rows of a CSV in memory at once; features.csv has 106,574.
-_CHUNK = 2000
+LAYOUTS = (*SAMPLING_RATES, "table")
 _FMA_HEADER = ["feature", "statistics", "number"]
-_FMA_COLUMNS = column_names()
 # File names in GTZAN's features_3_sec.csv.
 _PART_OF_TRACK = re.compile(r"\.\d{5}\.\d+\.wav$")
 # Columns about the track, beside its id and genre; all others are features.
@@ -58,21 +56,16 @@ class FeatureTable(TrackSource):
     genre_top), and may have columns for the id (track_id, id or filename), the artist and the split; every other column
     is a feature. A NumPy archive (.npz) has the features as X [tracks, columns] and the genres as y [tracks], and may have
     their ids as track_id and the columns' names as columns.
-
-    Attributes:
-        file: The table. For FMA also the folder fma_metadata or its zip.
-        layout: `fma_518`, `gtzan_57` or `table` (any other); by the header if empty.
-        subset: Of FMA: small, medium, large or full.
     """
 
     card = DatasetCard(
         name="table", citation="A table of features of tracks; see its origin.", licence="as that of the recordings"
     )
-    split_policies = ("official", "fault_filtered", "artist_folds", "grouped", "stratified")
+    split_policies = ("official", "grouped", "stratified")  # of FMA's and GTZAN's tables: those of the dataset
 
-    file: str
-    layout: str = ""
-    subset: str = "medium"
+    file: str  # of FMA, also the folder fma_metadata or its zip
+    layout: str = ""  # `fma_518`, `gtzan_57` or `table` (any other); by the header if empty
+    subset: str = "medium"  # of FMA: small, medium, large or full
 
     def __post_init__(self):
         if self.layout not in ("", *LAYOUTS):
@@ -80,17 +73,15 @@ class FeatureTable(TrackSource):
         path = Path(self.file)
         if not path.exists():
             raise DataError(f"data_options of table: file {self.file!r}: no such file")
-        is_metadata = path.is_dir() or path.suffix.lower() == ".zip"
-        self.layout = self.layout or ("fma_518" if is_metadata else _layout_of(path))
+        self._is_metadata = path.is_dir() or path.suffix.lower() == ".zip"  # of FMA
+        self.layout = self.layout or ("fma_518" if self._is_metadata else _layout_of(path))
         # The dataset of which it is a table; it is not an option.
         self._dataset: FMA | GTZAN | None = None
         if self.layout == "fma_518":
-            self._dataset = FMA(subset=self.subset, metadata=str(path if is_metadata else path.parent))
+            self._dataset = FMA(subset=self.subset, metadata=str(path if self._is_metadata else path.parent))
         elif self.layout == "gtzan_57":
             self._dataset = GTZAN()
-        if self._dataset is None:
-            self.split_policies = ("official", "grouped", "stratified")
-        else:
+        if self._dataset is not None:
             self.split_policies = self._dataset.split_policies
             known = self._dataset.card
             # Tracks whose 30 s clips are broken have sound features in FMA's table, which is of whole tracks.
@@ -111,8 +102,8 @@ class FeatureTable(TrackSource):
     def columns(self) -> list[str]:
         """The names of the features in their order."""
         if self.layout == "table":
-            return _plain_columns(self._path)
-        return _FMA_COLUMNS if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
+            return _read_table(self._path, self.layout)[1]
+        return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
 
     def front_end(self) -> dict[str, Any]:
         """Return the fields of the front end that computes these columns from audio, if there is one."""
@@ -126,13 +117,10 @@ class FeatureTable(TrackSource):
             return super().published_sides(policy, fold)
         sides = self._dataset.published_sides(policy, fold)
         # Tables are passed on without the test tracks: their validation side is then evaluated.
-        return sides if self._has_test_tracks(sides) else {**sides, "test": []}
-
-    def _has_test_tracks(self, sides: dict[str, list[str]]) -> bool:
-        return not set(sides["test"]).isdisjoint(self._rows["track_id"])
+        return sides if not set(sides["test"]).isdisjoint(self._rows["track_id"]) else {**sides, "test": []}
 
     def split_note(self, policy: str) -> str | None:
-        if policy == "fault_filtered" and not self._has_test_tracks(self._dataset.published_sides(policy, 1)):
+        if policy == "fault_filtered" and not self.published_sides(policy, 1)["test"]:
             return "the table has no track of the fault-filtered test side"
         return self._dataset and self._dataset.split_note(policy)
 
@@ -145,33 +133,29 @@ class FeatureTable(TrackSource):
         pairs = zip(table["track_id"], table["problem"], strict=True)
         self.unreadable = {track_id: problem for track_id, problem in pairs if problem}
         if self.layout == "fma_518":
-            table, rows = self._fma_rows(table)
+            listed = {track.track_id: track for track in self._dataset.metadata_tracks()}
+            table = table.select([row for row, track_id in enumerate(table["track_id"]) if track_id in listed])
+            if not len(table):
+                raise DataError(f"{self.location} has features of none of the {len(listed)} tracks of {self.subset}")
+            if len(table) < len(listed):
+                logger.warning(f"{self.location}: {len(listed) - len(table)} of {len(listed)} tracks have no features")
+            found = map(listed.get, table["track_id"])
+            rows = [track_row(one.track_id, [one.top_genre], artist=one.artist, split=one.side) for one in found]
         elif self.layout == "gtzan_57":
             rows = [gtzan_row(track_id) for track_id in table["track_id"]]
         else:
-            named = table.select_columns(["track_id", "genre", "artist", "split"])
-            rows = [track_row(**{**row, "split": side_of(row["split"], self.location)}) for row in named]
-        kept = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
-        listed = datasets.Dataset.from_list([{name: row[name] for name in kept} for row in rows], kept)
-        tracks = datasets.concatenate_datasets([listed, table.select_columns(["features"])], axis=1)
+            rows = [
+                track_row(
+                    row["track_id"], [row["genre"]], artist=row["artist"], split=side_of(row["split"], self.location)
+                )
+                for row in table.remove_columns(["features", "problem"])
+            ]
+        tracks = stored_tracks(rows, table.select_columns(["features"]))
         return tracks.with_format("numpy", columns=["features"], output_all_columns=True)
-
-    def _fma_rows(self, table: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-        """Return the rows of features.csv that belong to the subset, and their tracks."""
-        row_of = {track_id: row for row, track_id in enumerate(table["track_id"])}
-        tracks = self._dataset.metadata_tracks()
-        found = [track for track in tracks if track.track_id in row_of]
-        if len(found) < len(tracks):
-            logger.warning(f"{self.location}: {len(tracks) - len(found)} of {len(tracks)} tracks have no features")
-        if not found:
-            raise DataError(f"{self.location} has features of none of the {len(tracks)} tracks of {self.subset}")
-        rows = [track_row(track.track_id, track.top_genre, artist=track.artist, split=track.side) for track in found]
-        return table.select([row_of[track.track_id] for track in found]), rows
 
     @cached_property
     def _path(self) -> Path:
-        path = Path(self.file)
-        return self._dataset.features_csv if path.is_dir() or path.suffix.lower() == ".zip" else path
+        return self._dataset.features_csv if self._is_metadata else Path(self.file)
 
     @cached_property
     def _rows(self) -> datasets.Dataset:
@@ -206,52 +190,17 @@ def _layout_of(path: Path) -> str:
     return "gtzan_57" if "filename" in header and set(header) & set(GTZAN_SUMMARY_COLUMNS) else "table"
 
 
+def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    with reading(path):
+        return pd.read_csv(
+            path, sep=separator, low_memory=False, encoding="utf-8-sig", keep_default_na=False, **options
+        )
+
+
 def _header(path: Path) -> list[str]:
     """Return the cells of the first row of a CSV or TSV."""
-    try:
-        table = pd.read_csv(
-            path, sep=_separator(path), nrows=1, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise DataError(f"{path.name} cannot be read as a table ({first_line(error)})") from error
-    return [cell.strip() for cell in table.iloc[0]]
-
-
-def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
-def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
-    del version
-    file, count = Path(path), 0
-    if layout == "table":
-        names = _plain_columns(file)
-        parts = _npz_parts(file, names) if file.suffix.lower() == ".npz" else _plain_parts(file, names)
-    else:
-        names = _FMA_COLUMNS if layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
-        parts = _fma_parts(file) if layout == "fma_518" else _gtzan_parts(file)
-    for tracks, values in parts:
-        for track, row in zip(tracks, values, strict=True):
-            count += 1
-            broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
-            more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
-            problem = f"no finite number in column {broken[0]}{more}" if broken else ""
-            given = {"genre": "", "artist": "", "split": "", **track}
-            yield {**given, "track_id": track.get("track_id") or f"row {count}", "features": [row], "problem": problem}
-    if not count:
-        raise DataError(f"{file.name} has a header and no tracks")
-
-
-_Part = tuple[list[dict[str, str]], np.ndarray]
-
-
-def _chunks(path: Path, texts: Iterable[str] = (), **options: Any) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a CSV or TSV in parts; the columns `texts` are read as text."""
-    return pd.read_csv(
-        path, sep=_separator(path), chunksize=_CHUNK, low_memory=False, encoding="utf-8-sig", keep_default_na=False,
-        dtype=dict.fromkeys(texts, str), **options,
-    )  # fmt: skip
+    return [cell.strip() for cell in _read_csv(path, nrows=1, header=None, dtype=str).iloc[0]]
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:
@@ -260,95 +209,87 @@ def _numbers(table: pd.DataFrame) -> np.ndarray:
         return table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
 
 
-def _fma_parts(path: Path) -> Iterator[_Part]:
-    for chunk in _chunks(path, header=[0, 1, 2], index_col=0):
-        found = list(chunk.columns)
-        different = sorted(set(found) ^ set(columns()))
-        if list(chunk.columns.names) != _FMA_HEADER or different or len(found) != len(columns()):
-            names = ", ".join("-".join(column) for column in different[:3])
-            raise DataError(
-                f"{path.name} does not have the three header rows and {len(columns())} columns of FMA's features.csv, but "
-                f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
-            )
-        if strange := [number for number in chunk.index if not str(number).isdecimal()]:
-            raise DataError(f"{path.name}: {str(strange[0])!r} is no track id of FMA: delete its row")
-        yield [{"track_id": f"{int(number):06d}"} for number in chunk.index], _numbers(chunk[columns()])
+def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
+    del version
+    tracks, names, values = _read_table(Path(path), layout)
+    if not len(tracks):
+        raise DataError(f"{Path(path).name} has a header and no tracks")
+    for number, (track, row) in enumerate(zip(tracks.to_dict("records"), values, strict=True), 1):
+        broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
+        more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
+        problem = f"no finite number in column {broken[0]}{more}" if broken else ""
+        track = {"genre": "", "artist": "", "split": "", **track}
+        track["track_id"] = track.get("track_id") or f"row {number}"
+        yield {**track, "features": [row], "problem": problem}
 
 
-def _gtzan_parts(path: Path) -> Iterator[_Part]:
-    _require(path, _header(path), ["filename", *GTZAN_SUMMARY_COLUMNS])
-    for chunk in _chunks(path, texts=["filename"]):
-        chunk = chunk.rename(columns=str.strip)
-        ids = [track_id_in(name) for name in chunk["filename"]]
-        if parts := [name for name in chunk["filename"] if _PART_OF_TRACK.search(name)]:
-            raise DataError(
-                f"{path.name}: {parts[0]!r} is a part of a track: use features_30_sec.csv, of whole tracks"
-            )
-        if None in ids:
-            name = chunk["filename"].iloc[ids.index(None)]
-            raise DataError(f"{path.name}: filename {name!r} is no track of GTZAN (blues.00000.wav): delete its row")
-        yield [{"track_id": track_id} for track_id in ids], _numbers(chunk[list(GTZAN_SUMMARY_COLUMNS)])
+_Table = tuple[pd.DataFrame, list[str], np.ndarray]
+"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns]."""
 
 
-def _plain_parts(path: Path, names: list[str]) -> Iterator[_Part]:
-    header = _header(path)
-    used = {
-        "track_id": next((name for name in ID_COLUMNS if name in header), None),
-        "genre": next(name for name in GENRE_COLUMNS if name in header),
-        **{name: name for name in _TRACK_COLUMNS if name in header},
-    }
-    for number, chunk in enumerate(_chunks(path, texts=filter(None, used.values()))):
-        if not isinstance(chunk.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-            raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
-        chunk = chunk.rename(columns=str.strip).fillna("")
-        cells = {field: chunk[name].astype(str).str.strip() for field, name in used.items() if name}
-        values = _numbers(chunk[names])
-        if (
-            number == 0
-            and len(chunk)
-            and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))])
-        ):
-            raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
-        yield [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)], values
+def _read_table(path: Path, layout: str) -> _Table:
+    if layout == "fma_518":
+        return _read_fma(path)
+    if layout == "gtzan_57":
+        return _read_gtzan(path)
+    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_plain(path)
 
 
-def _npz_parts(path: Path, names: list[str]) -> Iterator[_Part]:
-    arrays = _npz(path)
-    labels = {field: arrays[key] for field, key in (("genre", "y"), ("track_id", "track_id")) if key in arrays}
-    rows = [dict(zip(labels, map(str, row), strict=True)) for row in zip(*labels.values(), strict=True)]
-    with np.errstate(over="ignore"):
-        yield rows, arrays["X"].astype(np.float32)
+def _read_fma(path: Path) -> _Table:
+    table = _read_csv(path, header=[0, 1, 2], index_col=0)
+    found, known = list(table.columns), columns()
+    if list(table.columns.names) != _FMA_HEADER or sorted(found) != sorted(known):
+        names = ", ".join("-".join(map(str, column)) for column in sorted(set(found) ^ set(known))[:3])
+        raise DataError(
+            f"{path.name} does not have the three header rows and {len(known)} columns of FMA's features.csv, but "
+            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+        )
+    ids = table.index.astype(str)
+    if strange := [number for number in ids if not number.isdecimal()]:
+        raise DataError(f"{path.name}: {strange[0]!r} is no track id of FMA: delete its row")
+    return pd.DataFrame({"track_id": ids.str.zfill(6)}), column_names(), _numbers(table[known])
 
 
-def _plain_columns(path: Path) -> list[str]:
-    """Return the names of the features of any other table.
+def _read_gtzan(path: Path) -> _Table:
+    header, names = _header(path), list(GTZAN_SUMMARY_COLUMNS)
+    _require(path, header, ["filename", *names])
+    table = _read_csv(path, names=header, header=0, dtype={"filename": str})
+    for file in table["filename"]:
+        if _PART_OF_TRACK.search(file):
+            raise DataError(f"{path.name}: {file!r} is a part of a track: use features_30_sec.csv, of whole tracks")
+        if track_id_in(file) is None:
+            raise DataError(f"{path.name}: filename {file!r} is no track of GTZAN (blues.00000.wav): delete its row")
+    return pd.DataFrame({"track_id": table["filename"].map(track_id_in)}), names, _numbers(table[names])
 
-    Raises:
-        DataError: If it has no genres or no features.
-    """
-    if path.suffix.lower() == ".npz":
-        arrays = _npz(path)
-        width = arrays["X"].shape[1]
-        return [str(name) for name in arrays.get("columns", [f"feature_{index:03d}" for index in range(width)])]
+
+def _read_plain(path: Path) -> _Table:
     header = _header(path)
     if repeated := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{path.name}: two columns are named {repeated[0]!r}: rename one of them")
     if "" in header:  # often the row numbers of a saved data frame, which are no feature
         raise DataError(f"{path.name}: column {header.index('') + 1} has no name: name or remove it")
-    if not set(header) & set(GENRE_COLUMNS):
-        raise DataError(
-            f"{path.name} has no column for the genre: name one of its columns genre (it has {_few(header)})"
-        )
     names = [name for name in header if name not in (*ID_COLUMNS, *GENRE_COLUMNS, *_TRACK_COLUMNS)]
-    if not names:
-        raise DataError(f"{path.name} has no columns of features (it has {_few(header)})")
-    return names
+    known = {"track_id": ID_COLUMNS, "genre": GENRE_COLUMNS, **{name: (name,) for name in _TRACK_COLUMNS}}
+    used = {
+        field: next(name for name in known[field] if name in header) for field in known if {*known[field]} & {*header}
+    }
+    if "genre" not in used or not names:
+        what = "no columns of features" if "genre" in used else "no column for the genre (genre, label or genre_top)"
+        raise DataError(f"{path.name} has {what}, only {_few(header)}")
+    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(used.values(), str))
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
+    values = _numbers(table[names])
+    if len(table) and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))]):
+        raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
+    return pd.DataFrame({field: table[name].fillna("").str.strip() for field, name in used.items()}), names, values
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path) -> _Table:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
+            arrays = dict(file)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
             f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
@@ -360,15 +301,18 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
             f"{path.name}: X must be numbers [tracks, columns] for the {tracks} genres of y, not {features.dtype} "
             f"{list(features.shape)}"
         )
-    for name, length in (("track_id", tracks), ("columns", features.shape[1])):
-        if name in arrays and arrays[name].shape != (length,):
-            raise DataError(f"{path.name}: {name} must have {length} entries, not {list(arrays[name].shape)}")
-    return arrays
+    names = arrays.get("columns", np.array([f"feature_{index:03d}" for index in range(features.shape[1])]))
+    ids = arrays.get("track_id", np.full(tracks, ""))
+    for name, array, length in (("track_id", ids, tracks), ("columns", names, features.shape[1])):
+        if array.shape != (length,):
+            raise DataError(f"{path.name}: {name} must have {length} entries, not {list(array.shape)}")
+    labels = pd.DataFrame({"track_id": ids.astype(str), "genre": arrays["y"].astype(str)})
+    with np.errstate(over="ignore"):
+        return labels, names.astype(str).tolist(), features.astype(np.float32)
 
 
 def _require(path: Path, header: list[str], needed: list[str]) -> None:
-    missing = [name for name in needed if name not in header]
-    if missing:
+    if missing := [name for name in needed if name not in header]:
         raise DataError(f"{path.name} has no column {_few(missing)} (it has {_few(header)})")
 
 

@@ -2,23 +2,21 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
 import pyarrow.dataset
 import pyarrow.parquet
-from transformers.utils import logging
 
-from ...errors import DataError, first_line, nearest
+from ...errors import DataError, first_line
 from ..caching import code_identity, reading_cache
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
-from .feature_rows import depth_of, with_one_type
+from .feature_rows import kind_of, stored_tracks, with_one_type
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
-
-logger = logging.get_logger(__name__)
 
 # The description that `hfmgc extract` writes with its shards.
 EXTRACTION = "extraction.json"
@@ -37,13 +35,9 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
 
-    Each row is a track: an id, a genre or a list of them, and one column of numbers: un-normalised features [frames, bins] (float), as
-    `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows that another program cut
-    and normalised [slices, frames, bins].
-
-    Attributes:
-        path: The file or folder.
-        column: The column of numbers, if there are several.
+    Each row is a track: an id, a genre or a list of them, and one column of numbers. These are un-normalised features
+    [frames, bins] (float), as `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows
+    that another program cut and normalised [slices, frames, bins].
     """
 
     card = DatasetCard(
@@ -54,11 +48,8 @@ class FeatureSet(TrackSource):
     split_policies = ("official", "stratified", "grouped")
     labelled = True  # whether a column of genres is needed; not annotated, or it would be an option
 
-    path: str
-    column: str | None = None
-
-    def __post_init__(self):
-        self._loaded: list[_Part] = []
+    path: str  # the file or folder
+    column: str | None = None  # the column of numbers, if there are several
 
     @property
     def origin(self) -> str:
@@ -66,96 +57,77 @@ class FeatureSet(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the genres that occur, in the order of the class labels, or sorted where they are text."""
-        genre, tables = self._genre_column(), {}
-        if genre is None:
-            return []
-        for part in self._parts():
-            part.check_columns(genre)
-            tables[part.where] = part.table.select_columns(part.genre_columns(genre))
-        return occurring_labels(tables, [genre, "genres"])
+        return occurring_labels({part.where: part.table for part in self._parts}, ["genre", "genres"])
 
     def tracks(self) -> datasets.Dataset:
         """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
-        identifier = self._column_of(ID_COLUMNS, "track id")
-        genre, values = self._genre_column(), self.column or self._feature_column()
-        sound_columns = SOUND_COLUMNS if self._description() is not None else ()
-        rows, tables = [], {}
-        self.unreadable = {}
-        for part in self._parts():
-            part.check_columns(identifier, *filter(None, [genre]), values)
-            if depth_of(part.table.features[values]) not in (2, 3):
-                raise DataError(f"{part.where}: column {values!r} holds neither spectrograms nor slices; name another")
-            names = class_names(part.table.features[genre]) if genre else None
-            known = {identifier, *(part.genre_columns(genre) if genre else ()), "artist", "split"}
-            wanted = [name for name in part.table.column_names if name in known]
-            for number, row in enumerate(part.table.select_columns(wanted)):
-                where = f"{part.where}, row {number}"
-                if row[identifier] in (None, ""):
-                    self.unreadable[where] = "no track id"
-                    row[identifier] = where
-                labels = labels_of(row[genre], names, f"{where}, {genre!r}") if genre else []
+        rows, tables, self.unreadable = [], {}, {}
+        for where, side, table in self._parts:
+            content = [name for name in ("features", *SOUND_COLUMNS) if name in table.column_names]
+            tables[where] = table.select_columns(content)
+            names = class_names(table.features.get("genre"))
+            for number, row in enumerate(table.remove_columns(content)):
+                place = f"{where}, row {number}"
+                if row["track_id"] in (None, ""):
+                    self.unreadable[place] = "no track id"
+                    row["track_id"] = place
+                labels = labels_of(row.get("genre"), names, f"{place}, 'genre'")
                 rows.append(
                     {
-                        "track_id": str(row[identifier]),
+                        "track_id": str(row["track_id"]),
                         "genre": next(iter(labels), ""),
                         "genres": row.get("genres") or labels,
                         "artist": str(row.get("artist") or ""),
-                        "split": part.side or side_of(str(row.get("split") or ""), part.where),
+                        "split": side or side_of(str(row.get("split") or ""), where),
                     }
                 )
-            table = part.table.select_columns([values, *sound_columns])
-            tables[part.where] = table if values == "features" else table.rename_column(values, "features")
         check_unique([row["track_id"] for row in rows], self.location)
-        features = datasets.concatenate_datasets(with_one_type(tables))
-        columns = datasets.Features({name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"})
-        return datasets.concatenate_datasets([datasets.Dataset.from_list(rows, columns), features], axis=1)
+        return stored_tracks(rows, datasets.concatenate_datasets(with_one_type(tables)))
 
     def front_end(self) -> dict[str, Any] | None:
         """Return the front end in the description of `hfmgc extract`, or None for features of other programs."""
-        content = self._description()
-        return content and content.get("front_end")
+        return self._description and self._description.get("front_end")
 
     def notes(self) -> list[str]:
         """Return other library versions that extracted the features, or that their origin is unknown."""
-        content = self._description()
-        if content is None:
+        if self._description is None:
             return ["the origin of these features is unknown: they are assumed to come from the run's front end"]
-        other = _other_versions(content["code"])
+        other = _other_versions(self._description["code"])
         return [f"these features were extracted with {', '.join(other)}"] if other else []
 
+    @cached_property
     def _parts(self) -> list["_Part"]:
-        """Return the files or splits that have rows, loaded once."""
-        if self._loaded:
-            return self._loaded
+        """The files or splits that have rows."""
         path = Path(self.path)
         if is_saved_dataset(path):
             saved = _read(path, self.path)
-            splits = saved if isinstance(saved, datasets.DatasetDict) else {"": saved}
-            named = {
-                name: (f"{self.location}, split {name}" if name else self.location, splits[name]) for name in splits
-            }
+            if isinstance(saved, datasets.DatasetDict):
+                named = {name: (f"{self.location}, split {name}", table) for name, table in saved.items()}
+            else:
+                named = {"": (self.location, saved)}
         elif path.is_file():
             named = {"": (self.location, _read(path, self.path))}
         else:
             files = sorted(path.glob("*.parquet"))
             named = {file.stem: (file.name, _read(file, f"{self.path}, {file.name}")) for file in files}
-            description, found = self._description(), sum(len(table) for _, table in named.values())
+            description, found = self._description, sum(len(table) for _, table in named.values())
             if description and description["tracks"] != found:
                 raise DataError(
                     f"{self.path}: {found} of the {description['tracks']} extracted tracks were found: repeat hfmgc "
                     "extract, which writes the missing shards"
                 )
-        parts = [_Part(where, SIDE_NAMES.get(name.lower(), ""), table) for name, (where, table) in named.items()]
-        self._loaded = [part for part in parts if len(part.table)]
-        if not self._loaded:
+        parts = [
+            _Part(where, SIDE_NAMES.get(name.lower(), ""), self._with_known_columns(where, table))
+            for name, (where, table) in named.items()
+            if len(table)
+        ]
+        if not parts:
             raise DataError(f"{self.path}: has no rows: extract the features again, or name another file")
-        for part in parts:
-            if not len(part.table):
-                logger.warning(f"{part.where} has no rows")
-        return self._loaded
+        return parts
 
+    @cached_property
     def _description(self) -> dict[str, Any] | None:
-        """Return the description of `hfmgc extract`, or None for features of other programs."""
+        """The description of `hfmgc extract`; None for features of other programs."""
         path = Path(self.path)
         description = (path.parent if path.is_file() else path) / EXTRACTION
         if not description.is_file():
@@ -173,31 +145,28 @@ class FeatureSet(TrackSource):
             raise DataError(f"{description}: damaged; extract the features again into another folder") from error
         raise DataError(f"{self.path}: its extraction was interrupted: repeat hfmgc extract, which resumes it")
 
-    def _genre_column(self) -> str | None:
-        """Return the column of the genres; None if there is none and none is needed."""
-        if not self.labelled and not set(GENRE_COLUMNS) & set(self._parts()[0].table.column_names):
-            return None
-        return self._column_of(GENRE_COLUMNS, "genre")
-
-    def _column_of(self, known: tuple[str, ...], what: str) -> str:
-        columns = self._parts()[0].table.column_names
-        for name in known:
-            if name in columns:
-                return name
-        raise DataError(
-            f"{self.path}: no column for the {what}: one of {', '.join(known)} (it has {', '.join(columns)})"
-        )
-
-    def _feature_column(self) -> str:
-        """Return the only column that holds lists of lists of numbers."""
-        table = self._parts()[0].table
-        found = [name for name in table.column_names if depth_of(table.features[name]) in (2, 3)]
-        if len(found) != 1:
+    def _with_known_columns(self, where: str, table: datasets.Dataset) -> datasets.Dataset:
+        """Return the columns in use, named track_id, genre and features; the others keep their names."""
+        columns = table.column_names
+        found = [name for name in columns if kind_of(table.features[name])[0] in (2, 3)]
+        values = [name for name in found if self.column in (None, name)]
+        if len(values) != 1:
             raise DataError(
-                f"{self.path}: {len(found)} columns hold spectrograms or slices ({', '.join(found) or 'none'}): "
-                "name one with --data_options '{column: NAME}'"
+                f"{where}: {len(found)} columns hold spectrograms or slices ({', '.join(found) or 'none'}): name one with "
+                "--data_options '{column: NAME}'"
             )
-        return found[0]
+        renamed = {values[0]: "features"}
+        for what, known in (("track id", ID_COLUMNS), ("genre", GENRE_COLUMNS)):
+            if name := next((name for name in known if name in columns), None):
+                renamed[name] = known[0]
+            elif what == "track id" or self.labelled:
+                raise DataError(
+                    f"{where}: no column for the {what}: one of {', '.join(known)} (it has {', '.join(columns)})"
+                )
+        others = {"artist", "split", *(SOUND_COLUMNS if self._description is not None else ())}
+        if table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes them
+            others.add("genres")
+        return table.select_columns([*renamed, *(name for name in columns if name in others)]).rename_columns(renamed)
 
 
 class _Part(NamedTuple):
@@ -206,15 +175,6 @@ class _Part(NamedTuple):
     where: str
     side: str
     table: datasets.Dataset
-
-    def genre_columns(self, genre: str) -> list[str]:
-        """Return the columns of the genre and, as hfmgc extract writes it, of all genres of a track."""
-        return [genre, "genres"] if self.table.features.get("genres") == TRACK_FEATURES["genres"] else [genre]
-
-    def check_columns(self, *columns: str) -> None:
-        for column in columns:
-            if column not in self.table.column_names:
-                raise DataError(f"{self.where}: no column {column!r}{nearest(column, self.table.column_names)}")
 
 
 def _other_versions(code: dict[str, str]) -> list[str]:

@@ -1,14 +1,14 @@
 """FMA (Defferrard et al., 2017), small, medium, large and full: the authors' archives on disk, or the Hub mirrors."""
 
-import csv
 import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
+import pandas as pd
 from transformers.utils import logging
 
 from ...errors import ConfigError, DataError, nearest
@@ -20,33 +20,22 @@ from .tables import check_unique, class_names, labels_of, occurring_labels, read
 
 logger = logging.get_logger(__name__)
 
-SUBSETS = ("small", "medium", "large")
+SUBSETS = ("small", "medium", "large", "full")
 SMALL_GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
-TOP_GENRES = tuple(
-    sorted(
-        {*SMALL_GENRES, "Blues", "Classical", "Country", "Easy Listening", "Jazz", "Old-Time / Historic"}
-        | {"Soul-RnB", "Spoken"}
-    )
-)
+TOP_GENRES = (
+    "Blues", "Classical", "Country", "Easy Listening", "Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental",
+    "International", "Jazz", "Old-Time / Historic", "Pop", "Rock", "Soul-RnB", "Spoken",
+)  # fmt: skip
 _SHORT = "too short or empty in the authors' clips of 30 s"
 # The first six are in small, all are in medium.
 _SHORT_IDS = (
     98565, 98567, 98569, 99134, 108925, 133297, 1486, 5574, 65753, 80391, 98558, 98559, 98560, 98566, 98568, 98571,
     105247, 108924, 126981, 127336, 143992,
 )  # fmt: skip
+_COLUMNS = [("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "genres_all"), ("artist", "id")]
 
 
-_COLUMNS = (
-    ("set", "split"),
-    ("set", "subset"),
-    ("track", "genre_top"),
-    ("track", "genres_all"),
-    ("artist", "id"),
-)
-
-
-@dataclass(frozen=True)
-class FMATrack:
+class FMATrack(NamedTuple):
     """The columns of a row of `tracks.csv` that labels and splits need."""
 
     track_id: str
@@ -63,17 +52,6 @@ class FMA(TrackSource):
 
     With the authors' metadata: top genre or all genres of the hierarchy, the artist's number, the official split. The
     mirrors have several genres for each track, the artist's name, and neither a top genre nor the official split.
-
-    Attributes:
-        subset: small (8,000 clips, 8 genres), medium (25,000, 16 genres), large (all 106,574 as clips) or full (the
-            same, whole).
-        audio: The authors' folder (`fma_small`) or archive (`fma_small.zip`).
-        metadata: The authors' folder `fma_metadata` or archive `fma_metadata.zip`.
-        labels: `top` (one genre for each track) or `all` (those of the hierarchy, for multi-label models); top with
-            metadata and all without by default.
-        repository: Instead of audio and metadata: a mirror; `benjamin-paine/free-music-archive-<subset>` by default.
-        repository_revision: Its commit.
-        verify: Whether archives named as the authors' must have their sha1.
     """
 
     card = DatasetCard(
@@ -81,7 +59,7 @@ class FMA(TrackSource):
         citation="M. Defferrard, K. Benzi, P. Vandergheynst and X. Bresson, FMA: a dataset for music analysis, ISMIR 2017",
         licence="metadata CC-BY-4.0; each track as its artist chose (Creative Commons)",
         known_bad={f"{number:06d}": _SHORT for number in _SHORT_IDS},
-        repositories={f"benjamin-paine/free-music-archive-{subset}": "" for subset in (*SUBSETS, "full")},
+        repositories={f"benjamin-paine/free-music-archive-{subset}": "" for subset in SUBSETS},
         checksums={
             "fma_metadata.zip": "sha1:f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
             "fma_small.zip": "sha1:ade154f733639d52e35e32f5593efe5be76c6d70",
@@ -92,18 +70,18 @@ class FMA(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    subset: str = "small"
-    audio: str = ""
-    metadata: str = ""
-    labels: str = ""
-    repository: str = ""
-    repository_revision: str | None = None
-    verify: bool = True
+    subset: str = "small"  # 8,000 clips of 8 genres; medium: 25,000 of 16; large: 106,574 clips; full: whole tracks
+    audio: str = ""  # the authors' folder `fma_small` or archive `fma_small.zip`
+    metadata: str = ""  # the authors' folder `fma_metadata` or archive `fma_metadata.zip`
+    labels: str = ""  # `top` (default with metadata): one genre for each track; `all`: those of the hierarchy
+    repository: str = ""  # instead of both: a mirror; `benjamin-paine/free-music-archive-<subset>` by default
+    repository_revision: str | None = None  # its commit
+    verify: bool = True  # whether archives named as the authors' must have their sha1
 
     def __post_init__(self):
         where = "data_options of fma"
-        if self.subset not in (*SUBSETS, "full"):
-            raise ConfigError(f"{where}: no subset {self.subset!r}{nearest(self.subset, (*SUBSETS, 'full'))}")
+        if self.subset not in SUBSETS:
+            raise ConfigError(f"{where}: no subset {self.subset!r}{nearest(self.subset, SUBSETS)}")
         if self.labels not in ("", "top", "all"):
             raise ConfigError(f"{where}: labels are top or all, not {self.labels!r}")
         if self.audio and not self.metadata:
@@ -112,15 +90,12 @@ class FMA(TrackSource):
             raise ConfigError(f"{where}: give a repository, or audio and metadata, not both")
         if not self.metadata and self.labels == "top":
             raise ConfigError(f"{where}: the mirrors have no top genre; set labels: all, or give audio and metadata")
-
-    @property
-    def mirror(self) -> str:
-        """The repository that is read without metadata."""
-        return self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
+        self._top_genres = SMALL_GENRES if self.subset == "small" else TOP_GENRES
+        self.repository = self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
 
     @property
     def origin(self) -> str:
-        return self.audio or self.metadata or self.mirror
+        return self.audio or self.metadata or self.repository
 
     @property
     def revision(self) -> str | None:
@@ -147,10 +122,6 @@ class FMA(TrackSource):
         return [title for genre_id, title in self._titles().items() if genre_id in occurring]
 
     @property
-    def _top_genres(self) -> tuple[str, ...]:
-        return SMALL_GENRES if self.subset == "small" else TOP_GENRES
-
-    @property
     def features_csv(self) -> Path:
         """The path of the authors' 518 hand-made features of all tracks."""
         path = self._metadata_file("features.csv")
@@ -160,7 +131,7 @@ class FMA(TrackSource):
 
     def metadata_tracks(self) -> list[FMATrack]:
         """Return the rows of `tracks.csv` of this subset, by their ids; this does not need the audio."""
-        wanted = SUBSETS[: SUBSETS.index(self.subset) + 1] if self.subset in SUBSETS else SUBSETS
+        wanted = SUBSETS[: SUBSETS.index(self.subset) + 1]  # larger subsets contain the smaller ones
         tracks = [track for track in read_tracks(self._metadata_file("tracks.csv")) if track.subset in wanted]
         if not tracks:
             raise DataError(f"tracks.csv has no tracks of the subset {self.subset!r}: download fma_metadata.zip again")
@@ -179,24 +150,16 @@ class FMA(TrackSource):
             raise DataError(f"data_options of fma: give audio, the folder fma_{self.subset} or its zip")
         tracks = self.metadata_tracks()
         root = self._folder(self.audio, f"fma_{self.subset}", {f"{track.track_id}.mp3" for track in tracks})
-        titles = self._titles() if self.labels == "all" else {}
+        titles = self._titles() if self.labels == "all" else None
         rows = []
         for track in tracks:
-            path = root / track.track_id[:3] / f"{track.track_id}.mp3"
-            genres = _titles_of(track, titles) if self.labels == "all" else list(filter(None, [track.top_genre]))
-            rows.append(
-                track_row(
-                    track.track_id,
-                    next(iter(genres), ""),
-                    path=str(path.resolve()),
-                    genres=genres,
-                    artist=track.artist,
-                    split=track.side,
-                )
-            )
+            path = str((root / track.track_id[:3] / f"{track.track_id}.mp3").resolve())
+            genres = _titles_of(track, titles) if titles else [track.top_genre]
+            rows.append(track_row(track.track_id, genres, path=path, artist=track.artist, split=track.side))
         if unlabelled := sum(not row["genre"] for row in rows):
-            labels = self.labels or "top"
-            logger.warning(f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {labels}")
+            logger.warning(
+                f"FMA: {unlabelled} of {len(rows)} tracks have no genre with labels: {self.labels or 'top'}"
+            )
         return self.file_table(rows)
 
     def _titles(self) -> dict[int, str]:
@@ -219,7 +182,7 @@ class FMA(TrackSource):
             selection=hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest(),
         )
         if is_archive(origin):  # the archive of a larger subset has another name inside
-            inner = next((found.name for found in sorted(path.glob("fma_*"))), inner)
+            return next(path.glob("fma_*"), path)
         return path / inner if (path / inner).is_dir() else path
 
     def _checksum(self, origin: str) -> str:
@@ -228,7 +191,7 @@ class FMA(TrackSource):
     def _mirror_tables(self) -> dict[str, datasets.Dataset]:
         tables = load_tables(
             "FMA",
-            self.mirror,
+            self.repository,
             revision=self.revision,
             way_out="fetch the authors' archives and name them in --data_options as {audio: PATH, metadata: PATH}",
         )
@@ -242,8 +205,7 @@ class FMA(TrackSource):
 
 def _titles_of(track: FMATrack, titles: dict[int, str]) -> list[str]:
     """Return the names of all genres of a track, its top genre first."""
-    missing = [genre_id for genre_id in track.genre_ids if genre_id not in titles]
-    if missing:
+    if missing := [genre_id for genre_id in track.genre_ids if genre_id not in titles]:
         raise DataError(f"tracks.csv: {track.track_id} has the genre {missing[0]}, which genres.csv does not name")
     return sorted((titles[genre_id] for genre_id in track.genre_ids), key=lambda name: name != track.top_genre)
 
@@ -252,13 +214,11 @@ def _mirror_track(row: dict, index: int, where: str, split: str, classes: dict[s
     where = f"{where}, row {index} of split {split!r}"
     path, content = audio_fields(row["audio"], where)
     stem = (path or "").replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0]
-    names = labels_of(row["genres"] or [], classes["genres"], where)
     return track_row(
         f"{int(stem):06d}" if stem.isdecimal() else f"{split}-{index:06d}",
-        next(iter(names), ""),
+        labels_of(row["genres"] or [], classes["genres"], where),
         path=path if content is None else None,
         audio=content,
-        genres=names,
         artist=row.get("artist") or "",
     )
 
@@ -266,33 +226,24 @@ def _mirror_track(row: dict, index: int, where: str, split: str, classes: dict[s
 def read_tracks(path: Path) -> list[FMATrack]:
     """Return all tracks of `tracks.csv`, by their ids.
 
-    The header has two rows (group and column) and, in the authors' file, a third that names the index.
-
     Raises:
         DataError: If the file or a column is missing, or a row cannot be read.
     """
+    with reading(path):
+        table = pd.read_csv(path, header=[0, 1], index_col=0, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if missing := [str(column) for column in _COLUMNS if column not in table.columns]:
+        raise DataError(
+            f"{path.name} has no column {', '.join(missing)} in its first two rows: take it from fma_metadata.zip"
+        )
     tracks = []
-    with reading(path) as text:
-        rows = csv.reader(text.splitlines(keepends=True))
-        header = list(zip(next(rows, []), next(rows, []), strict=False))
-        missing = [str(column) for column in _COLUMNS if column not in header]
-        if missing:
-            raise DataError(
-                f"{path.name} has no column {', '.join(missing)} in its first two rows: take it from fma_metadata.zip"
-            )
-        columns = [header.index(column) for column in _COLUMNS]
-        for row in rows:
-            if not row or row[0] == "track_id":
-                continue
-            where = f"{path.name}, line {rows.line_num}"
-            try:
-                split, subset, top_genre, genres_all, artist = (row[column] for column in columns)
-                genre_ids = tuple(int(genre_id) for genre_id in json.loads(genres_all or "[]"))
-                track_id = f"{int(row[0]):06d}"
-            except (IndexError, ValueError, TypeError) as error:
-                raise DataError(f"{where} cannot be read ({error}): download the file again") from error
-            tracks.append(FMATrack(track_id, side_of(split, where), subset, top_genre, genre_ids, artist))
-    return sorted(tracks, key=lambda track: track.track_id)
+    for number, split, subset, top_genre, genre_ids, artist in table[_COLUMNS].itertuples(name=None):
+        where = f"{path.name}, track {number}"
+        try:
+            track_id, ids = f"{int(number):06d}", tuple(map(int, json.loads(genre_ids or "[]")))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{where} cannot be read ({error}): download the file again") from error
+        tracks.append(FMATrack(track_id, side_of(split, where), subset, top_genre, ids, artist))
+    return sorted(tracks)
 
 
 def read_genres(path: Path) -> dict[int, str]:
@@ -304,7 +255,4 @@ def read_genres(path: Path) -> dict[int, str]:
         except ValueError as error:
             raise DataError(f"{path.name}, {line} has no genre_id that is a number") from error
     counts = Counter(titles.values())
-    return {
-        genre_id: title if counts[title] == 1 else f"{title} ({genre_id})"
-        for genre_id, title in sorted(titles.items())
-    }
+    return {number: title if counts[title] == 1 else f"{title} ({number})" for number, title in sorted(titles.items())}

@@ -52,26 +52,30 @@ class Folder(TrackSource):
         ]
 
     def tracks(self) -> datasets.Dataset:
-        """Return the files of all genres, sorted by genre and path; links to folders are followed."""
+        """Return the files, sorted by genre and path; links to folders are followed."""
+        found = self._found()
+        if not found:
+            raise DataError(
+                f"data {self.folder!r}: no audio files ({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into a "
+                "subfolder"
+            )
+        rows, unreadable = [], {}
+        for path, genre, problem in found:
+            track_id = path.relative_to(self.folder).as_posix()
+            if problem:
+                unreadable[as_text(track_id)] = problem
+            rows.append(track_row(track_id, [genre], path=None if problem else str(path.resolve())))
+        return self.file_table(rows, unreadable)
+
+    def _found(self) -> list[tuple[Path, str, str]]:
+        """Return path, genre and problem of each audio file and of each entry that cannot be opened."""
         root = Path(self.folder)
         found = [
             (path, self._genre_of(subfolder), problem)
             for subfolder in self._subfolders()
             for path, problem in _files(subfolder, {root.resolve()})
         ]
-        found += [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
-        if not found:
-            raise DataError(
-                f"data {self.folder!r}: its {len(self._subfolders())} subfolders hold no audio files "
-                f"({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into a subfolder"
-            )
-        rows, unreadable = [], {}
-        for path, genre, problem in found:
-            track_id = path.relative_to(root).as_posix()
-            if problem:
-                unreadable[as_text(track_id)] = problem
-            rows.append(track_row(track_id, genre, path=None if problem else str(path.resolve())))
-        return self.file_table(rows, unreadable)
+        return found + [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
 
     def _genre_of(self, subfolder: Path) -> str:
         """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
@@ -98,17 +102,8 @@ class AudioFolder(Folder):
     def empty_genres(self) -> list[str]:
         return []
 
-    def tracks(self) -> datasets.Dataset:
-        """Return the files, sorted by path; links to folders are followed."""
-        root = Path(self.folder)
-        found = {as_text(path.relative_to(root).as_posix()): (path, problem) for path, problem in _files(root, set())}
-        if not found:
-            raise DataError(f"data {self.folder!r}: holds no audio files ({', '.join(AUDIO_SUFFIXES)})")
-        rows = [
-            track_row(track_id, "", path=None if problem else str(path.resolve()))
-            for track_id, (path, problem) in found.items()
-        ]
-        return self.file_table(rows, {track_id: problem for track_id, (_, problem) in found.items() if problem})
+    def _found(self) -> list[tuple[Path, str, str]]:
+        return [(path, "", problem) for path, problem in _files(Path(self.folder), set())]
 
 
 def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:

@@ -26,11 +26,8 @@ def artist_folds() -> list[list[str]]:
 @cache
 def artist_groups() -> dict[str, str]:
     """Return the anonymous artist group of the 948 tracks for which one is known, as `group 12`."""
-    return {
-        track_id: f"group {group}"
-        for _, group, genre, numbers in _lines("gtzan_artist_folds.txt")
-        for track_id in _ids(genre, numbers)
-    }
+    lines = _lines("gtzan_artist_folds.txt")
+    return {name: f"group {group}" for _, group, genre, numbers in lines for name in _ids(genre, numbers)}
 
 
 def _lines(name: str) -> Iterator[list[str]]:
@@ -40,8 +37,5 @@ def _lines(name: str) -> Iterator[list[str]]:
 
 def _ids(genre: str, numbers: str) -> list[str]:
     """Return `blues.00003`, `blues.00004`, `blues.00007` for `3-4,7`."""
-    ids = []
-    for part in numbers.split(","):
-        first, _, last = part.partition("-")
-        ids += [f"{genre}.{number:05d}" for number in range(int(first), int(last or first) + 1)]
-    return ids
+    ranges = (part.partition("-") for part in numbers.split(","))
+    return [f"{genre}.{n:05d}" for first, _, last in ranges for n in range(int(first), int(last or first) + 1)]

@@ -1,13 +1,12 @@
 """Files and tables from the Hub, or tables from a copy on disk; `datasets` never decodes their audio."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import constants, hf_hub_download, list_repo_files, snapshot_download
+from huggingface_hub import constants, snapshot_download
 
 from ...errors import DataError, HfmgcError, UnreachableDataError, first_line, saving_to
 from ..caching import cached_map, reading_cache
@@ -15,29 +14,14 @@ from .contract import TRACK_FEATURES, shown_location
 from .tables import check_unique, class_names
 
 
-def download(what: str, repository: str, file: str, revision: str | None) -> tuple[Path, str]:
-    """Return the path of a file of a dataset's repository, and the checksum that the Hub states, or "".
+def download(what: str, repository: str, patterns: list[str], revision: str | None) -> Path:
+    """Return a folder with the files of a dataset's repository that match the patterns.
 
     Raises:
-        DataError: If it cannot be fetched; so do the other functions.
+        DataError: If they cannot be fetched.
     """
     with _loading(what, repository):
-        path = Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
-    # In the cache, large files are named by the sha256 that the Hub states. Their content has not been verified.
-    blob = path.resolve().name
-    return path, f"sha256:{blob}" if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
-
-
-def download_tree(what: str, repository: str, files: Sequence[str], revision: str | None) -> Path:
-    """Return a folder with these files of a dataset's repository."""
-    with _loading(what, repository):
-        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files)))
-
-
-def list_files(what: str, repository: str, revision: str | None) -> list[str]:
-    """Return the names of the files of a dataset's repository."""
-    with _loading(what, repository):
-        return sorted(list_repo_files(repository, repo_type="dataset", revision=revision))
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
 
 
 def load_tables(
@@ -54,8 +38,14 @@ def load_tables(
     `origin` is a repository on the Hub, a parquet file, a folder of them, or a folder of `save_to_disk`. `way_out` is advice
     for errors, such as the option for a copy on disk.
     """
-    with _loading(what, origin, way_out):
-        loaded = _load(origin, revision, config)
+    path = Path(origin)
+    with _loading(what, origin, way_out), reading_cache():
+        if is_saved_dataset(path):
+            loaded = datasets.load_from_disk(origin)
+        elif path.is_file():
+            loaded = datasets.load_dataset("parquet", data_files=origin, split="train")
+        else:
+            loaded = datasets.load_dataset(origin, config, revision=None if path.is_dir() else revision)
     tables = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
     for split, table in tables.items():
         if audio_column not in table.column_names:
@@ -66,16 +56,6 @@ def load_tables(
         if isinstance(table.features[audio_column], datasets.Audio):
             tables[split] = table.cast_column(audio_column, datasets.Audio(decode=False))
     return tables
-
-
-def _load(origin: str, revision: str | None, config: str | None) -> datasets.Dataset | datasets.DatasetDict:
-    path = Path(origin)
-    if is_saved_dataset(path):
-        return datasets.load_from_disk(origin)
-    with reading_cache():
-        if path.is_file():
-            return datasets.load_dataset("parquet", data_files=origin, split="train")
-        return datasets.load_dataset(origin, config, revision=None if path.is_dir() else revision)
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -140,12 +120,8 @@ def audio_fields(value: object, where: str) -> tuple[str | None, bytes | None]:
     Raises:
         DataError: If the column holds something else.
     """
-    if value is None:
-        return None, None
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         return value.get("path"), value.get("bytes")
-    if isinstance(value, str):
-        return value, None
-    if isinstance(value, bytes):
-        return None, value
+    if value is None or isinstance(value, (str, bytes)):
+        return value if isinstance(value, str) else None, value if isinstance(value, bytes) else None
     raise DataError(f"{where} has neither bytes nor a path in its audio column: name another with data_options")

@@ -44,10 +44,8 @@ class HubDataset(TrackSource):
 
     def genres(self) -> list[str]:
         """Return the labels that occur, in the order of the classes, or sorted where they are text."""
-        return occurring_labels(
-            {f"{self.location}, split {split!r}": table for split, table in self._tables().items()},
-            [self.label_column],
-        )
+        tables = {f"{self.location}, split {split!r}": table for split, table in self._tables().items()}
+        return occurring_labels(tables, [self.label_column])
 
     def tracks(self) -> datasets.Dataset:
         columns = {option: getattr(self, option) for option in ("audio_column", *_OTHER_COLUMNS)}
@@ -93,10 +91,9 @@ def _track(
         side = SIDE_NAMES.get(split.lower(), "")
     return track_row(
         f"{split}/{index:06d}" if track_id is None else str(track_id),
-        next(iter(labels), ""),
+        labels,
         path=path,
         audio=content,
-        genres=labels,
         artist="" if artist is None else str(artist),
         split=side,
     )

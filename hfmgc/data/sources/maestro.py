@@ -1,27 +1,25 @@
 """MAESTRO v3 (Hawthorne et al., 2019): 1276 piano recordings without genres, for pre-training."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import datasets
 
 from ...errors import ConfigError, DataError
 from ..archives import folder_or_archive
+from ..audio import AUDIO_SUFFIXES
 from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource, track_row
 from .crops import crop_stream
-from .hub import download, download_tree, list_files
+from .hub import download
 from .tables import check_unique, read_rows, side_of
 
 
 CSV_NAME = "maestro-v3.0.0.csv"
-# The authors' files are WAV; copies may be in smaller formats.
-_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """A row of MAESTRO's csv."""
 
     track_id: str
@@ -68,73 +66,62 @@ class MAESTRO(TrackSource):
 
     def recordings(self) -> list[Recording]:
         """Return the rows of the csv, sorted by track id."""
-        if self.metadata:
-            return read_recordings(Path(self.metadata))
-        if self.audio:
-            return read_recordings(self._folder() / CSV_NAME)
-        return read_recordings(download("MAESTRO", self.repository, self._tree() + CSV_NAME, self.revision)[0])
+        return read_recordings(Path(self.metadata) if self.metadata else self._root() / CSV_NAME)
 
     def tracks(self) -> datasets.Dataset:
         """Return all recordings, sorted by their ids; from the Hub this fetches all of them (120 GB)."""
         recordings = self.recordings()
-        if self.audio:
-            root = self._folder().resolve()
-        else:
-            tree = self._tree()
-            files = [tree + recording.audio_filename for recording in recordings]
-            root = download_tree("MAESTRO", self.repository, files, self.revision) / tree
-        rows = [
-            track_row(one.track_id, "", path=_path(root, one), artist=one.composer, split=one.side)
-            for one in recordings
-        ]
-        return self.file_table(rows)
+        root = self._root("*.wav").resolve()
+        return self.file_table(
+            [
+                track_row(one.track_id, [], path=_path(root, one), artist=one.composer, split=one.side)
+                for one in recordings
+            ]
+        )
 
     def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
-        """Return a stream of crops, read from disk or from the Hub without fetching or holding a recording.
+        """Return a `crop_stream`, read from disk or from the Hub without fetching or holding a recording.
 
-        Args:
-            seconds: Length of a crop.
-            sampling_rate: Of the crops in Hz.
-            side: `train`, `validation` or `test` of the official split; all by default.
-            options: As for `crop_stream`, which describes the rows.
+        `side` of the official split: all by default.
         """
         if side not in ("", *SIDES):
             raise ConfigError(f"MAESTRO has no side {side!r}: train, validation or test")
         recordings = [recording for recording in self.recordings() if side in ("", recording.side)]
+        root = self._root()
         if self.audio:
-            root = self._folder().resolve()
-            places = {recording.track_id: _path(root, recording) for recording in recordings}
+            places = {recording.track_id: _path(root.resolve(), recording) for recording in recordings}
         else:
             commit = f"@{self.revision}" if self.revision else ""
-            tree = f"hf://datasets/{self.repository}{commit}/{self._tree()}"
-            places = {recording.track_id: tree + recording.audio_filename for recording in recordings}
+            tree = PurePosixPath("datasets", self.repository + commit, root.relative_to(self._snapshot()).as_posix())
+            places = {recording.track_id: f"hf://{tree / recording.audio_filename}" for recording in recordings}
         return crop_stream(places, seconds, sampling_rate, **options)
 
-    def _folder(self) -> Path:
+    def _root(self, *patterns: str) -> Path:
+        """Return the folder of the csv; of a repository, also fetch the files that match the patterns."""
+        if not self.audio:
+            found = next(self._snapshot(*patterns).rglob(CSV_NAME), None)
+            if found is None:
+                raise DataError(
+                    f"{self.repository} has no {CSV_NAME}: name another repository, or a copy on disk as audio"
+                )
+            return found.parent
         folder = folder_or_archive(
             self.audio,
             "data_options of maestro: audio",
             checksum=self.card.checksums.get(Path(self.audio).name, "") if self.verify else "",
-            wanted=lambda member: member.suffix in _SUFFIXES or member.name == CSV_NAME,
+            wanted=lambda member: member.suffix in AUDIO_SUFFIXES or member.name == CSV_NAME,
             selection="recordings",
         )
         inner = folder / "maestro-v3.0.0"
         return inner if inner.is_dir() else folder
 
-    def _tree(self) -> str:
-        """Return the repository's folder with the csv, as "" or with a slash at the end."""
-        files = list_files("MAESTRO", self.repository, self.revision)
-        found = next((name for name in files if name.rsplit("/", 1)[-1] == CSV_NAME), None)
-        if found is None:
-            raise DataError(
-                f"{self.repository} has no {CSV_NAME}: name another repository, or a copy on disk as audio"
-            )
-        return found.removesuffix(CSV_NAME)
+    def _snapshot(self, *patterns: str) -> Path:
+        return download("MAESTRO", self.repository, [f"*{CSV_NAME}", *patterns], self.revision)
 
 
 def _path(root: Path, recording: Recording) -> str:
-    """Return the path of a recording in its format on disk, or as declared if it is missing."""
-    copies = (root / f"{recording.track_id}{suffix}" for suffix in _SUFFIXES)
+    """Return the path of a recording: WAV as the authors', or a copy in another format; if missing, as declared."""
+    copies = (root / f"{recording.track_id}{suffix}" for suffix in AUDIO_SUFFIXES)
     return str(next((path for path in copies if path.is_file()), root / recording.audio_filename))
 
 
@@ -155,4 +142,4 @@ def read_recordings(path: Path) -> list[Recording]:
     check_unique([recording.track_id for recording in recordings], path.name)
     if not recordings:
         raise DataError(f"{path.name} has no rows: download it again")
-    return sorted(recordings, key=lambda recording: recording.track_id)
+    return sorted(recordings)

@@ -24,18 +24,6 @@ class Manifest(TrackSource):
     Paths are relative to the list. Without a column for it, a track's id is its path as written. Ids are published with
     the split, so of an absolute path the id is only the part below the list's folder; for a file outside of it, its name
     after a short digest of its path.
-
-    Attributes:
-        file: A CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8.
-        path_column: Column of the paths.
-        label_column: Column of the labels; in JSON a label can be a list, for multi-label models.
-        genres_column: Column of all genres of a track, for multi-label models, with or without a label: a list in
-            JSON, `rock|folk` in a CSV. "" ignores the column.
-        artist_column: Column of the artists, if there is one.
-        split_column: Column of the sides (train, validation, test), if there is one.
-        id_column: Column of the track ids, if there is one.
-        label_separator: Separates the labels of a track in a CSV; one label by default. Genres are separated by `|` by
-            default.
     """
 
     card = DatasetCard(
@@ -45,14 +33,16 @@ class Manifest(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    file: str
+    file: str  # a CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8
     path_column: str = "path"
-    label_column: str = "label"
-    genres_column: str = "genres"
+    label_column: str = "label"  # in JSON a label can be a list, for multi-label models
+    genres_column: str = (
+        "genres"  # beside or instead of a label: a list, or `rock|folk` in a CSV; "" ignores the column
+    )
     artist_column: str = "artist"
-    split_column: str = "split"
+    split_column: str = "split"  # the sides: train, validation, test
     id_column: str = "track_id"
-    label_separator: str = ""
+    label_separator: str = ""  # between the labels of a track in a CSV; by default a track has one label
 
     @property
     def origin(self) -> str:
@@ -97,9 +87,8 @@ class Manifest(TrackSource):
             rows.append(
                 track_row(
                     _published_id(_text(row, self.id_column) or written, root),
-                    labels[0],
+                    labels,
                     path=path,
-                    genres=labels,
                     artist=_text(row, self.artist_column),
                     split=side_of(_text(row, self.split_column), where),
                 )
@@ -109,15 +98,15 @@ class Manifest(TrackSource):
 
     def _check_columns(self, columns: list[str]) -> None:
         """Refuse a list without its path or label column, or without a column that the user named."""
-        defaults = {option.name: option.default for option in fields(self)}
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        options = [name for name in defaults if name.endswith("_column")]
-        for option in sorted(options, key=lambda option: getattr(self, option) == defaults[option]):
-            name = getattr(self, option)
-            if name and name not in columns and (option in needed or name != defaults[option]):
+        # A column that the user named comes first: without it, a default may be missing too.
+        for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
+            name = getattr(self, option.name)
+            is_needed = option.name in needed or name != option.default
+            if option.name.endswith("_column") and name and is_needed and name not in columns:
                 raise DataError(
                     f"{self.location} has no column {name!r}{nearest(name, columns)}: add it, or name another with "
-                    f"data_options {{{option}: ...}}"
+                    f"data_options {{{option.name}: ...}}"
                 )
 
     def _labels(self, row: dict[str, Any], where: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 
+from ...errors import ConfigError
 from ..synthesis.corpus import CORPUS_VERSION, write_corpus
 from ..synthesis.styles import GENRES
 from .contract import DatasetCard, TrackSource
@@ -26,6 +27,10 @@ class Synthetic(TrackSource):
     tracks_per_genre: int = 24
     seconds: float = 12.0
     seed: int = 0
+
+    def __post_init__(self):
+        if self.tracks_per_genre < 1 or self.seconds < 1:
+            raise ConfigError("data_options of synthetic: tracks_per_genre and seconds must be at least 1")
 
     @property
     def location(self) -> str:
@@ -48,6 +53,5 @@ class Synthetic(TrackSource):
 
     def tracks(self) -> datasets.Dataset:
         """Render the missing tracks and return all."""
-        folder = Path(self.origin)
-        write_corpus(folder, tracks_per_genre=self.tracks_per_genre, seconds=self.seconds, seed=self.seed)
-        return Folder(str(folder)).tracks()
+        write_corpus(Path(self.origin), **vars(self))
+        return Folder(self.origin).tracks()

@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, first_line
 from ...settings import load_json
 
 
@@ -79,8 +79,7 @@ def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[s
 
 def check_unique(track_ids: Sequence[str], where: str) -> None:
     """Refuse a repeated track id: its rows could be on two sides of a split."""
-    repeated = [track_id for track_id, count in Counter(track_ids).items() if count > 1]
-    if repeated:
+    if repeated := [track_id for track_id, count in Counter(track_ids).items() if count > 1]:
         more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
         raise DataError(f"{where}: track id {repeated[0]!r}{more} occurs more than once: track ids must be unique")
 
@@ -104,7 +103,8 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
     suffix, suffixes = path.suffix.lower(), (*LIST_SUFFIXES, ".txt") if line_field else LIST_SUFFIXES
     if suffix not in suffixes:
         raise ConfigError(f"{path.name} is not a list of tracks: it must end in {', '.join(suffixes)}")
-    with reading(path) as text:
+    with reading(path):
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
         lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if suffix in (".csv", ".tsv"):
             rows = _csv_rows(text, "\t" if suffix == ".tsv" else ",", path.name, needed)
@@ -121,17 +121,16 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[str]:
-    """Yield the text of a list; what goes wrong with it becomes a DataError that names the file."""
-    csv.field_size_limit(1 << 24)  # the biographies in FMA's tracks.csv are longer than the default limit
+def reading(path: Path) -> Iterator[None]:
+    """Turn every error of reading a list or table into a DataError that names the file."""
     try:
-        yield path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path.name} cannot be read ({error})") from error
+        raise DataError(f"{path.name} cannot be read ({first_line(error)})") from error
 
 
 def _json_line(line: str, place: str) -> Any:

@@ -1,6 +1,6 @@
 """Write the synthetic corpus in the layout of GTZAN: one folder for each genre, one file for each track.
 
-Source: ours. With synthetic audio the whole toolkit runs without a download; it says nothing about real music.
+With synthetic audio the whole toolkit runs without a download; it says nothing about real music.
 """
 
 import io
@@ -9,10 +9,10 @@ from pathlib import Path
 import soundfile
 from tqdm.auto import tqdm
 
-from hfmgc.data.synthesis.composer import check_request, compose_track
+from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 from hfmgc.data.synthesis.styles import GENRES
-from hfmgc.errors import ConfigError, saving_to
+from hfmgc.errors import saving_to
 from hfmgc.files import hold, whole, write_text
 
 
@@ -20,67 +20,35 @@ from hfmgc.files import hold, whole, write_text
 CORPUS_VERSION = 2
 LOCK_FILE = ".hfmgc.lock"
 _README = """\
-This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis). It has the genre names of
-GTZAN but none of its recordings; figures measured on it say nothing about real music.
-
-version: {version}
-seed: {seed}
-genres: {genres}
-tracks per genre: {tracks_per_genre}
-seconds per track: {seconds}
-format: FLAC, 16 bits, {sampling_rate} Hz, mono
+This is a SYNTHETIC music corpus: procedural audio, rendered by hfmgc (hfmgc.data.synthesis, version {version}, seed {seed}).
+It has the genre names of GTZAN but none of its recordings; figures measured on it say nothing about real music.
 """
 
 
 def write_corpus(folder: Path, *, tracks_per_genre: int, seconds: float, seed: int) -> Path:
-    """Render the synthetic corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
+    """Render the missing tracks of the corpus into `folder/<genre>/<genre>.<index:05d>.flac` and return the folder.
 
-    Only missing tracks are rendered, each written whole or not at all. One process renders; others wait for it. The folder
-    holds only this corpus, of tracks of at least one second.
+    Each track is written whole or not at all. One process renders; others wait for it.
 
     Raises:
-        ConfigError: If an argument is out of range, or the folder holds something else, such as a corpus of another seed.
         SaveError: If a file could not be written.
     """
-    if tracks_per_genre < 1:
-        raise ConfigError(f"tracks_per_genre={tracks_per_genre}: must be at least 1")
-    check_request(GENRES[0], seconds)
-    readme = _README.format(
-        version=CORPUS_VERSION,
-        seed=seed,
-        genres=", ".join(GENRES),
-        tracks_per_genre=tracks_per_genre,
-        seconds=float(seconds),
-        sampling_rate=SAMPLING_RATE,
-    )
-    _check_folder(folder, readme)
-    tracks = [(genre, index) for genre in GENRES for index in range(tracks_per_genre)]
-    if _missing(folder, tracks):
-        with hold(folder / LOCK_FILE), saving_to(folder):
-            write_text(folder / "README.txt", readme)
-            for genre, index in tqdm(_missing(folder, tracks), desc="rendering the synthetic corpus", unit="track"):
-                # Written to memory first: libsndfile's errors do not say that a disk is full.
-                content = io.BytesIO()
-                waveform = compose_track(genre, index, seconds=float(seconds), seed=seed)
-                soundfile.write(content, waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
-                path = track_path(folder, genre, index)
-                path.parent.mkdir(exist_ok=True)
-                with whole(path) as temporary:
-                    temporary.write_bytes(content.getvalue())
+    tracks = {
+        folder / genre / f"{genre}.{index:05d}.flac": (genre, index)
+        for genre in GENRES
+        for index in range(tracks_per_genre)
+    }
+    if all(path.is_file() for path in tracks):
+        return folder
+    with hold(folder / LOCK_FILE), saving_to(folder):
+        write_text(folder / "README.txt", _README.format(version=CORPUS_VERSION, seed=seed))
+        missing = [path for path in tracks if not path.is_file()]
+        for path in tqdm(missing, desc="rendering the synthetic corpus", unit="track"):
+            # Written to memory first: libsndfile's errors do not say that a disk is full.
+            content = io.BytesIO()
+            waveform = compose_track(*tracks[path], seconds=float(seconds), seed=seed)
+            soundfile.write(content, waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
+            path.parent.mkdir(exist_ok=True)
+            with whole(path) as temporary:
+                temporary.write_bytes(content.getvalue())
     return folder
-
-
-def track_path(folder: Path, genre: str, index: int) -> Path:
-    """Return the path of a track in the corpus."""
-    return folder / genre / f"{genre}.{index:05d}.flac"
-
-
-def _missing(folder: Path, tracks: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    return [track for track in tracks if not track_path(folder, *track).is_file()]
-
-
-def _check_folder(folder: Path, readme: str) -> None:
-    if folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
-        found = folder / "README.txt"
-        if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != readme:
-            raise ConfigError(f"{folder} is not empty, and not this synthetic corpus: choose another folder")
