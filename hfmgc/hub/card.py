@@ -22,9 +22,9 @@ from ..settings import load_json, load_yaml
 from ..text import one_line
 
 
-TEMPLATE = "model_card_template.md.j2"
-REFERENCES = "references.bib"
 CARD_NAME = "README.md"
+TEMPLATE, PRETRAINING_TEMPLATE = "model_card_template.md.j2", "pretraining_card_template.md.j2"
+REFERENCES = "references.bib"
 PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
 
 # Characters that begin markup in Markdown, HTML or formulas; an underscore within a word does not.
@@ -48,16 +48,12 @@ class RunFiles:
     run: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> "RunFiles":
-        """Read the files of `folder`.
-
-        Raises:
-            CardError: `config.json` or `results.json` is missing, or a file is unreadable.
-        """
+    def read(cls, folder: Path, results: str = "results.json") -> "RunFiles":
+        """Read the files of `folder`; only `config.json` and the results are required."""
         return cls(
             config=_read(folder, "config.json", required=True),
             preprocessor=_read(folder, "preprocessor_config.json"),
-            results=_read(folder, "results.json", required=True),
+            results=_read(folder, results, required=True),
             split=_read(folder, "split.json"),
             run=_read(folder, "run.yaml"),
         )
@@ -101,28 +97,28 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         CardError: `config.json` or `results.json` is missing, or a file is unreadable.
         SaveError: The card cannot be written.
     """
-    folder = Path(folder)
     run = RunFiles.read(folder)
     name = hub_model_id or folder.resolve().name
     task = task_of(run.config.get("problem_type"))
-    backbone = run.model.get("backbone")
+    backbone, location = run.model.get("backbone"), run.data.get("location")
     results = _evaluation_results(run, task)
     tags = ["audio", "music", "music-genre-classification", "hfmgc"]
-    classical = run.model_type == CLASSICAL
     tags += ["peft"] * bool(run.model.get("adapter")) + ["synthetic-data"] * run.is_synthetic
     metadata = ModelCardData(
         license=licence,
-        library_name="sklearn" if classical else "transformers",
+        library_name="sklearn" if run.model_type == CLASSICAL else "transformers",
         pipeline_tag="audio-classification",
         base_model=backbone if _is_hub_id(backbone) else None,
-        datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
+        datasets=[location] if _is_hub_id(location) else None,
         metrics=sorted(result.metric_type for result in results),
         tags=tags,
         model_name=name.split("/")[-1],
         eval_results=results or None,
     )
-    card = _template().render(
-        metadata=metadata.to_yaml(),
+    return _write(
+        folder,
+        TEMPLATE,
+        metadata,
         name=name,
         licence=licence,
         # The path of a local folder means nothing to others: its name is enough.
@@ -131,15 +127,39 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         task=task,
         references=references(run.model_type, run.data.get("name"), backbone),
         data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
-        data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
+        data_source=_address(location) or (location if run.is_synthetic else None),
         pictures=[name for name in (task.picture, TRAINING_CURVE, IMPORTANCES) if (folder / name).is_file()],
         training_curve=TRAINING_CURVE,
         importances=IMPORTANCES,
-        classical=classical,
+        classical=run.model_type == CLASSICAL,
     )
+
+
+def write_pretraining_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
+    """Write `README.md` into the folder of a finished pre-training run; otherwise as `write_model_card`."""
+    tags = ["audio", "music", "hfmgc", "self-supervised"]
+    return _write(
+        folder,
+        PRETRAINING_TEMPLATE,
+        ModelCardData(license=licence, library_name="transformers", tags=tags),
+        name=hub_model_id or folder.resolve().name,
+        licence=licence,
+        run=RunFiles.read(folder, results="pretraining.json"),
+        pictures=sorted((path.name for path in folder.glob("*.png")), key=lambda name: (name != TRAINING_CURVE, name)),
+    )
+
+
+def _write(folder: Path, template: str, metadata: ModelCardData, **values: Any) -> Path:
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.ChainableUndefined
+    )
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
+    environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
+    environment.filters |= {"cell": _cell, "code": _code}
+    source = files(__package__).joinpath(template).read_text(encoding="utf-8")
     path = folder / CARD_NAME
     with saving_to(path):
-        write_text(path, card)
+        write_text(path, environment.from_string(source).render(metadata=metadata.to_yaml(), **values))
     return path
 
 
@@ -225,7 +245,7 @@ def _line(value: Any) -> str:
     return one_line(text)
 
 
-def cell(value: Any) -> str:
+def _cell(value: Any) -> str:
     """Return `value` with markup escaped, for text and tables: names of genres and tracks come from file names."""
     return _MARKUP.sub(r"\\\g<0>", _line(value))
 
@@ -233,14 +253,3 @@ def cell(value: Any) -> str:
 def _code(value: Any) -> str:
     """Return `value` for use between backticks, in text and tables."""
     return _line(value).replace("`", "'").replace("|", "\\|")
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.ChainableUndefined
-    )
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
-    environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
-    environment.filters["cell"] = cell
-    environment.filters["code"] = _code
-    return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
