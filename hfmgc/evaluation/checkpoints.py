@@ -17,7 +17,6 @@ from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForPreTraining,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -125,15 +124,15 @@ def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -
         return None
 
 
-def network_fields(config: PreTrainedConfig) -> dict[str, Any]:
-    """Return the fields of a config that decide the embedding of a window: without labels, voting and loss."""
-    shared = {*WindowedConfig().to_dict(), "genres"}
-    fields = {name: value for name, value in config.to_dict().items() if name not in shared}
-    return {**fields, "model_type": config.model_type}
+def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:
+    """Return a digest of what decides the embedding of a waveform: not labels, voting and loss."""
+    shared = {*WindowedConfig().to_dict(), "genres"} - {"model_type"}
+    fields = {name: value for name, value in model.config.to_dict().items() if name not in shared}
+    return weights_digest([extractor.to_dict(), fields], model.state_dict())
 
 
-def weights_digest(described: Any, weights: Mapping[str, torch.Tensor]) -> str:
-    """Return a digest of named tensors and of a description in types of JSON."""
+def weights_digest(described: Any, weights: Mapping[str, torch.Tensor] = {}) -> str:  # noqa: B006 (only read)
+    """Return a digest of a description in types of JSON, and of named tensors."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in weights.items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

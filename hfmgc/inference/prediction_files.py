@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 
 from ..data.caching import code_identity
 from ..errors import ConfigError
-from ..evaluation.checkpoints import network_fields, weights_digest
+from ..evaluation.checkpoints import network_digest, weights_digest
 from ..files import whole
 from .parts import write_in_parts, write_table
 from .songs import SongPredictor
@@ -62,18 +62,12 @@ def write_predictions(
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
     described = [
-        predictor.extractor.to_dict(),
-        [[network_fields(model.config), *_answers(model.config)] for model in predictor.models],
+        [[network_digest(model, predictor.extractor), *_answers(model.config)] for model in predictor.models],
         [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART, timeline and str(timeline.folder)],
         code_identity("decoding", "features"),
         [(file, _size_and_time(file)) for file in files],
     ]
-    weights = {
-        f"{index}.{name}": tensor
-        for index, model in enumerate(predictor.models)
-        for name, tensor in model.state_dict().items()
-    }
-    digest = weights_digest(described, weights)
+    digest = weights_digest(described)
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
         predictions = predictor.predict([files[index] for part in missing for index in part])
