@@ -65,7 +65,13 @@ def test_other_files_are_refused(tmp_path, capsys):
     write_embeddings(tmp_path / "few.parquet", tracks=3)
     write_embeddings(tmp_path / "narrow.parquet", hidden=1)
     write_embeddings(tmp_path / "broken.parquet", broken=True)
-    for name, word in (("other", "hfmgc embed"), ("few", "3 rows"), ("narrow", "1 values"), ("broken", "track 0"), ("missing", "missing")):
+    for name, word in (
+        ("other", "hfmgc embed"),
+        ("few", "3 rows"),
+        ("narrow", "1 values"),
+        ("broken", "track 0"),
+        ("missing", "missing"),
+    ):
         assert main(["project", str(tmp_path / f"{name}.parquet"), str(tmp_path / "out.png")]) == 1
         assert word in capsys.readouterr().err
     assert main(["project", str(tmp_path / "few.parquet"), str(tmp_path / "out.pdf")]) == 1

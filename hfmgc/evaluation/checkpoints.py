@@ -131,7 +131,7 @@ def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) 
     return weights_digest([extractor.to_dict(), fields], model.state_dict())
 
 
-def weights_digest(described: Any, weights: Mapping[str, torch.Tensor] = {}) -> str:  # noqa: B006 (only read)
+def weights_digest(described: Any, weights: Mapping[str, torch.Tensor] = {}) -> str:
     """Return a digest of a description in types of JSON, and of named tensors."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in weights.items():
