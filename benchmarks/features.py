@@ -9,16 +9,13 @@ theirs, larger is better.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from measuring import in_new_process
 
 
 SAMPLING_RATE = 22050
@@ -28,17 +25,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 def main() -> None:
-    """Run all comparisons and print their ratios, or one measurement in a separate process."""
+    """Run all comparisons and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.workdir)))
-        return
+    quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), quick=arguments.quick)
+        run(Path(folder), quick=quick)
 
 
 def run(workdir: Path, *, quick: bool) -> None:
@@ -46,40 +38,34 @@ def run(workdir: Path, *, quick: bool) -> None:
     tracks, repeats = (120, 2) if quick else (800, 3)
     write_corpus(workdir / "music", tracks=tracks, seconds=SECONDS)
     write_corpus(workdir / "warm_up", tracks=2, seconds=SECONDS)
-    labels = {"librosa": "plain librosa loop", "one": "hfmgc, one process", "two": "hfmgc, two processes"}
-    times: dict[str, list[float]] = {name: [] for name in labels}
+    runs = {
+        "plain librosa loop": (librosa_loop, workdir),
+        "hfmgc, one process": (extraction, workdir, 1),
+        "hfmgc, two processes": (extraction, workdir, 2),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
-        for name, values in times.items():
-            values.append(measure(name, workdir)["seconds"])
-    best = {name: min(values) for name, values in times.items()}
-    for name, label in labels.items():
-        print(f"{label:<24}{best[name]:8.2f} s for {tracks} tracks of {SECONDS:g} s")
+        for name, call in runs.items():
+            times[name].append(in_new_process(*call, **ONE_THREAD))
+    librosa, one, two = map(min, times.values())
+    for name, values in times.items():
+        print(f"{name:<24}{min(values):8.2f} s for {tracks} tracks of {SECONDS:g} s")
 
     few, many = (100, 1000) if quick else (1000, 10_000)
     peaks = {}
     for slices in (few, many):
         write_corpus(workdir / f"slices{slices}", tracks=slices // 10, seconds=10.0)
-        peaks[slices] = measure(f"memory{slices}", workdir)["peak_mib"]
+        peaks[slices] = in_new_process(extraction_memory, workdir, slices)
         print(f"peak memory of {slices:>6} slices of 1 s: {peaks[slices]:8.0f} MiB")
 
-    cold = measure("first_batch", workdir)["seconds"]
-    warm = measure("first_batch", workdir)["seconds"]
+    cold, warm = (in_new_process(first_batch, workdir) for _ in range(2))
     print(f"first batch: {cold:.2f} s from audio, {warm:.2f} s from the loaded cache")
 
-    print(f"ratio one_process_vs_librosa {best['librosa'] / best['one']:.3f}")
-    print(f"ratio two_processes_vs_one {best['one'] / best['two']:.3f}")
-    print(f"ratio two_processes_vs_librosa {best['librosa'] / best['two']:.3f}")
+    print(f"ratio one_process_vs_librosa {librosa / one:.3f}")
+    print(f"ratio two_processes_vs_one {one / two:.3f}")
+    print(f"ratio two_processes_vs_librosa {librosa / two:.3f}")
     print(f"ratio peak_memory_{few}_vs_{many}_slices {peaks[few] / peaks[many]:.3f}")
     print(f"ratio loaded_cache_vs_cold {cold / warm:.3f}")
-
-
-def measure(name: str, workdir: Path) -> dict[str, float]:
-    """Run one measurement in a separate process, so that none inherits memory or caches of another."""
-    command = [sys.executable, __file__, "--measure", name, "--workdir", str(workdir)]
-    result = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
@@ -94,8 +80,8 @@ def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
         soundfile.write(path, waveform, SAMPLING_RATE, subtype="PCM_16")
 
 
-def librosa_loop(workdir: Path) -> dict[str, float]:
-    """Time the loop that tutorials show, on one core; its result is written to disk, as ours is."""
+def librosa_loop(workdir: Path) -> float:
+    """Return the seconds of the loop that tutorials show; its result is written to disk, as ours is."""
     import librosa
 
     def loop(folder: Path) -> None:
@@ -110,11 +96,11 @@ def librosa_loop(workdir: Path) -> dict[str, float]:
     loop(workdir / "warm_up")
     began = time.perf_counter()
     loop(workdir / "music")
-    return {"seconds": time.perf_counter() - began}
+    return time.perf_counter() - began
 
 
-def extraction(workdir: Path, num_proc: int) -> dict[str, float]:
-    """Time our extraction of the same features to the same disk."""
+def extraction(workdir: Path, num_proc: int) -> float:
+    """Return the seconds of our extraction of the same features to the same disk."""
     from hfmgc.data.extraction import extract_corpus
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
@@ -127,11 +113,11 @@ def extraction(workdir: Path, num_proc: int) -> dict[str, float]:
         began = time.perf_counter()
         source = open_source(str(workdir / "music"))
         extract_corpus(source, extractor, Path(folder) / "out", num_proc=num_proc, shard_size=10)
-        return {"seconds": time.perf_counter() - began}
+        return time.perf_counter() - began
 
 
-def extraction_memory(workdir: Path, slices: int) -> dict[str, float]:
-    """Return the peak memory of this process while it extracts slices of one second."""
+def extraction_memory(workdir: Path, slices: int) -> float:
+    """Return the peak memory of this process in MiB while it extracts slices of one second."""
     import resource
 
     from hfmgc.data.extraction import extract_corpus
@@ -143,11 +129,11 @@ def extraction_memory(workdir: Path, slices: int) -> dict[str, float]:
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s", **fields)
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
         extract_corpus(open_source(str(workdir / f"slices{slices}")), extractor, Path(folder) / "out")
-    return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def first_batch(workdir: Path) -> dict[str, float]:
-    """Return the time to the first batch, from audio or from the cache."""
+def first_batch(workdir: Path) -> float:
+    """Return the seconds to the first batch, from audio or from the cache."""
     from torch.utils.data import DataLoader
 
     from hfmgc.data.collation import TrackCollator
@@ -163,7 +149,7 @@ def first_batch(workdir: Path) -> dict[str, float]:
     windows = TrackWindows(extract_features(corpus.tracks, extractor), extractor)
     collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
     next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
-    return {"seconds": time.perf_counter() - began}
+    return time.perf_counter() - began
 
 
 def quiet(workdir: Path) -> None:
@@ -172,22 +158,6 @@ def quiet(workdir: Path) -> None:
 
     datasets.config.HF_DATASETS_CACHE = workdir / "cache"
     datasets.disable_progress_bars()
-
-
-def memory_of(slices: int):  # noqa: ANN201 (a measurement like the others)
-    """Return the measurement of `extraction_memory` for a number of slices."""
-    return lambda workdir: extraction_memory(workdir, slices)
-
-
-MEASUREMENTS = {
-    "librosa": librosa_loop,
-    "one": lambda workdir: extraction(workdir, 1),
-    "two": lambda workdir: extraction(workdir, 2),
-    "memory100": memory_of(100),
-    "memory1000": memory_of(1000),
-    "memory10000": memory_of(10_000),
-    "first_batch": first_batch,
-}
 
 
 if __name__ == "__main__":
