@@ -298,11 +298,12 @@ def test_the_command_to_push_later_survives_the_shell():
 def test_another_process_needs_only_the_environment(hub, run_folder, tmp_path):
     script = """
 import sys
+from pathlib import Path
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 from hfmgc.hub.push import push_run
 
-push_run(sys.argv[1], "tester/model", private=True)
+push_run(Path(sys.argv[1]), "tester/model", private=True)
 print(AutoConfig.from_pretrained("tester/model").hidden_size, snapshot_download("tester/model"))
 """
     result = run_fresh(script, run_folder, environment=hub.environment(tmp_path / "home"))

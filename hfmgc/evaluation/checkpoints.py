@@ -168,16 +168,15 @@ def _extractor(name_or_path: str, revision: str | None) -> WindowedFeatureExtrac
 
 def _saved_config(name_or_path: str, revision: str | None) -> dict[str, Any]:
     """Return the fields of a checkpoint's config.json."""
+    problem = "found no config.json"
     try:
         path = checkpoint_file(name_or_path, "config.json", revision)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({first_line(error)})"
-        ) from error
+        path, problem = None, first_line(error)
     if path is None:
         raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub (found no config.json): "
-            "check the name, the network and HF_HUB_OFFLINE"
+            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({problem}): check the name, "
+            "the network and HF_HUB_OFFLINE"
         )
     try:
         fields = load_json(path.read_text(encoding="utf-8"))

@@ -122,13 +122,9 @@ class ClassicalModel(_OnCPU, WindowedModel):
 class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
     """A fitted pipeline of scikit-learn that classifies each window, and the vote over the windows of a track.
 
-    The logits are log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their
-    softmax ranks the genres but is not calibrated.
-
-    Args:
-        config: What the pipeline reads and predicts.
-        pipeline: It classifies vectors [windows, features] by the index of their genre.
-        digest: Identifies the pipeline.
+    The pipeline maps vectors [windows, features] to the index of their genre; `digest` identifies it. The logits are
+    log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their softmax ranks the genres but
+    is not calibrated.
     """
 
     config_class = ClassicalConfig
@@ -174,13 +170,7 @@ def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) 
 def load_classical(
     name: str, extractor: WindowedFeatureExtractor, config_file: Path, pipeline_file: Path | None
 ) -> ClassicalForAudioClassification:
-    """Return the classifier of a run's files.
-
-    Args:
-        name: The checkpoint, for errors.
-        extractor: Its front end.
-        config_file: Its `config.json`.
-        pipeline_file: Its pipeline.
+    """Return the classifier of the files of checkpoint `name`.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or the pipeline has a type that is not trusted.

@@ -54,23 +54,13 @@ def embed_tracks(
 ) -> dict[str, Any]:
     """Write the embeddings of all usable tracks; return what was written and skipped.
 
-    Args:
-        checkpoint: Folder of a finished run or of an encoder, a repository on the Hub, or `package:NAME`.
-        data: A folder of genres, a manifest, stored features, or a dataset's name.
-        output: Parquet file with a row for each track: the columns `track_id`, `genre`, `genres`, `artist` and `split`, and
-            `embedding`, the mean over the track's windows, float32 [hidden].
-        data_options: Options of the dataset.
-        exclude: List of tracks to leave out.
-        revision: Commit of the repository.
-        windows: Write a row for each window instead, with its index in the track as `window`.
-        batch_size: Windows per batch; by default that of `BATCH_SIZES`.
-        shortest_seconds: Shorter audio is skipped.
+    `checkpoint` and `data` are those of `load_checkpoint` and `open_source`. The parquet file `output` has a row for each track:
+    the columns `track_id`, `genre`, `genres`, `artist` and `split`, and `embedding`, the mean over the track's windows, float32
+    [hidden]. With `windows` it has a row for each window, and its index in the track as `window`.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If `output` exists and has other content.
         DataError: If no track can be used.
-        SaveError: If `output` cannot be written.
     """
     model, extractor = load_checkpoint(checkpoint, revision, auto_class=AutoModel)
     source = open_source(data, data_options, exclude=exclude)

@@ -21,18 +21,12 @@ FEWEST_POINTS = 4
 def project_embeddings(embeddings: Path, output: Path, *, method: str = "tsne", seed: int = 0) -> dict[str, Any]:
     """Draw the rows of a file by `hfmgc embed` in two dimensions; return the number of points and genres.
 
-    Each dimension of the embeddings is standardised first, because the scales of hand-made features differ.
-
-    Args:
-        embeddings: The parquet file.
-        output: PNG to write.
-        method: `tsne` (Divide and Conquer, Figure 2; its perplexity of 30 is ours) or `pca`.
-        seed: Of t-SNE.
+    `tsne` is Figure 2 of Divide and Conquer; its perplexity of 30 is ours. Each dimension of the embeddings is standardised first,
+    because the scales of hand-made features differ.
 
     Raises:
         DataError: If the file is not one by `hfmgc embed`, or is too small.
         ConfigError: If the output is not a PNG.
-        SaveError: If it cannot be written.
     """
     if output.suffix.lower() != ".png":
         raise ConfigError(f"output {output}: its name must end in .png")

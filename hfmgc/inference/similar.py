@@ -17,17 +17,10 @@ def similar_songs(
 ) -> list[dict[str, Any]]:
     """Return the nearest rows of a parquet file by `hfmgc embed`: its columns without the embedding, and `similarity`.
 
-    Args:
-        song: Audio file, which is embedded as the songs of the file were.
-        embeddings: The parquet file.
-        checkpoint: Where the checkpoint is now, if it was moved.
-        top_k: How many rows to return.
+    The song is embedded as those of the file were. `checkpoint` says where their checkpoint is now, if it was moved.
 
     Raises:
-        AudioError: If the song cannot be used.
-        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If it is not the checkpoint of the embeddings.
-        DataError: If the file is not one by `hfmgc embed`.
     """
     table = read_embeddings(embeddings)
     name, revision = (checkpoint, None) if checkpoint else (table.checkpoint, table.revision)

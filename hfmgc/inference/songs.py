@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.voting import vote
 from ..text import as_text, one_line
 
+
+if TYPE_CHECKING:
+    from .timeline import TimelineWriter  # imports matplotlib
 
 # Without a checkpoint on the command line: genres from the first of these that is packaged, tags from "msd".
 PACKAGED = ("gtzan", "msd")
@@ -76,7 +79,7 @@ class _Song:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.problem) or self.classified == len(self.starts)
+        return self.classified == len(self.starts)  # both are 0 for an unusable file
 
 
 class SongPredictor:
@@ -90,10 +93,10 @@ class SongPredictor:
         num_proc: Files that are decoded at the same time.
         shortest_seconds: Shorter audio is unusable.
         top_k: How many genres and tags to return.
+        timeline: Writes the genres along each song as well.
 
     Raises:
-        CheckpointError: If a checkpoint cannot be used.
-        ConfigError: If the front ends differ.
+        ConfigError: If the front ends differ, or do not take audio.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class SongPredictor:
         num_proc: int = 1,
         shortest_seconds: float = 0.0,
         top_k: int = 5,
+        timeline: "TimelineWriter | None" = None,
     ):
         loaded = [load_checkpoint(checkpoint) for checkpoint in checkpoints]
         self.models = [model for model, _ in loaded]
@@ -120,7 +124,7 @@ class SongPredictor:
             )
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size, self.num_proc = batch_size or BATCH_SIZES[device], num_proc
-        self.shortest_seconds, self.top_k = shortest_seconds, top_k
+        self.shortest_seconds, self.top_k, self.timeline = shortest_seconds, top_k, timeline
         for model in self.models:
             model.to(device)
         self.shared_stages = _shared_stages(self.models)
@@ -128,25 +132,28 @@ class SongPredictor:
     def predict(self, files: Sequence[str]) -> Iterator[SongPrediction]:
         """Yield the prediction for each file, in order."""
         songs: deque[_Song] = deque()
-        waiting: list[tuple[_Song, np.ndarray]] = []
+        windows = self._windows(files, songs)
         with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
-            for song in chain(self._decoded(files), [None]):
-                if song is not None:
-                    songs.append(song)
-                for windows in song.blocks if song else ():
-                    waiting += [(song, window) for window in windows]
-                    while len(waiting) >= self.batch_size:
-                        self._classify(waiting[: self.batch_size])
-                        del waiting[: self.batch_size]
-                if song is None and waiting:
-                    self._classify(waiting)
+            batch = True
+            while batch:
+                if batch := list(islice(windows, self.batch_size)):
+                    self._classify(batch)
                 while songs and songs[0].is_complete:
-                    yield self._prediction(songs.popleft())
+                    prediction = self._prediction(songs.popleft())
+                    if self.timeline:
+                        self.timeline.write(prediction)
+                    yield prediction
                     progress.update()
 
+    def _windows(self, files: Sequence[str], songs: deque[_Song]) -> Iterator[tuple[_Song, np.ndarray]]:
+        """Yield the windows of all songs, each of which is appended to `songs` first."""
+        for song in self._decoded(files):
+            songs.append(song)
+            for block in song.blocks:
+                yield from ((song, window) for window in block)
+
     def _decoded(self, files: Sequence[str]) -> Iterator[_Song]:
-        pool = ThreadPoolExecutor(self.num_proc)
-        try:
+        with ThreadPoolExecutor(self.num_proc) as pool:
             ahead: deque = deque()
             for file in files:
                 ahead.append(pool.submit(self._open, file))
@@ -154,8 +161,6 @@ class SongPredictor:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _open(self, file: str) -> _Song:
         """Decode a file and cut its first block of windows; the others are cut when they are needed."""
@@ -170,10 +175,10 @@ class SongPredictor:
     @torch.inference_mode()
     def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
         states = torch.from_numpy(np.stack([window for _, window in batch])).to(self.models[0].device)
-        stages = {"first_stage": self.shared_stages} if self.shared_stages else {}
-        if stages:
+        if self.shared_stages:
             states = self.models[0].model.run_stages(states, 0, self.shared_stages)
-        logits = [model(states, **stages).window_logits[:, 0].float().cpu() for model in self.models]
+        outputs = [model(states, first_stage=self.shared_stages) for model in self.models]
+        logits = [output.window_logits[:, 0].float().cpu() for output in outputs]
         for index, (song, _) in enumerate(batch):
             for known, new in zip(song.logits, logits, strict=True):
                 known[song.classified] = new[index]
@@ -240,10 +245,15 @@ def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the checkpoints and the paths of a command line, whose first argument may be a checkpoint.
 
     It is one if it is `package:NAME` or a folder with a config.json, or looks like a repository on the Hub and does not exist here.
+
+    Raises:
+        ConfigError: If nothing follows a checkpoint.
     """
     first = arguments[0]
     is_run = first.startswith(PREFIX) or Path(first, "config.json").is_file()
     is_repository = first.count("/") == 1 and not (Path(first).suffix or glob.has_magic(first) or Path(first).exists())
+    if is_run and len(arguments) == 1:
+        raise ConfigError(f"{first} is a checkpoint: give audio files or folders after it")
     if is_run or (is_repository and len(arguments) > 1):
         return [first], list(arguments[1:])
     return [PREFIX + name for name in PACKAGED if (FOLDER / name / "config.json").is_file()], list(arguments)
