@@ -283,7 +283,7 @@ def _predict(
 
         rows = write_predictions(predictor, files, output)
     else:
-        rows = [prediction.row for prediction in predictor.predict(files)]
+        rows = [song.row for song in predictor.predict(files)]
     usable = {row["file"]: row for row in rows if not row["problem"]}
     unusable = [row for row in rows if row["problem"]]
     skipped, code = {row["file"]: row["problem"] for row in unusable}, 3 if unusable else 0

@@ -6,6 +6,7 @@ A checkpoint is data: neither its code nor a pickle, which can run code as well,
 import hashlib
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,14 @@ def load_checkpoint(
             f"checkpoint {name_or_path!r} lacks {len(missing)} weights, the first is {missing[0]}: it is incomplete"
         )
     return model.eval(), extractor
+
+
+def require_audio(name_or_path: str | PathLike, extractor: WindowedFeatureExtractor) -> None:
+    """Raise a CheckpointError if the front end reads tables of features alone."""
+    if not extractor.takes_audio:
+        raise CheckpointError(
+            f"{name_or_path}: its features cannot be computed from audio: hfmgc evaluate takes a table"
+        )
 
 
 def _is_pretrained(config: Mapping[str, Any]) -> bool:

@@ -64,9 +64,9 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
     digest = weights_digest(described)
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
-        predictions = predictor.predict([files[index] for part in missing for index in part])
+        songs = predictor.predict([files[index] for part in missing for index in part])
         for part in missing:
-            rows = [prediction.row | {"run": digest} for prediction in islice(predictions, len(part))]
+            rows = [song.row | {"run": digest} for song in islice(songs, len(part))]
             yield pa.Table.from_pylist(rows, _SCHEMA)
 
     def join(parts: list[Path]) -> None:

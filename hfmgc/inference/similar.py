@@ -8,7 +8,7 @@ from transformers import AutoModel
 
 from ..data.audio import load_audio
 from ..errors import ConfigError
-from ..evaluation.checkpoints import load_checkpoint, network_digest
+from ..evaluation.checkpoints import load_checkpoint, network_digest, require_audio
 from .embed import embed_windows, read_embeddings
 
 
@@ -25,6 +25,7 @@ def similar_songs(
     table = read_embeddings(embeddings)
     name, revision = (checkpoint, None) if checkpoint else (table.checkpoint, table.revision)
     model, extractor = load_checkpoint(name, revision, auto_class=AutoModel)
+    require_audio(name, extractor)
     if network_digest(model, extractor) != table.network or table.values.shape[1] != model.embedding_size:
         raise ConfigError(f"{embeddings} was not embedded with {name}: name its --checkpoint, or rerun `hfmgc embed`")
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))

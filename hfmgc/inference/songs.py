@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from ..checkpoints import FOLDER, PREFIX
 from ..data.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES, DecodedAudio, decode_audio
 from ..errors import AudioError, ConfigError, DataError
-from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.checkpoints import load_checkpoint, require_audio
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.voting import vote
 from ..text import as_text, one_line
@@ -43,30 +43,22 @@ _WINDOW_FIELDS = ("window_policy", "max_windows", "window_overlap", "window_seed
 
 
 @dataclass
-class SongPrediction:
-    """What the models predict for a song.
+class Song:
+    """A song while it is classified, and then what the models predict for it.
 
     Args:
+        file: Its path.
+        problem: Why it cannot be used.
+        seconds: Its length.
+        starts: Seconds at which its windows start [windows].
+        blocks: Its windows, some at a time, cut when they are needed.
+        logits: For each model [windows, labels]; the first `classified` rows are set. Allocated in one piece: small blocks between
+            the large ones of a forward pass would fragment the memory.
         row: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing` (windows
-            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note`, and `problem` if the file is unusable.
-        labels: Genres.
-        starts, ends: Seconds of each window [windows].
+            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note` and `problem`.
+        genres: Names of all genres.
+        ends: Seconds at which its windows end [windows].
         probabilities: Of each window's genres [windows, genres].
-    """
-
-    row: dict[str, Any]
-    labels: list[str] = field(default_factory=list)
-    starts: np.ndarray | None = None
-    ends: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-
-@dataclass
-class _Song:
-    """A song that is being classified.
-
-    `logits` has a tensor [windows, labels] for each model; its first `classified` rows are set. It is allocated in one piece:
-    small blocks between the large ones of a forward pass would fragment the memory.
     """
 
     file: str
@@ -76,10 +68,15 @@ class _Song:
     blocks: Iterable[np.ndarray] = ()
     logits: list[torch.Tensor] = field(default_factory=list)
     classified: int = 0
+    row: dict[str, Any] = field(default_factory=dict)
+    genres: list[str] = field(default_factory=list)
+    ends: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
     @property
-    def is_complete(self) -> bool:
-        return self.classified == len(self.starts)  # both are 0 for an unusable file
+    def is_classified(self) -> bool:
+        """Whether all of its windows are; there are none of an unusable file."""
+        return self.classified == len(self.starts)
 
 
 class SongPredictor:
@@ -96,7 +93,8 @@ class SongPredictor:
         timeline: Writes the genres along each song as well.
 
     Raises:
-        ConfigError: If the front ends differ, or do not take audio.
+        ConfigError: If the front ends differ.
+        CheckpointError: If they do not take audio.
     """
 
     def __init__(
@@ -118,10 +116,7 @@ class SongPredictor:
                 raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
-        if not self.extractor.takes_audio:
-            raise ConfigError(
-                f"{checkpoints[0]}: its features cannot be computed from audio: hfmgc evaluate takes a table"
-            )
+        require_audio(checkpoints[0], self.extractor)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size, self.num_proc = batch_size or BATCH_SIZES[device], num_proc
         self.shortest_seconds, self.top_k, self.timeline = shortest_seconds, top_k, timeline
@@ -129,30 +124,31 @@ class SongPredictor:
             model.to(device)
         self.shared_stages = _shared_stages(self.models)
 
-    def predict(self, files: Sequence[str]) -> Iterator[SongPrediction]:
-        """Yield the prediction for each file, in order."""
-        songs: deque[_Song] = deque()
+    def predict(self, files: Sequence[str]) -> Iterator[Song]:
+        """Yield each file with its prediction, in order."""
+        songs: deque[Song] = deque()
         windows = self._windows(files, songs)
         with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
             batch = True
             while batch:
                 if batch := list(islice(windows, self.batch_size)):
                     self._classify(batch)
-                while songs and songs[0].is_complete:
-                    prediction = self._prediction(songs.popleft())
+                while songs and songs[0].is_classified:
+                    song = songs.popleft()
+                    self._set_prediction(song)
                     if self.timeline:
-                        self.timeline.write(prediction)
-                    yield prediction
+                        self.timeline.write(song)
+                    yield song
                     progress.update()
 
-    def _windows(self, files: Sequence[str], songs: deque[_Song]) -> Iterator[tuple[_Song, np.ndarray]]:
+    def _windows(self, files: Sequence[str], songs: deque[Song]) -> Iterator[tuple[Song, np.ndarray]]:
         """Yield the windows of all songs, each of which is appended to `songs` first."""
         for song in self._decoded(files):
             songs.append(song)
             for block in song.blocks:
                 yield from ((song, window) for window in block)
 
-    def _decoded(self, files: Sequence[str]) -> Iterator[_Song]:
+    def _decoded(self, files: Sequence[str]) -> Iterator[Song]:
         with ThreadPoolExecutor(self.num_proc) as pool:
             ahead: deque = deque()
             for file in files:
@@ -162,18 +158,18 @@ class SongPredictor:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _open(self, file: str) -> _Song:
+    def _open(self, file: str) -> Song:
         """Decode a file and cut its first block of windows; the others are cut when they are needed."""
         try:
             audio = decode_audio(file, self.extractor.sampling_rate, shortest_seconds=self.shortest_seconds)
         except AudioError as error:
-            return _Song(file, problem=error.reason)
+            return Song(file, problem=error.reason)
         starts, blocks = _cut(audio, self.extractor)
         logits = [torch.empty(len(starts), model.config.num_labels) for model in self.models]
-        return _Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
+        return Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
 
     @torch.inference_mode()
-    def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
+    def _classify(self, batch: list[tuple[Song, np.ndarray]]) -> None:
         states = torch.from_numpy(np.stack([window for _, window in batch])).to(self.models[0].device)
         if self.shared_stages:
             states = self.models[0].model.run_stages(states, 0, self.shared_stages)
@@ -184,33 +180,30 @@ class SongPredictor:
                 known[song.classified] = new[index]
             song.classified += 1
 
-    def _prediction(self, song: _Song) -> SongPrediction:
-        row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
-        row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
+    def _set_prediction(self, song: Song) -> None:
+        song.row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
+        song.row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
-            return SongPrediction(row)
-        model, tagger = self.models[0], self.models[-1]
+            return
+        row, model, tagger = song.row, self.models[0], self.models[-1]
         labels, tags = _labels(model), _labels(tagger)
-        genres = getattr(model.config, "genres", None) or labels
-        chosen = [labels.index(genre) for genre in genres]
-        row["genres"] = _likeliest(genres, _voted(model, song.logits[0])[chosen], self.top_k)
+        song.genres = getattr(model.config, "genres", None) or labels
+        chosen = [labels.index(genre) for genre in song.genres]
+        row["genres"] = _likeliest(song.genres, _voted(model, song.logits[0])[chosen], self.top_k)
         if getattr(tagger.config, "genres", None):
             row["tags"] = _likeliest(tags, _voted(tagger, song.logits[-1]), self.top_k)
         row["genre"] = row["genres"][0]["label"]
-        probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
-        row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
-        ends = np.minimum(
-            song.starts + (song.seconds if self.extractor.covers_track else self.extractor.window_seconds),
-            song.seconds,
-        )
-        heard = (np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum()
-        row["heard_seconds"] = float(heard)
+        song.probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
+        row["agreeing"] = int((song.probabilities.argmax(axis=1) == song.genres.index(row["genre"])).sum())
+        length = song.seconds if self.extractor.covers_track else self.extractor.window_seconds
+        song.ends = np.minimum(song.starts + length, song.seconds)
+        heard = float((np.minimum(song.ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
+        row["heard_seconds"] = heard
         if song.seconds < self.extractor.window_seconds:
             filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
             row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"
         elif heard < 0.95 * song.seconds:
             row["note"] = f"heard {heard:.0f} of {song.seconds:.0f} s: use --all_windows to hear all"
-        return SongPrediction(row, genres, song.starts, ends, probabilities)
 
 
 def find_files(paths: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from ..errors import saving_to
 from ..evaluation.plots import plot_timeline
 from ..files import whole
 from ..text import as_text
-from .songs import SongPrediction
+from .songs import Song
 
 
 class TimelineWriter:
@@ -29,7 +29,7 @@ class TimelineWriter:
             self.names[file] = next(name for name in names if name not in taken)
             taken.add(self.names[file])
 
-    def write(self, song: SongPrediction) -> None:
+    def write(self, song: Song) -> None:
         """Write table and picture of a song; nothing if its file is unusable."""
         if song.row["problem"]:
             return
@@ -38,9 +38,9 @@ class TimelineWriter:
             table, picture = (self.folder / f"{self.names[song.row['file']]}{suffix}" for suffix in (".csv", ".png"))
             with whole(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(["start", "end", "genre", *song.labels])
+                writer.writerow(["start", "end", "genre", *song.genres])
                 for start, end, row in zip(song.starts, song.ends, song.probabilities, strict=True):
-                    genre = song.labels[row.argmax()]
+                    genre = song.genres[row.argmax()]
                     writer.writerow([f"{start:.2f}", f"{end:.2f}", genre, *(f"{value:.4f}" for value in row)])
             title = f"{Path(song.row['file']).name}: {song.row['genre']}"
-            plot_timeline(song.probabilities, song.labels, song.starts, song.ends, picture, title=title)
+            plot_timeline(song.probabilities, song.genres, song.starts, song.ends, picture, title=title)
