@@ -2,10 +2,9 @@
 
     python benchmarks/features.py [--quick]
 
-Makes a corpus of shaped noise, extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
-and with `hfmgc extract` on one process and on two, and measures the peak memory of extractions of 1,000 and 10,000 slices
-and the time to the first batch from a cold and a loaded cache. Each figure ends in a line `ratio NAME VALUE`: ours against
-theirs, larger is better.
+Makes a corpus of shaped noise, and extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
+and with `hfmgc extract` on one process and on two. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger
+is better.
 """
 
 import argparse
@@ -36,8 +35,8 @@ def main() -> None:
 def run(workdir: Path, *, quick: bool) -> None:
     """Make the corpora and compare."""
     tracks, repeats = (120, 2) if quick else (800, 3)
-    write_corpus(workdir / "music", tracks=tracks, seconds=SECONDS)
-    write_corpus(workdir / "warm_up", tracks=2, seconds=SECONDS)
+    write_corpus(workdir / "music", tracks)
+    write_corpus(workdir / "warm_up", 2)
     runs = {
         "plain librosa loop": (librosa_loop, workdir),
         "hfmgc, one process": (extraction, workdir, 1),
@@ -51,26 +50,14 @@ def run(workdir: Path, *, quick: bool) -> None:
     for name, values in times.items():
         print(f"{name:<24}{min(values):8.2f} s for {tracks} tracks of {SECONDS:g} s")
 
-    few, many = (100, 1000) if quick else (1000, 10_000)
-    peaks = {}
-    for slices in (few, many):
-        write_corpus(workdir / f"slices{slices}", tracks=slices // 10, seconds=10.0)
-        peaks[slices] = in_new_process(extraction_memory, workdir, slices)
-        print(f"peak memory of {slices:>6} slices of 1 s: {peaks[slices]:8.0f} MiB")
-
-    cold, warm = (in_new_process(first_batch, workdir) for _ in range(2))
-    print(f"first batch: {cold:.2f} s from audio, {warm:.2f} s from the loaded cache")
-
     print(f"ratio one_process_vs_librosa {librosa / one:.3f}")
     print(f"ratio two_processes_vs_one {one / two:.3f}")
     print(f"ratio two_processes_vs_librosa {librosa / two:.3f}")
-    print(f"ratio peak_memory_{few}_vs_{many}_slices {peaks[few] / peaks[many]:.3f}")
-    print(f"ratio loaded_cache_vs_cold {cold / warm:.3f}")
 
 
-def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
+def write_corpus(folder: Path, tracks: int) -> None:
     """Write tracks of two genres, shaped noise from fixed seeds."""
-    time_axis = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    time_axis = np.arange(round(SECONDS * SAMPLING_RATE)) / SAMPLING_RATE
     for index in range(tracks):
         generator = np.random.default_rng(index)
         beat = 0.5 + 0.5 * np.sin(2 * np.pi * (1 + index % 3) * time_axis)
@@ -101,11 +88,14 @@ def librosa_loop(workdir: Path) -> float:
 
 def extraction(workdir: Path, num_proc: int) -> float:
     """Return the seconds of our extraction of the same features to the same disk."""
+    import datasets
+
     from hfmgc.data.extraction import extract_corpus
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
-    quiet(workdir)
+    datasets.config.HF_DATASETS_CACHE = workdir / "cache"
+    datasets.disable_progress_bars()
     fields = {"normalize_over": "track", "window_seconds": SECONDS}
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_30s", **fields)
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
@@ -114,50 +104,6 @@ def extraction(workdir: Path, num_proc: int) -> float:
         source = open_source(str(workdir / "music"))
         extract_corpus(source, extractor, Path(folder) / "out", num_proc=num_proc, shard_size=10)
         return time.perf_counter() - began
-
-
-def extraction_memory(workdir: Path, slices: int) -> float:
-    """Return the peak memory of this process in MiB while it extracts slices of one second."""
-    import resource
-
-    from hfmgc.data.extraction import extract_corpus
-    from hfmgc.data.sources import open_source
-    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-
-    quiet(workdir)
-    fields = {"window_seconds": 1.0, "window_policy": "all", "window_overlap": 0.0}
-    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s", **fields)
-    with tempfile.TemporaryDirectory(dir=workdir) as folder:
-        extract_corpus(open_source(str(workdir / f"slices{slices}")), extractor, Path(folder) / "out")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def first_batch(workdir: Path) -> float:
-    """Return the seconds to the first batch, from audio or from the cache."""
-    from torch.utils.data import DataLoader
-
-    from hfmgc.data.collation import TrackCollator
-    from hfmgc.data.corpus import decode_corpus
-    from hfmgc.data.features import TrackWindows, extract_features
-    from hfmgc.data.sources import open_source
-    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-
-    quiet(workdir)
-    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s")
-    began = time.perf_counter()
-    corpus = decode_corpus(open_source(str(workdir / "music")), extractor.sampling_rate)
-    windows = TrackWindows(extract_features(corpus.tracks, extractor), extractor)
-    collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
-    next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
-    return time.perf_counter() - began
-
-
-def quiet(workdir: Path) -> None:
-    """Use a separate cache, and no progress bars."""
-    import datasets
-
-    datasets.config.HF_DATASETS_CACHE = workdir / "cache"
-    datasets.disable_progress_bars()
 
 
 if __name__ == "__main__":

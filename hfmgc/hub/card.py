@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,54 +36,6 @@ class CardError(HfmgcError):
     """A card that cannot be written because a file of the run is missing or unreadable."""
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """The contents of a run's files; null values and missing files are missing keys."""
-
-    config: dict[str, Any]
-    preprocessor: dict[str, Any]
-    results: dict[str, Any]
-    split: dict[str, Any]
-    run: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path, results: str = "results.json") -> "RunFiles":
-        """Read the files of `folder`; only `config.json` and the results are required."""
-        return cls(
-            config=_read(folder, "config.json", required=True),
-            preprocessor=_read(folder, "preprocessor_config.json"),
-            results=_read(folder, results, required=True),
-            split=_read(folder, "split.json"),
-            run=_read(folder, "run.yaml"),
-        )
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The data of training and evaluation."""
-        return self.results.get("data", {})
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """The record of the network in `run.yaml`."""
-        return self.run.get("model", {})
-
-    @property
-    def model_type(self) -> str | None:
-        """The architecture."""
-        return self.model.get("model_type") or self.config.get("model_type")
-
-    @property
-    def genres(self) -> list[str]:
-        """The genres in the order of the model's outputs."""
-        labels = self.config.get("id2label", {})
-        return [labels[key] for key in sorted(labels, key=int)] or self.results.get("genres", [])
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the data are synthetic music."""
-        return bool(self.data.get("synthetic", self.data.get("name") == "synthetic"))
-
-
 def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
     """Write `README.md` into the folder of a finished run and return its path; an existing one is replaced.
 
@@ -97,16 +48,17 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         CardError: `config.json` or `results.json` is missing, or a file is unreadable.
         SaveError: The card cannot be written.
     """
-    run = RunFiles.read(folder)
+    run = _read_run(folder)
+    data, model, model_type = run["data"], run["model"], run["model_type"]
     name = hub_model_id or folder.resolve().name
-    task = task_of(run.config.get("problem_type"))
-    backbone, location = run.model.get("backbone"), run.data.get("location")
+    task = task_of(run["config"].get("problem_type"))
+    backbone, location = model.get("backbone"), data.get("location")
     results = _evaluation_results(run, task)
     tags = ["audio", "music", "music-genre-classification", "hfmgc"]
-    tags += ["peft"] * bool(run.model.get("adapter")) + ["synthetic-data"] * run.is_synthetic
+    tags += ["peft"] * bool(model.get("adapter")) + ["synthetic-data"] * run["is_synthetic"]
     metadata = ModelCardData(
         license=licence,
-        library_name="sklearn" if run.model_type == CLASSICAL else "transformers",
+        library_name="sklearn" if model_type == CLASSICAL else "transformers",
         pipeline_tag="audio-classification",
         base_model=backbone if _is_hub_id(backbone) else None,
         datasets=[location] if _is_hub_id(location) else None,
@@ -125,13 +77,13 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         run=run,
         task=task,
-        references=references(run.model_type, run.data.get("name"), backbone),
-        data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
-        data_source=_address(location) or (location if run.is_synthetic else None),
+        references=references(model_type, data.get("name"), backbone),
+        data_name=PRETTY_NAMES.get(data.get("name"), data.get("name")),
+        data_source=_address(location) or (location if run["is_synthetic"] else None),
         pictures=[name for name in (task.picture, TRAINING_CURVE, IMPORTANCES) if (folder / name).is_file()],
         training_curve=TRAINING_CURVE,
         importances=IMPORTANCES,
-        classical=run.model_type == CLASSICAL,
+        classical=model_type == CLASSICAL,
     )
 
 
@@ -144,7 +96,7 @@ def write_pretraining_card(folder: Path, *, hub_model_id: str | None = None, lic
         ModelCardData(license=licence, library_name="transformers", tags=tags),
         name=hub_model_id or folder.resolve().name,
         licence=licence,
-        run=RunFiles.read(folder, results="pretraining.json"),
+        run=_read_run(folder, results="pretraining.json"),
         pictures=sorted((path.name for path in folder.glob("*.png")), key=lambda name: (name != TRAINING_CURVE, name)),
     )
 
@@ -174,17 +126,17 @@ def references(*names: str | None) -> str:
     return "\n\n".join(chosen)
 
 
-def _evaluation_results(run: RunFiles, task: Task) -> list[EvalResult]:
-    data, values = run.data, run.results.get("metrics", {})
+def _evaluation_results(run: dict[str, Any], task: Task) -> list[EvalResult]:
+    data, values = run["data"], run["results"].get("metrics", {})
     name = data.get("name", "unknown")
-    split = {key: run.split[key] for key in ("policy", "incomplete", "seed", "digest") if key in run.split}
+    split = {key: run["split"][key] for key in ("policy", "incomplete", "seed", "digest") if key in run["split"]}
     return [
         EvalResult(
             task_type="audio-classification",
             task_name="Music genre classification",
             dataset_type=data["location"] if _is_hub_id(data.get("location")) else name,
             dataset_name=PRETTY_NAMES.get(name, name),
-            dataset_split=run.results.get("side"),
+            dataset_split=run["results"].get("side"),
             dataset_revision=data.get("revision"),
             dataset_args=split or None,
             metric_type=metric,
@@ -194,6 +146,26 @@ def _evaluation_results(run: RunFiles, task: Task) -> list[EvalResult]:
         for key, _, metric, metric_name in task.measures
         if metric is not None and _is_number(values.get(key))
     ]
+
+
+def _read_run(folder: Path, results: str = "results.json") -> dict[str, Any]:
+    """Return the contents of a run's files and what follows from them; null values and missing files are missing keys."""
+    config = _read(folder, "config.json", required=True)
+    results, run = _read(folder, results, required=True), _read(folder, "run.yaml")
+    data, model, labels = results.get("data", {}), run.get("model", {}), config.get("id2label", {})
+    return {
+        "config": config,
+        "preprocessor": _read(folder, "preprocessor_config.json"),
+        "results": results,
+        "split": _read(folder, "split.json"),
+        "run": run,
+        "data": data,
+        "model": model,
+        "model_type": model.get("model_type") or config.get("model_type"),
+        # In the order of the model's outputs.
+        "genres": [labels[key] for key in sorted(labels, key=int)] or results.get("genres", []),
+        "is_synthetic": bool(data.get("synthetic", data.get("name") == "synthetic")),
+    }
 
 
 def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:

@@ -53,16 +53,16 @@ def push_run(
 ) -> str:
     """Publish a finished run and return the URL of the commit.
 
-    The repository and the branch are created if they are missing. All files arrive in one commit or none do. A push can be
-    repeated: files that the repository already has are not sent again.
+    The repository and the branch `revision` are created if they are missing. All files arrive in one commit or none do. A push can
+    be repeated: files that the repository already has are not sent again. Files that match `IGNORED_PATTERNS` (optimizer states,
+    event logs, hidden and temporary files) are not published.
 
     Args:
-        folder: The folder of a finished run. Files that match `IGNORED_PATTERNS` (optimizer states, event logs, hidden and
-            temporary files) are not published.
+        folder: The folder of a finished run.
         hub_model_id: The repository, `user/name`.
         private: Whether a new repository is private; by default as the account's settings say.
         token: Access token; by default HF_TOKEN or the token of `hf auth login`.
-        revision: The branch, by default the main one.
+        revision: By default the main branch.
         endpoint: URL of the Hub, by default HF_ENDPOINT or the public one.
 
     Raises:
