@@ -6,7 +6,8 @@ The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 an
 bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
 (micro-batches of 2, as in the report) on features in memory; ours reads the same features from disk, fills its store
 (timed), and trains on it (micro-batches of 4). Both sides start from the same random weights without dropout, so their
-losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
+losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends
+in a line `ratio NAME VALUE`: ours against theirs, larger is better.
 
 With --quick the plain side runs fewer epochs, and the time of 13 epochs is estimated from its best one.
 """

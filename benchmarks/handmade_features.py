@@ -2,11 +2,11 @@
 
     python benchmarks/handmade_features.py DATA [--data_options '{folder: GENRES}'] [--folds 6] [--seeds 3]
 
-DATA is a folder with one subfolder for each genre, or a dataset's name. The representations are FMA's 518 features, GTZAN's 57, and the
-embeddings of the packaged MusiCNN (`hfmgc embed`, `package:msd`). Each is cross-validated with stratified folds, in which each seed divides the clips anew; scalers are fitted on the training
-folds. The last column compares with FMA's features: the difference of the accuracies with its 95 % bootstrap interval over
-clips. Folds by track can have clips of one artist on both sides, which favours what recognises artists. Where artists are
-known, there is a second table with folds by artist, of the genres that have several.
+DATA is a folder with one subfolder for each genre, or a dataset's name. The representations are FMA's 518 features, GTZAN's
+57, and the embeddings of the packaged MusiCNN (`hfmgc embed`, `package:msd`). Each is cross-validated with stratified folds,
+drawn once for each seed; scalers are fitted on the training folds. The last column is the difference from the accuracy with
+FMA's features, and its 95 % bootstrap interval over clips. Folds by track can have clips of one artist on both sides, which
+favours what recognises artists. Where artists are known, a second table has folds by artist, of the genres that have several.
 """
 
 import argparse

@@ -104,7 +104,7 @@ def test_numbers_are_numbers_however_yaml_reads_them(read, text, value):
         assert type(number) is float
 
 
-def test_nothing_is_nothing_where_that_is_allowed(read):
+def test_null_is_accepted_for_optional_fields(read):
     assert read("maybe: null")[0].maybe is None
     assert read("maybe: 1.0", "--maybe", "null")[0].maybe is None
     with pytest.raises(ConfigError, match="field 'rate' takes float, not None"):

@@ -129,9 +129,9 @@ class SongPredictor:
         songs: deque[Song] = deque()
         windows = self._windows(files, songs)
         with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
-            batch = True
-            while batch:
-                if batch := list(islice(windows, self.batch_size)):
+            while True:
+                batch = list(islice(windows, self.batch_size))
+                if batch:
                     self._classify(batch)
                 while songs and songs[0].is_classified:
                     song = songs.popleft()
@@ -140,6 +140,8 @@ class SongPredictor:
                         self.timeline.write(song)
                     yield song
                     progress.update()
+                if not batch:
+                    return
 
     def _windows(self, files: Sequence[str], songs: deque[Song]) -> Iterator[tuple[Song, np.ndarray]]:
         """Yield the windows of all songs, each of which is appended to `songs` first."""
