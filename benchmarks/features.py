@@ -24,32 +24,26 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 def main() -> None:
-    """Run all comparisons and print their ratios."""
+    """Make the corpus, run all comparisons and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
-    quick = parser.parse_args().quick
+    tracks, repeats = (120, 2) if parser.parse_args().quick else (800, 3)
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), quick=quick)
-
-
-def run(workdir: Path, *, quick: bool) -> None:
-    """Make the corpora and compare."""
-    tracks, repeats = (120, 2) if quick else (800, 3)
-    write_corpus(workdir / "music", tracks)
-    write_corpus(workdir / "warm_up", 2)
-    runs = {
-        "plain librosa loop": (librosa_loop, workdir),
-        "hfmgc, one process": (extraction, workdir, 1),
-        "hfmgc, two processes": (extraction, workdir, 2),
-    }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
-        for name, call in runs.items():
-            times[name].append(in_new_process(*call, **ONE_THREAD))
-    librosa, one, two = map(min, times.values())
+        workdir = Path(folder)
+        write_corpus(workdir / "music", tracks)
+        write_corpus(workdir / "warm_up", 2)
+        runs = {
+            "plain librosa loop": (librosa_loop, workdir),
+            "hfmgc, one process": (extraction, workdir, 1),
+            "hfmgc, two processes": (extraction, workdir, 2),
+        }
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
+            for name, call in runs.items():
+                times[name].append(in_new_process(*call, **ONE_THREAD))
     for name, values in times.items():
         print(f"{name:<24}{min(values):8.2f} s for {tracks} tracks of {SECONDS:g} s")
-
+    librosa, one, two = map(min, times.values())
     print(f"ratio one_process_vs_librosa {librosa / one:.3f}")
     print(f"ratio two_processes_vs_one {one / two:.3f}")
     print(f"ratio two_processes_vs_librosa {librosa / two:.3f}")

@@ -253,15 +253,6 @@ def test_the_training_curve_shows_losses_measure_and_the_best_checkpoint(tmp_pat
     assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_picture_shows_where_the_tracks_are(tmp_path):
-    from matplotlib.image import imread
-
-    for name, counts in (("a", [[9, 0], [0, 9]]), ("b", [[0, 9], [9, 0]])):
-        plot_counts(counts, ["x", "y"], tmp_path / f"{name}.png", title="t")
-    one, other = (imread(tmp_path / f"{name}.png") for name in "ab")
-    assert np.abs(one - other).max() > 0.5
-
-
 def routed(log_probabilities, routing):
     """A Trainer's answers, of a model with three experts, filled up as the Trainer does."""
     windows = np.zeros((len(routing), max(map(len, routing)), 3))
