@@ -75,7 +75,7 @@ def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval 
         precision = hits.cumsum(axis=0) / np.maximum(counts.cumsum(axis=0), 1)
         total = hits.sum(axis=0)
         found = (hits * np.take_along_axis(precision, ends, axis=0)).sum(axis=0)
-        return float((found[total > 0] / total[total > 0]).mean())
+        return float((found[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
     interval = bootstrap_interval(np.arange(len(references)), resampled, MAP_RESAMPLES, vectorized=False)
     if interval.low == interval.high:
