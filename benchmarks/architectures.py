@@ -8,11 +8,11 @@ times the time.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from measuring import best_times, ratio
 from torch.utils.data import DataLoader
 
 from hfmgc.data.collation import TrackCollator
@@ -196,29 +196,6 @@ def forward(model: torch.nn.Module, values: torch.Tensor) -> Callable[[], None]:
         model.eval()(values)
 
     return step
-
-
-def best_times(steps: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Return the best time of each, taken in turns: a temporary slowdown of the machine affects all of them."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:  # the first one warms up
-                times[name].append(time.perf_counter() - began)
-    best = {name: min(values) for name, values in times.items()}
-    for name, seconds in best.items():
-        print(f"{name:<32}{seconds * 1000:10.1f} ms")
-    return best
-
-
-def ratio(times: dict[str, float]) -> float:
-    """Return how many times faster the second is than the first."""
-    first, second = times.values()
-    return first / second
 
 
 if __name__ == "__main__":

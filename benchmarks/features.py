@@ -2,23 +2,19 @@
 
     python benchmarks/features.py [--quick]
 
-Makes a corpus of shaped noise, extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
-and with `hfmgc extract` on one process and on two, and measures the peak memory of extractions of 1,000 and 10,000 slices
-and the time to the first batch from a cold and a loaded cache. Each figure ends in a line `ratio NAME VALUE`: ours against
-theirs, larger is better.
+Makes a corpus of shaped noise, and extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
+and with `hfmgc extract` on one process and on two. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger
+is better.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from measuring import in_new_process
 
 
 SAMPLING_RATE = 22050
@@ -28,63 +24,34 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 def main() -> None:
-    """Run all comparisons and print their ratios, or one measurement in a separate process."""
+    """Make the corpus, run all comparisons and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.workdir)))
-        return
+    tracks, repeats = (120, 2) if parser.parse_args().quick else (800, 3)
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), quick=arguments.quick)
+        workdir = Path(folder)
+        write_corpus(workdir / "music", tracks)
+        write_corpus(workdir / "warm_up", 2)
+        runs = {
+            "plain librosa loop": (librosa_loop, workdir),
+            "hfmgc, one process": (extraction, workdir, 1),
+            "hfmgc, two processes": (extraction, workdir, 2),
+        }
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
+            for name, call in runs.items():
+                times[name].append(in_new_process(*call, **ONE_THREAD))
+    for name, values in times.items():
+        print(f"{name:<24}{min(values):8.2f} s for {tracks} tracks of {SECONDS:g} s")
+    librosa, one, two = map(min, times.values())
+    print(f"ratio one_process_vs_librosa {librosa / one:.3f}")
+    print(f"ratio two_processes_vs_one {one / two:.3f}")
+    print(f"ratio two_processes_vs_librosa {librosa / two:.3f}")
 
 
-def run(workdir: Path, *, quick: bool) -> None:
-    """Make the corpora and compare."""
-    tracks, repeats = (120, 2) if quick else (800, 3)
-    write_corpus(workdir / "music", tracks=tracks, seconds=SECONDS)
-    write_corpus(workdir / "warm_up", tracks=2, seconds=SECONDS)
-    labels = {"librosa": "plain librosa loop", "one": "hfmgc, one process", "two": "hfmgc, two processes"}
-    times: dict[str, list[float]] = {name: [] for name in labels}
-    for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
-        for name, values in times.items():
-            values.append(measure(name, workdir)["seconds"])
-    best = {name: min(values) for name, values in times.items()}
-    for name, label in labels.items():
-        print(f"{label:<24}{best[name]:8.2f} s for {tracks} tracks of {SECONDS:g} s")
-
-    few, many = (100, 1000) if quick else (1000, 10_000)
-    peaks = {}
-    for slices in (few, many):
-        write_corpus(workdir / f"slices{slices}", tracks=slices // 10, seconds=10.0)
-        peaks[slices] = measure(f"memory{slices}", workdir)["peak_mib"]
-        print(f"peak memory of {slices:>6} slices of 1 s: {peaks[slices]:8.0f} MiB")
-
-    cold = measure("first_batch", workdir)["seconds"]
-    warm = measure("first_batch", workdir)["seconds"]
-    print(f"first batch: {cold:.2f} s from audio, {warm:.2f} s from the loaded cache")
-
-    print(f"ratio one_process_vs_librosa {best['librosa'] / best['one']:.3f}")
-    print(f"ratio two_processes_vs_one {best['one'] / best['two']:.3f}")
-    print(f"ratio two_processes_vs_librosa {best['librosa'] / best['two']:.3f}")
-    print(f"ratio peak_memory_{few}_vs_{many}_slices {peaks[few] / peaks[many]:.3f}")
-    print(f"ratio loaded_cache_vs_cold {cold / warm:.3f}")
-
-
-def measure(name: str, workdir: Path) -> dict[str, float]:
-    """Run one measurement in a separate process, so that none inherits memory or caches of another."""
-    command = [sys.executable, __file__, "--measure", name, "--workdir", str(workdir)]
-    result = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
+def write_corpus(folder: Path, tracks: int) -> None:
     """Write tracks of two genres, shaped noise from fixed seeds."""
-    time_axis = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    time_axis = np.arange(round(SECONDS * SAMPLING_RATE)) / SAMPLING_RATE
     for index in range(tracks):
         generator = np.random.default_rng(index)
         beat = 0.5 + 0.5 * np.sin(2 * np.pi * (1 + index % 3) * time_axis)
@@ -94,8 +61,8 @@ def write_corpus(folder: Path, *, tracks: int, seconds: float) -> None:
         soundfile.write(path, waveform, SAMPLING_RATE, subtype="PCM_16")
 
 
-def librosa_loop(workdir: Path) -> dict[str, float]:
-    """Time the loop that tutorials show, on one core; its result is written to disk, as ours is."""
+def librosa_loop(workdir: Path) -> float:
+    """Return the seconds of the loop that tutorials show; its result is written to disk, as ours is."""
     import librosa
 
     def loop(folder: Path) -> None:
@@ -110,16 +77,19 @@ def librosa_loop(workdir: Path) -> dict[str, float]:
     loop(workdir / "warm_up")
     began = time.perf_counter()
     loop(workdir / "music")
-    return {"seconds": time.perf_counter() - began}
+    return time.perf_counter() - began
 
 
-def extraction(workdir: Path, num_proc: int) -> dict[str, float]:
-    """Time our extraction of the same features to the same disk."""
+def extraction(workdir: Path, num_proc: int) -> float:
+    """Return the seconds of our extraction of the same features to the same disk."""
+    import datasets
+
     from hfmgc.data.extraction import extract_corpus
     from hfmgc.data.sources import open_source
     from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 
-    quiet(workdir)
+    datasets.config.HF_DATASETS_CACHE = workdir / "cache"
+    datasets.disable_progress_bars()
     fields = {"normalize_over": "track", "window_seconds": SECONDS}
     extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_30s", **fields)
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
@@ -127,67 +97,7 @@ def extraction(workdir: Path, num_proc: int) -> dict[str, float]:
         began = time.perf_counter()
         source = open_source(str(workdir / "music"))
         extract_corpus(source, extractor, Path(folder) / "out", num_proc=num_proc, shard_size=10)
-        return {"seconds": time.perf_counter() - began}
-
-
-def extraction_memory(workdir: Path, slices: int) -> dict[str, float]:
-    """Return the peak memory of this process while it extracts slices of one second."""
-    import resource
-
-    from hfmgc.data.extraction import extract_corpus
-    from hfmgc.data.sources import open_source
-    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-
-    quiet(workdir)
-    fields = {"window_seconds": 1.0, "window_policy": "all", "window_overlap": 0.0}
-    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s", **fields)
-    with tempfile.TemporaryDirectory(dir=workdir) as folder:
-        extract_corpus(open_source(str(workdir / f"slices{slices}")), extractor, Path(folder) / "out")
-    return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-
-
-def first_batch(workdir: Path) -> dict[str, float]:
-    """Return the time to the first batch, from audio or from the cache."""
-    from torch.utils.data import DataLoader
-
-    from hfmgc.data.collation import TrackCollator
-    from hfmgc.data.corpus import decode_corpus
-    from hfmgc.data.features import TrackWindows, extract_features
-    from hfmgc.data.sources import open_source
-    from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-
-    quiet(workdir)
-    extractor = SpectrogramFeatureExtractor(preset="divide_and_conquer_3s")
-    began = time.perf_counter()
-    corpus = decode_corpus(open_source(str(workdir / "music")), extractor.sampling_rate)
-    windows = TrackWindows(extract_features(corpus.tracks, extractor), extractor)
-    collator = TrackCollator({genre: index for index, genre in enumerate(corpus.genres)})
-    next(iter(DataLoader(windows, batch_size=8, collate_fn=collator)))
-    return {"seconds": time.perf_counter() - began}
-
-
-def quiet(workdir: Path) -> None:
-    """Use a separate cache, and no progress bars."""
-    import datasets
-
-    datasets.config.HF_DATASETS_CACHE = workdir / "cache"
-    datasets.disable_progress_bars()
-
-
-def memory_of(slices: int):  # noqa: ANN201 (a measurement like the others)
-    """Return the measurement of `extraction_memory` for a number of slices."""
-    return lambda workdir: extraction_memory(workdir, slices)
-
-
-MEASUREMENTS = {
-    "librosa": librosa_loop,
-    "one": lambda workdir: extraction(workdir, 1),
-    "two": lambda workdir: extraction(workdir, 2),
-    "memory100": memory_of(100),
-    "memory1000": memory_of(1000),
-    "memory10000": memory_of(10_000),
-    "first_batch": first_batch,
-}
+        return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 an
 bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
 (micro-batches of 2, as in the report) on features in memory; ours reads the same features from disk, fills its store
 (timed), and trains on it (micro-batches of 4). Both sides start from the same random weights without dropout, so their
-losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger is better.
+losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends
+in a line `ratio NAME VALUE`: ours against theirs, larger is better.
 
 With --quick the plain side runs fewer epochs, and the time of 13 epochs is estimated from its best one.
 """
 
 import argparse
-import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,9 +22,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+from measuring import count_operations, in_new_process
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import (
     ASTConfig,
     ASTForAudioClassification,
@@ -46,29 +44,25 @@ RANK, ALPHA, LEARNING_RATE, WEIGHT_DECAY = 2, 8.493977318, 1.3221e-4, 0.067624
 
 
 def main() -> None:
-    """Run the comparison and print its ratios, or one measurement in a separate process."""
+    """Run the comparison and print its ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer clips and epochs of the plain side")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--clips", type=int, default=16, help=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.workdir, arguments.clips, arguments.epochs)))
-        return
+    quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), quick=arguments.quick)
+        compare(Path(folder), quick=quick)
 
 
 def compare(workdir: Path, *, quick: bool) -> None:
     """Run both sides in turns and compare them."""
     clips, turns, plain_epochs = (8, 1, 2) if quick else (16, 2, EPOCHS)
-    measure("prepare", workdir, clips, 0)
+    torch.manual_seed(0)
+    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(workdir / "ast")  # random weights
     found: dict[str, list[dict]] = {"plain": [], "ours": []}
     for turn in range(turns):
-        found["plain"].append(measure("plain", workdir, clips, plain_epochs))
-        found["ours"].append(measure("ours", workdir / f"turn{turn}", clips, EPOCHS))
+        own = workdir / f"turn{turn}"
+        for name, train, epochs in (("plain", train_plain, plain_epochs), ("ours", train_ours, EPOCHS)):
+            environment = {"HF_HOME": str(own / "cache"), "HF_HUB_OFFLINE": "1"}
+            found[name].append(in_new_process(train, own, clips, epochs, **environment))
     plain, ours = (min(runs, key=lambda run: min(run["epochs"])) for runs in found.values())
     print(f"{plain['device']}, {clips} clips of {FRAMES} x {BINS}, DoRA r = {RANK} on {', '.join(ADAPTED)}")
     matmul_rate = max(run["matmul_rate"] for runs in found.values() for run in runs)
@@ -93,29 +87,6 @@ def compare(workdir: Path, *, quick: bool) -> None:
     print(f"ratio peak_memory {plain['peak_mib'] / ours['peak_mib']:.3f}")
 
 
-def measure(name: str, workdir: Path, clips: int, epochs: int) -> dict:
-    """Run one measurement in a separate process."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, "--measure", name, "--workdir", str(workdir)]
-    result = subprocess.run(
-        [*command, "--clips", str(clips), "--epochs", str(epochs)],
-        env={**os.environ, "HF_HOME": str(workdir / "cache"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def prepare(workdir: Path, clips: int, epochs: int) -> dict:
-    """Save an AST-base with random weights."""
-    torch.manual_seed(0)
-    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(workdir / "ast")
-    return {}
-
-
 def features(clips: int) -> tuple[np.ndarray, np.ndarray]:
     """Return normalised log-mel features [clips, frames, bins] and genres [clips], from a fixed seed."""
     generator = np.random.default_rng(0)
@@ -131,9 +102,9 @@ def head(hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(hidden, 200), nn.GELU(), nn.Linear(200, len(GENRES)))
 
 
-def plain(workdir: Path, clips: int, epochs: int) -> dict:
+def train_plain(workdir: Path, clips: int, epochs: int) -> dict:
     """Train with transformers' Trainer and PEFT on `ASTForAudioClassification`."""
-    model = ASTForAudioClassification.from_pretrained(workdir / "ast")
+    model = ASTForAudioClassification.from_pretrained(workdir.parent / "ast")
     model.num_labels = model.config.num_labels = len(GENRES)
     model.classifier.dense = head(model.config.hidden_size)
     set_seed(42)
@@ -154,7 +125,7 @@ def plain(workdir: Path, clips: int, epochs: int) -> dict:
     return report(trainer, clock, examples[: MICRO_BATCH["plain"]])
 
 
-def ours(workdir: Path, clips: int, epochs: int) -> dict:
+def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     """Train on the stored output of the frozen layers; filling the store is timed separately."""
     from hfmgc.data.features import TrackWindows
     from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
@@ -241,38 +212,18 @@ class EpochClock(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
-def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object) -> int:
-    """Return the operations of an attention."""
-    return sdpa_flop_count(query, key, value)
-
-
-def attention_backward_flops(
-    gradient: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object
-) -> int:
-    """Return the operations of its gradients: five matrix products, where the forward pass has two."""
-    return 5 * sdpa_flop_count(query, key, value) // 2
-
-
-# The kernels of the CPU are not in the counter's own list.
-ATTENTION_FLOPS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
-}
-
-
 def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
     """Return times, losses, peak memory, operations per clip, and the peak rate of the machine."""
     on_gpu = trainer.args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     batch = trainer._prepare_inputs(trainer.data_collator(examples))
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_FLOPS) as counter:
-        trainer.model(**batch).loss.backward()
+    operations = count_operations(lambda: trainer.model(**batch).loss.backward())
     return {
         "device": f"{trainer.args.device}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
         "epochs": clock.seconds,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "peak_mib": peak / 2**20,
-        "flops_per_clip": counter.get_total_flops() / len(examples),
+        "flops_per_clip": operations / len(examples),
         "matmul_rate": matmul_rate(trainer.args.device),
     }
 
@@ -288,9 +239,6 @@ def matmul_rate(device: torch.device) -> float:
             torch.cuda.synchronize()
         best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
-
-
-MEASUREMENTS = {"prepare": prepare, "plain": plain, "ours": ours}
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/pretraining.py [--batch 16] [--repeats 3] [--layers 12] [--device cuda]
 
 Step and matrix product alternate in one run; the median of the repetitions is printed. On a CPU, processor time is measured,
-so that other load on the machine changes little: set OMP_NUM_THREADS=1 then. The operations of a step are counted while it runs
-(`torch.utils.flop_counter`), forward and backward.
+so that other load on the machine changes little: set OMP_NUM_THREADS=1 then. The operations of a step are those of its forward
+and backward pass.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from measuring import count_operations
 
 from hfmgc.models.configuration_deformer import DeformerConfig
 from hfmgc.models.modeling_deformer import DeformerForPreTraining
@@ -45,9 +45,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
 
-    with FlopCounterMode(display=False) as counter:
-        step(torch.float32)
-    operations = counter.get_total_flops()
+    operations = count_operations(lambda: step(torch.float32))
     print(
         f"Deformer, {options.layers} layers, batch {options.batch}, {options.device}, {torch.get_num_threads()} threads"
     )

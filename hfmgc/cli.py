@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import gc
-import importlib
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import ConfigError, HfmgcError
+from .errors import HfmgcError, saving_to
 from .stopping import catch_signals, exit_code, release_signals
 from .text import escape_output, one_line
 
@@ -54,29 +53,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hfmgc {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    # Options of several verbs
+    # Arguments of several verbs
     shared = {
+        "data": {"help": "a folder of genres, a manifest, features, or a dataset's name"},
+        "embeddings": {"type": Path, "help": "parquet file by hfmgc embed"},
+        "song": {"help": "audio file"},
         "--data_options": {"type": _mapping, "default": {}, "help": "options of the dataset, as YAML or JSON"},
         "--exclude": {"help": "list of tracks to leave out: track_id, reason"},
         "--shortest_seconds": {"type": _seconds, "default": 1.0, "help": "shorter audio is skipped"},
         "--num_proc": {"type": _positive, "default": 1, "help": "processes that decode and extract"},
+        "--revision": {"help": "commit of the repository on the Hub"},
+        "--batch_size": {"type": _positive, "help": "windows per batch"},
         "--json": {"action": "store_true", "help": "print one JSON document"},
     }
 
-    def add(name: str, verb: Callable, text: str, *options: str) -> argparse.ArgumentParser:
+    def add(name: str, verb: Callable, text: str, *arguments: str) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=text)
         added.set_defaults(verb=verb)
-        for option in options:
-            added.add_argument(option, **shared[option])
+        for argument in arguments:
+            added.add_argument(argument, **shared[argument])
         return added
 
     of_data = ("--data_options", "--shortest_seconds", "--json")
-    evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *of_data, "--exclude", "--num_proc")
+    options = (*of_data, "--exclude", "--num_proc", "--revision")
+    evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *options)
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
-    evaluate.add_argument("--revision", help="commit of the repository on the Hub")
-    evaluate.add_argument(
-        "--data", required=True, help="a folder of genres, a manifest, features, or a dataset's name"
-    )
+    evaluate.add_argument("--data", required=True, **shared["data"])
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
@@ -87,35 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch")
     evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
 
-    add(
-        "list",
-        _imported("training.listing", "list_architectures"),
-        "list the architectures, with their papers, sizes and recipes",
-        "--json",
-    )
+    add("list", _list, "list the architectures, with their papers, sizes and recipes", "--json")
 
-    show = add(
-        "show",
-        _show,
-        "show what a recipe would build, without building it",
-        "--json",
-    )
+    show = add("show", _show, "show what a recipe would build, without building it", "--json")
     show.add_argument("config", help="recipe config (YAML)")
     show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
 
-    check = add("check", _check, "report broken, silent, short and duplicate tracks", *of_data, "--num_proc")
-    check.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
+    options = ("data", *of_data, "--num_proc")
+    check = add("check", _check, "report broken, silent, short and duplicate tracks", *options)
     check.add_argument("--write_exclusions", metavar="FILE", help="write the tracks to exclude as a CSV for --exclude")
 
-    extract = add(
-        "extract",
-        _extract,
-        "store the features of a dataset, to train from later",
-        *of_data,
-        "--exclude",
-        "--num_proc",
-    )
-    extract.add_argument("data", help="a folder of genres, a manifest, or a dataset's name")
+    options = ("data", *of_data, "--exclude", "--num_proc")
+    extract = add("extract", _extract, "store the features of a dataset, to train from later", *options)
     extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction resumes there")
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
@@ -130,13 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument(
         "checkpoint", help="folder of a pre-training run (Deformer, prior autoencoder), or a repository"
     )
-    restore.add_argument("song", help="audio file")
+    restore.add_argument("song", **shared["song"])
     restore.add_argument("--output", type=Path, help="the picture; by default SONG.restored.png")
     restore.add_argument("--seed", type=int, default=0, help="of the noise")
 
-    embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *of_data, "--exclude")
-    embed.add_argument("--revision", help="commit of the repository on the Hub")
-    embed.add_argument("data", help="a folder of genres, a manifest, features, or a dataset's name")
+    options = ("data", *of_data, "--exclude", "--revision", "--batch_size")
+    embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *options)
     embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
     embed.add_argument(
         "--checkpoint",
@@ -144,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of a finished run, a repository on the Hub, or package:NAME (default: package:msd)",
     )
     embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
-    embed.add_argument("--batch_size", type=_positive, help="windows per batch")
 
-    predict = add("predict", _predict, "predict the genres of files", "--shortest_seconds", "--json")
+    options = ("--shortest_seconds", "--batch_size", "--json")
+    predict = add("predict", _predict, "predict the genres of files", *options)
     predict.add_argument(
         "paths",
         nargs="+",
@@ -163,16 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
     predict.add_argument("--num_proc", type=_positive, default=1, help="files decoded at the same time")
-    predict.add_argument("--batch_size", type=_positive, help="windows per batch")
 
-    similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", "--json")
-    similar.add_argument("song", help="audio file")
-    similar.add_argument("embeddings", type=Path, help="parquet file by hfmgc embed")
+    options = ("song", "embeddings", "--json")
+    similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", *options)
     similar.add_argument("--checkpoint", help="the checkpoint of the embeddings, if it was moved")
     similar.add_argument("--top_k", type=_positive, default=10, help="how many songs to print")
 
-    project = add("project", _project, "draw embeddings in two dimensions, coloured by genre", "--json")
-    project.add_argument("embeddings", type=Path, help="parquet file by hfmgc embed")
+    options = ("embeddings", "--json")
+    project = add("project", _project, "draw embeddings in two dimensions, coloured by genre", *options)
     project.add_argument("output", type=Path, help="PNG file")
     project.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="t-SNE, or principal components")
     project.add_argument("--seed", type=int, default=0, help="seed of t-SNE")
@@ -185,13 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _imported(module: str, name: str) -> Callable:
-    """Return a function of the package that is imported when it is called."""
-    return lambda **options: getattr(importlib.import_module(f"hfmgc.{module}"), name)(**options)
+def _list() -> tuple[dict[str, Any], str]:
+    from .training.listing import list_architectures
+
+    return list_architectures()
 
 
 def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]:
-    from .errors import saving_to
     from .evaluation.evaluate import evaluate_checkpoint
     from .training.run_folder import RUN_FILE, refuse_folder
 
@@ -290,32 +272,24 @@ def _predict(
 
         disable_progress_bar()  # of loading the weights
         checkpoints, paths = split_checkpoint(paths)
-        if not paths:
-            raise ConfigError(f"{checkpoints[0]} is a checkpoint: give audio files or folders after it")
         files = find_files(paths)
-        predictor = SongPredictor(checkpoints, **options)
-    writer = None
-    if timeline:
-        from .inference.timeline import TimelineWriter
+        if timeline:
+            from .inference.timeline import TimelineWriter
 
-        writer = TimelineWriter(timeline, files)
+            options["timeline"] = TimelineWriter(timeline, files)
+        predictor = SongPredictor(checkpoints, **options)
     if output:
         from .inference.prediction_files import write_predictions
 
-        rows = write_predictions(predictor, files, output, writer)
+        rows = write_predictions(predictor, files, output)
     else:
-        rows = []
-        for prediction in predictor.predict(files):
-            rows.append(prediction.row)
-            if writer:
-                writer.write(prediction)
+        rows = [song.row for song in predictor.predict(files)]
     usable = {row["file"]: row for row in rows if not row["problem"]}
     unusable = [row for row in rows if row["problem"]]
     skipped, code = {row["file"]: row["problem"] for row in unusable}, 3 if unusable else 0
     if not output:
         return {"predictions": usable, "skipped": skipped}, predictions_text(rows), code
-    songs = f"{len(usable)} song{'s' * (len(usable) != 1)}"
-    text = f"written: {output}: {songs}, {len(unusable)} unusable files\n{predictions_text(unusable)}"
+    text = f"written: {output} (songs: {len(usable)}, unusable files: {len(unusable)})\n{predictions_text(unusable)}"
     return {"output": str(output), "songs": len(usable), "skipped": skipped}, text.rstrip(), code
 
 

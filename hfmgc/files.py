@@ -40,14 +40,7 @@ def write_text(path: Path, text: str) -> None:
 def hold(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[None]:
     """Hold a lock file, creating its folder; the lock is released when this process ends, even if killed.
 
-    Args:
-        lock_file: Its path. The empty file is not removed.
-        in_use: Error message if another process holds the lock; by default wait for it.
-        waiting: Warning before waiting.
-
-    Raises:
-        ConfigError: `in_use`.
-        SaveError: If the lock file cannot be written.
+    If another process holds it, raise a ConfigError with the text `in_use`; without one log the warning `waiting` and wait.
     """
     lock = FileLock(lock_file)
     with saving_to(lock_file.parent):

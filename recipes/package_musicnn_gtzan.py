@@ -17,7 +17,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import datasets
 import numpy as np
@@ -32,7 +31,7 @@ from hfmgc.evaluation.metrics import accuracy_interval
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
-from hfmgc.training.probe_heads import LEAST_DEVIATION, Representations, fit_logistic, voted, window_logits
+from hfmgc.training.probe_heads import Representations, fit_logistic, folded, voted, window_logits
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -59,9 +58,11 @@ def main() -> None:
         "train, audio": represent(encoder, audio_clips(clips, lists / "train_filtered.txt", extractor)),
         "validation, audio": represent(encoder, audio_clips(clips, lists / "valid_filtered.txt", extractor)),
     }
-    stored = Standardization.of(sides["train, stored"])
-    audio = Standardization.of(sides["train, audio"], like=stored)
-    sides = {side: (stored if "stored" in side else audio)(tracks) for side, tracks in sides.items()}
+    stored = sides["train, stored"].standardization()
+    mean, deviation = sides["train, audio"].standardization()
+    # Few clips can have units that hardly vary.
+    audio = mean, np.maximum(np.where(np.isinf(deviation), 0, deviation), stored[1] / 5)
+    sides = {side: standardized(tracks, *(stored if "stored" in side else audio)) for side, tracks in sides.items()}
     fitted_to = Representations(
         sides["train, stored"].windows + sides["train, audio"].windows,
         np.concatenate([sides["train, stored"].targets, sides["train, audio"].targets]),
@@ -75,38 +76,13 @@ def main() -> None:
         share, low, high = accuracy(heads[strength], tracks)
         figures[side] = {"tracks": len(tracks.windows), "accuracy": share, "interval": [low, high]}
     print(json.dumps(figures, indent=2))
-    save(encoder, audio.folded(heads[strength]), extractor, folder)
+    save(encoder, folded(heads[strength], *audio), extractor, folder)
 
 
-class Standardization(NamedTuple):
-    """Mean and deviation of the representations of tracks; the deviation of units that are not read is infinite."""
-
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    @classmethod
-    def of(cls, tracks: Representations, like: "Standardization | None" = None) -> "Standardization":
-        """Return that of these tracks; few tracks can have units that never vary, so it is at least a fifth of `like`."""
-        windows = np.concatenate(tracks.windows).astype(np.float64)
-        weights = np.concatenate([np.full(len(stack), 1 / len(stack)) for stack in tracks.windows])
-        mean = np.average(windows, axis=0, weights=weights)
-        deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
-        if like is not None:
-            return cls(mean, np.maximum(deviation, like.deviation / 5))
-        return cls(mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf))
-
-    def __call__(self, tracks: Representations) -> Representations:
-        """Return standardised representations."""
-        windows = [((stack - self.mean) / self.deviation).astype(np.float32) for stack in tracks.windows]
-        return Representations(windows, tracks.targets)
-
-    def folded(self, head: nn.Linear) -> nn.Linear:
-        """Return a head of standardised representations as one of plain representations."""
-        weight = head.weight.detach().double().numpy() / self.deviation
-        layer = copy.deepcopy(head)
-        layer.weight.data = torch.from_numpy(weight).float()
-        layer.bias.data = (head.bias.detach() - torch.from_numpy(weight @ self.mean)).float()
-        return layer
+def standardized(tracks: Representations, mean: np.ndarray, deviation: np.ndarray) -> Representations:
+    """Return standardised representations."""
+    windows = [((stack - mean) / deviation).astype(np.float32) for stack in tracks.windows]
+    return Representations(windows, tracks.targets)
 
 
 def load_encoder() -> MusiCNNModel:

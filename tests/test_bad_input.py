@@ -98,12 +98,6 @@ def test_corpus_without_a_usable_file(tmp_path):
     assert "blues/a.wav" in line
 
 
-def test_unknown_field_names_the_nearest(tmp_path):
-    assert "did you mean 'learning_rate'" in _run(tmp_path, "synthetic", "--lerning_rate", "1")
-    assert "did you mean 'max_windows'" in _run(tmp_path, "synthetic", "--front_end.max_window", "1")
-    assert "did you mean 'head_hidden_size'" in _run(tmp_path, "synthetic", "--model.head_hiden_size", "1")
-
-
 def test_impossible_values_name_their_field(tmp_path):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     assert "exclude each other" in _run(tmp_path, music, pretrained_backbone="a/b")
@@ -114,10 +108,6 @@ def test_impossible_values_name_their_field(tmp_path):
     assert "adapter_min_layer 7" in _run(tmp_path, music, adapter="dora", adapter_min_layer=7)
     assert "split_ratios" in _run(tmp_path, music, split_ratios="all")
     assert "learning_rate" in _run(tmp_path, music, learning_rate="fast")
-
-
-def test_missing_config_file(tmp_path):
-    assert "no such config file" in _fails(finetune_here(tmp_path / "no.yaml"))
 
 
 def test_backbone_of_another_architecture(tmp_path):

@@ -165,6 +165,15 @@ def test_a_table_with_other_columns_is_refused(finished, tmp_path, capsys):
         evaluate_checkpoint(str(finished[0] / "svm"), "table", data_options={"file": str(other)})
 
 
+def test_a_song_is_not_compared_with_the_rows_of_a_table(finished, table, tmp_path):
+    options = ["--data_options", json.dumps({"file": str(table)}), "--checkpoint", finished[0] / "svm"]
+    result = hfmgc_here("embed", "table", tmp_path / "rows.parquet", *options)
+    assert result.returncode == 0, result.stderr
+    song = next(write_music(tmp_path / "music", ["pop"], tracks=1, seconds=1.0).rglob("*.wav"))
+    result = hfmgc_here("similar", song, tmp_path / "rows.parquet")
+    assert result.returncode == 1 and "hfmgc evaluate" in result.stderr
+
+
 def test_copies_beside_the_tracks_of_the_split_do_not_count_twice(finished, table, tmp_path):
     folder, frame = finished[0] / "svm", pd.read_csv(table)
     results = json.loads((folder / "results.json").read_text())

@@ -194,7 +194,7 @@ def test_a_failure_is_one_line_and_changes_nothing(hub, run_folder, step, how, c
     assert hub.files("tester/model") == PUBLISHED
 
 
-def test_an_upload_that_breaks_once_is_taken_up_again(hub, run_folder):
+def test_an_upload_that_breaks_once_is_retried(hub, run_folder):
     hub.fail("lfs_upload", "drop", times=1)
 
     push(hub, run_folder)
@@ -202,7 +202,7 @@ def test_an_upload_that_breaks_once_is_taken_up_again(hub, run_folder):
     assert hub.files("tester/model") == PUBLISHED
 
 
-def test_a_commit_whose_answer_is_lost_is_found_to_be_done_and_not_made_twice(hub, run_folder):
+def test_a_commit_whose_response_is_lost_is_not_repeated(hub, run_folder):
     hub.fail("commit", "lose")
 
     address = push(hub, run_folder)
@@ -214,7 +214,7 @@ def test_a_commit_whose_answer_is_lost_is_found_to_be_done_and_not_made_twice(hu
     assert hub.requests.count("commit") == 1
 
 
-def test_who_may_not_write_is_told_so(hub, run_folder):
+def test_a_token_without_write_access_is_refused_with_the_reason(hub, run_folder):
     with pytest.raises(HubError, match=r"not accepted \(401\).*hf auth login"):
         push(hub, run_folder, token="wrong")
     with pytest.raises(HubError, match=r"\(403\).*'others'"):
@@ -298,11 +298,12 @@ def test_the_command_to_push_later_survives_the_shell():
 def test_another_process_needs_only_the_environment(hub, run_folder, tmp_path):
     script = """
 import sys
+from pathlib import Path
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 from hfmgc.hub.push import push_run
 
-push_run(sys.argv[1], "tester/model", private=True)
+push_run(Path(sys.argv[1]), "tester/model", private=True)
 print(AutoConfig.from_pretrained("tester/model").hidden_size, snapshot_download("tester/model"))
 """
     result = run_fresh(script, run_folder, environment=hub.environment(tmp_path / "home"))

@@ -49,7 +49,7 @@ def test_a_run_publishes_no_path_of_the_machine_and_readable_weights(tmp_path, t
     assert len(modes) == 1, modes
 
 
-def test_paths_within_an_option_are_publisheded():
+def test_paths_within_an_option_are_cut_to_their_last_part():
     assert _published("{audio: /home/me/my music/fma_small, metadata: /home/me/meta}") == (
         "{audio: fma_small, metadata: meta}"
     )

@@ -6,6 +6,7 @@ A checkpoint is data: neither its code nor a pickle, which can run code as well,
 import hashlib
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForPreTraining,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -106,6 +106,14 @@ def load_checkpoint(
     return model.eval(), extractor
 
 
+def require_audio(name_or_path: str | PathLike, extractor: WindowedFeatureExtractor) -> None:
+    """Raise a CheckpointError if the front end reads tables of features alone."""
+    if not extractor.takes_audio:
+        raise CheckpointError(
+            f"{name_or_path}: its features cannot be computed from audio: hfmgc evaluate takes a table"
+        )
+
+
 def _is_pretrained(config: Mapping[str, Any]) -> bool:
     """Return whether `architectures` of a saved config is the class for pre-training."""
     architecture = MODELS.get(str(config.get("model_type")))
@@ -125,15 +133,15 @@ def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -
         return None
 
 
-def network_fields(config: PreTrainedConfig) -> dict[str, Any]:
-    """Return the fields of a config that decide the embedding of a window: without labels, voting and loss."""
-    shared = {*WindowedConfig().to_dict(), "genres"}
-    fields = {name: value for name, value in config.to_dict().items() if name not in shared}
-    return {**fields, "model_type": config.model_type}
+def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:
+    """Return a digest of what decides the embedding of a waveform: not labels, voting and loss."""
+    shared = {*WindowedConfig().to_dict(), "genres"} - {"model_type"}
+    fields = {name: value for name, value in model.config.to_dict().items() if name not in shared}
+    return weights_digest([extractor.to_dict(), fields], model.state_dict())
 
 
-def weights_digest(described: Any, weights: Mapping[str, torch.Tensor]) -> str:
-    """Return a digest of named tensors and of a description in types of JSON."""
+def weights_digest(described: Any, weights: Mapping[str, torch.Tensor] = {}) -> str:
+    """Return a digest of a description in types of JSON, and of named tensors."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in weights.items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -169,16 +177,15 @@ def _extractor(name_or_path: str, revision: str | None) -> WindowedFeatureExtrac
 
 def _saved_config(name_or_path: str, revision: str | None) -> dict[str, Any]:
     """Return the fields of a checkpoint's config.json."""
+    problem = "found no config.json"
     try:
         path = checkpoint_file(name_or_path, "config.json", revision)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({first_line(error)})"
-        ) from error
+        path, problem = None, first_line(error)
     if path is None:
         raise CheckpointError(
-            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub (found no config.json): "
-            "check the name, the network and HF_HUB_OFFLINE"
+            f"checkpoint {name_or_path!r}: no such folder, and it could not be loaded from the Hub ({problem}): check the name, "
+            "the network and HF_HUB_OFFLINE"
         )
     try:
         fields = load_json(path.read_text(encoding="utf-8"))

@@ -5,8 +5,8 @@ loaded, whatever else skops would accept.
 """
 
 import hashlib
+import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ from ..files import whole
 from ..models.config_fields import size
 from ..models.configuration_windowed import WindowedConfig
 from ..models.modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput
-from ..settings import load_json
 from .checkpoints import CLASSICAL, PIPELINE_FILE
 
 
@@ -124,13 +123,9 @@ class ClassicalModel(_OnCPU, WindowedModel):
 class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
     """A fitted pipeline of scikit-learn that classifies each window, and the vote over the windows of a track.
 
-    The logits are log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their
-    softmax ranks the genres but is not calibrated.
-
-    Args:
-        config: What the pipeline reads and predicts.
-        pipeline: It classifies vectors [windows, features] by the index of their genre.
-        digest: Identifies the pipeline.
+    The pipeline maps vectors [windows, features] to the index of their genre; `digest` identifies it. The logits are
+    log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their softmax ranks the genres but
+    is not calibrated.
     """
 
     config_class = ClassicalConfig
@@ -176,13 +171,7 @@ def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) 
 def load_classical(
     name: str, extractor: WindowedFeatureExtractor, config_file: Path, pipeline_file: Path | None
 ) -> ClassicalForAudioClassification:
-    """Return the classifier of a run's files.
-
-    Args:
-        name: The checkpoint, for errors.
-        extractor: Its front end.
-        config_file: Its `config.json`.
-        pipeline_file: Its pipeline.
+    """Return the classifier of the files of checkpoint `name`.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or the pipeline has a type that is not trusted.
@@ -193,56 +182,41 @@ def load_classical(
     try:
         config = ClassicalConfig.from_json_file(config_file)
         version = config.sklearn_version
-        untrusted = untrusted_types(pipeline_file)
-        if untrusted:
+        if untrusted := untrusted_types(pipeline_file):
             raise CheckpointError(
                 f"{where} contains {', '.join(untrusted)}, which could run code and is refused: use a file that "
                 "recipes/classical_baselines.py wrote"
             )
         pipeline = skops.io.load(pipeline_file, trusted=[])
-        fits = (
-            isinstance(pipeline, Pipeline)
-            and pipeline.n_features_in_ == config.num_inputs
-            and set(pipeline.classes_) <= set(range(config.num_labels))
-            and vector_names(extractor) == (config.summary, list(config.feature_names))
-        )
-        if fits:  # its steps fit each other
-            log_probabilities(pipeline, np.zeros((1, config.num_inputs), np.float32), config.num_labels)
+        if vector_names(extractor) != (config.summary, list(config.feature_names)):
+            raise ValueError("the features of preprocessor_config.json are not those of config.json")
+        # Fails if the steps do not fit each other, the columns or the genres.
+        log_probabilities(pipeline, np.zeros((1, config.num_inputs), np.float32), config.num_labels)
     except CheckpointError:
         raise
     except Exception as error:  # damaged files raise the exceptions of skops, NumPy and zipfile
         raise CheckpointError(
-            f"{where} cannot be loaded ({first_line(error)}): restore it, or install scikit-learn {version}, which "
-            f"wrote it (here: {sklearn.__version__})"
+            f"{where} cannot be loaded ({first_line(error)}): restore the files of the run, or install scikit-learn "
+            f"{version}, which wrote them (here: {sklearn.__version__})"
         ) from error
-    if not fits:
-        raise CheckpointError(
-            f"{where}, config.json and preprocessor_config.json are of different models: restore them"
-        )
     digest = hashlib.sha256(pipeline_file.read_bytes()).digest()
     return ClassicalForAudioClassification(config, pipeline, digest).eval()
 
 
 def untrusted_types(file: Path) -> list[str]:
-    """Return the types in a file of skops that are not in `TRUSTED_TYPES`."""
+    """Return the types in a file of skops that are not in `TRUSTED_TYPES`, or would be rebuilt in another way."""
+    found = set()
+
+    def check(node: dict[str, Any]) -> None:
+        name, loader = f"{node.get('__module__')}.{node.get('__class__')}", node.get("__loader__")
+        if loader is not None and name not in TRUSTED_TYPES:
+            found.add(name)
+        elif loader is not None and loader not in _LOADERS[name.partition(".")[0]]:
+            found.add(f"{name} ({loader})")
+
     with zipfile.ZipFile(file) as archive:
-        schema = load_json(archive.read("schema.json").decode())
-    return sorted(set(_untrusted(schema)))
-
-
-def _untrusted(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _untrusted(item)
-    elif isinstance(node, dict):
-        if "__loader__" in node:
-            name = f"{node.get('__module__')}.{node.get('__class__')}"
-            if name not in TRUSTED_TYPES:
-                yield name
-            elif node["__loader__"] not in _LOADERS[name.partition(".")[0]]:
-                yield f"{name} ({node['__loader__']})"
-        for item in node.values():
-            yield from _untrusted(item)
+        json.loads(archive.read("schema.json"), object_hook=check)
+    return sorted(found)
 
 
 def vector_names(extractor: WindowedFeatureExtractor) -> tuple[str, list[str]]:

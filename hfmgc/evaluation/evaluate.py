@@ -35,21 +35,11 @@ def evaluate_checkpoint(
 ) -> EvaluationReport:
     """Evaluate a checkpoint on whole tracks.
 
-    Args:
-        checkpoint: Folder of a finished run, or a repository on the Hub.
-        data: A folder of genres or the name of a dataset, as in training.
-        data_options: Options of the dataset.
-        exclude: List of tracks to leave out.
-        shortest_seconds: Shorter audio is skipped.
-        side: A side of the checkpoint's own split; `unseen`: all tracks that are on neither its training nor its
-            validation side; `all`; or `auto`: the split's evaluation side if `data` contain at least half of it, otherwise
-            the unseen tracks. Tracks are recognised by their content, never by their names.
-        revision: Commit of the repository.
-        batch_size: Tracks per batch.
-        num_proc: Processes that decode and extract.
+    `checkpoint` and `data` are those of `load_checkpoint` and `open_source`. `side` is a side of the checkpoint's own split;
+    `unseen`: all tracks that are on neither its training nor its validation side; `all`; or `auto`: the split's evaluation side if
+    `data` contain at least half of it, otherwise the unseen tracks. Tracks are recognised by their content, never by their names.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be used.
         DataError: If the data cannot be used, have genres that the checkpoint does not know, or have one genre per track
             for a checkpoint that predicts several, or the reverse.
         ConfigError: If `data` have no track of the side, or the checkpoint does not record what it was trained on.

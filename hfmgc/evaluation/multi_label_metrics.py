@@ -96,7 +96,7 @@ def multi_label_table(
     columns = {
         "genre": genres,
         "tracks": support.tolist(),
-        "average_precision": _average_precisions(probabilities, references),
+        "average_precision": _by_genre(average_precision_score, probabilities, references, references.any(axis=0)),
         "roc_auc": _by_genre(
             roc_auc_score, probabilities, references, references.any(axis=0) & ~references.all(axis=0)
         ),
@@ -105,10 +105,6 @@ def multi_label_table(
         "f1": f1.tolist(),
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _average_precisions(probabilities: np.ndarray, references: np.ndarray) -> list[float | None]:
-    return _by_genre(average_precision_score, probabilities, references, references.any(axis=0))
 
 
 def _by_genre(

@@ -19,74 +19,61 @@ from ..text import one_line
 TRAINING_CURVE, IMPORTANCES = "training_curve.png", "importances.png"
 # Features that the picture of importances shows.
 SHOWN_FEATURES = 30
+# Genres that the picture of a timeline shows.
+SHOWN_GENRES = 10
 RESTORED = "restored.png"
 # Below the axes, where it covers nothing.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
 
 
-def plot_confusion_matrix(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
-    """Save counts [true][predicted] as PNG, coloured by their share of the true genre's tracks."""
-    _plot_counts(counts, genres, genres, path, title=title, of_columns="predicted genre", of_cells="tracks")
-
-
-def plot_expert_usage(counts: Sequence[Sequence[int]], genres: Sequence[str], path: Path, *, title: str) -> None:
-    """Save the windows of each genre that each expert got [genre][expert] as PNG, coloured by their share."""
-    experts = [str(index) for index in range(len(counts[0]))]
-    _plot_counts(counts, genres, experts, path, title=title, of_columns="expert", of_cells="windows")
-
-
-def _plot_counts(
+def plot_counts(
     counts: Sequence[Sequence[int]],
     genres: Sequence[str],
-    columns: Sequence[str],
     path: Path,
     *,
     title: str,
-    of_columns: str,
-    of_cells: str,
+    columns: Sequence[str] | None = None,
+    column: str = "predicted genre",
+    unit: str = "tracks",
 ) -> None:
+    """Save counts [true genre][column] as PNG, coloured by their share of the genre's total.
+
+    By default they are a confusion matrix; otherwise `columns` are the names of the columns, each a `column`, and `unit` is counted.
+    """
+    columns = genres if columns is None else columns
     matrix = np.asarray(counts)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
-    figure, axes = _figure(width, height * 0.92, title)
+    figure, axes = _figure(width, height * 0.92, title, xlabel=column, ylabel="true genre")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # As high as the matrix, whose height follows from its width.
     bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
-    figure.colorbar(image, cax=bar, label=f"share of the true genre's {of_cells}")
+    figure.colorbar(image, cax=bar, label=f"share of the true genre's {unit}")
     axes.set_xticks(np.arange(len(columns)), map(one_line, columns), rotation=45, ha="right", parse_math=False)
     axes.set_yticks(np.arange(len(genres)), map(one_line, genres), parse_math=False)
-    axes.set_xlabel(of_columns)
-    axes.set_ylabel("true genre")
-    for row, column in np.argwhere(matrix > 0):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+    for place in map(tuple, np.argwhere(matrix > 0)):
+        colour = "white" if shares[place] > 0.55 else "black"
+        axes.text(place[1], place[0], matrix[place], ha="center", va="center", color=colour)
     for row in np.flatnonzero(totals == 0):
         axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="silver", hatch="///", linewidth=0)
-        axes.text((len(columns) - 1) / 2, row, f"no {of_cells}", ha="center", va="center", color="dimgray")
+        axes.text((len(columns) - 1) / 2, row, f"no {unit}", ha="center", va="center", color="dimgray")
     _save(figure, path)
 
 
 def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path: Path, *, title: str) -> None:
-    """Save a bar chart of the average precision of each genre as PNG, with the share of its tracks, which is chance.
+    """Save a bar chart of the average precision of each genre as PNG, with its share of all `tracks`, which is chance.
 
-    Args:
-        rows: `genre`, `tracks` and `average_precision` (None: no bar) of each genre.
-        tracks: Number of all tracks.
-        path: Of the PNG.
-        title: Above the chart.
+    Each row has `genre`, `tracks` and `average_precision` (None: no bar).
     """
-    figure, axes = _figure(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4)), title)
-    places = np.arange(len(rows))
-    axes.barh(places, [row["average_precision"] or 0.0 for row in rows], color="tab:blue", label="model")
+    figure, axes = _figure(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4)), title, xlabel="average precision")
+    names = [f"{row['genre']} ({row['tracks']})" for row in rows]
+    places = _plot_bars(axes, [row["average_precision"] or 0.0 for row in rows], names, label="model")
     shares = [row["tracks"] / max(tracks, 1) for row in rows]
     axes.scatter(shares, places, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
-    axes.set_yticks(places, [one_line(f"{row['genre']} ({row['tracks']})") for row in rows], parse_math=False)
     for place in [place for place, row in enumerate(rows) if row["average_precision"] is None]:
         axes.text(0.01, place, "n/a", va="center", fontsize="small", color="dimgray")
-    axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("average precision")
     axes.legend(**_LEGEND)
     _save(figure, path)
 
@@ -94,14 +81,10 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
 def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, label: str, title: str) -> None:
     """Save the accuracy by a size as PNG, with intervals and, as dashes, the single runs.
 
-    Args:
-        rows: `name` (of the line), `size` (None: a horizontal line), `accuracy`, `low`, `high` and `accuracies` (of the
-            single runs).
-        path: Of the PNG.
-        label: Name of the size.
-        title: Above the chart.
+    Each row has `name` (of the line), `size` (None: a horizontal line), `accuracy`, `low`, `high` and `accuracies` (of the single
+    runs); `label` names the size.
     """
-    figure, axes = _figure(7, 4.5, title)
+    figure, axes = _figure(7, 4.5, title, xlabel=label, ylabel="accuracy, with the 95 % interval over tracks")
     sizes = list(dict.fromkeys(row["size"] for row in rows if row["size"] is not None))
     for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
         own, colour = [row for row in rows if row["name"] == name], f"C{number}"
@@ -116,8 +99,6 @@ def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, labe
         points = [(place, value) for place, row in zip(places, own, strict=True) for value in row["accuracies"]]
         axes.scatter(*zip(*points, strict=True), marker="_", s=120, color=colour, zorder=3)
     axes.set_xticks(range(len(sizes)), map(str, sizes))
-    axes.set_xlabel(label)
-    axes.set_ylabel("accuracy, with the 95 % interval over tracks")
     axes.legend(**_LEGEND)
     _save(figure, path)
 
@@ -125,19 +106,12 @@ def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, labe
 def plot_training_curve(
     history: Sequence[Mapping[str, Any]], path: Path, *, measure: str, best: float | None, title: str
 ) -> None:
-    """Save losses and a validation metric by epoch as PNG.
+    """Save the losses in the Trainer's `log_history` and the validation metric `measure` by epoch as PNG.
 
-    Args:
-        history: The Trainer's `log_history`.
-        path: Of the PNG.
-        measure: The metric that chose the checkpoint, without `eval_`.
-        best: Its best value, which is marked; None marks nothing.
-        title: Above the curves.
+    Its value `best`, by which the checkpoint was chosen, is marked.
     """
-    figure, axes = _figure(7, 4.5, title)
-    axes.set_xlabel("epoch")
+    figure, axes = _figure(7, 4.5, title, xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("loss")
     lines = [*_plot_logged(axes, history, "loss", "train loss", color="tab:blue")]
     lines += _plot_logged(axes, history, "eval_loss", "validation loss", color="tab:orange", marker=".")
     if measure != "loss":
@@ -154,23 +128,14 @@ def plot_training_curve(
 def plot_importances(names: Sequence[str], importances: np.ndarray, path: Path, *, title: str) -> None:
     """Save a bar chart of the most important features as PNG; importances of all features sum to 1."""
     best = np.argsort(-importances, kind="stable")[:SHOWN_FEATURES]
-    figure, axes = _figure(7, 0.22 * len(best) + 1.4, title)
-    places = np.arange(len(best))
-    axes.barh(places, importances[best], color="tab:blue")
-    axes.set_yticks(places, [one_line(names[index]) for index in best], fontsize="small", parse_math=False)
-    axes.invert_yaxis()
-    axes.set_xlabel("importance (mean decrease of impurity)")
+    figure, axes = _figure(7, 0.22 * len(best) + 1.4, title, xlabel="importance (mean decrease of impurity)")
+    _plot_bars(axes, importances[best], [names[index] for index in best])
     _save(figure, path)
 
 
 def plot_losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, title: str) -> None:
-    """Save the train losses (solid) and validation losses (dashed) of several runs by step as PNG.
-
-    `histories` are their names and the Trainer's `log_history`.
-    """
-    figure, axes = _figure(7, 4.5, title)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
+    """Save the train losses (solid) and validation losses (dashed) in the `log_history` of named runs by step as PNG."""
+    figure, axes = _figure(7, 4.5, title, xlabel="step", ylabel="loss")
     for name, history in histories.items():
         (line,) = _plot_logged(axes, history, "loss", f"{name}, train", x="step") or axes.plot([], [])
         style = {"color": line.get_color(), "linestyle": "--"}
@@ -183,7 +148,7 @@ def plot_projection(
     points: np.ndarray, genres: Sequence[str], path: Path, *, title: str, axis_names: Sequence[str]
 ) -> None:
     """Save points [tracks, 2] coloured by genre as PNG."""
-    figure, axes = _figure(8, 6.5, title)
+    figure, axes = _figure(8, 6.5, title, xlabel=axis_names[0], ylabel=axis_names[1])
     names = sorted(set(genres))
     # 20 colours, then the next marker.
     colours, markers = colormaps["tab10" if len(names) <= 10 else "tab20"].colors, "osD^vP*X"
@@ -194,8 +159,6 @@ def plot_projection(
             own[:, 0], own[:, 1], s=size, linewidths=0, alpha=0.8, label=one_line(name),
             color=colours[number % len(colours)], marker=markers[number // len(colours) % len(markers)],
         )  # fmt: skip
-    axes.set_xlabel(axis_names[0])
-    axes.set_ylabel(axis_names[1])
     legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", markerscale=1.5)
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -225,6 +188,22 @@ def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarra
     _save(figure, path)
 
 
+def plot_timeline(
+    probabilities: np.ndarray, genres: Sequence[str], starts: np.ndarray, ends: np.ndarray, path: Path, *, title: str
+) -> None:
+    """Save the probabilities [windows, genres] of a song's likeliest genres over time as PNG; gaps stay white."""
+    figure, axes = _figure(10, 4, title, xlabel="seconds")
+    shown = probabilities.mean(axis=0).argsort()[::-1][:SHOWN_GENRES]
+    axes.set_yticks(range(len(shown)), [one_line(genres[index]) for index in shown], parse_math=False)
+    axes.invert_yaxis()
+    edges = np.stack([starts, np.minimum(ends, np.append(starts[1:], np.inf))], axis=1)
+    values = np.full((len(shown), 2 * len(edges) - 1), np.nan)
+    values[:, ::2] = probabilities[:, shown].T
+    mesh = axes.pcolormesh(edges.ravel(), np.arange(len(shown) + 1) - 0.5, values, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(mesh, label="probability")
+    _save(figure, path)
+
+
 def _plot_logged(
     axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, *, x: str = "epoch", **style: Any
 ) -> list[Line2D]:
@@ -232,10 +211,19 @@ def _plot_logged(
     return axes.plot(*zip(*points, strict=True), label=label, **style) if points else []
 
 
-def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Return a figure (in inches) without pyplot: no global state and no display."""
+def _plot_bars(axes: Axes, values: Sequence[float], names: Sequence[str], label: str | None = None) -> np.ndarray:
+    """Draw horizontal bars, the first at the top; return their places."""
+    places = np.arange(len(values))
+    axes.barh(places, values, color="tab:blue", label=label)
+    axes.set_yticks(places, map(one_line, names), fontsize="small", parse_math=False)
+    axes.invert_yaxis()
+    return places
+
+
+def _figure(width: float, height: float, title: str, **labels: str) -> tuple[Figure, Axes]:
+    """Return a figure (in inches) with labelled axes, without pyplot: no global state and no display."""
     figure = Figure(figsize=(width, height))
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(**labels)
     axes.set_title(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
     return figure, axes
 

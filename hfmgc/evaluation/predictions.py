@@ -48,8 +48,6 @@ def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
     logits, window_logits = output.predictions[:2]
     # The Trainer pads all stacks to the longest; the features know how many windows a track really has.
     counts = tracks.counts
-    if len(logits) != len(counts):
-        raise RuntimeError(f"{len(logits)} predictions for {len(counts)} tracks: gathering lost or repeated tracks")
     if not np.isfinite(logits).all():
         raise HfmgcError(
             "the model returns NaN: the training diverged (lower learning_rate), or its weights are damaged"

@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from ..files import write_text
 from ..text import one_line
-from .plots import plot_expert_usage
+from .plots import plot_counts
 from .predictions import TrackPredictions
 from .task import Task, task_of
 
@@ -137,7 +137,15 @@ class EvaluationReport:
             write_text(written[-1], json.dumps(matrix, ensure_ascii=False) + "\n")
         if self.expert_usage is not None:
             written.append(folder / EXPERT_USAGE_PICTURE)
-            plot_expert_usage(self.expert_usage, self.genres, written[-1], title=f"{where}: windows of each expert")
+            plot_counts(
+                self.expert_usage,
+                self.genres,
+                written[-1],
+                title=f"{where}: windows of each expert",
+                columns=[str(expert) for expert in range(len(self.expert_usage[0]))],
+                column="expert",
+                unit="windows",
+            )
         return written
 
 

@@ -14,6 +14,7 @@ from ..data.collation import TrackCollator
 from ..errors import ConfigError, DataError
 from .metrics import accuracy_interval, genre_metrics, per_genre_table
 from .multi_label_metrics import THRESHOLD, map_interval, multi_label_metrics, multi_label_table
+from .plots import plot_average_precision, plot_counts
 from .predictions import TrackPredictions
 
 
@@ -180,9 +181,7 @@ class SingleLabelTask(Task):
         }
 
     def draw(self, results: Mapping[str, Any], path: Path, title: str) -> None:
-        from .plots import plot_confusion_matrix  # only reports need Matplotlib
-
-        plot_confusion_matrix(results["confusion_matrix"], results["genres"], path, title=title)
+        plot_counts(results["confusion_matrix"], results["genres"], path, title=title)
 
 
 class MultiLabelTask(Task):
@@ -255,8 +254,6 @@ class MultiLabelTask(Task):
         }
 
     def draw(self, results: Mapping[str, Any], path: Path, title: str) -> None:
-        from .plots import plot_average_precision  # only reports need Matplotlib
-
         plot_average_precision(results["per_genre"], results["tracks"], path, title=title)
 
     def not_averaged(self, per_genre: Sequence[Mapping[str, Any]]) -> str:

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,9 @@ from ..settings import load_json, load_yaml
 from ..text import one_line
 
 
-TEMPLATE = "model_card_template.md.j2"
-REFERENCES = "references.bib"
 CARD_NAME = "README.md"
+TEMPLATE, PRETRAINING_TEMPLATE = "model_card_template.md.j2", "pretraining_card_template.md.j2"
+REFERENCES = "references.bib"
 PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
 
 # Characters that begin markup in Markdown, HTML or formulas; an underscore within a word does not.
@@ -36,58 +34,6 @@ _MARKUP = re.compile(
 
 class CardError(HfmgcError):
     """A card that cannot be written because a file of the run is missing or unreadable."""
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """The contents of a run's files; null values and missing files are missing keys."""
-
-    config: dict[str, Any]
-    preprocessor: dict[str, Any]
-    results: dict[str, Any]
-    split: dict[str, Any]
-    run: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path) -> "RunFiles":
-        """Read the files of `folder`.
-
-        Raises:
-            CardError: `config.json` or `results.json` is missing, or a file is unreadable.
-        """
-        return cls(
-            config=_read(folder, "config.json", required=True),
-            preprocessor=_read(folder, "preprocessor_config.json"),
-            results=_read(folder, "results.json", required=True),
-            split=_read(folder, "split.json"),
-            run=_read(folder, "run.yaml"),
-        )
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The data of training and evaluation."""
-        return self.results.get("data", {})
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """The record of the network in `run.yaml`."""
-        return self.run.get("model", {})
-
-    @property
-    def model_type(self) -> str | None:
-        """The architecture."""
-        return self.model.get("model_type") or self.config.get("model_type")
-
-    @property
-    def genres(self) -> list[str]:
-        """The genres in the order of the model's outputs."""
-        labels = self.config.get("id2label", {})
-        return [labels[key] for key in sorted(labels, key=int)] or self.results.get("genres", [])
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the data are synthetic music."""
-        return bool(self.data.get("synthetic", self.data.get("name") == "synthetic"))
 
 
 def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
@@ -102,45 +48,70 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         CardError: `config.json` or `results.json` is missing, or a file is unreadable.
         SaveError: The card cannot be written.
     """
-    folder = Path(folder)
-    run = RunFiles.read(folder)
+    run = _read_run(folder)
+    data, model, model_type = run["data"], run["model"], run["model_type"]
     name = hub_model_id or folder.resolve().name
-    task = task_of(run.config.get("problem_type"))
-    backbone = run.model.get("backbone")
+    task = task_of(run["config"].get("problem_type"))
+    backbone, location = model.get("backbone"), data.get("location")
     results = _evaluation_results(run, task)
     tags = ["audio", "music", "music-genre-classification", "hfmgc"]
-    classical = run.model_type == CLASSICAL
-    tags += ["peft"] * bool(run.model.get("adapter")) + ["synthetic-data"] * run.is_synthetic
+    tags += ["peft"] * bool(model.get("adapter")) + ["synthetic-data"] * run["is_synthetic"]
     metadata = ModelCardData(
         license=licence,
-        library_name="sklearn" if classical else "transformers",
+        library_name="sklearn" if model_type == CLASSICAL else "transformers",
         pipeline_tag="audio-classification",
         base_model=backbone if _is_hub_id(backbone) else None,
-        datasets=[run.data["location"]] if _is_hub_id(run.data.get("location")) else None,
+        datasets=[location] if _is_hub_id(location) else None,
         metrics=sorted(result.metric_type for result in results),
         tags=tags,
         model_name=name.split("/")[-1],
         eval_results=results or None,
     )
-    card = _template().render(
-        metadata=metadata.to_yaml(),
+    return _write(
+        folder,
+        TEMPLATE,
+        metadata,
         name=name,
         licence=licence,
         # The path of a local folder means nothing to others: its name is enough.
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         run=run,
         task=task,
-        references=references(run.model_type, run.data.get("name"), backbone),
-        data_name=PRETTY_NAMES.get(run.data.get("name"), run.data.get("name")),
-        data_source=_address(run.data.get("location")) or (run.data.get("location") if run.is_synthetic else None),
+        references=references(model_type, data.get("name"), backbone),
+        data_name=PRETTY_NAMES.get(data.get("name"), data.get("name")),
+        data_source=_address(location) or (location if run["is_synthetic"] else None),
         pictures=[name for name in (task.picture, TRAINING_CURVE, IMPORTANCES) if (folder / name).is_file()],
         training_curve=TRAINING_CURVE,
         importances=IMPORTANCES,
-        classical=classical,
+        classical=model_type == CLASSICAL,
     )
+
+
+def write_pretraining_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
+    """Write `README.md` into the folder of a finished pre-training run; otherwise as `write_model_card`."""
+    tags = ["audio", "music", "hfmgc", "self-supervised"]
+    return _write(
+        folder,
+        PRETRAINING_TEMPLATE,
+        ModelCardData(license=licence, library_name="transformers", tags=tags),
+        name=hub_model_id or folder.resolve().name,
+        licence=licence,
+        run=_read_run(folder, results="pretraining.json"),
+        pictures=sorted((path.name for path in folder.glob("*.png")), key=lambda name: (name != TRAINING_CURVE, name)),
+    )
+
+
+def _write(folder: Path, template: str, metadata: ModelCardData, **values: Any) -> Path:
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.ChainableUndefined
+    )
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
+    environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
+    environment.filters |= {"cell": _cell, "code": _code}
+    source = files(__package__).joinpath(template).read_text(encoding="utf-8")
     path = folder / CARD_NAME
     with saving_to(path):
-        write_text(path, card)
+        write_text(path, environment.from_string(source).render(metadata=metadata.to_yaml(), **values))
     return path
 
 
@@ -155,17 +126,17 @@ def references(*names: str | None) -> str:
     return "\n\n".join(chosen)
 
 
-def _evaluation_results(run: RunFiles, task: Task) -> list[EvalResult]:
-    data, values = run.data, run.results.get("metrics", {})
+def _evaluation_results(run: dict[str, Any], task: Task) -> list[EvalResult]:
+    data, values = run["data"], run["results"].get("metrics", {})
     name = data.get("name", "unknown")
-    split = {key: run.split[key] for key in ("policy", "incomplete", "seed", "digest") if key in run.split}
+    split = {key: run["split"][key] for key in ("policy", "incomplete", "seed", "digest") if key in run["split"]}
     return [
         EvalResult(
             task_type="audio-classification",
             task_name="Music genre classification",
             dataset_type=data["location"] if _is_hub_id(data.get("location")) else name,
             dataset_name=PRETTY_NAMES.get(name, name),
-            dataset_split=run.results.get("side"),
+            dataset_split=run["results"].get("side"),
             dataset_revision=data.get("revision"),
             dataset_args=split or None,
             metric_type=metric,
@@ -175,6 +146,26 @@ def _evaluation_results(run: RunFiles, task: Task) -> list[EvalResult]:
         for key, _, metric, metric_name in task.measures
         if metric is not None and _is_number(values.get(key))
     ]
+
+
+def _read_run(folder: Path, results: str = "results.json") -> dict[str, Any]:
+    """Return the contents of a run's files and what follows from them; null values and missing files are missing keys."""
+    config = _read(folder, "config.json", required=True)
+    results, run = _read(folder, results, required=True), _read(folder, "run.yaml")
+    data, model, labels = results.get("data", {}), run.get("model", {}), config.get("id2label", {})
+    return {
+        "config": config,
+        "preprocessor": _read(folder, "preprocessor_config.json"),
+        "results": results,
+        "split": _read(folder, "split.json"),
+        "run": run,
+        "data": data,
+        "model": model,
+        "model_type": model.get("model_type") or config.get("model_type"),
+        # In the order of the model's outputs.
+        "genres": [labels[key] for key in sorted(labels, key=int)] or results.get("genres", []),
+        "is_synthetic": bool(data.get("synthetic", data.get("name") == "synthetic")),
+    }
 
 
 def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:
@@ -226,7 +217,7 @@ def _line(value: Any) -> str:
     return one_line(text)
 
 
-def cell(value: Any) -> str:
+def _cell(value: Any) -> str:
     """Return `value` with markup escaped, for text and tables: names of genres and tracks come from file names."""
     return _MARKUP.sub(r"\\\g<0>", _line(value))
 
@@ -234,15 +225,3 @@ def cell(value: Any) -> str:
 def _code(value: Any) -> str:
     """Return `value` for use between backticks, in text and tables."""
     return _line(value).replace("`", "'").replace("|", "\\|")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.ChainableUndefined
-    )
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %" if _is_number(value) else "not known"
-    environment.filters["count"] = lambda value: f"{value:,}" if _is_number(value) else "not known"
-    environment.filters["cell"] = cell
-    environment.filters["code"] = _code
-    return environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))

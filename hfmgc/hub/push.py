@@ -13,9 +13,8 @@ from ..errors import HfmgcError
 from ..text import one_line
 
 
-REQUIRED_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
-# Required instead of the weights, of a pipeline of scikit-learn.
-ALTERNATIVES = {"model.safetensors": "pipeline.skops"}
+REQUIRED_FILES = ("config.json", "preprocessor_config.json", "README.md")
+WEIGHTS = ("model.safetensors", "pipeline.skops")  # one of them is required
 
 # In these patterns `*` also matches `/`. `training_args.bin` is a pickle that contains paths of the machine; `run.yaml`
 # has the settings in readable form.
@@ -54,23 +53,22 @@ def push_run(
 ) -> str:
     """Publish a finished run and return the URL of the commit.
 
-    The repository and the branch are created if they are missing. All files arrive in one commit or none do. A push can be
-    repeated: files that the repository already has are not sent again.
+    The repository and the branch `revision` are created if they are missing. All files arrive in one commit or none do. A push can
+    be repeated: files that the repository already has are not sent again. Files that match `IGNORED_PATTERNS` (optimizer states,
+    event logs, hidden and temporary files) are not published.
 
     Args:
-        folder: The folder of a finished run, with at least `REQUIRED_FILES`. Files that match `IGNORED_PATTERNS`
-            (optimizer states, event logs, hidden and temporary files) are not published.
+        folder: The folder of a finished run.
         hub_model_id: The repository, `user/name`.
         private: Whether a new repository is private; by default as the account's settings say.
         token: Access token; by default HF_TOKEN or the token of `hf auth login`.
-        revision: The branch, by default the main one.
+        revision: By default the main branch.
         endpoint: URL of the Hub, by default HF_ENDPOINT or the public one.
 
     Raises:
         HubError: The folder is not a finished run or contains the token, the name is not valid, there is no token,
             `private` is requested but the repository is public, or the Hub cannot be reached or refuses.
     """
-    folder = Path(folder)
     _check_name(hub_model_id)
     files = files_to_push(folder)
     later = push_command(folder, hub_model_id, private=private, revision=revision)
@@ -126,12 +124,10 @@ def files_to_push(folder: Path) -> list[str]:
     Raises:
         HubError: `folder` is not a finished run.
     """
-    folder = Path(folder)
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder: give the output folder of a finished run")
-    for name in REQUIRED_FILES:
-        if (folder / ALTERNATIVES.get(name, name)).is_file():
-            name = ALTERNATIVES.get(name, name)
+    weights = next((name for name in WEIGHTS if (folder / name).is_file()), WEIGHTS[0])
+    for name in (*REQUIRED_FILES, weights):
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
             state = "is empty" if path.is_file() else "is missing"
@@ -157,9 +153,9 @@ def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revis
 
 
 def _check_name(hub_model_id: str) -> None:
-    if str(hub_model_id).count("/") != 1:
-        raise HubError(f"{hub_model_id!r}: not a repository name: give it as user/name")
     try:
+        if hub_model_id.count("/") != 1:
+            raise HFValidationError("give it as user/name")
         validate_repo_id(hub_model_id)
     except HFValidationError as error:
         raise HubError(f"{hub_model_id!r}: not a repository name: {one_line(error)}") from error

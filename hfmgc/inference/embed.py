@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -13,14 +13,15 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel
 
-from ..data.audio import SHORTEST_SECONDS, load_audio
+from ..data.audio import SHORTEST_SECONDS
 from ..data.caching import code_identity, reading_cache, table_fingerprint
+from ..data.corpus import decode_track
 from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
-from ..errors import AudioError, DataError, first_line
-from ..evaluation.checkpoints import load_checkpoint, network_fields, weights_digest
+from ..errors import DataError, first_line
+from ..evaluation.checkpoints import load_checkpoint, network_digest, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .parts import DIGEST, parquet_digest, write_in_parts, write_table
 from .songs import BATCH_SIZES
@@ -53,23 +54,13 @@ def embed_tracks(
 ) -> dict[str, Any]:
     """Write the embeddings of all usable tracks; return what was written and skipped.
 
-    Args:
-        checkpoint: Folder of a finished run or of an encoder, a repository on the Hub, or `package:NAME`.
-        data: A folder of genres, a manifest, stored features, or a dataset's name.
-        output: Parquet file with a row for each track: the columns `track_id`, `genre`, `genres`, `artist` and `split`, and
-            `embedding`, the mean over the track's windows, float32 [hidden].
-        data_options: Options of the dataset.
-        exclude: List of tracks to leave out.
-        revision: Commit of the repository.
-        windows: Write a row for each window instead, with its index in the track as `window`.
-        batch_size: Windows per batch; by default that of `BATCH_SIZES`.
-        shortest_seconds: Shorter audio is skipped.
+    `checkpoint` and `data` are those of `load_checkpoint` and `open_source`. The parquet file `output` has a row for each track:
+    the columns `track_id`, `genre`, `genres`, `artist` and `split`, and `embedding`, the mean over the track's windows, float32
+    [hidden]. With `windows` it has a row for each window, and its index in the track as `window`.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If `output` exists and has other content.
         DataError: If no track can be used.
-        SaveError: If `output` cannot be written.
     """
     model, extractor = load_checkpoint(checkpoint, revision, auto_class=AutoModel)
     source = open_source(data, data_options, exclude=exclude)
@@ -78,7 +69,7 @@ def embed_tracks(
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
     network = network_digest(model, extractor)
     described = [network, table_fingerprint(tracks), source.describe(), options, sorted(source.excluded or ())]
-    digest = weights_digest([*described, code_identity("decoding", "features"), TRACKS_PER_PART], {})
+    digest = weights_digest([*described, code_identity("decoding", "features"), TRACKS_PER_PART])
     recorded = {DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network}
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
@@ -99,8 +90,25 @@ def embed_tracks(
     }
 
 
-def read_embeddings(path: Path) -> pa.Table:
-    """Return the table in a parquet file by `embed_tracks`.
+class Embeddings(NamedTuple):
+    """The content of a file by `embed_tracks`.
+
+    Args:
+        rows: Its columns apart from the embeddings.
+        values: The embeddings [rows, hidden].
+        checkpoint, revision: The checkpoint, as given.
+        network: Its `network_digest`.
+    """
+
+    rows: pa.Table
+    values: np.ndarray
+    checkpoint: str
+    revision: str | None
+    network: str
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Read a parquet file by `embed_tracks`.
 
     Raises:
         DataError: If it is another file.
@@ -108,28 +116,23 @@ def read_embeddings(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        json.loads(metadata[CHECKPOINT]), metadata[NETWORK].decode()
-        embeddings = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
-        broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        checkpoint, network = json.loads(metadata[CHECKPOINT]), metadata[NETWORK].decode()
+        values = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(broken):
             raise ValueError(f"the embedding of {table['track_id'][int(broken[0])]} has NaN or infinite values")
+        return Embeddings(table.drop_columns("embedding"), values, *checkpoint, network)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         problem = first_line(error) if path.is_file() else "no such file"
         raise DataError(f"{path}: not an embeddings file by `hfmgc embed` ({problem})") from error
-    return table
 
 
-def network_digest(model: PreTrainedModel, extractor: WindowedFeatureExtractor) -> str:
-    """Return a digest of what decides the embedding of a waveform."""
-    return weights_digest([extractor.to_dict(), network_fields(model.config)], model.state_dict())
-
-
-def _problems(source: TrackSource, tracks: datasets.Dataset) -> dict[str, str]:
-    """Return why tracks cannot be used, by id, as far as this is known before decoding."""
+def _problems(source: TrackSource, tracks: datasets.Dataset) -> list[str | None]:
+    """Return for each row why it cannot be used, as far as this is known before decoding."""
     problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"][:]]
     if "features" in tracks.column_names:
         problems = [known or found for known, found in zip(problems, feature_problems(tracks), strict=True)]
-    return {track_id: problem for track_id, problem in zip(tracks["track_id"][:], problems, strict=True) if problem}
+    return problems
 
 
 def _embed_rows(
@@ -137,7 +140,7 @@ def _embed_rows(
     extractor: WindowedFeatureExtractor,
     tracks: datasets.Dataset,
     rows: Sequence[int],
-    problems: dict[str, str],
+    problems: Sequence[str | None],
     batch_size: int | None,
     *,
     windows: bool,
@@ -146,33 +149,28 @@ def _embed_rows(
     """Return the table of some tracks; its metadata lists those that cannot be used."""
     stacks, skipped, used = [], [], []
     for row in rows:
-        track = tracks[row]
-        try:
-            if track["track_id"] in problems:
-                raise AudioError(track["track_id"], problems[track["track_id"]])
-            if "features" not in track:
-                audio = track["audio"]["bytes"] or track["audio"]["path"]
-                track["waveform"] = load_audio(
-                    audio, extractor.sampling_rate, name=track["track_id"], shortest_seconds=shortest_seconds
-                )
-        except AudioError as error:
-            skipped.append({"track_id": track["track_id"], "reason": error.reason})
-            continue
-        stacks.append(np.asarray(track_windows(track, extractor)))
-        used.append({name: track[name] for name in _ROW})
-    counts = [len(stack) for stack in stacks]
-    embeddings = np.split(embed_windows(model, stacks, batch_size), np.cumsum(counts)[:-1]) if stacks else []
+        track, problem = tracks[row], problems[row]
+        if not problem and "features" not in track:
+            track |= decode_track(track, extractor.sampling_rate, shortest_seconds)
+            problem = track["problem"]
+        if problem:
+            skipped.append({"track_id": track["track_id"], "reason": problem})
+        else:
+            stacks.append(np.asarray(track_windows(track, extractor)))
+            used.append({name: track[name] for name in _ROW})
+    ends = np.cumsum([len(stack) for stack in stacks])
+    stacks = np.split(embed_windows(model, stacks, batch_size), ends[:-1]) if stacks else []
     if not windows:
-        embeddings = [embedding.mean(axis=0, keepdims=True) for embedding in embeddings]
-    columns = {
-        name: pa.array([track[name] for track, stack in zip(used, embeddings, strict=True) for _ in stack], kind)
-        for name, kind in _ROW.items()
-    }
-    if windows:
-        columns["window"] = pa.array([window for count in counts for window in range(count)], pa.int32())
-    flat = np.concatenate(embeddings).reshape(-1) if embeddings else np.zeros(0, np.float32)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), model.embedding_size)
-    return pa.table(columns).replace_schema_metadata({_SKIPPED: json.dumps(skipped, ensure_ascii=False)})
+        stacks = [stack.mean(axis=0, keepdims=True) for stack in stacks]
+    embedded = [
+        {**track, "window": window, "embedding": embedding}
+        for track, stack in zip(used, stacks, strict=True)
+        for window, embedding in enumerate(stack)
+    ]
+    columns = {**_ROW, **({"window": pa.int32()} if windows else {})}
+    columns["embedding"] = pa.list_(pa.float32(), model.embedding_size)
+    metadata = {_SKIPPED: json.dumps(skipped, ensure_ascii=False)}
+    return pa.Table.from_pylist(embedded, pa.schema(columns, metadata))
 
 
 @torch.inference_mode()

@@ -28,12 +28,7 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
     `raw` [samples] and their `sampling_rate`, or of `path` or `bytes` as `datasets.Audio(decode=False)` gives it; a
     waveform [samples] at the model's rate.
 
-    Args:
-        shortest_seconds: Of the call: shorter files are refused.
-        args, kwargs: See `AudioClassificationPipeline`.
-
-    Raises:
-        AudioError: If audio cannot be downloaded or used.
+    Calls also take `shortest_seconds`; shorter files are refused. Audio that cannot be downloaded or used is an `AudioError`.
 
     Example:
 

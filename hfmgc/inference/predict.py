@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError
-from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.checkpoints import load_checkpoint, require_audio
 from .pipeline import TASK, MusicGenreClassificationPipeline
 
 
@@ -23,10 +22,7 @@ class TrackClassifier:
 
     def __init__(self, checkpoint: str | os.PathLike):
         model, extractor = load_checkpoint(str(checkpoint))
-        if not extractor.takes_audio:
-            raise CheckpointError(
-                f"{checkpoint}: its features cannot be computed from audio: hfmgc evaluate takes a table"
-            )
+        require_audio(checkpoint, extractor)
         self.pipeline = MusicGenreClassificationPipeline(model=model, feature_extractor=extractor, task=TASK)
 
     @property

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,14 +13,10 @@ from transformers import PreTrainedConfig
 
 from ..data.caching import code_identity
 from ..errors import ConfigError
-from ..evaluation.checkpoints import network_fields, weights_digest
+from ..evaluation.checkpoints import network_digest, weights_digest
 from ..files import whole
 from .parts import write_in_parts, write_table
 from .songs import SongPredictor
-
-
-if TYPE_CHECKING:
-    from .timeline import TimelineWriter  # imports matplotlib
 
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -44,45 +40,33 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_predictions(
-    predictor: SongPredictor, files: Sequence[str], output: Path, timeline: "TimelineWriter | None" = None
-) -> list[dict[str, Any]]:
+def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Path) -> list[dict[str, Any]]:
     """Write the predictions for files to `output`, resuming an interrupted call; return its rows.
 
-    Args:
-        predictor: The models.
-        files: Paths.
-        output: A .csv, .jsonl or .parquet file. Its column `run` is a digest of the models, the settings and the files.
-        timeline: Writes the genres along each song as well.
+    The column `run` is a digest of the models, the settings and the files.
 
     Raises:
-        ConfigError: If `output` has another suffix, or exists with the predictions of another run.
-        SaveError: If it cannot be written.
+        ConfigError: If `output` has a suffix that is not in `SUFFIXES`, or exists with the predictions of another run.
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
     described = [
-        predictor.extractor.to_dict(),
-        [[network_fields(model.config), *_answers(model.config)] for model in predictor.models],
-        [predictor.shortest_seconds, predictor.top_k, SONGS_PER_PART, timeline and str(timeline.folder)],
+        [[network_digest(model, predictor.extractor), *_answers(model.config)] for model in predictor.models],
+        [
+            predictor.shortest_seconds,
+            predictor.top_k,
+            SONGS_PER_PART,
+            predictor.timeline and str(predictor.timeline.folder),
+        ],
         code_identity("decoding", "features"),
         [(file, _size_and_time(file)) for file in files],
     ]
-    weights = {
-        f"{index}.{name}": tensor
-        for index, model in enumerate(predictor.models)
-        for name, tensor in model.state_dict().items()
-    }
-    digest = weights_digest(described, weights)
+    digest = weights_digest(described)
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
-        predictions = predictor.predict([files[index] for part in missing for index in part])
+        songs = predictor.predict([files[index] for part in missing for index in part])
         for part in missing:
-            rows = []
-            for prediction in islice(predictions, len(part)):
-                if timeline:
-                    timeline.write(prediction)
-                rows.append(prediction.row | {"run": digest})
+            rows = [song.row | {"run": digest} for song in islice(songs, len(part))]
             yield pa.Table.from_pylist(rows, _SCHEMA)
 
     def join(parts: list[Path]) -> None:

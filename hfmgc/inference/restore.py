@@ -12,31 +12,27 @@ from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import plot_restored
 
 
+DRAWN_WINDOWS = 4
+
+
 def restore_song(
-    checkpoint: str, song: str, output: Path | None = None, *, seed: int = 0, max_windows: int = 4
+    checkpoint: str, song: str, output: Path | None = None, *, seed: int = 0
 ) -> tuple[dict[str, Any], str]:
-    """Write a picture of windows of a song: the original, the model's input and the restored window.
+    """Write a picture of evenly spaced windows of a song: the original, the model's input and the restored window.
 
     Args:
         checkpoint: A model pre-trained by restoring, such as Deformer or its prior autoencoder.
         song: Audio file.
         output: The PNG; by default `SONG.restored.png` in the current folder.
         seed: Of the noise.
-        max_windows: Windows to draw, evenly spaced.
 
     Returns:
         The result as plain values and as text.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be loaded.
-        ConfigError: If it does not restore spectrograms.
-        AudioError: If the song cannot be read.
-        SaveError: If the picture cannot be written.
     """
     model, extractor = load_checkpoint(checkpoint, auto_class=AutoModelForPreTraining)
     waveform = load_audio(song, extractor.sampling_rate)
     windows = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"][0]
-    chosen = torch.linspace(0, len(windows) - 1, min(max_windows, len(windows))).round().long()
+    chosen = torch.linspace(0, len(windows) - 1, min(DRAWN_WINDOWS, len(windows))).round().long()
     found = restored_windows(model, windows[chosen], seed)
     if found is None:
         raise ConfigError(f"checkpoint {checkpoint!r}: {type(model).__name__} does not restore spectrograms")
@@ -44,16 +40,10 @@ def restore_song(
     output = output or Path(f"{Path(song).stem}.restored.png")
     with saving_to(output.parent):
         plot_restored(windows, seen, restored, output, title=f"{Path(song).name}, restored by {type(model).__name__}")
-    errors = {
-        "input_error": float((seen - windows).square().mean()),
-        "restored_error": float((restored - windows).square().mean()),
-    }
-    result = {"song": Path(song).name, "picture": str(output), "windows": len(windows), **errors}
-    text = (
-        f"{output}: mean squared error of the restored windows {errors['restored_error']:.4f}, of the input "
-        f"{errors['input_error']:.4f} ({len(windows)} drawn)"
-    )
-    return result, text
+    before, after = (float((one - windows).square().mean()) for one in (seen, restored))
+    result = {"song": Path(song).name, "picture": str(output), "windows": len(windows)}
+    text = f"{output}: mean squared error of {len(windows)} windows: {before:.4f} in the input, {after:.4f} restored"
+    return {**result, "input_error": before, "restored_error": after}, text
 
 
 @torch.no_grad()

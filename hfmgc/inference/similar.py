@@ -1,17 +1,15 @@
 """The songs of an embeddings file that are nearest to a song: `hfmgc similar`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from transformers import AutoModel
 
 from ..data.audio import load_audio
 from ..errors import ConfigError
-from ..evaluation.checkpoints import load_checkpoint
-from .embed import CHECKPOINT, NETWORK, embed_windows, network_digest, read_embeddings
+from ..evaluation.checkpoints import load_checkpoint, network_digest, require_audio
+from .embed import embed_windows, read_embeddings
 
 
 def similar_songs(
@@ -19,30 +17,20 @@ def similar_songs(
 ) -> list[dict[str, Any]]:
     """Return the nearest rows of a parquet file by `hfmgc embed`: its columns without the embedding, and `similarity`.
 
-    Args:
-        song: Audio file, which is embedded as the songs of the file were.
-        embeddings: The parquet file.
-        checkpoint: Where the checkpoint is now, if it was moved.
-        top_k: How many rows to return.
+    The song is embedded as those of the file were. `checkpoint` says where their checkpoint is now, if it was moved.
 
     Raises:
-        AudioError: If the song cannot be used.
-        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If it is not the checkpoint of the embeddings.
-        DataError: If the file is not one by `hfmgc embed`.
     """
     table = read_embeddings(embeddings)
-    recorded, revision = json.loads(table.schema.metadata[CHECKPOINT])
-    network = table.schema.metadata[NETWORK].decode()
-    known = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
-    model, extractor = load_checkpoint(checkpoint or recorded, None if checkpoint else revision, auto_class=AutoModel)
-    if network_digest(model, extractor) != network or known.shape[1] != model.embedding_size:
-        raise ConfigError(
-            f"{embeddings} was not embedded with {checkpoint or recorded}: name its --checkpoint, or rerun `hfmgc embed`"
-        )
+    name, revision = (checkpoint, None) if checkpoint else (table.checkpoint, table.revision)
+    model, extractor = load_checkpoint(name, revision, auto_class=AutoModel)
+    require_audio(name, extractor)
+    if network_digest(model, extractor) != table.network or table.values.shape[1] != model.embedding_size:
+        raise ConfigError(f"{embeddings} was not embedded with {name}: name its --checkpoint, or rerun `hfmgc embed`")
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
     embedding = embed_windows(model, [windows]).mean(axis=0)
-    nearest = NearestNeighbors(n_neighbors=min(top_k, len(known)), metric="cosine").fit(known)
+    nearest = NearestNeighbors(n_neighbors=min(top_k, len(table.values)), metric="cosine").fit(table.values)
     distances, rows = nearest.kneighbors(embedding[None])
-    described = table.drop_columns("embedding").take(rows[0]).to_pylist()
-    return [row | {"similarity": 1 - float(distance)} for row, distance in zip(described, distances[0], strict=True)]
+    found = zip(table.rows.take(rows[0]).to_pylist(), distances[0], strict=True)
+    return [row | {"similarity": 1 - float(distance)} for row, distance in found]

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,11 +23,14 @@ from transformers import PreTrainedModel
 from ..checkpoints import FOLDER, PREFIX
 from ..data.audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES, DecodedAudio, decode_audio
 from ..errors import AudioError, ConfigError, DataError
-from ..evaluation.checkpoints import load_checkpoint
+from ..evaluation.checkpoints import load_checkpoint, require_audio
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.voting import vote
 from ..text import as_text, one_line
 
+
+if TYPE_CHECKING:
+    from .timeline import TimelineWriter  # imports matplotlib
 
 # Without a checkpoint on the command line: genres from the first of these that is packaged, tags from "msd".
 PACKAGED = ("gtzan", "msd")
@@ -40,30 +43,22 @@ _WINDOW_FIELDS = ("window_policy", "max_windows", "window_overlap", "window_seed
 
 
 @dataclass
-class SongPrediction:
-    """What the models predict for a song.
+class Song:
+    """A song while it is classified, and then what the models predict for it.
 
     Args:
+        file: Its path.
+        problem: Why it cannot be used.
+        seconds: Its length.
+        starts: Seconds at which its windows start [windows].
+        blocks: Its windows, some at a time, cut when they are needed.
+        logits: For each model [windows, labels]; the first `classified` rows are set. Allocated in one piece: small blocks between
+            the large ones of a forward pass would fragment the memory.
         row: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing` (windows
-            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note`, and `problem` if the file is unusable.
-        labels: Genres.
-        starts, ends: Seconds of each window [windows].
+            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note` and `problem`.
+        genres: Names of all genres.
+        ends: Seconds at which its windows end [windows].
         probabilities: Of each window's genres [windows, genres].
-    """
-
-    row: dict[str, Any]
-    labels: list[str] = field(default_factory=list)
-    starts: np.ndarray | None = None
-    ends: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-
-@dataclass
-class _Song:
-    """A song that is being classified.
-
-    `logits` has a tensor [windows, labels] for each model; its first `classified` rows are set. It is allocated in one piece:
-    small blocks between the large ones of a forward pass would fragment the memory.
     """
 
     file: str
@@ -73,10 +68,15 @@ class _Song:
     blocks: Iterable[np.ndarray] = ()
     logits: list[torch.Tensor] = field(default_factory=list)
     classified: int = 0
+    row: dict[str, Any] = field(default_factory=dict)
+    genres: list[str] = field(default_factory=list)
+    ends: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
     @property
-    def is_complete(self) -> bool:
-        return bool(self.problem) or self.classified == len(self.starts)
+    def is_classified(self) -> bool:
+        """Whether all of its windows are; there are none of an unusable file."""
+        return self.classified == len(self.starts)
 
 
 class SongPredictor:
@@ -90,10 +90,11 @@ class SongPredictor:
         num_proc: Files that are decoded at the same time.
         shortest_seconds: Shorter audio is unusable.
         top_k: How many genres and tags to return.
+        timeline: Writes the genres along each song as well.
 
     Raises:
-        CheckpointError: If a checkpoint cannot be used.
         ConfigError: If the front ends differ.
+        CheckpointError: If they do not take audio.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class SongPredictor:
         num_proc: int = 1,
         shortest_seconds: float = 0.0,
         top_k: int = 5,
+        timeline: "TimelineWriter | None" = None,
     ):
         loaded = [load_checkpoint(checkpoint) for checkpoint in checkpoints]
         self.models = [model for model, _ in loaded]
@@ -114,39 +116,42 @@ class SongPredictor:
                 raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
-        if not self.extractor.takes_audio:
-            raise ConfigError(
-                f"{checkpoints[0]}: its features cannot be computed from audio: hfmgc evaluate takes a table"
-            )
+        require_audio(checkpoints[0], self.extractor)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size, self.num_proc = batch_size or BATCH_SIZES[device], num_proc
-        self.shortest_seconds, self.top_k = shortest_seconds, top_k
+        self.shortest_seconds, self.top_k, self.timeline = shortest_seconds, top_k, timeline
         for model in self.models:
             model.to(device)
         self.shared_stages = _shared_stages(self.models)
 
-    def predict(self, files: Sequence[str]) -> Iterator[SongPrediction]:
-        """Yield the prediction for each file, in order."""
-        songs: deque[_Song] = deque()
-        waiting: list[tuple[_Song, np.ndarray]] = []
+    def predict(self, files: Sequence[str]) -> Iterator[Song]:
+        """Yield each file with its prediction, in order."""
+        songs: deque[Song] = deque()
+        windows = self._windows(files, songs)
         with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
-            for song in chain(self._decoded(files), [None]):
-                if song is not None:
-                    songs.append(song)
-                for windows in song.blocks if song else ():
-                    waiting += [(song, window) for window in windows]
-                    while len(waiting) >= self.batch_size:
-                        self._classify(waiting[: self.batch_size])
-                        del waiting[: self.batch_size]
-                if song is None and waiting:
-                    self._classify(waiting)
-                while songs and songs[0].is_complete:
-                    yield self._prediction(songs.popleft())
+            while True:
+                batch = list(islice(windows, self.batch_size))
+                if batch:
+                    self._classify(batch)
+                while songs and songs[0].is_classified:
+                    song = songs.popleft()
+                    self._set_prediction(song)
+                    if self.timeline:
+                        self.timeline.write(song)
+                    yield song
                     progress.update()
+                if not batch:
+                    return
 
-    def _decoded(self, files: Sequence[str]) -> Iterator[_Song]:
-        pool = ThreadPoolExecutor(self.num_proc)
-        try:
+    def _windows(self, files: Sequence[str], songs: deque[Song]) -> Iterator[tuple[Song, np.ndarray]]:
+        """Yield the windows of all songs, each of which is appended to `songs` first."""
+        for song in self._decoded(files):
+            songs.append(song)
+            for block in song.blocks:
+                yield from ((song, window) for window in block)
+
+    def _decoded(self, files: Sequence[str]) -> Iterator[Song]:
+        with ThreadPoolExecutor(self.num_proc) as pool:
             ahead: deque = deque()
             for file in files:
                 ahead.append(pool.submit(self._open, file))
@@ -154,58 +159,53 @@ class SongPredictor:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
-    def _open(self, file: str) -> _Song:
+    def _open(self, file: str) -> Song:
         """Decode a file and cut its first block of windows; the others are cut when they are needed."""
         try:
             audio = decode_audio(file, self.extractor.sampling_rate, shortest_seconds=self.shortest_seconds)
         except AudioError as error:
-            return _Song(file, problem=error.reason)
+            return Song(file, problem=error.reason)
         starts, blocks = _cut(audio, self.extractor)
         logits = [torch.empty(len(starts), model.config.num_labels) for model in self.models]
-        return _Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
+        return Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
 
     @torch.inference_mode()
-    def _classify(self, batch: list[tuple[_Song, np.ndarray]]) -> None:
+    def _classify(self, batch: list[tuple[Song, np.ndarray]]) -> None:
         states = torch.from_numpy(np.stack([window for _, window in batch])).to(self.models[0].device)
-        stages = {"first_stage": self.shared_stages} if self.shared_stages else {}
-        if stages:
+        if self.shared_stages:
             states = self.models[0].model.run_stages(states, 0, self.shared_stages)
-        logits = [model(states, **stages).window_logits[:, 0].float().cpu() for model in self.models]
+        outputs = [model(states, first_stage=self.shared_stages) for model in self.models]
+        logits = [output.window_logits[:, 0].float().cpu() for output in outputs]
         for index, (song, _) in enumerate(batch):
             for known, new in zip(song.logits, logits, strict=True):
                 known[song.classified] = new[index]
             song.classified += 1
 
-    def _prediction(self, song: _Song) -> SongPrediction:
-        row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
-        row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
+    def _set_prediction(self, song: Song) -> None:
+        song.row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
+        song.row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
-            return SongPrediction(row)
-        model, tagger = self.models[0], self.models[-1]
+            return
+        row, model, tagger = song.row, self.models[0], self.models[-1]
         labels, tags = _labels(model), _labels(tagger)
-        genres = getattr(model.config, "genres", None) or labels
-        chosen = [labels.index(genre) for genre in genres]
-        row["genres"] = _likeliest(genres, _voted(model, song.logits[0])[chosen], self.top_k)
+        song.genres = getattr(model.config, "genres", None) or labels
+        chosen = [labels.index(genre) for genre in song.genres]
+        row["genres"] = _likeliest(song.genres, _voted(model, song.logits[0])[chosen], self.top_k)
         if getattr(tagger.config, "genres", None):
             row["tags"] = _likeliest(tags, _voted(tagger, song.logits[-1]), self.top_k)
         row["genre"] = row["genres"][0]["label"]
-        probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
-        row["agreeing"] = int((probabilities.argmax(axis=1) == genres.index(row["genre"])).sum())
-        ends = np.minimum(
-            song.starts + (song.seconds if self.extractor.covers_track else self.extractor.window_seconds),
-            song.seconds,
-        )
-        heard = (np.minimum(ends, np.append(song.starts[1:], np.inf)) - song.starts).sum()
-        row["heard_seconds"] = float(heard)
+        song.probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
+        row["agreeing"] = int((song.probabilities.argmax(axis=1) == song.genres.index(row["genre"])).sum())
+        length = song.seconds if self.extractor.covers_track else self.extractor.window_seconds
+        song.ends = np.minimum(song.starts + length, song.seconds)
+        heard = float((np.minimum(song.ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
+        row["heard_seconds"] = heard
         if song.seconds < self.extractor.window_seconds:
             filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
             row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"
         elif heard < 0.95 * song.seconds:
             row["note"] = f"heard {heard:.0f} of {song.seconds:.0f} s: use --all_windows to hear all"
-        return SongPrediction(row, genres, song.starts, ends, probabilities)
 
 
 def find_files(paths: Iterable[str]) -> list[str]:
@@ -240,10 +240,15 @@ def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the checkpoints and the paths of a command line, whose first argument may be a checkpoint.
 
     It is one if it is `package:NAME` or a folder with a config.json, or looks like a repository on the Hub and does not exist here.
+
+    Raises:
+        ConfigError: If nothing follows a checkpoint.
     """
     first = arguments[0]
     is_run = first.startswith(PREFIX) or Path(first, "config.json").is_file()
     is_repository = first.count("/") == 1 and not (Path(first).suffix or glob.has_magic(first) or Path(first).exists())
+    if is_run and len(arguments) == 1:
+        raise ConfigError(f"{first} is a checkpoint: give audio files or folders after it")
     if is_run or (is_repository and len(arguments) > 1):
         return [first], list(arguments[1:])
     return [PREFIX + name for name in PACKAGED if (FOLDER / name / "config.json").is_file()], list(arguments)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...errors import DataError, saving_to
 from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
-from ...hub.pretraining_card import write_pretraining_card
+from ...hub.card import write_pretraining_card
 from ...inference.restore import restored_windows
 from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
