@@ -18,6 +18,7 @@ from train_classifier import train_and_evaluate  # a run of the final fit is an 
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
+from hfmgc.training.preparation import SharedData
 
 
 try:
@@ -26,7 +27,6 @@ try:
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
     from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors, storage_url
-    from hfmgc.training.search.trial import SharedData
     from hfmgc.training.search.worker import search
 except ModuleNotFoundError as missing:
     if missing.name != "optuna":
@@ -51,7 +51,8 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
-    data = shared.prepared_for(check_recipe(groups))
+    checked = check_recipe(groups)
+    data = shared(*checked.groups[1:], checked.extractor)
     stages.announce(groups[2], data)
 
     with reporting_storage_errors(storage_url(arguments, folder)):

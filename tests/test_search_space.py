@@ -13,11 +13,12 @@ from optuna.trial import TrialState, create_trial
 from hfmgc.errors import ConfigError
 from hfmgc.settings import read_settings
 from hfmgc.training.arguments import RECIPE_GROUPS, RunArguments
+from hfmgc.training.preparation import SharedData
 from hfmgc.training.run_folder import RunRecord
 from hfmgc.training.search.arguments import BaseRecipe, SearchArguments, read_search
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
 from hfmgc.training.search.space import fields_of, read_space
-from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, SharedData, trial_sampler
+from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, trial_sampler
 from hfmgc.training.search.worker import TrialQueue, search
 from recipes import ROOT, tiny_settings, write_config
 

@@ -1,6 +1,7 @@
 """The settings of a recipe, in three groups. They do not change after the check (`check.check_recipe`)."""
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
@@ -8,7 +9,7 @@ from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import POLICIES, parse_ratios
-from ..errors import nearest
+from ..errors import ConfigError, nearest
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
 from ..settings import check_fields
@@ -68,6 +69,14 @@ def check_fields_of(group: Any) -> None:
             raise ValueError(f"{one.name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
         if limits and value is not None and not _within(value, limits):
             raise ValueError(f"{one.name} must {_as_text(limits)}, not {value}")
+
+
+def require_settings(groups: Iterable[Any], values: Mapping[str, Any], where: str) -> None:
+    """Raise a ConfigError for a field of `groups` that has another value."""
+    for group in groups:
+        for name in values.keys() & vars(group):
+            if getattr(group, name) != values[name]:
+                raise ConfigError(f"{name} must be {str(values[name]).lower()} {where}: leave it out")
 
 
 def _within(value: float, limits: str) -> bool:

@@ -1,8 +1,9 @@
 """From the recipe's settings to the data of a run."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import datasets
 import numpy as np
@@ -23,6 +24,7 @@ from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, ModelArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
+from .prefix_store import PrefixStore
 from .spectrogram_augmentation import cropped_frames
 
 
@@ -139,6 +141,34 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     validation.stack(0)  # stored features that do not fit the front end fail here, not during training
     test = TrackWindows(sides["test"], extractor) if manifest.sides["test"] else validation
     return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
+
+
+@dataclass
+class SharedData:
+    """Prepares the data of several trainings, again only for one that needs other data.
+
+    Offline augmentation uses the recipe's `seed` in all of them. Stores of the frozen layers' output stay open.
+    """
+
+    seed: int
+    stores: dict[str, PrefixStore] = field(default_factory=dict)
+    _settings: Any = None
+    _prepared: PreparedData | None = None
+
+    def __call__(
+        self, arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor
+    ) -> PreparedData:
+        """Return the data as `prepare_data` does."""
+        # Mixup and class weights are applied during training.
+        settings = ({**vars(arguments), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
+        if settings != self._settings:
+            self._prepared = prepare_data(arguments, run.with_values(seed=self.seed), extractor)
+            self._settings = settings
+            self.stores.clear()  # they hold other windows
+        train = self._prepared.train
+        vars(extractor).update(vars(train.extractor))  # with the statistics of the training side
+        train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
+        return self._prepared
 
 
 def balanced_class_weights(data: PreparedData) -> list[float]:

@@ -21,9 +21,10 @@ from optuna.study import Study
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from ...errors import ConfigError
+from ..preparation import SharedData
 from .arguments import BaseRecipe, SearchArguments
 from .space import Parameter
-from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, SharedData, TrialFailed
+from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, TrialFailed
 
 
 # After this many failures in a row the recipe is at fault, not a trial.
