@@ -26,7 +26,7 @@ from hfmgc.settings import read_settings, settings_from
 from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS, check_pretraining
 from hfmgc.training.pretraining.data import PretrainingExamples, collate, prepare_pretraining_data
 from hfmgc.training.pretraining.fit import fit_pretraining
-from hfmgc.training.spectrogram_augmentation import SpecAugment
+from hfmgc.training.spectrogram_augmentation import SpecAugment, WindowAugmentation
 from recipes import FRONT_END, PRETRAIN, hfmgc_here, write_config, write_features
 
 
@@ -42,7 +42,7 @@ def groups(data, output_dir, /, **more):
 
 def prepared(data, output_dir, /, **more):
     settings = groups(data, output_dir, **more)
-    extractor, _ = check_pretraining(settings)
+    extractor = check_pretraining(settings)
     return prepare_pretraining_data(settings[1], settings[2], extractor), extractor, settings
 
 
@@ -92,7 +92,8 @@ def test_views_are_augmentations_of_one_window(features, tmp_path):
     plain = PretrainingExamples([tracks], [(0, 0)], **options)[0]["input_values"]
     assert plain.shape == (2, 32, 32) and np.array_equal(plain[0], plain[1])
     masks = SpecAugment(frequency_masks=1, frequency_mask_bins=20)
-    masked = PretrainingExamples([tracks], [(0, 0)], masks=masks, **options)[0]["input_values"]
+    options["window_augmentation"] = WindowAugmentation(masks=masks)
+    masked = PretrainingExamples([tracks], [(0, 0)], **options)[0]["input_values"]
     assert not np.array_equal(masked[0], masked[1])
     for view in masked:
         same = np.isclose(view, plain[0]).all(axis=0)

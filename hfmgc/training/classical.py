@@ -104,12 +104,7 @@ class ClassicalArguments:
 
 
 def check_baselines(classical: ClassicalArguments, data: DataArguments, run: RunArguments) -> WindowedFeatureExtractor:
-    """Return the front end, or refuse settings before the data are read.
-
-    Raises:
-        ConfigError: If a field does not fit the others or has no effect here.
-        DataError: If the data do not exist or have other features.
-    """
+    """Return the front end, or refuse settings before the data are read."""
     refuse_folder("output_dir", Path(run.output_dir), data.data)
     idle = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
     if idle:
@@ -155,9 +150,6 @@ class PipelineFitter:
     Args:
         vectors: float32 [vectors, features].
         targets: Genre indices [vectors].
-
-    Raises:
-        DataError: If all tracks have one genre.
     """
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray):
@@ -167,11 +159,7 @@ class PipelineFitter:
             raise DataError("the training side has one genre only: classification needs two")
 
     def check(self, name: str, dimensions: int | None = None) -> None:
-        """Refuse a pipeline that cannot be fitted.
-
-        Raises:
-            DataError: If it needs more training examples than there are.
-        """
+        """Refuse a pipeline that cannot be fitted."""
         examples = len(self.vectors)
         needed = {"svd_svm": dimensions, "knn": KNeighborsClassifier().n_neighbors}.get(name, 0)
         if needed > examples:
@@ -218,9 +206,6 @@ class Baselines:
     Args:
         data: As prepared, with the front end of `check_baselines`.
         extractor: This front end.
-
-    Raises:
-        DataError: If a track has several genres, or a vector has NaN or infinite values.
     """
 
     def __init__(self, data: PreparedData, extractor: WindowedFeatureExtractor):

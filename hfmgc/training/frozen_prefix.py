@@ -15,11 +15,7 @@ _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class FrozenPrefix:
-    """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device.
-
-    Raises:
-        ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.
-    """
+    """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device."""
 
     def __init__(self, model: PreTrainedModel | PeftModel):
         self.model = model.get_base_model() if isinstance(model, PeftModel) else model

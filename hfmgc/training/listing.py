@@ -18,9 +18,6 @@ def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
 
     Args:
         configs: Folder of recipe configs; where it exists, each architecture is listed with those that train it.
-
-    Raises:
-        ConfigError: If one of them cannot be read.
     """
     files = _configs_by_architecture(configs)
     rows = [

@@ -80,9 +80,6 @@ class PrefixStore:
             batch_size: Windows that are computed together.
             name: What is filled, for messages.
             progress: Whether to show a progress bar.
-
-        Raises:
-            SaveError: If the folder cannot be written to.
         """
         with saving_to(self.folder, "or set prefix_store to another folder, then restart"):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,6 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, ModelArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
 from .prefix_store import PrefixStore
-from .spectrogram_augmentation import cropped_frames
 
 
 @dataclass(frozen=True)
@@ -48,31 +47,17 @@ class PreparedData:
 
 
 def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that contradict each other, before the data are read.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
+    """Refuse settings that contradict each other, before the data are read."""
     if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
         raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
-    frames, bins = extractor.window_shape
     try:
-        if arguments.masks is not None:
-            arguments.masks.check(cropped_frames(frames, arguments.time_crop), bins)
-        if arguments.effects is not None:
-            arguments.effects.check(bins)
+        arguments.window_augmentation.check(*extractor.window_shape)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
 def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that do not fit the kind of data, before any track is decoded.
-
-    Raises:
-        ConfigError: Naming the field.
-        DataError: If there are no such data, no such exclusion list, or the front end did not make the stored features.
-        SplitError: If there is no such split manifest.
-    """
+    """Refuse settings that do not fit the kind of data, before any track is decoded."""
     source = open_source(arguments.data, arguments.data_options)
     check_front_end(source, extractor)
     if arguments.split_manifest:
@@ -120,12 +105,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             train = corpus.select(manifest.sides["train"])
         if augmentation == "offline":
             train = augment_offline(train, extractor, seed=run.seed, num_proc=num_proc)
-    chosen = {
-        "seed": run.seed,
-        "time_crop": arguments.time_crop,
-        "effects": arguments.effects,
-        "masks": arguments.masks,
-    }
+    chosen = {"seed": run.seed, "window_augmentation": arguments.window_augmentation}
     if arguments.training_windows == "fixed":
         examples = FixedExamples(TrackWindows(train, extractor), **chosen)
     else:

@@ -95,11 +95,7 @@ class ProbeArguments:
 
 
 def check_probe(groups: Groups) -> None:
-    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
+    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks."""
     require_settings(groups, {**PROBE_SETTINGS, "adapter": "none"}, "in a probe (recipes/train_classifier.py trains)")
 
 
@@ -119,9 +115,6 @@ def fit_probe(
         callbacks: For the Trainer.
         probe: Which heads, and how one is chosen.
         checkpoint: Not used: there are none of a probe.
-
-    Raises:
-        ConfigError: If the architecture has a head of its own.
     """
     run = groups[2].with_values(load_best_model_at_end=probe.by_validation)
     trainer = new_trainer((*groups[:2], run), data, callbacks)
@@ -213,11 +206,7 @@ class _Sides:
         return self.score(self.validation, window_logits(head, self.validation.columns(self.layers[layer])))
 
     def score(self, tracks: Representations, logits: Sequence[torch.Tensor]) -> float:
-        """Return the metric that chooses, the higher the better.
-
-        Raises:
-            DataError: If it is undefined for these tracks.
-        """
+        """Return the metric that chooses, the higher the better."""
         voted = tracks.predictions((), logits, rule=self.config.voting).logits
         if self.metric == "loss":
             logits, targets = torch.from_numpy(voted).float(), torch.from_numpy(tracks.targets)

@@ -54,14 +54,7 @@ _PACKAGES = (
 
 
 def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
-    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start.
-
-    Raises:
-        ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the requested checkpoint; if it holds a finished
-            run without checkpoints, and --overwrite is not given.
-        SaveError: If it cannot be written to.
-    """
+    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start."""
     folder = Path(run.output_dir)
     wanted = run.resume_from_checkpoint
     fresh = wanted in (None, False, "false")
@@ -231,11 +224,7 @@ class RunRecord:
         return cls(settings=settings, changed=changed, seed=run.seed, command=_command(), resumed=resumed)
 
     def check_exclusions(self, folder: Path, exclusions: dict[str, Any] | None) -> None:
-        """Refuse to resume the run in `folder` if it started with other tracks excluded.
-
-        Raises:
-            ConfigError: Naming both lists; the comparison of the splits, which follows, could not.
-        """
+        """Refuse to resume the run in `folder` if it started with other tracks excluded."""
         if not self.is_saved(folder):  # damaged; the splits are compared all the same
             return
         before = recorded(folder, "exclusions")

@@ -1,7 +1,7 @@
 """transformers' Trainer with averaged weights and a learning rate that decays by epochs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, first_line, saving_to
 from ..evaluation.predictions import UNUSED_OUTPUTS
 from ..models.modeling_windowed import WindowedForAudioClassification
+from .arguments import RunArguments
+from .progress import print_lines_only
+from .run_folder import RESUME
 
 
 AVERAGED_WEIGHTS = "averaged_weights.safetensors"
@@ -31,11 +34,37 @@ class TrackTrainer(Trainer):
     training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one.
 
     Args:
+        model: Classifier, adapted or not, or model that is pre-trained.
+        args: Settings of the run.
+        train_dataset: Examples with `set_epoch`.
+        callbacks: More callbacks.
         keywords: See `transformers.Trainer`.
     """
 
-    def __init__(self, **keywords):
-        super().__init__(**keywords)
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: RunArguments,
+        train_dataset: Dataset | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **keywords,
+    ):
+        find_unused = args.ddp_find_unused_parameters
+        if find_unused is None and args.world_size > 1:
+            find_unused = not getattr(model, "uses_all_parameters", True)
+        try:
+            super().__init__(
+                model=model,
+                # The finished folder is published in one commit, not by the Trainer.
+                args=args.with_values(ddp_find_unused_parameters=find_unused, push_to_hub=False),
+                train_dataset=train_dataset,
+                callbacks=[EpochCallback(train_dataset), *callbacks],
+                **keywords,
+            )
+        except ValueError as error:
+            raise ConfigError(first_line(error)) from error
+        print_lines_only(self)
         # What the report and `run.yaml` say of a head that was fitted without a training.
         self.notes: list[str] = []
         self.record: dict[str, Any] = {}
@@ -47,10 +76,11 @@ class TrackTrainer(Trainer):
                 raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which shard the weights")
             self.add_callback(_AverageAfterStep(self))
 
-    def train(self, resume_from_checkpoint: str | None = None, **keywords) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | Path | None = None, **keywords) -> TrainOutput:
         """Train as transformers' Trainer does; with `weight_averaging`, the model ends with the averaged weights."""
-        self._resumed_from = resume_from_checkpoint
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+        self._resumed_from = str(resume_from_checkpoint) if resume_from_checkpoint else None
+        with saving_to(self.args.output_dir, RESUME):
+            output = super().train(resume_from_checkpoint=self._resumed_from, **keywords)
         if self.averaged is not None:
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
                 self._load_averaged(self.state.best_model_checkpoint)

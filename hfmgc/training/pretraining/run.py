@@ -14,7 +14,7 @@ from ..arguments import RunArguments
 from ..build import count_parameters
 from ..progress import EpochLines
 from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
-from ..stages import publish, training_record
+from ..stages import make_readable, publish, training_record, unwrapped
 from .arguments import PretrainingGroups, check_pretraining
 from .data import PretrainingData, collate, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
@@ -28,7 +28,7 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card."""
     # Settings
     arguments, data_arguments, run = groups
-    extractor, config = check_pretraining(groups)
+    extractor = check_pretraining(groups)
     record = RunRecord.from_settings(groups, run)
 
     # Run folder
@@ -44,27 +44,24 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     trainer = fit_pretraining(groups, data, [EpochLines()], checkpoint=checkpoint)
 
     # Save
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
+    model, state_dict = unwrapped(trainer)
     if run.should_save:
         folder = Path(run.output_dir)
         parameters, trained = count_parameters(model)
+        result = {
+            "model_type": arguments.model_type,
+            "parameters": parameters,
+            "trainable_parameters": trained,
+            **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
+            **losses(trainer),
+        }
         with saving_to(folder, RESUME):
             model.save_pretrained(folder, state_dict=state_dict)
-            # safetensors makes it private.
-            (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+            make_readable(folder)
             extractor.save_pretrained(folder)
             history = {"pre-training": trainer.state.log_history}
             plot_losses(history, folder / TRAINING_CURVE, title=f"{type(model).__name__}: pre-training")
             _plot_restored(model, data, folder)
-            result = {
-                "model_type": config.model_type,
-                "parameters": parameters,
-                "trainable_parameters": trained,
-                **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
-                **losses(trainer),
-            }
             record.save(folder, data=data.record, pretraining=result)
             write_text(folder / PRETRAINING_FILE, json.dumps({**result, "data": data.record}, indent=1))
             write_pretraining_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
@@ -106,11 +103,7 @@ def _announce(run: RunArguments, data: PretrainingData) -> None:
 
 
 def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, checkpoint: Path | None) -> None:
-    """Write the settings and the data before the training, so that an interrupted run can be resumed.
-
-    Raises:
-        DataError: If the tracks changed since the run started.
-    """
+    """Write the settings and the data before the training, so that an interrupted run can be resumed."""
     if not run.should_save:
         return
     folder = Path(run.output_dir)

@@ -81,11 +81,7 @@ class BaseRecipe:
     where: str
 
     def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
-        """Return the settings of the recipe with the chosen values (path -> value).
-
-        Raises:
-            ConfigError: If a field does not exist, or a value does not fit.
-        """
+        """Return the settings of the recipe with the chosen values (path -> value)."""
         return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
 
     def of_trial(self, chosen: Mapping[str, Any]) -> Groups:

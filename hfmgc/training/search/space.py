@@ -93,11 +93,7 @@ def _stored(value: Any) -> Any:
 
 
 def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter, ...]:
-    """Return the parameters of a space, checked against the recipe.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
+    """Return the parameters of a space, checked against the recipe."""
     where = f"{recipe.where}: search.space"
     parameters = tuple(_parameter(str(path), given, f"{where}.{path}") for path, given in space.items())
     without_adapter = "adapter" not in space and recipe.groups()[0].adapter == "none"

@@ -54,13 +54,7 @@ class SearchStorage(RDBStorage):
 
 
 def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
-    """Return the storage of the study; the folder that the workers share is created.
-
-    Raises:
-        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
-            the data; if the storage cannot be reached.
-        SaveError: If the folder cannot be written to.
-    """
+    """Return the storage of the study; the folder that the workers share is created."""
     _, data, run = groups
     folder = Path(run.output_dir)
     refuse_folder("output_dir", folder, data.data)
@@ -91,11 +85,7 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
 
 
 def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedData) -> Study:
-    """Create the study of this search, or load it.
-
-    Raises:
-        ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
-    """
+    """Create the study of this search, or load it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
     groups = recipe.groups()
     model, _, run = groups

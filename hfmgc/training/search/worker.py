@@ -147,11 +147,7 @@ def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
 
 
 def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
-    """Print how a trial ended.
-
-    Raises:
-        ConfigError: If it is the last of several that failed.
-    """
+    """Print how a trial ended."""
     if Outcome.of(trial) == Outcome.DUPLICATE:
         return
     ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
