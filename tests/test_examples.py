@@ -202,7 +202,9 @@ def test_the_trainer_tells_the_epoch_after_a_resume_too(tracks, reached, epoch, 
     made = examples(tracks, epoch=9)
     state = TrainerState()
     state.epoch = reached
-    EpochCallback(made).on_epoch_begin(TrainingArguments(output_dir=str(tmp_path)), state, TrainerControl())
+    EpochCallback(made).on_epoch_begin(
+        TrainingArguments(output_dir=str(tmp_path)), state, TrainerControl(), model=torch.nn.Identity()
+    )
     assert not some_differ(values(made), values(examples(tracks, epoch=epoch)))
 
 

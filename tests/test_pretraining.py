@@ -12,6 +12,7 @@ from forked import distribute
 from pretraining_tester import pretrain_here, pretraining_settings
 from recipe_parameters import FILES, PRETRAINING_CONFIGS
 from safetensors.torch import load_file
+from torch.utils.data import default_collate
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from hfmgc.data.features import TrackWindows
@@ -24,7 +25,7 @@ from hfmgc.models.modeling_prior_autoencoder import PriorAutoencoder
 from hfmgc.registry import PRETRAINING_MODELS
 from hfmgc.settings import read_settings, settings_from
 from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS, check_pretraining
-from hfmgc.training.pretraining.data import PretrainingExamples, collate, prepare_pretraining_data
+from hfmgc.training.pretraining.data import PretrainingExamples, prepare_pretraining_data
 from hfmgc.training.pretraining.fit import fit_pretraining
 from hfmgc.training.spectrogram_augmentation import SpecAugment, WindowAugmentation
 from recipes import FRONT_END, PRETRAIN, hfmgc_here, write_config, write_features
@@ -67,7 +68,7 @@ def test_examples_depend_on_seed_epoch_and_track_alone(features, tmp_path):
     assert len({seed for seed, _ in first + second}) == 32
     other, _, _ = prepared(features, tmp_path, seed=7)
     assert sorted(other.train[i]["seeds"] for i in range(16)) != [seed for seed, _ in first]
-    batch = collate([examples[0], examples[1]])
+    batch = default_collate([examples[0], examples[1]])
     assert batch["input_values"].shape == (2, 32, 32) and batch["seeds"].dtype == torch.int64
 
 

@@ -34,13 +34,9 @@ _INHERITED_LIMITS = {
 
 
 def setting(default: Any, text: str, *, choices: tuple[str, ...] = (), limits: str = "") -> Any:
-    """Return a dataclass field.
+    """Return a dataclass field with its default (or a function that makes it) and its text in `--help`.
 
-    Args:
-        default: Its value, or a function that makes one.
-        text: Its line in `--help`.
-        choices: The values that it may have.
-        limits: The interval in which it must lie, such as "[0, 1)".
+    `check_fields_of` refuses values that are not among the `choices` or within the `limits`, such as "[0, 1)".
     """
     kind = "default_factory" if callable(default) else "default"
     return field(**{kind: default}, metadata={"help": text, "choices": choices, "limits": limits})
@@ -70,12 +66,12 @@ def check_fields_of(group: Any) -> None:
             raise ValueError(f"{one.name} must {_as_text(limits)}, not {value}")
 
 
-def require_settings(groups: Iterable[Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise a ConfigError for a field of `groups` that has another value."""
+def require_settings(groups: Iterable[Any], values: Mapping[str, Any], reason: str) -> None:
+    """Raise a ConfigError, which ends with `reason`, for a field of `groups` that has another value."""
     for group in groups:
         for name in values.keys() & vars(group):
             if getattr(group, name) != values[name]:
-                raise ConfigError(f"{name} must be {str(values[name]).lower()} {where}: leave it out")
+                raise ConfigError(f"{name} must be {str(values[name]).lower()} {reason}")
 
 
 def _within(value: float, limits: str) -> bool:

@@ -6,7 +6,7 @@ A model starts from random weights, from a pre-trained backbone (`pretrained_bac
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -156,13 +156,6 @@ def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrained
         return get_peft_model(model, config)
 
 
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Return the parameters of a model and how many of them are trained."""
-    parameters = list(model.parameters())
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    return sum(parameter.numel() for parameter in parameters), trained
-
-
 def _freeze(model: PreTrainedModel, arguments: ModelArguments) -> None:
     if arguments.freeze_backbone:
         model.requires_grad_(False)
@@ -283,14 +276,21 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     # Layers that the recipe's fields leave out, such as those after the representation.
     optional = re.compile("|".join(model.base_model._keys_to_ignore_on_load_unexpected))
     weights = {name: value for name, value in weights.items() if name in own or not optional.search(name)}
-    for name in sorted(weights.keys() | own.keys()):
-        shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (weights, own)]
-        if shapes[0] != shapes[1]:
-            raise CheckpointError(
-                f"{arguments.model_name_or_path} does not fit the recipe's model ({name}: {shapes[0]} there, {shapes[1]} "
-                "here): leave out the fields of `model` that change sizes"
-            )
+    if difference := different_shape(*({name: one.shape for name, one in side.items()} for side in (weights, own))):
+        raise CheckpointError(
+            f"{arguments.model_name_or_path} does not fit the recipe's model ({difference}): leave out the fields of `model` "
+            "that change sizes"
+        )
     return weights
+
+
+def different_shape(there: Mapping[str, Sequence[int]], here: Mapping[str, Sequence[int]]) -> str | None:
+    """Return the first weight whose shape differs between a checkpoint and a model, with both shapes."""
+    for name in sorted(there.keys() | here.keys()):
+        shapes = [list(side[name]) if name in side else "missing" for side in (there, here)]
+        if shapes[0] != shapes[1]:
+            return f"{name}: {shapes[0]} there, {shapes[1]} here"
+    return None
 
 
 def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:

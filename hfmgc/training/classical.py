@@ -7,7 +7,7 @@ scikit-learn's defaults are used (ours).
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..registry import SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import known_fields, with_fields
-from .arguments import DataArguments, RunArguments, changed_fields, check_fields_of, require_settings, setting
+from .arguments import DataArguments, RunArguments, changed_fields, require_settings, setting
 from .comparison import ComparedRow
 from .preparation import PreparedData, check_source
 from .probe_heads import Representations
@@ -72,13 +72,10 @@ class ClassicalArguments:
     )
 
     def __post_init__(self):
-        check_fields_of(self)
-        for name in self.pipelines:
-            if name not in PIPELINES:
-                raise ValueError(f"pipelines: no pipeline {name!r}: choose among {', '.join(PIPELINES)}")
-        for name in ("pipelines", "seeds"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty")
+        if not self.pipelines or not set(self.pipelines) <= set(PIPELINES):
+            raise ValueError(f"pipelines {self.pipelines}: choose among {', '.join(PIPELINES)}")
+        if not self.seeds:
+            raise ValueError("seeds is empty")
         if set(self.pipelines) & set(REDUCING) and (not self.dimensions or min(self.dimensions) < 1):
             raise ValueError(f"dimensions must be numbers from 1 on for {', '.join(REDUCING)}, not {self.dimensions}")
 
@@ -111,7 +108,7 @@ def check_baselines(classical: ClassicalArguments, data: DataArguments, run: Run
         raise ConfigError(f"{', '.join(idle)}: without effect on classical pipelines: leave out")
     if run.world_size > 1:
         raise ConfigError("classical pipelines are fitted in one process: start the recipe with python")
-    require_settings((data,), CLASSICAL_SETTINGS, "for classical pipelines")
+    require_settings((data,), CLASSICAL_SETTINGS, "for classical pipelines: leave it out")
     if "preset" in classical.front_end or "representation" in classical.front_end:
         extractor_class, fields = load_class(SPECTROGRAM_FEATURE_EXTRACTOR), classical.front_end
     else:
@@ -127,20 +124,12 @@ def check_baselines(classical: ClassicalArguments, data: DataArguments, run: Run
     return extractor
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted pipeline.
-
-    Args:
-        pipeline: It reads the features in `columns`, or all of them.
-        columns: Indices of the most important features, the most important first.
-        importances: Of all features, by the random forest.
-        seconds: Processor time of the fit, with that of the forest.
-    """
+class Fitted(NamedTuple):
+    """A fitted pipeline, and the processor time of the fit."""
 
     pipeline: Pipeline
-    columns: list[int] | None
-    importances: np.ndarray | None
+    columns: list[int] | None  # that it reads, the most important first; all features by default
+    importances: np.ndarray | None  # of all features, by the random forest
     seconds: float
 
 
@@ -172,32 +161,24 @@ class PipelineFitter:
         """Fit a pipeline that `check` accepts."""
         self.check(name, dimensions)
         columns, importances, seconds, vectors = None, None, 0.0, self.vectors
+        start = time.process_time()
         if name == "forest_svm":
-            importances, seconds = self._forest(seed)
+            if seed not in self._forests:  # one forest serves all dimensions
+                forest = RandomForestClassifier(random_state=seed).fit(self.vectors, self.targets)
+                self._forests[seed] = forest.feature_importances_, time.process_time() - start
+            importances, seconds = self._forests[seed]
             columns = np.argsort(-importances, kind="stable")[:dimensions].tolist()
             vectors = vectors[:, columns]
-        start = time.process_time()
-        pipeline = make_pipeline(StandardScaler(), *_steps(name, dimensions, seed)).fit(vectors, self.targets)
-        return Fitted(pipeline, columns, importances, seconds + time.process_time() - start)
-
-    def _forest(self, seed: int) -> tuple[np.ndarray, float]:
-        """Return the importances by a random forest and the time that it took; one forest serves all dimensions."""
-        if seed not in self._forests:
             start = time.process_time()
-            forest = RandomForestClassifier(random_state=seed).fit(self.vectors, self.targets)
-            self._forests[seed] = forest.feature_importances_, time.process_time() - start
-        return self._forests[seed]
-
-
-def _steps(name: str, dimensions: int | None, seed: int) -> list[Any]:
-    """Return the steps of a pipeline after the standardisation."""
-    if name == "naive_bayes":
-        return [GaussianNB()]
-    if name == "knn":
-        # Trees would be slower with so many features, and could not be saved.
-        return [KNeighborsClassifier(algorithm="brute")]
-    svm = SVC(kernel="rbf", break_ties=True)  # `predict` then is the likeliest genre of our logits
-    return [TruncatedSVD(dimensions, random_state=seed), svm] if name == "svd_svm" else [svm]
+        svm = SVC(kernel="rbf", break_ties=True)  # `predict` then is the likeliest genre of our logits
+        steps = {
+            "naive_bayes": [GaussianNB()],
+            # Trees would be slower with so many features, and could not be saved.
+            "knn": [KNeighborsClassifier(algorithm="brute")],
+            "svd_svm": [TruncatedSVD(dimensions, random_state=seed), svm],
+        }
+        pipeline = make_pipeline(StandardScaler(), *steps.get(name, [svm])).fit(vectors, self.targets)
+        return Fitted(pipeline, columns, importances, seconds + time.process_time() - start)
 
 
 class Baselines:

@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from ..evaluation.task import task_of
 from ..evaluation.track_choice import trained_earlier
 from .arguments import Groups, RunArguments
-from .build import adapt_model, build_model, with_class_weights
+from .build import adapt_model, build_model, different_shape, with_class_weights
 from .examples import TrainingExamples
 from .mixup import MixupCollator
 from .prefix_reuse import reused_prefix
@@ -34,14 +34,10 @@ def fit(
     checkpoint: Path | None = None,
     stores: MutableMapping[str, PrefixStore] | None = None,
 ) -> TrackTrainer:
-    """Train; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
+    """Train with checked settings; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
 
-    Args:
-        groups: Checked settings.
-        data: As prepared for them.
-        callbacks: For the Trainer.
-        checkpoint: The checkpoint to resume from.
-        stores: Open stores of the frozen layers' output, by folder name; new ones are added.
+    `checkpoint` is the one to resume from; `stores` are the open stores of the frozen layers' output, by folder name, to which
+    new ones are added.
     """
     trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint, stores=stores)
     trainer.train(checkpoint)
@@ -96,13 +92,11 @@ def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     if path.is_file():
         with safe_open(path, framework="pt") as weights:
             saved = {name: weights.get_slice(name).get_shape() for name in weights.offset_keys()}
-    for name in sorted(saved.keys() | own.keys()):
-        there, here = saved.get(name, "missing"), list(own[name].shape) if name in own else "missing"
-        if there != here:
-            raise CheckpointError(
-                f"{checkpoint} is of another model than these settings make ({name}: {there} there, {here} here): restore "
-                "the settings of the model and its adapter, or restart with --overwrite"
-            )
+    if difference := different_shape(saved, {name: tensor.shape for name, tensor in own.items()}):
+        raise CheckpointError(
+            f"{checkpoint} is of another model than these settings make ({difference}): restore the settings of the model "
+            "and its adapter, or restart with --overwrite"
+        )
 
 
 def build_trainer(

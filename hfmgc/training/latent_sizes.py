@@ -14,10 +14,9 @@ from ..errors import ConfigError
 from ..evaluation.checkpoints import load_checkpoint
 from ..settings import read_settings, read_values
 from .arguments import RECIPE_GROUPS, Groups, setting
+from .base_recipe import BaseRecipe
 from .comparison import ComparedRow
 from .run_folder import recorded
-from .search.arguments import BaseRecipe
-from .search.final_fit import fit_once, read_results
 
 
 @dataclass
@@ -36,12 +35,7 @@ class LatentSizes:
 
 
 def read_latent_sizes(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, LatentSizes]:
-    """Return the recipe in a config, and with which latent sizes and seeds to train it.
-
-    Raises:
-        ConfigError: As `read_settings`, or if the recipe is of another architecture.
-        SystemExit: After printing the fields, for `--help`.
-    """
+    """Return the recipe in a config, and with which latent sizes and seeds to train it."""
     groups = (*RECIPE_GROUPS, LatentSizes)
     model, *_, sizes = read_settings(argv, groups, default_config)
     values, where = read_values(argv, groups, default_config)
@@ -61,16 +55,20 @@ def fit_latent_sizes(
     for size in sizes.latent_sizes:
         name = f"latent_{size}" if size else "no_bottleneck"
         folders = [folder / name / f"seed_{seed}" for seed in sizes.seeds]
-        for seed, run_folder in zip(sizes.seeds, folders, strict=True):
-            chosen = {"model.latent_size": size, "seed": seed}
-            fit_once(recipe, chosen, run_folder, fit, title=f"{name}, seed {seed}")
-        results = [read_results(one)["predictions"] for one in folders]
+        results = [
+            recipe.fit_once(
+                {"model.latent_size": size, "seed": seed}, run_folder, fit, title=f"{name}, {run_folder.name}"
+            )
+            for seed, run_folder in zip(sizes.seeds, folders, strict=True)
+        ]
         rows.append(
             ComparedRow(
                 settings={"latent_size": size or "none"},
                 line="feature autoencoder (dashes: single runs)",
                 size=size or "none",
-                correct=np.array([[row["genre"] == row["predicted"] for row in result] for result in results]),
+                correct=np.array(
+                    [[row["genre"] == row["predicted"] for row in one["predictions"]] for one in results]
+                ),
                 train_seconds=float(np.mean([recorded(one, "training")["train_seconds"] for one in folders])),
                 predict_seconds=_prediction_seconds(folders[0], test),
             )

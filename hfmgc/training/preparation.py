@@ -22,7 +22,7 @@ from ..data.split_manifest import SplitManifest
 from ..data.splits import check_split
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .arguments import DataArguments, ModelArguments, RunArguments
+from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
 from .prefix_store import PrefixStore
 
@@ -44,16 +44,6 @@ class PreparedData:
     def validation_windows(self) -> ExtractedWindows:
         """The windows of the validation tracks, one after the other."""
         return ExtractedWindows(self.validation)
-
-
-def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that contradict each other, before the data are read."""
-    if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
-        raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
-    try:
-        arguments.window_augmentation.check(*extractor.window_shape)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
@@ -125,7 +115,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 
 @dataclass
 class SharedData:
-    """Prepares the data of several trainings, again only for one that needs other data.
+    """The data of several trainings, prepared again only for one that needs other data.
 
     Offline augmentation uses the recipe's `seed` in all of them. Stores of the frozen layers' output stay open.
     """

@@ -1,7 +1,5 @@
 """Probes: a head fitted to the stored representations of a frozen encoder, in place of a training.
 
-    trainer = fit_probe(groups, data, probe=ProbeArguments())
-
 The head is scikit-learn's logistic regression, or the best of a grid of linear and one-hidden-layer heads. It becomes the
 checkpoint's `classifier`, so that the result loads like any other.
 """
@@ -96,7 +94,8 @@ class ProbeArguments:
 
 def check_probe(groups: Groups) -> None:
     """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks."""
-    require_settings(groups, {**PROBE_SETTINGS, "adapter": "none"}, "in a probe (recipes/train_classifier.py trains)")
+    reason = "in a probe: leave it out, or use recipes/train_classifier.py"
+    require_settings(groups, {**PROBE_SETTINGS, "adapter": "none"}, reason)
 
 
 def fit_probe(
@@ -107,15 +106,7 @@ def fit_probe(
     probe: ProbeArguments,
     checkpoint: Path | None = None,
 ) -> TrackTrainer:
-    """Fit the head; return a Trainer with the model, as `fit` does.
-
-    Args:
-        groups: Checked settings, which `check_probe` accepts.
-        data: As prepared for them.
-        callbacks: For the Trainer.
-        probe: Which heads, and how one is chosen.
-        checkpoint: Not used: there are none of a probe.
-    """
+    """Fit the head; return a Trainer with the model, as `fit` does. A probe has no checkpoints to resume from."""
     run = groups[2].with_values(load_best_model_at_end=probe.by_validation)
     trainer = new_trainer((*groups[:2], run), data, callbacks)
     model = trainer.model
@@ -172,8 +163,7 @@ class _Sides:
         self.metric = self.task.best_metric(run.metric_for_best_model) or "loss"
         self.tracks, validation = trainer.train_dataset.tracks, trainer.eval_dataset
         self.training = self._representations(trainer.train_dataset.by_track(), self.tracks)
-        stacks = [validation[row]["input_values"] for row in range(len(validation))]
-        self.validation = self._representations(stacks, validation.tracks)
+        self.validation = self._representations(validation.by_track(), validation.tracks)
         self.layers: dict[int | None, slice] = {None: slice(None)}
         if getattr(self.config, "hidden_layer", None) == "all":
             size = trainer.model.model.embedding_size // self.config.num_layers

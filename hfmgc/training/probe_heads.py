@@ -113,12 +113,8 @@ def fit_logistic(
 ) -> nn.Linear:
     """Return the logistic regression on standardised windows as a linear layer on the windows themselves.
 
-    Args:
-        tracks: For the fit. Each track has the same weight, however many windows it has.
-        num_labels: Outputs of the layer.
-        strength: scikit-learn's C.
-        class_weights: Weight of the tracks of each genre; with several genres per track each output is fitted alone, so
-            that weights change nothing.
+    Each track has the same weight, however many windows it has. `strength` is scikit-learn's C. With several genres per
+    track each output is fitted alone, so that `class_weights` change nothing.
     """
     mean, deviation = tracks.standardization()
     windows = ((np.concatenate(tracks.windows) - mean) / deviation).astype(np.float32)
@@ -152,23 +148,14 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How one head is trained.
-
-    Args:
-        standardize: Whether it reads standardised windows.
-        hidden_size: Units of its hidden layer; 0: none.
-        batch_size: Tracks of a step.
-        learning_rate: Of Adam.
-        dropout: Of the windows and of the hidden layer.
-        l2: Adam's weight decay, added to the gradient.
-    """
+    """How one head is trained, with Adam."""
 
     standardize: bool
-    hidden_size: int
-    batch_size: int
+    hidden_size: int  # 0: no hidden layer
+    batch_size: int  # tracks of a step
     learning_rate: float
-    dropout: float
-    l2: float
+    dropout: float  # of the windows and of the hidden layer
+    l2: float  # weight decay that is added to the gradient
 
 
 @dataclass(frozen=True)
@@ -212,43 +199,34 @@ class TrainedHead:
             self.best = copy.deepcopy(self.head.state_dict())
 
 
+@dataclass
 class HeadTrainer:
-    """Trains heads on the same tracks; each stops early by its loss on the validation side.
+    """Trains heads on the same tracks; a step reads one random window of each track of its batch.
 
-    A step reads one random window of each track of its batch.
-
-    Args:
-        training: Tracks to train on.
-        validation: Tracks that say when to stop.
-        config: Of the model: labels, voting and loss.
-        max_steps: After which a head stops anyway.
-        patience: Evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower loss after which it stops; None: never.
-        seed: Of the initial weights, batches, windows and dropout; the same for every head.
-        device: Where it trains.
+    A head stops after `max_steps`, or after `patience` evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower
+    loss on the validation side. Labels, voting and loss are those of `config`. All heads have the same `seed`, of the initial
+    weights, batches, windows and dropout.
     """
 
-    def __init__(
-        self,
-        training: Representations,
-        validation: Representations,
-        config: WindowedConfig,
-        *,
-        max_steps: int,
-        patience: int | None,
-        seed: int,
-        device: torch.device | str = "cpu",
-    ):
-        self.config, self.multi_label = config, training.targets.ndim == 2
-        self.max_steps, self.patience, self.seed, self.device = max_steps, patience, seed, device
-        self.mean, self.deviation = training.standardization()
-        self._windows = torch.from_numpy(np.concatenate(training.windows)).float().to(device)
-        counts = torch.tensor([len(stack) for stack in training.windows], device=device)
+    training: Representations
+    validation: Representations
+    config: WindowedConfig
+    max_steps: int
+    patience: int | None
+    seed: int
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self):
+        self._multi_label = self.training.targets.ndim == 2
+        self._standardization = self.training.standardization()
+        self._windows = torch.from_numpy(np.concatenate(self.training.windows)).float().to(self.device)
+        counts = torch.tensor([len(stack) for stack in self.training.windows], device=self.device)
         self._counts, self._first = counts, counts.cumsum(0) - counts
         self._targets, self._held_out_targets = (
-            torch.from_numpy(one.targets).to(device) for one in (training, validation)
+            torch.from_numpy(side.targets).to(self.device) for side in (self.training, self.validation)
         )
-        held_out = padded([torch.from_numpy(stack).float() for stack in validation.windows])
-        self._held_out, self._mask = (tensor.to(device) for tensor in held_out)
+        held_out = padded([torch.from_numpy(stack).float() for stack in self.validation.windows])
+        self._held_out, self._mask = (tensor.to(self.device) for tensor in held_out)
 
     def fit(self, points: Sequence[HeadSettings]) -> Iterator[list[TrainedHead]]:
         """Train a head with each of the settings; yield them as they are done, several at a time.
@@ -266,7 +244,7 @@ class HeadTrainer:
 
     def _fit(self, points: list[HeadSettings]) -> list[TrainedHead]:
         common = points[0]
-        mean, deviation = self.mean, self.deviation
+        mean, deviation = self._standardization
         if not common.standardize:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         shift, scale = (torch.from_numpy(one).float().to(self.device) for one in (mean, deviation))
@@ -315,14 +293,14 @@ class HeadTrainer:
 
     @torch.no_grad()
     def _validation_loss(self, head: Head, held_out: Tensor) -> float:
-        logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self.multi_label)
+        logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self._multi_label)
         return float(self._loss(logits, self._held_out_targets))
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return classification_loss(
             logits,
             targets,
-            multi_label=self.multi_label,
+            multi_label=self._multi_label,
             label_smoothing=self.config.label_smoothing,
             class_weights=self.config.class_weights,
         )

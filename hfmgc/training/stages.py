@@ -10,8 +10,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
+from ..data.sources.exclusions import exclusions_text
 from ..data.split_manifest import SplitManifest
-from ..errors import HfmgcError, SplitError, saving_to
+from ..errors import ConfigError, HfmgcError, SplitError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import TrackPredictions, predict_tracks
@@ -24,10 +25,10 @@ from ..stopping import catch_signals, exit_code, release_signals
 from ..text import escape_output
 from .adapters import without_peft_warnings
 from .arguments import RunArguments
-from .build import build_model, count_parameters, with_class_weights
+from .build import build_model, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RESUME, RunRecord, leave_runs
+from .run_folder import RESUME, RunRecord, leave_runs, recorded
 from .trainer import TrackTrainer
 
 
@@ -79,18 +80,24 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
     if not run.should_save:
         return
     folder, exclusions = Path(run.output_dir), data.corpus.exclusions()
-    if checkpoint:
-        record.check_exclusions(folder, exclusions)
-        if (folder / "split.json").is_file():
-            before = SplitManifest.load(folder / "split.json").digest
-            if before != data.manifest.digest:
-                raise SplitError(
-                    f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
-                    f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
-                )
+    is_recorded = checkpoint is not None and record.changes(folder) is not None
+    if is_recorded:
+        before = recorded(folder, "exclusions")
+        if (before or {}).get("digest") != (exclusions or {}).get("digest"):
+            raise ConfigError(
+                f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
+                f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
+            )
+    if checkpoint and (folder / "split.json").is_file():
+        before = SplitManifest.load(folder / "split.json").digest
+        if before != data.manifest.digest:
+            raise SplitError(
+                f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
+                f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
+            )
     with saving_to(folder, RESUME):
         data.manifest.save(folder / "split.json")
-        if checkpoint is None or not record.is_saved(folder):  # other settings may turn out not to fit the checkpoint
+        if not is_recorded:  # other settings may turn out not to fit the checkpoint
             record.save(folder, exclusions=exclusions)
 
 
@@ -183,14 +190,14 @@ def save(
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    parameters, trained = count_parameters(model)
+    parameters, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
             # Merged from the files, as users of the adapter do.
             arguments = with_class_weights(arguments, model.config.class_weights)
             base = build_model(arguments, data.corpus.genres, run)
-            parameters = count_parameters(base)[0]
+            parameters = base.num_parameters()
             with without_peft_warnings():
                 merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
             merged.save_pretrained(folder)

@@ -28,17 +28,11 @@ AVERAGED_WEIGHTS = "averaged_weights.safetensors"
 
 
 class TrackTrainer(Trainer):
-    """Trains a classifier of tracks.
+    """Trains a classifier of tracks, or a model that is pre-trained.
 
     With `weight_averaging`, the averaged weights are evaluated, choose the best checkpoint, and are the result of the
-    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one.
-
-    Args:
-        model: Classifier, adapted or not, or model that is pre-trained.
-        args: Settings of the run.
-        train_dataset: Examples with `set_epoch`.
-        callbacks: More callbacks.
-        keywords: See `transformers.Trainer`.
+    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one. The arguments
+    are those of `transformers.Trainer`; `train_dataset` has `set_epoch`.
     """
 
     def __init__(
@@ -118,16 +112,9 @@ class TrackTrainer(Trainer):
                     torch.distributed.broadcast(buffer, src=0)
             return super().evaluation_loop(*arguments, **keywords)
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, ...]:
+    def prediction_step(self, *arguments, ignore_keys: list[str] | None = None) -> tuple[Tensor | None, ...]:
         """Predict as transformers' Trainer does; the metrics get all outputs that a report uses."""
-        ignore_keys = UNUSED_OUTPUTS if ignore_keys is None else ignore_keys
-        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        return super().prediction_step(*arguments, ignore_keys=UNUSED_OUTPUTS if ignore_keys is None else ignore_keys)
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -189,18 +176,11 @@ class EpochCallback(TrainerCallback):
     def __init__(self, examples: object):
         self.examples = examples
 
-    def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs,
-    ) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         """Set the epoch; after a resume within an epoch `state.epoch` is a fraction."""
         epoch = int(state.epoch or 0)
         self.examples.set_epoch(epoch)
-        for module in model.modules() if model is not None else ():
+        for module in kwargs["model"].modules():
             if isinstance(module, WindowedForAudioClassification):
                 module.begin_epoch(epoch)
 

@@ -3,12 +3,11 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...data.caching import reading_cache
 from ...data.corpus import cache_forecast, decode_corpus
@@ -81,14 +80,6 @@ class PretrainingExamples(WindowExamples):
             examples = len(self.tracks) * self.windows_per_track
             self._latest_order = epoch, example_generator(self.seed, epoch, "order").permutation(examples)
         return self._latest_order[1]
-
-
-def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stack examples: `input_values` [examples, ...] and `seeds` [examples]."""
-    return {
-        "input_values": torch.from_numpy(np.stack([example["input_values"] for example in examples])),
-        "seeds": torch.tensor([example["seeds"] for example in examples]),
-    }
 
 
 @dataclass(frozen=True)

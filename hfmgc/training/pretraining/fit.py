@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...errors import ConfigError, TrainingError, first_line
@@ -14,18 +15,14 @@ from ...models.modeling_pretraining import PreTrainingModel
 from ..fit import check_shapes
 from ..trainer import TrackTrainer
 from .arguments import PretrainingGroups, build_pretraining_model
-from .data import PretrainingData, collate
+from .data import PretrainingData
 
 
 class PretrainingTrainer(TrackTrainer):
     """Trains a [`PreTrainingModel`]: stops at a loss that is not finite, and logs the figures that the model monitors."""
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Tensor:
-        """Run a step as transformers' Trainer does.
-
-        Raises:
-            TrainingError: If its loss is NaN or infinite, naming step and learning rate.
-        """
+        """Run a step as transformers' Trainer does; a loss that is NaN or infinite ends the training."""
         loss = super().training_step(model, inputs, *arguments, **keywords)
         if not torch.isfinite(loss).all():
             raise TrainingError(
@@ -45,15 +42,8 @@ class PretrainingTrainer(TrackTrainer):
 class AfterOptimizerStep(TrainerCallback):
     """Calls `after_optimizer_step` of the model once after each optimizer step."""
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs,
-    ) -> None:
-        for module in model.modules():  # unwrapped: DistributedDataParallel is a module too
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        for module in kwargs["model"].modules():  # unwrapped: DistributedDataParallel is a module too
             if isinstance(module, PreTrainingModel):
                 module.after_optimizer_step(state.global_step - 1, state.max_steps)
                 return
@@ -84,7 +74,7 @@ def fit_pretraining(
         args=run,
         train_dataset=data.train,
         eval_dataset=data.validation,
-        data_collator=collate,
+        data_collator=default_collate,
         callbacks=[AfterOptimizerStep(), *callbacks],
     )
     trainer.train(checkpoint)

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from ...errors import DataError, saving_to
 from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
@@ -11,12 +14,11 @@ from ...inference.restore import restored_windows
 from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
 from ..arguments import RunArguments
-from ..build import count_parameters
 from ..progress import EpochLines
 from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
 from ..stages import make_readable, publish, training_record, unwrapped
 from .arguments import PretrainingGroups, check_pretraining
-from .data import PretrainingData, collate, prepare_pretraining_data
+from .data import PretrainingData, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
 
 
@@ -47,11 +49,10 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     model, state_dict = unwrapped(trainer)
     if run.should_save:
         folder = Path(run.output_dir)
-        parameters, trained = count_parameters(model)
         result = {
             "model_type": arguments.model_type,
-            "parameters": parameters,
-            "trainable_parameters": trained,
+            "parameters": model.num_parameters(),
+            "trainable_parameters": model.num_parameters(only_trainable=True),
             **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
             **losses(trainer),
         }
@@ -79,8 +80,8 @@ def _plot_restored(model: PreTrainingModel, data: PretrainingData, folder: Path)
     examples = data.validation or data.train
     if model.views > 1:
         return
-    windows = collate([examples[index] for index in range(min(PICTURED, len(examples)))])["input_values"]
-    found = restored_windows(model.cpu(), windows, 0)
+    windows = np.stack([examples[index]["input_values"] for index in range(min(PICTURED, len(examples)))])
+    found = restored_windows(model.cpu(), torch.from_numpy(windows), 0)
     if found is not None:
         plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: restored windows")
 
@@ -107,7 +108,7 @@ def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, c
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    if checkpoint and record.is_saved(folder):
+    if checkpoint and record.changes(folder) is not None:
         before = (recorded(folder, "data") or {}).get("digest")
         if before != data.record["digest"]:
             raise DataError(

@@ -21,12 +21,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
+from ..base_recipe import BaseRecipe
 from ..check import check_recipe
 from ..fit import fit
 from ..prefix_store import StoreFullError
 from ..preparation import SharedData
 from ..progress import epoch_line
-from .arguments import BaseRecipe, SearchArguments
+from .arguments import OF_TRIALS, SearchArguments
 from .space import Parameter, fields_of
 
 
@@ -144,11 +145,12 @@ class Objective:
         index = trial.user_attrs[INDEX]
         trial.study.sampler = trial_sampler(self.arguments, index)
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
-        model_arguments, data_arguments, run = self.recipe.of_trial(fields_of(self.parameters, drawn, self.recipe))
+        fields = fields_of(self.parameters, drawn, self.recipe)
+        *others, run = self.recipe.groups({**fields, **OF_TRIALS})
         if self.arguments.trial_seeds == "own":
             run = run.with_values(seed=run.seed + index)
         trial.set_user_attr(SEED, run.seed)
-        recipe = check_recipe((model_arguments, data_arguments, run))
+        recipe = check_recipe((*others, run))
         report = ReportToStudy(trial)
         data = self.data(*recipe.groups[1:], recipe.extractor)
         trainer = fit(recipe.groups, data, [report], stores=self.data.stores)
