@@ -131,8 +131,8 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
     from hfmgc.models.configuration_ast import HfmgcASTConfig
     from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
-    from hfmgc.training.adapters import add_adapter
-    from hfmgc.training.arguments import RunArguments
+    from hfmgc.training.arguments import ModelArguments, RunArguments
+    from hfmgc.training.build import adapt_model
     from hfmgc.training.examples import FixedExamples
     from hfmgc.training.fit import build_trainer
     from hfmgc.training.prefix_reuse import prefix_store_folder, reused_prefix
@@ -147,7 +147,8 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     dense, _, output = head(model.config.backbone_config.hidden_size)
     model.classifier.dense, model.classifier.output = dense, output
     set_seed(42)
-    model = add_adapter(model, kind="dora", roles=["fc2"], min_layer=10, rank=RANK, alpha=ALPHA)
+    adapter = ModelArguments(adapter="dora", adapter_min_layer=10, adapter_rank=RANK, adapter_alpha=ALPHA)
+    model = adapt_model(model, adapter)
     settings = training_settings("ours", workdir / "ours", clips, epochs)
     run = RunArguments(
         **settings, reuse_frozen_prefix=True, eval_strategy="no", load_best_model_at_end=False, metric_for_best_model=None,

@@ -26,7 +26,7 @@ import numpy as np
 import optuna
 import yaml
 
-from hfmgc.training.search.arguments import BaseRecipe
+from hfmgc.training.base_recipe import BaseRecipe
 from hfmgc.training.search.space import fields_of, read_space
 
 

@@ -21,21 +21,16 @@ from hfmgc.stopping import catch_signals
 catch_signals(importing=True)  # the other imports take seconds
 
 from hfmgc.errors import ConfigError
-from hfmgc.evaluation.classical import ClassicalConfig, vector_names
 from hfmgc.settings import read_settings
 from hfmgc.training import stages
 from hfmgc.training.arguments import DataArguments, RunArguments
 from hfmgc.training.classical import (
     CLASSICAL_SETTINGS,
-    TABLE,
+    Baselines,
     ClassicalArguments,
-    PipelineFitter,
-    Vectors,
     check_baselines,
-    run_row,
-    save_table,
-    table_text,
 )
+from hfmgc.training.comparison import save_comparison
 from hfmgc.training.preparation import prepare_data
 from hfmgc.training.run_folder import RunRecord, begin_run
 
@@ -53,9 +48,9 @@ def main() -> None:
     # Folders: one for the table, with one for each row
     output = Path(run.output_dir)
     finished = [row.label for row in classical.rows() if (output / row.label / "results.json").exists()]
-    if (finished or (output / f"{TABLE}.csv").exists()) and not run.overwrite:
+    if (finished or (output / "table.csv").exists()) and not run.overwrite:
         raise ConfigError(
-            f"output_dir {output} holds results ({', '.join(finished) or TABLE}): add --overwrite to replace them, or choose "
+            f"output_dir {output} holds results ({', '.join(finished) or 'table.csv'}): add --overwrite to replace them, or choose "
             "another folder"
         )
     rows = []
@@ -68,36 +63,25 @@ def main() -> None:
     # Data
     data = prepare_data(data_arguments, run, extractor)
     stages.announce(run, data)
-    summary, names = vector_names(extractor)
-    genres = data.corpus.genres
-    config = ClassicalConfig(
-        num_bins=extractor.window_shape[1],
-        summary=summary,
-        feature_names=names,
-        id2label=dict(enumerate(genres)),
-        label2id={genre: index for index, genre in enumerate(genres)},
-    )
-    train, held_out = (Vectors.from_tracks(side, config) for side in (data.train.windows.tracks, data.test))
 
     # Fit, evaluate and save
-    fitter, results = PipelineFitter(train.values, train.targets.repeat(train.counts)), []
+    baselines, results = Baselines(data, extractor), []
     for row, _, _ in rows:
-        fitter.check(*row.pipeline)
+        baselines.fitter.check(*row.pipeline)
     for row, of_row, record in rows:
-        results.append(run_row(row, fitter, held_out, config, extractor, data, of_row, record))
-        print(f"{row.label}: accuracy {results[-1].accuracy:.4f} ({results[-1].train_seconds:.3g} s)", flush=True)
+        results.append(baselines.run(row, of_row, record))
+        print(
+            f"{row.label}: accuracy {results[-1].correct.mean():.4f} ({results[-1].train_seconds:.3g} s)", flush=True
+        )
 
     # Table
-    side = data.manifest.evaluation_side
-    title = (
-        f"{data.corpus.source.card.name} ({data.corpus.source.location}), {side} side ({len(held_out.targets)} tracks)"
-    )
-    written = save_table(results, output, title=title)
-    print(f"\n{title}\n\n{table_text(results)}\n")
-    print(f"written: {', '.join(map(str, written))}; a folder for each row in {output}")
+    source, side = data.corpus.source, data.manifest.evaluation_side
+    title = f"{source.card.name} ({source.location}), {side} side ({len(data.test)} tracks)"
+    table = save_comparison(results, output, "table", label="dimensions (dashed lines: all features)", title=title)
+    print(f"\n{title}\n\n{table}\n\nwritten: table.csv, table.png and a folder for each row in {output}")
 
     # Try the best one
-    best = max(range(len(rows)), key=lambda index: results[index].accuracy)
+    best = max(range(len(rows)), key=lambda index: results[index].correct.mean())
     stages.try_out(rows[best][1], data)
 
 

@@ -18,6 +18,7 @@ from train_classifier import train_and_evaluate  # a run of the final fit is an 
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
+from hfmgc.training.preparation import SharedData
 
 
 try:
@@ -25,8 +26,7 @@ try:
     from hfmgc.training.search.final_fit import final_fit, show_final_fit
     from hfmgc.training.search.results import save_results, save_table, show_results
     from hfmgc.training.search.space import read_space
-    from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors, storage_url
-    from hfmgc.training.search.trial import SharedData
+    from hfmgc.training.search.study import open_storage, open_study, reporting_storage_errors
     from hfmgc.training.search.worker import search
 except ModuleNotFoundError as missing:
     if missing.name != "optuna":
@@ -43,7 +43,7 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
-    open_storage(arguments, groups)  # an unusable storage is refused before the data are prepared
+    url = open_storage(arguments, groups).url  # an unusable storage is refused before the data are prepared
 
     # Space
     parameters = read_space(arguments.space, recipe)
@@ -51,21 +51,21 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 
     # Data, once for all trials of this worker
     shared = SharedData(groups[2].seed)
-    data = shared.prepared_for(check_recipe(groups))
+    checked = check_recipe(groups)
+    data = shared(*checked.groups[1:], checked.extractor)
     stages.announce(groups[2], data)
 
-    with reporting_storage_errors(storage_url(arguments, folder)):
+    with reporting_storage_errors(url):
         # Study, shared with the other workers
         study = open_study(recipe, arguments, data)
 
         # Trials
         try:
             outcomes = search(study, recipe, arguments, parameters, shared)
-        except BaseException:  # Ctrl-C as well
+        finally:
             save_table(study, recipe, parameters)
-            raise
 
-        # Save: table, best config, plots, record
+        # Save: best config, plots, record
         chosen = save_results(study, outcomes, recipe, arguments, parameters, data)
         show_results(study, outcomes, parameters, folder)
 

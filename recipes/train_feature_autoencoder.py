@@ -18,15 +18,9 @@ from train_classifier import train_and_evaluate  # each run is an ordinary run
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
-from hfmgc.training.latent_sizes import (
-    TABLE,
-    SharedPreparation,
-    fit_latent_sizes,
-    latent_sizes_text,
-    read_latent_sizes,
-    save_latent_sizes,
-)
-from hfmgc.training.preparation import prepare_data
+from hfmgc.training.comparison import save_comparison
+from hfmgc.training.latent_sizes import fit_latent_sizes, read_latent_sizes
+from hfmgc.training.preparation import SharedData
 
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "divide_and_conquer" / "feature_autoencoder.yaml"
@@ -40,21 +34,20 @@ def main() -> None:
     _, data_arguments, run = checked.groups
 
     # Data, once for all runs
-    data = prepare_data(data_arguments, run, checked.extractor)
+    shared = SharedData(run.seed)
+    data = shared(data_arguments, run, checked.extractor)
     stages.announce(run, data)
 
     # Runs
-    fit = partial(train_and_evaluate, prepare=SharedPreparation(data, checked.extractor))
-    rows = fit_latent_sizes(recipe, sizes, fit, data.test)
+    rows = fit_latent_sizes(recipe, sizes, partial(train_and_evaluate, prepare=shared), data.test)
 
     # Table and picture
     if run.should_save:
         folder, source = Path(run.output_dir), data.corpus.source
-        where = (
-            f"{source.card.name} ({source.location}), {data.manifest.evaluation_side} side, {len(data.test)} tracks"
-        )
-        save_latent_sizes(rows, folder, title=f"Feature autoencoder on {where}")
-        print(f"\naccuracy by latent size: {where}\n\n{latent_sizes_text(rows)}\n\ntable: {folder / TABLE}")
+        side = data.manifest.evaluation_side
+        title = f"Feature autoencoder on {source.card.name} ({source.location}), {side} side, {len(data.test)} tracks"
+        table = save_comparison(rows, folder, "latent_sizes", label="latent size (none: no bottleneck)", title=title)
+        print(f"\n{title}\n\n{table}\n\ntable: {folder / 'latent_sizes.csv'}")
 
 
 if __name__ == "__main__":

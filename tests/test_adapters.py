@@ -27,11 +27,12 @@ from hfmgc.models.modeling_ts_resformer import TSResformerForAudioClassification
 from hfmgc.training.adapters import (
     ADAPTER_ROLES,
     adapter_targets,
-    add_adapter,
     encoder_layers,
     linear_roles,
     without_peft_warnings,
 )
+from hfmgc.training.arguments import ModelArguments
+from hfmgc.training.build import adapt_model
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
@@ -116,7 +117,8 @@ def test_a_role_or_layers_that_do_not_exist_are_refused():
 
 
 def adapted(kind: str, roles: list[str] | None = None, **more):
-    return add_adapter(ast_classifier(), kind=kind, roles=roles or ["fc2"], min_layer=1, rank=2, alpha=4.0, **more)
+    arguments = ModelArguments(adapter=kind, adapter_targets=roles or ["fc2"], adapter_min_layer=1, **more)
+    return adapt_model(ast_classifier(), arguments)
 
 
 @pytest.mark.parametrize("kind", ["dora", "lora"])
@@ -179,7 +181,8 @@ def test_the_merged_model_answers_as_the_adapted_one(kind, roles):
 
 
 def test_alpha_is_divided_by_the_rank():
-    model = add_adapter(ast_classifier(), kind="lora", roles=["fc2"], min_layer=2, rank=4, alpha=6.0)
+    arguments = ModelArguments(adapter="lora", adapter_min_layer=2, adapter_rank=4, adapter_alpha=6.0)
+    model = adapt_model(ast_classifier(), arguments)
     layer = model.get_submodule("base_model.model.model.backbone.layers.2.mlp.fc2")
     assert layer.scaling == {"default": 1.5}
 

@@ -15,7 +15,7 @@ from hfmgc.errors import HfmgcError
 from hfmgc.settings import read_settings
 from hfmgc.stopping import release_signals
 from hfmgc.training.arguments import RECIPE_GROUPS
-from hfmgc.training.search.arguments import BaseRecipe
+from hfmgc.training.base_recipe import BaseRecipe
 from hfmgc.training.search.space import read_space
 from recipes import (
     FRONT_END,

@@ -19,7 +19,7 @@ from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtr
 from hfmgc.features.feature_extraction_windowed import WindowedFeatureExtractor
 from hfmgc.randomness import example_generator
 from hfmgc.training.examples import FixedExamples, TrainingExamples, augment_offline
-from hfmgc.training.spectrogram_augmentation import SpecAugment
+from hfmgc.training.spectrogram_augmentation import SpecAugment, WindowAugmentation
 from hfmgc.training.trainer import EpochCallback
 
 
@@ -202,7 +202,9 @@ def test_the_trainer_tells_the_epoch_after_a_resume_too(tracks, reached, epoch, 
     made = examples(tracks, epoch=9)
     state = TrainerState()
     state.epoch = reached
-    EpochCallback(made).on_epoch_begin(TrainingArguments(output_dir=str(tmp_path)), state, TrainerControl())
+    EpochCallback(made).on_epoch_begin(
+        TrainingArguments(output_dir=str(tmp_path)), state, TrainerControl(), model=torch.nn.Identity()
+    )
     assert not some_differ(values(made), values(examples(tracks, epoch=epoch)))
 
 
@@ -254,7 +256,7 @@ def test_variants_of_a_track_are_cut_at_places_of_their_own(tracks):
 
 def test_a_crop_is_a_random_part_of_the_window_that_would_be_drawn_anyway(tracks):
     whole = values(examples(tracks, fresh=False))
-    cropped = values(examples(tracks, fresh=False, time_crop=0.5))
+    cropped = values(examples(tracks, fresh=False, window_augmentation=WindowAugmentation(0.5)))
     starts = []
     for window, part in zip(whole, cropped, strict=True):
         assert part.shape == (32, 128)
@@ -265,8 +267,8 @@ def test_a_crop_is_a_random_part_of_the_window_that_would_be_drawn_anyway(tracks
 
 def test_masks_come_last_and_are_drawn_anew_in_each_epoch(tracks):
     masks = SpecAugment(time_masks=2, time_mask_frames=10)
-    cropped = values(examples(tracks, fresh=False, time_crop=0.5))
-    made = examples(tracks, fresh=False, time_crop=0.5, masks=masks)
+    cropped = values(examples(tracks, fresh=False, window_augmentation=WindowAugmentation(0.5)))
+    made = examples(tracks, fresh=False, window_augmentation=WindowAugmentation(0.5, masks=masks))
     masked, again = values(made), values(made)
     assert not some_differ(masked, again)
     assert some_differ(masked, cropped)
@@ -322,7 +324,7 @@ def test_fixed_windows_of_chosen_and_reordered_tracks_stay_with_their_track(trac
 def test_fixed_windows_are_cropped_masked_and_free_to_change(tracks):
     extracted = TrackWindows(extract_features(tracks, EXTRACTOR), EXTRACTOR)
     masks = SpecAugment(frequency_masks=2, frequency_mask_bins=60)
-    made = FixedExamples(extracted, seed=0, time_crop=0.25, masks=masks)
+    made = FixedExamples(extracted, seed=0, window_augmentation=WindowAugmentation(0.25, masks=masks))
     assert made[0]["input_values"].shape == (16, 128)
     FixedExamples(extracted, seed=0)[0]["input_values"][:] = 0  # torch warns of arrays that it may not write
     before = values(made)

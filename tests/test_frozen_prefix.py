@@ -11,7 +11,8 @@ from hfmgc.models.configuration_ast import HfmgcASTConfig
 from hfmgc.models.configuration_lgnet import LGNetConfig
 from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
 from hfmgc.models.modeling_lgnet import LGNetForAudioClassification
-from hfmgc.training.adapters import add_adapter
+from hfmgc.training.arguments import ModelArguments
+from hfmgc.training.build import adapt_model
 from hfmgc.training.frozen_prefix import FrozenPrefix
 
 
@@ -49,9 +50,10 @@ def tiny(attention: str = "sdpa", dropout: float = 0.0, backbone: dict | None = 
 
 def adapted(min_layer: int = 1, roles: tuple[str, ...] = ("fc2",), kind: str = "dora", rate: float = 0.0, **more):
     """A tiny AST with an adapter that has been trained a little (a new one answers as if it were not there)."""
-    model = add_adapter(
-        tiny(**more), kind=kind, roles=list(roles), min_layer=min_layer, rank=2, alpha=4.0, dropout=rate
+    adapter = ModelArguments(
+        adapter=kind, adapter_targets=list(roles), adapter_min_layer=min_layer, adapter_dropout=rate
     )
+    model = adapt_model(tiny(**more), adapter)
     scatter_parameters(model, seed=1)
     return model.train()
 

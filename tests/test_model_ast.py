@@ -17,7 +17,8 @@ from transformers import ASTConfig, ASTForAudioClassification, AutoModelForAudio
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.models.configuration_ast import HfmgcASTConfig
 from hfmgc.models.modeling_ast import HfmgcASTForAudioClassification
-from hfmgc.training.adapters import add_adapter
+from hfmgc.training.arguments import ModelArguments
+from hfmgc.training.build import adapt_model
 
 
 BACKBONE = {
@@ -285,7 +286,7 @@ def test_a_full_size_checkpoint_loads_and_takes_the_reports_adapter(full_size_ch
     assert set(names.values()) == {name for name in weights if "classifier.dense" not in name}
     assert all(torch.equal(value.bfloat16(), weights[names[name]]) for name, value in arrived.items())
 
-    adapted = add_adapter(model, kind="dora", roles=["fc2"], min_layer=10, rank=2, alpha=8.493977318)
+    adapted = adapt_model(model, ModelArguments(adapter="dora", adapter_min_layer=10, adapter_alpha=8.493977318))
     trained = {name: p.numel() for name, p in adapted.named_parameters() if p.requires_grad}
     assert {match for name in trained for match in re.findall(r"layers\.\d+\.[\w.]*fc2", name)} == {
         "layers.10.mlp.fc2",

@@ -12,6 +12,7 @@ from forked import distribute
 from pretraining_tester import pretrain_here, pretraining_settings
 from recipe_parameters import FILES, PRETRAINING_CONFIGS
 from safetensors.torch import load_file
+from torch.utils.data import default_collate
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 from hfmgc.data.features import TrackWindows
@@ -24,9 +25,9 @@ from hfmgc.models.modeling_prior_autoencoder import PriorAutoencoder
 from hfmgc.registry import PRETRAINING_MODELS
 from hfmgc.settings import read_settings, settings_from
 from hfmgc.training.pretraining.arguments import PRETRAINING_GROUPS, PRETRAINING_SETTINGS, check_pretraining
-from hfmgc.training.pretraining.data import PretrainingExamples, collate, prepare_pretraining_data
+from hfmgc.training.pretraining.data import PretrainingExamples, prepare_pretraining_data
 from hfmgc.training.pretraining.fit import fit_pretraining
-from hfmgc.training.spectrogram_augmentation import SpecAugment
+from hfmgc.training.spectrogram_augmentation import SpecAugment, WindowAugmentation
 from recipes import FRONT_END, PRETRAIN, hfmgc_here, write_config, write_features
 
 
@@ -42,7 +43,7 @@ def groups(data, output_dir, /, **more):
 
 def prepared(data, output_dir, /, **more):
     settings = groups(data, output_dir, **more)
-    extractor, _ = check_pretraining(settings)
+    extractor = check_pretraining(settings)
     return prepare_pretraining_data(settings[1], settings[2], extractor), extractor, settings
 
 
@@ -67,7 +68,7 @@ def test_examples_depend_on_seed_epoch_and_track_alone(features, tmp_path):
     assert len({seed for seed, _ in first + second}) == 32
     other, _, _ = prepared(features, tmp_path, seed=7)
     assert sorted(other.train[i]["seeds"] for i in range(16)) != [seed for seed, _ in first]
-    batch = collate([examples[0], examples[1]])
+    batch = default_collate([examples[0], examples[1]])
     assert batch["input_values"].shape == (2, 32, 32) and batch["seeds"].dtype == torch.int64
 
 
@@ -92,7 +93,8 @@ def test_views_are_augmentations_of_one_window(features, tmp_path):
     plain = PretrainingExamples([tracks], [(0, 0)], **options)[0]["input_values"]
     assert plain.shape == (2, 32, 32) and np.array_equal(plain[0], plain[1])
     masks = SpecAugment(frequency_masks=1, frequency_mask_bins=20)
-    masked = PretrainingExamples([tracks], [(0, 0)], masks=masks, **options)[0]["input_values"]
+    options["window_augmentation"] = WindowAugmentation(masks=masks)
+    masked = PretrainingExamples([tracks], [(0, 0)], **options)[0]["input_values"]
     assert not np.array_equal(masked[0], masked[1])
     for view in masked:
         same = np.isclose(view, plain[0]).all(axis=0)

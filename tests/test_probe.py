@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -357,9 +358,12 @@ def test_a_checkpoint_that_lacks_the_configs_fields_is_refused_by_its_architectu
 
 
 def test_an_undefined_metric_chooses_no_head():
-    sides = probe._Sides(None, MULTI_LABEL_TASK, "macro_roc_auc", None, None, None, {})
+    sides = SimpleNamespace(
+        task=MULTI_LABEL_TASK, metric="macro_roc_auc", config=MusiCNNConfig(problem_type=MULTI_LABEL)
+    )
+    tracks = representations(np.ones((2, 2), dtype=np.float32))
     with pytest.raises(DataError, match="metric_for_best_model macro_roc_auc"):
-        sides.score(torch.zeros(2, 2), np.ones((2, 2), dtype=np.float32))
+        probe._Sides.score(sides, tracks, [torch.zeros(1, 2), torch.zeros(2, 2)])
 
 
 def test_a_head_of_several_layers_is_refused(features, tmp_path):

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from searches import SECTION, SPACE, before_each_model, load, refusal, search_here, search_settings, table
 
 from hfmgc import training
+from hfmgc.training import preparation
 from hfmgc.training.prefix_store import PrefixStore
 from hfmgc.training.search import results as results_module
 from hfmgc.training.search import trial as trial_module
@@ -301,7 +302,7 @@ def test_a_full_store_stops_the_search_and_costs_no_trial(tmp_path):
 
 
 def test_data_are_prepared_once_for_all_trials_with_equal_data_settings(features, tmp_path, monkeypatch):
-    prepare, calls = trial_module.prepare_data, []
+    prepare, calls = preparation.prepare_data, []
     fit, example_seeds = trial_module.fit, []
 
     def counted(arguments, run, extractor):
@@ -312,7 +313,7 @@ def test_data_are_prepared_once_for_all_trials_with_equal_data_settings(features
         example_seeds.append(data.train.seed)
         return fit(groups, data, *more, **options)
 
-    monkeypatch.setattr(trial_module, "prepare_data", counted)
+    monkeypatch.setattr(preparation, "prepare_data", counted)
     monkeypatch.setattr(trial_module, "fit", fit_with_seed)
     settings = search_settings(features, tmp_path / "out", num_train_epochs=1)
     more = ("--search.trials", "3", "--search.trial_seeds", "own")

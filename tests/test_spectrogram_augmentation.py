@@ -104,8 +104,10 @@ def test_a_mask_as_large_as_the_window_is_refused():
 
 def test_the_recipe_makes_masks_of_its_settings():
     fields = {"time_masks": 2, "time_mask_frames": 20}
-    assert DataArguments(spec_augment=fields).masks == SpecAugment(time_masks=2, time_mask_frames=20)
-    assert DataArguments().masks is None
+    assert DataArguments(spec_augment=fields).window_augmentation.masks == SpecAugment(
+        time_masks=2, time_mask_frames=20
+    )
+    assert DataArguments().window_augmentation.masks is None
     with pytest.raises(ConfigError, match=r"spec_augment: .*'time_mask' .*did you mean 'time_masks'"):
         DataArguments(spec_augment={"time_mask": 2})
     with pytest.raises(Exception, match="spec_augment: field 'time_masks' takes int, not 'two'"):

@@ -6,7 +6,7 @@ import pytest
 from hfmgc.errors import ConfigError
 from hfmgc.settings import settings_from
 from hfmgc.training.arguments import RECIPE_GROUPS
-from hfmgc.training.spectrogram_effects import SpectrogramEffects
+from hfmgc.training.spectrogram_augmentation import SpectrogramEffects
 
 
 FRAMES, BINS = 200, 32

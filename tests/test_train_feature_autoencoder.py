@@ -67,10 +67,10 @@ def test_one_command_prints_and_writes_the_table(finished):
         runs = [json.loads((folder / "run" / name / f"seed_{seed}" / "results.json").read_text()) for seed in (0, 1)]
         accuracies = [run["metrics"]["accuracy"] for run in runs]
         assert float(row["accuracy"]) == pytest.approx(np.mean(accuracies), abs=1e-3)
-        assert [float(value) for value in row["accuracies"].split()] == pytest.approx(accuracies, abs=1e-3)
+        assert [float(value) for value in row["accuracy_by_seed"].split()] == pytest.approx(accuracies, abs=1e-3)
         assert float(row["low"]) <= float(row["accuracy"]) <= float(row["high"])
         assert runs[0]["split"]["digest"] == runs[1]["split"]["digest"]
-        assert f"\n{row['latent_size']:<13}" in output
+        assert f"{float(row['accuracy']):.4f}" in output
         assert float(row["train_seconds"]) > 0
     assert (folder / "run" / "latent_sizes.png").stat().st_size > 5000
     weights = [load_checkpoint(str(folder / "run" / "latent_10" / f"seed_{seed}"))[0].state_dict() for seed in (0, 1)]

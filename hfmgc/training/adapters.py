@@ -5,9 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import PreTrainedModel
 
 from ..errors import ConfigError
 
@@ -62,9 +60,6 @@ def adapter_targets(model: nn.Module, roles: list[str], min_layer: int) -> list[
     """Return the full names of the linear layers with these roles in all encoder layers from `min_layer` on.
 
     The role `conv` stands alone: all convolutions of the model.
-
-    Raises:
-        ConfigError: If there is no such layer or role.
     """
     if roles == [CONVOLUTIONS]:
         convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]
@@ -85,34 +80,6 @@ def adapter_targets(model: nn.Module, roles: list[str], min_layer: int) -> list[
                 raise ConfigError(f"adapter_targets: the encoder layers have no {role!r} (they have {sorted(found)})")
             targets.append(f"{list_name}.{index}.{found[role]}")
     return targets
-
-
-def add_adapter(
-    model: PreTrainedModel,
-    *,
-    kind: str,
-    roles: list[str],
-    min_layer: int,
-    rank: int,
-    alpha: float,
-    dropout: float = 0.0,
-) -> PeftModel:
-    """Freeze the model except its head (`classifier`), and add DoRA or LoRA to the linear layers with these roles.
-
-    PEFT's DoRA has one magnitude for each output of a layer and scales the update by alpha / r. The AST report's code has
-    one for each input and does not divide by r: its alpha of 4.246988659 at r = 2 is an alpha of 8.494 here, and its
-    177,314 trainable parameters are 172,706 here (768 magnitudes a layer instead of 3,072).
-    """
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        use_dora=kind == "dora",
-        target_modules=adapter_targets(model, roles, min_layer),
-        modules_to_save=["classifier"],
-    )
-    with without_peft_warnings():
-        return get_peft_model(model, config)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The settings of a recipe, in three groups. They do not change after the check (`check.check_recipe`)."""
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
@@ -8,13 +9,12 @@ from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import POLICIES, parse_ratios
-from ..errors import nearest
+from ..errors import ConfigError, nearest
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
 from ..settings import check_fields
 from .adapters import ADAPTER_ROLES, CONVOLUTIONS
-from .spectrogram_augmentation import SpecAugment
-from .spectrogram_effects import SpectrogramEffects
+from .spectrogram_augmentation import SpecAugment, SpectrogramEffects, WindowAugmentation
 
 
 # Of fields that transformers declares; it checks few of them.
@@ -34,13 +34,9 @@ _INHERITED_LIMITS = {
 
 
 def setting(default: Any, text: str, *, choices: tuple[str, ...] = (), limits: str = "") -> Any:
-    """Return a dataclass field.
+    """Return a dataclass field with its default (or a function that makes it) and its text in `--help`.
 
-    Args:
-        default: Its value, or a function that makes one.
-        text: Its line in `--help`.
-        choices: The values that it may have.
-        limits: The interval in which it must lie, such as "[0, 1)".
+    `check_fields_of` refuses values that are not among the `choices` or within the `limits`, such as "[0, 1)".
     """
     kind = "default_factory" if callable(default) else "default"
     return field(**{kind: default}, metadata={"help": text, "choices": choices, "limits": limits})
@@ -68,6 +64,14 @@ def check_fields_of(group: Any) -> None:
             raise ValueError(f"{one.name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
         if limits and value is not None and not _within(value, limits):
             raise ValueError(f"{one.name} must {_as_text(limits)}, not {value}")
+
+
+def require_settings(groups: Iterable[Any], values: Mapping[str, Any], reason: str) -> None:
+    """Raise a ConfigError, which ends with `reason`, for a field of `groups` that has another value."""
+    for group in groups:
+        for name in values.keys() & vars(group):
+            if getattr(group, name) != values[name]:
+                raise ConfigError(f"{name} must be {str(values[name]).lower()} {reason}")
 
 
 def _within(value: float, limits: str) -> bool:
@@ -124,13 +128,40 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class WindowArguments:
+    """How tracks are read, and windows drawn from them for training."""
+
+    shortest_seconds: float = setting(SHORTEST_SECONDS, "Shorter audio is skipped.", limits="[0, inf)")
+    windows_per_track: int = setting(1, "Random windows of each training track in an epoch.", limits="[1, inf)")
+    time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
+    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_names(SpecAugment)}.")
+    spectrogram_effects: dict[str, Any] = setting(dict, f"Effects on training windows: {_names(SpectrogramEffects)}.")
+    preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
+
+    def __post_init__(self):
+        check_fields_of(self)
+        self.window_augmentation  # noqa: B018 (raises for wrong entries)
+
+    @property
+    def window_augmentation(self) -> WindowAugmentation:
+        """What is done to training windows."""
+        effects, masks = (
+            kind(**check_fields(kind, fields, name)) if fields else None
+            for kind, fields, name in (
+                (SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects"),
+                (SpecAugment, self.spec_augment, "spec_augment"),
+            )
+        )
+        return WindowAugmentation(self.time_crop, effects, masks)
+
+
+@dataclass
+class DataArguments(WindowArguments):
     """What it is trained on."""
 
     data: str = setting("", "A dataset's name (gtzan, synthetic) or a folder of genres.")
     data_options: dict[str, Any] = setting(dict, "Options of the dataset.")
     exclude: str | None = setting(None, "List of tracks to leave out, as `hfmgc check --write_exclusions` writes it.")
-    shortest_seconds: float = setting(SHORTEST_SECONDS, "Shorter audio is skipped.", limits="[0, inf)")
     split_policy: str = setting("stratified", f"One of {', '.join(POLICIES)}; each dataset has some of them.")
     split_ratios: str = setting("8:1:1", "train:validation:test, in quotes in YAML.")
     split_seed: int = setting(0, "Seed of the split; the training has its own.")
@@ -153,18 +184,13 @@ class DataArguments:
         "random: drawn in each epoch; fixed: the front end's windows of each track, extracted once.",
         choices=("random", "fixed"),
     )
-    windows_per_track: int = setting(1, "Random windows of each training track in an epoch.", limits="[1, inf)")
-    time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
-    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_names(SpecAugment)}.")
-    spectrogram_effects: dict[str, Any] = setting(dict, f"Effects on training windows: {_names(SpectrogramEffects)}.")
     mixup_alpha: float = setting(0.0, "Parameter of mixup's Beta distribution; 0: no mixup.", limits="[0, inf)")
     class_weights: str = setting(
         "none", "balanced: all genres have the same weight in the loss.", choices=("none", "balanced")
     )
-    preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
 
     def __post_init__(self):
-        check_fields_of(self)
+        super().__post_init__()
         parse_ratios(self.split_ratios)
         if self.training_windows == "fixed" and self.windows_per_track != 1:
             raise ValueError("windows_per_track applies only to random training_windows: leave it out")
@@ -172,22 +198,6 @@ class DataArguments:
             raise ValueError(
                 "training_windows fixed are extracted once: augmentation must be none or offline (spec_augment works)"
             )
-        self.masks, self.effects  # noqa: B018 (raises for wrong entries)
-
-    @property
-    def masks(self) -> SpecAugment | None:
-        """The recipe's SpecAugment."""
-        return instance(SpecAugment, self.spec_augment, "spec_augment")
-
-    @property
-    def effects(self) -> SpectrogramEffects | None:
-        """The recipe's effects on spectrograms."""
-        return instance(SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects")
-
-
-def instance(target: type, fields: dict[str, Any], group: str) -> Any:
-    """Return the dataclass that a mapping of the recipe describes; None for an empty mapping."""
-    return target(**check_fields(target, fields, group)) if fields else None
 
 
 @dataclass

@@ -6,7 +6,7 @@ A model starts from random weights, from a pre-trained backbone (`pretrained_bac
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -15,19 +15,19 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from ..checkpoints import resolve_checkpoint
-from ..errors import CheckpointError, ConfigError, UnreachableError, first_line
+from ..errors import CheckpointError, ConfigError, HfmgcError, UnreachableError, first_line
 from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, load_checkpoint, require_safetensors
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.modeling_pretraining import PreTrainingModel
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import check_fields, known_fields, refuse_long_path, with_fields
-from .adapters import add_adapter
+from .adapters import adapter_targets, without_peft_warnings
 from .arguments import ModelArguments, RunArguments, changed_fields
 
 
@@ -60,12 +60,16 @@ def _checkpoint_extractor(arguments: ModelArguments) -> WindowedFeatureExtractor
         raise ConfigError(
             f"front_end.preset: {arguments.model_name_or_path} has its own front end: set single fields of it instead"
         )
-    extractor = _checkpoint(arguments.model_name_or_path)[1]
+    return with_changes(_checkpoint(arguments.model_name_or_path)[1], arguments.front_end, "front_end")
+
+
+def with_changes(extractor: WindowedFeatureExtractor, fields: dict[str, Any], group: str) -> WindowedFeatureExtractor:
+    """Return a front end with other values of some fields; errors name their `group`."""
     known = known_fields(type(extractor))
-    saved = {name: value for name, value in extractor.to_dict().items() if name in known}
-    if "window_frames" in arguments.front_end:
-        saved.pop("window_seconds", None)
-    return with_fields(type(extractor), {**saved, **arguments.front_end}, "front_end")
+    own = {name: value for name, value in extractor.to_dict().items() if name in known}
+    if "window_frames" in fields:
+        own.pop("window_seconds", None)
+    return with_fields(type(extractor), {**own, **fields}, group)
 
 
 def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrainedConfig:
@@ -98,30 +102,25 @@ def with_class_weights(arguments: ModelArguments, weights: Sequence[float] | Non
 
 
 def build_meta_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the model of a config on the meta device (shapes without weights), frozen as the recipe says.
-
-    Raises:
-        ConfigError: If it cannot be built.
-        CheckpointError: If the weights of `model_name_or_path` do not fit.
-    """
-    try:
-        with torch.device("meta"):
-            model = ARCHITECTURES[arguments.model_type].load("model")(config)
-    except Exception as error:  # torch refuses impossible sizes in many ways
-        raise ConfigError(f"model: {first_line(error)}") from error
+    """Return the model of a config on the meta device, frozen as the recipe says."""
+    model = on_meta(ARCHITECTURES[arguments.model_type].load("model"), config)
     if arguments.model_name_or_path is not None:
         _checkpoint_weights(arguments, model)
     _freeze(model, arguments)
     return model
 
 
-def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArguments) -> PreTrainedModel:
-    """Return the model without its adapter; equal arguments give equal weights.
+def on_meta(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a model with shapes and without weights, or raise a ConfigError."""
+    try:
+        with torch.device("meta"):
+            return model_class(config)
+    except Exception as error:  # torch refuses impossible sizes in many ways
+        raise ConfigError(f"model: {first_line(error)}") from error
 
-    Raises:
-        ConfigError: If a field does not exist or fit.
-        CheckpointError: If the weights to start from cannot be loaded or do not fit.
-    """
+
+def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArguments) -> PreTrainedModel:
+    """Return the model without its adapter; equal arguments give equal weights."""
     model_class = ARCHITECTURES[arguments.model_type].load("model")
     config = build_config(arguments, genres)
     set_seed(run.seed)
@@ -137,25 +136,24 @@ def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArgume
 
 
 def adapt_model(model: PreTrainedModel, arguments: ModelArguments) -> PreTrainedModel | PeftModel:
-    """Put the recipe's adapter on a model, if it has one."""
+    """Put the recipe's adapter on a model, if it has one, and freeze all other layers except the head.
+
+    PEFT's DoRA has one magnitude for each output of a layer and scales the update by alpha / r. The AST report's code has
+    one for each input and does not divide by r: its alpha of 4.246988659 at r = 2 is an alpha of 8.494 here, and its
+    177,314 trainable parameters are 172,706 here (768 magnitudes a layer instead of 3,072).
+    """
     if arguments.adapter == "none":
         return model
-    return add_adapter(
-        model,
-        kind=arguments.adapter,
-        roles=arguments.adapter_targets,
-        min_layer=arguments.adapter_min_layer,
-        rank=arguments.adapter_rank,
-        alpha=arguments.adapter_alpha,
-        dropout=arguments.adapter_dropout,
+    config = LoraConfig(
+        r=arguments.adapter_rank,
+        lora_alpha=arguments.adapter_alpha,
+        lora_dropout=arguments.adapter_dropout,
+        use_dora=arguments.adapter == "dora",
+        target_modules=adapter_targets(model, arguments.adapter_targets, arguments.adapter_min_layer),
+        modules_to_save=[HEAD.removesuffix(".")],
     )
-
-
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Return the parameters of a model and how many of them are trained."""
-    parameters = list(model.parameters())
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    return sum(parameter.numel() for parameter in parameters), trained
+    with without_peft_warnings():
+        return get_peft_model(model, config)
 
 
 def _freeze(model: PreTrainedModel, arguments: ModelArguments) -> None:
@@ -179,32 +177,34 @@ def pretrained_backbone_config(
         CheckpointError: If it cannot be read, or is of another architecture.
     """
     name, config_class = arguments.pretrained_backbone, config.sub_configs["backbone_config"]
-    folder = _backbone_folder(name, local_files_only=local_files_only)
     any_encoder = not hasattr(config_class, "model_type")  # AutoConfig
-    try:
+    with _loading_backbone(name, "config.json"):
+        folder = _backbone_folder(name, local_files_only=local_files_only)
         fields, _ = PreTrainedConfig.get_config_dict(folder)
-        if any_encoder:
-            found = config.backbone_of(fields)
-        elif fields.get("model_type") == config_class.model_type:
-            found = config_class.from_dict(fields)
-    except OSError as error:
-        kind = CheckpointError if Path(name).is_dir() else UnreachableError
-        raise kind(
-            f"pretrained_backbone {name!r} could not be loaded ({first_line(error)}): check the name, the network and "
-            "HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
-        ) from error
-    except Exception as error:  # a foreign config.json can hold anything
-        raise CheckpointError(
-            f"pretrained_backbone {name!r}: its config cannot be read ({first_line(error)})"
-        ) from error
-    if not any_encoder and fields.get("model_type") != config_class.model_type:
-        raise CheckpointError(
-            f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, {config_class.model_type!r} is "
-            "needed"
-        )
+        if not any_encoder and fields.get("model_type") != config_class.model_type:
+            raise CheckpointError(
+                f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, "
+                f"{config_class.model_type!r} is needed"
+            )
+        found = config.backbone_of(fields) if any_encoder else config_class.from_dict(fields)
     if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
         require_safetensors("pretrained_backbone", name)
     return found
+
+
+@contextmanager
+def _loading_backbone(name: str, file: str) -> Iterator[None]:
+    """Turn errors into a CheckpointError: each library has its own for a damaged file, and a config can hold anything."""
+    try:
+        yield
+    except HfmgcError:
+        raise
+    except Exception as error:
+        kind = UnreachableError if isinstance(error, OSError) and not Path(name).is_dir() else CheckpointError
+        raise kind(
+            f"pretrained_backbone {name!r}: {file} could not be loaded ({first_line(error)}): check the name, the network "
+            "and HF_HUB_OFFLINE, or give a folder that holds it; recipes/configs/folder.yaml trains without it"
+        ) from error
 
 
 def _backbone_folder(name: str, *, local_files_only: bool) -> str | Path:
@@ -222,23 +222,13 @@ def _backbone_folder(name: str, *, local_files_only: bool) -> str | Path:
 
 
 def _encoder_extractor(name: str, *, local_files_only: bool) -> dict[str, Any] | None:
-    """Return the fields of a pre-trained encoder's own feature extractor.
-
-    Raises:
-        CheckpointError: If it has none that can be read.
-    """
+    """Return the fields of a pre-trained encoder's own feature extractor; None if it must be local and is not."""
     try:
         folder = _backbone_folder(name, local_files_only=local_files_only)
-        return json.loads(AutoFeatureExtractor.from_pretrained(folder, **NO_REMOTE_CODE).to_json_string())
     except UnreachableError:
         return None
-    except CheckpointError:
-        raise
-    except Exception as error:  # each library has its own exceptions for a damaged file
-        raise CheckpointError(
-            f"pretrained_backbone {name!r}: its feature extractor (preprocessor_config.json) could not be loaded "
-            f"({first_line(error)}): check the name, the network and HF_HUB_OFFLINE, or give a folder that holds it"
-        ) from error
+    with _loading_backbone(name, "preprocessor_config.json"):
+        return json.loads(AutoFeatureExtractor.from_pretrained(folder, **NO_REMOTE_CODE).to_json_string())
 
 
 def _from_pretrained_backbone(
@@ -246,25 +236,16 @@ def _from_pretrained_backbone(
 ) -> PreTrainedModel:
     name = arguments.pretrained_backbone
     pretrained_backbone_config(arguments, config)
-    try:
+    with _loading_backbone(name, "model.safetensors"):
         require_safetensors("pretrained_backbone", name)
         return model_class.from_pretrained_backbone(name, config, **AS_DATA)
-    except CheckpointError:
-        raise
-    except Exception as error:  # each library has its own exceptions for a damaged file
-        raise CheckpointError(f"pretrained_backbone {name!r} cannot be loaded: {first_line(error)}") from error
 
 
 # model_name_or_path
 
 
 def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelArguments:
-    """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be loaded, or is of another architecture than the one that is set, and was
-            pre-trained without genres or lacks fields of `model`.
-    """
+    """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one."""
     if arguments.model_name_or_path is None:
         return arguments
     with unsharded_weights(run):  # the checkpoint is cached
@@ -282,11 +263,7 @@ def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelA
 
 
 def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return the checkpoint's weights for `model`; without the head where the genres differ.
-
-    Raises:
-        CheckpointError: If they do not fit, because sizes were changed.
-    """
+    """Return the checkpoint's weights for `model`; without the head where the genres differ."""
     checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     weights, own = checkpoint.state_dict(), model.state_dict()
     pretrained = isinstance(checkpoint, PreTrainingModel)
@@ -299,14 +276,21 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     # Layers that the recipe's fields leave out, such as those after the representation.
     optional = re.compile("|".join(model.base_model._keys_to_ignore_on_load_unexpected))
     weights = {name: value for name, value in weights.items() if name in own or not optional.search(name)}
-    for name in sorted(weights.keys() | own.keys()):
-        shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (weights, own)]
-        if shapes[0] != shapes[1]:
-            raise CheckpointError(
-                f"{arguments.model_name_or_path} does not fit the recipe's model ({name}: {shapes[0]} there, {shapes[1]} "
-                "here): leave out the fields of `model` that change sizes"
-            )
+    if difference := different_shape(*({name: one.shape for name, one in side.items()} for side in (weights, own))):
+        raise CheckpointError(
+            f"{arguments.model_name_or_path} does not fit the recipe's model ({difference}): leave out the fields of `model` "
+            "that change sizes"
+        )
     return weights
+
+
+def different_shape(there: Mapping[str, Sequence[int]], here: Mapping[str, Sequence[int]]) -> str | None:
+    """Return the first weight whose shape differs between a checkpoint and a model, with both shapes."""
+    for name in sorted(there.keys() | here.keys()):
+        shapes = [list(side[name]) if name in side else "missing" for side in (there, here)]
+        if shapes[0] != shapes[1]:
+            return f"{name}: {shapes[0]} there, {shapes[1]} here"
+    return None
 
 
 def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:

@@ -16,15 +16,14 @@ from .build import (
     build_config,
     build_feature_extractor,
     build_meta_model,
-    count_parameters,
     pretrained_backbone_config,
     with_checkpoint_type,
 )
 from .frozen_prefix import FrozenPrefix
 from .prefix_reuse import check_reuse
-from .preparation import check_data_arguments, check_source
+from .preparation import check_source
 from .run_folder import refuse_folder
-from .spectrogram_augmentation import cropped_frames
+from .spectrogram_augmentation import WindowAugmentation, cropped_frames
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,13 @@ def check_recipe(
         genres: Of the data, if known. Class weights are not checked without them.
         local_files_only: Make no request for the config of a pre-trained backbone: if it is not in the local cache, assume
             the default sizes and note it.
-
-    Raises:
-        ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.
-        CheckpointError: If a checkpoint to start from cannot be loaded or does not fit.
-        DataError: If the data or the list of excluded tracks do not exist.
-        SplitError: If the split manifest does not exist.
     """
     model_arguments, data, run = groups
     refuse_folder("output_dir", Path(run.output_dir), data.data)
     model_arguments = with_checkpoint_type(model_arguments, run)
     extractor = build_feature_extractor(model_arguments, local_files_only=local_files_only)
-    check_data_arguments(data, model_arguments, extractor)
+    if data.class_weights != "none" and model_arguments.model.get("class_weights") is not None:
+        raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
     check_reuse(data, run)
 
     fields = dict(model_arguments.model)
@@ -87,8 +81,8 @@ def check_recipe(
             )
 
     model = build_meta_model(model_arguments, config)
-    _check_windows(model, extractor, data.time_crop)
-    parameters = count_parameters(model)[0]
+    _check_windows(model, extractor, data.window_augmentation)
+    parameters = model.num_parameters()
     model = adapt_model(model, model_arguments)
     if run.reuse_frozen_prefix:
         FrozenPrefix(model)  # refuses a model without frozen layers
@@ -97,10 +91,16 @@ def check_recipe(
     return CheckedRecipe((model_arguments, data, run), extractor, model, parameters, notes)
 
 
-def _check_windows(model: PreTrainedModel, extractor: WindowedFeatureExtractor, time_crop: float) -> None:
-    """Refuse a front end whose windows the model does not take, whole or cropped for training."""
+def _check_windows(
+    model: PreTrainedModel, extractor: WindowedFeatureExtractor, augmentation: WindowAugmentation
+) -> None:
+    """Refuse a front end whose windows the model does not take, whole or cropped, or of which nothing could be left."""
     frames, bins = extractor.window_shape
-    for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, time_crop))):
+    try:
+        augmentation.check(frames, bins)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, augmentation.time_crop))):
         try:
             model.base_model.check_on_meta(length, bins)
         except ValueError as error:

@@ -20,26 +20,48 @@ from ..data.features import (
 )
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..randomness import example_generator
-from .spectrogram_augmentation import SpecAugment, random_time_crop
-from .spectrogram_effects import SpectrogramEffects
+from .spectrogram_augmentation import WindowAugmentation
 
 
 # The collator turns these into targets.
 TARGET_COLUMNS = ("genre", "genres")
 
 
-class TrainingExamples(torch.utils.data.Dataset):
+class WindowExamples(torch.utils.data.Dataset):
+    """Random windows of tracks.
+
+    Args:
+        seed: With the epoch and the track's id, determines everything that is random.
+        windows_per_track: Windows of each track in an epoch, drawn and augmented independently.
+        window_augmentation: Applied to each window.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        windows_per_track: int = 1,
+        window_augmentation: WindowAugmentation = WindowAugmentation(),  # noqa: B008 (frozen)
+    ):
+        self.seed = seed
+        self.windows_per_track = windows_per_track
+        self.window_augmentation = window_augmentation
+        # In shared memory, so that workers see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the windows and augmentations of another epoch."""
+        self._epoch.fill_(epoch)
+
+
+class TrainingExamples(WindowExamples):
     """Random windows of each track, augmented, as `input_values` [frames, bins] and the track's genre.
 
     Args:
         tracks: Decoded tracks, or tracks with features (`extract_features`, `augment_offline`).
         extractor: Computes, cuts and normalises the features.
-        seed: With the epoch and the track's id, determines everything that is random.
         augmentation: Applied to the waveform before a window is cut from it.
-        windows_per_track: Windows of each track in an epoch, drawn and augmented independently.
-        time_crop: Share of a window's frames that is kept, from a random position.
-        effects: Tempo, pitch and equalisation of the spectrogram.
-        masks: SpecAugment, applied last.
+        more: See `WindowExamples`.
     """
 
     def __init__(
@@ -47,28 +69,14 @@ class TrainingExamples(torch.utils.data.Dataset):
         tracks: datasets.Dataset,
         extractor: WindowedFeatureExtractor,
         *,
-        seed: int,
         augmentation: Augmentation | None = None,
-        windows_per_track: int = 1,
-        time_crop: float = 1.0,
-        effects: SpectrogramEffects | None = None,
-        masks: SpecAugment | None = None,
+        **more: Any,
     ):
+        super().__init__(**more)
         self._features = TrackWindows(tracks, extractor) if "features" in tracks.column_names else None
         self.tracks = tracks if self._features is None else self._features.tracks
         self.extractor = extractor
-        self.seed = seed
         self.augmentation = augmentation
-        self.windows_per_track = windows_per_track
-        self.time_crop = time_crop
-        self.effects = effects
-        self.masks = masks
-        # In shared memory, so that persistent workers see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the windows and augmentations of another epoch."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.tracks) * self.windows_per_track
@@ -79,7 +87,7 @@ class TrainingExamples(torch.utils.data.Dataset):
         generator = example_generator(self.seed, int(self._epoch), track["track_id"], track.get("variant", ""), draw)
         window = self.window(row, track, draw, generator)
         return {
-            "input_values": augmented_window(window, generator, self.time_crop, self.effects, self.masks),
+            "input_values": self.window_augmentation(window, generator),
             **{name: track[name] for name in TARGET_COLUMNS if name in track},
             "mixing_key": int(generator.integers(2**63)),
         }
@@ -91,22 +99,6 @@ class TrainingExamples(torch.utils.data.Dataset):
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
         """Return one window of the track in a row, float32 [frames, bins]."""
         return training_window(track, self.extractor, generator, self.augmentation)
-
-
-def augmented_window(
-    window: np.ndarray,
-    generator: np.random.Generator,
-    time_crop: float,
-    effects: SpectrogramEffects | None,
-    masks: SpecAugment | None,
-) -> np.ndarray:
-    """Return a copy of a window [frames, bins] after cropping in time, effects and, last, masks, [kept frames, bins]."""
-    window = window.copy()  # stored features are read-only
-    if effects is not None:
-        window = effects(window, time_crop, generator)
-    elif time_crop < 1:
-        window = random_time_crop(window, time_crop, generator)
-    return window if masks is None else masks(window, generator)
 
 
 class FixedExamples(TrainingExamples):

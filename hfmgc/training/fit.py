@@ -13,19 +13,17 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from ..checkpoints import resolve_checkpoint
 from ..data.names import genres_of
 from ..data.split_manifest import SplitManifest
-from ..errors import CheckpointError, ConfigError, first_line, saving_to
+from ..errors import CheckpointError
 from ..evaluation.task import task_of
 from ..evaluation.track_choice import trained_earlier
 from .arguments import Groups, RunArguments
-from .build import adapt_model, build_model, with_class_weights
+from .build import adapt_model, build_model, different_shape, with_class_weights
 from .examples import TrainingExamples
 from .mixup import MixupCollator
 from .prefix_reuse import reused_prefix
 from .prefix_store import PrefixStore
 from .preparation import PreparedData, balanced_class_weights
-from .progress import print_lines_only
-from .run_folder import RESUME
-from .trainer import EpochCallback, TrackTrainer
+from .trainer import TrackTrainer
 
 
 def fit(
@@ -36,23 +34,13 @@ def fit(
     checkpoint: Path | None = None,
     stores: MutableMapping[str, PrefixStore] | None = None,
 ) -> TrackTrainer:
-    """Train; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
+    """Train with checked settings; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
 
-    Args:
-        groups: Checked settings.
-        data: As prepared for them.
-        callbacks: For the Trainer.
-        checkpoint: The checkpoint to resume from.
-        stores: Open stores of the frozen layers' output, by folder name; new ones are added.
-
-    Raises:
-        CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
-        SaveError: If the run's folder or the store cannot be written to.
+    `checkpoint` is the one to resume from; `stores` are the open stores of the frozen layers' output, by folder name, to which
+    new ones are added.
     """
     trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint, stores=stores)
-    print_lines_only(trainer)
-    with saving_to(groups[2].output_dir, RESUME):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(checkpoint)
     return trainer
 
 
@@ -104,13 +92,11 @@ def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     if path.is_file():
         with safe_open(path, framework="pt") as weights:
             saved = {name: weights.get_slice(name).get_shape() for name in weights.offset_keys()}
-    for name in sorted(saved.keys() | own.keys()):
-        there, here = saved.get(name, "missing"), list(own[name].shape) if name in own else "missing"
-        if there != here:
-            raise CheckpointError(
-                f"{checkpoint} is of another model than these settings make ({name}: {there} there, {here} here): restore "
-                "the settings of the model and its adapter, or restart with --overwrite"
-            )
+    if difference := different_shape(saved, {name: tensor.shape for name, tensor in own.items()}):
+        raise CheckpointError(
+            f"{checkpoint} is of another model than these settings make ({difference}): restore the settings of the model "
+            "and its adapter, or restart with --overwrite"
+        )
 
 
 def build_trainer(
@@ -131,29 +117,19 @@ def build_trainer(
     # Both sides together: a small validation side may have no track with several genres by chance.
     task.check_targets([names for tracks in sides for names in genres_of(tracks)], where="the data")
     metric = task.best_metric(run.metric_for_best_model)
-    find_unused = run.ddp_find_unused_parameters
-    if find_unused is None and run.world_size > 1:
-        find_unused = not getattr(model, "uses_all_parameters", True)
-    own_callbacks: list[TrainerCallback] = [EpochCallback(train)]
     if run.early_stopping_patience is not None:
-        own_callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
+        callbacks = [EarlyStoppingCallback(run.early_stopping_patience), *callbacks]
     collator = task.collator({genre: index for index, genre in enumerate(genres)})
     if mixup_alpha:
         collator = MixupCollator(collator, mixup_alpha, len(genres))
-    try:
-        return TrackTrainer(
-            model=model,
-            # The finished folder is published in one commit, not by the Trainer.
-            args=run.with_values(
-                metric_for_best_model=metric, ddp_find_unused_parameters=find_unused, push_to_hub=False
-            ),
-            train_dataset=train,
-            eval_dataset=validation,
-            data_collator=collator,
-            compute_metrics=partial(
-                task.validation_metrics, best=metric, num_experts=getattr(model.config, "num_experts", 0)
-            ),
-            callbacks=[*own_callbacks, *callbacks],
-        )
-    except ValueError as error:  # settings that exclude each other, a tracker that is not installed
-        raise ConfigError(first_line(error)) from error
+    return TrackTrainer(
+        model=model,
+        args=run.with_values(metric_for_best_model=metric),
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=collator,
+        compute_metrics=partial(
+            task.validation_metrics, best=metric, num_experts=getattr(model.config, "num_experts", 0)
+        ),
+        callbacks=callbacks,
+    )

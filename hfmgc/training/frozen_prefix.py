@@ -17,25 +17,26 @@ _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 class FrozenPrefix:
     """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device.
 
-    Raises:
-        ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.
+    `description` says where the prefix ends.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel):
         self.model = model.get_base_model() if isinstance(model, PeftModel) else model
         self.encoder = self.model.model
         self.stages = self.encoder.num_frozen_stages()
-        if self.is_whole:
+        self.description = "the whole backbone"
+        if self.stages == self.encoder.num_stages:
             return
-        self._first_trained = next(
+        first_trained = next(
             name
             for name, parameter in self.encoder.named_parameters()
             if parameter.requires_grad and self.encoder.stage_of(name) == self.stages
         )
+        self.description = f"everything before {'.'.join(first_trained.split('.')[:4])}"
         if not self.stages:
             adapter = " or use an adapter (adapter: dora)" if self.encoder.num_stages > 1 else ""
             raise ConfigError(
-                f"reuse_frozen_prefix: {self._first_trained} is trained, so no layer before it is frozen: set "
+                f"reuse_frozen_prefix: {first_trained} is trained, so no layer before it is frozen: set "
                 f"freeze_backbone: true{adapter}, or leave out reuse_frozen_prefix"
             )
         for name in _DROPOUTS:
@@ -45,18 +46,6 @@ class FrozenPrefix:
                     f"reuse_frozen_prefix: dropout changes the output of the frozen layers: set "
                     f"model.backbone_config.{name} to 0 (it is {rate}), or leave out reuse_frozen_prefix"
                 )
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the whole base model is frozen."""
-        return self.stages == self.encoder.num_stages
-
-    @property
-    def description(self) -> str:
-        """Where the prefix ends."""
-        if self.is_whole:
-            return "the whole backbone"
-        return f"everything before {'.'.join(self._first_trained.split('.')[:4])}"
 
     def state_shape(self, frames: int, bins: int) -> tuple[int, int]:
         """Return the tokens and the hidden size of the prefix's output for a window."""

@@ -14,14 +14,7 @@ DEFAULT_MODEL_TYPE = "hfmgc-ast"
 
 
 def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
-    """Return every architecture, as plain values and as text.
-
-    Args:
-        configs: Folder of recipe configs; where it exists, each architecture is listed with those that train it.
-
-    Raises:
-        ConfigError: If one of them cannot be read.
-    """
+    """Return every architecture, as plain values and as text, with the configs in a folder that train it."""
     files = _configs_by_architecture(configs)
     rows = [
         {

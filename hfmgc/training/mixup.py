@@ -17,15 +17,10 @@ class MixupCollator:
 
     Partners and weight are drawn from the `mixing_key` of the examples, which follows from seed, epoch and track, so that
     they do not depend on the number of workers. Examples without it, those of evaluation, are not mixed.
-
-    Args:
-        collator: Builds the batch before mixing.
-        alpha: Parameter of the Beta distribution of a batch's weight.
-        num_labels: Number of genres.
     """
 
-    collator: TrackCollator
-    alpha: float
+    collator: TrackCollator  # builds the batch before mixing
+    alpha: float  # of the Beta distribution of a batch's weight
     num_labels: int
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -1,9 +1,5 @@
 """Training on the stored output of the frozen layers, for recipes with `reuse_frozen_prefix`.
 
-    stored = reused_prefix(model, data, run)
-    trainer = build_trainer(model, run, genres, train=stored.train, validation=stored.validation)
-    trainer.train()
-
 The test side is not stored: the whole model evaluates it once, as its users will.
 """
 
@@ -14,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from huggingface_hub import constants
@@ -23,10 +20,10 @@ from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
 
 from ..data.caching import code_identity
-from ..data.features import ExtractedWindows, TrackWindows
+from ..data.features import ExtractedWindows
 from ..errors import ConfigError
 from .arguments import DataArguments, RunArguments
-from .examples import TARGET_COLUMNS, FixedExamples
+from .examples import TARGET_COLUMNS
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import PrefixStore, check_space
 from .preparation import PreparedData
@@ -37,9 +34,6 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """Refuse settings with which training windows differ between epochs, or layers are sharded.
 
     `FrozenPrefix` refuses models.
-
-    Raises:
-        ConfigError: Naming the field.
     """
     if not run.reuse_frozen_prefix:
         return
@@ -73,30 +67,27 @@ def reused_prefix(
 
     `opened` holds the stores of earlier trainings of this process by folder name: they are not checked again, and new ones
     are added.
-
-    Raises:
-        ConfigError: If the model has no frozen layers, or their output takes too much space, naming the field.
-        SaveError: If a store cannot be written to.
     """
     if not run.reuse_frozen_prefix:
         return data
     prefix = FrozenPrefix(model)
-    fingerprint = prefix.fingerprint()
-    opened = {} if opened is None else opened
+    fingerprint, opened = prefix.fingerprint(), {} if opened is None else opened
     sides = {"train": data.train.windows, "validation": data.validation_windows}
     stores = {side: _store(prefix, fingerprint, windows, run) for side, windows in sides.items()}
-    new = {store.folder: store for store in stores.values() if store.folder.name not in opened}
+    new = {side: store for side, store in stores.items() if store.folder.name not in opened}
     if new:
         check_space(list(new.values()), run.prefix_store_gigabytes)
-    for side, store in stores.items():
-        if store.folder.name not in opened:
-            _fill(store, prefix, sides[side], run, side)
-            opened[store.folder.name] = store
-    return replace(
-        data,
-        train=StoredExamples(data.train, stores["train"], prefix.stages),
-        validation=StoredTracks(data.validation, data.validation_windows, stores["validation"], prefix.stages),
+    for side, store in new.items():
+        _fill(store, prefix, sides[side], run, side)
+        opened[store.folder.name] = store
+    train, validation = (
+        kind(examples.tracks, sides[side], stores[side], prefix.stages)
+        for kind, examples, side in (
+            (StoredExamples, data.train, "train"),
+            (StoredTracks, data.validation, "validation"),
+        )
     )
+    return replace(data, train=train, validation=validation)
 
 
 def prefix_store_folder(run: RunArguments) -> Path:
@@ -104,18 +95,35 @@ def prefix_store_folder(run: RunArguments) -> Path:
     return Path(run.prefix_store) if run.prefix_store else Path(constants.HF_HOME) / "hfmgc" / "frozen_prefix"
 
 
-class StoredExamples(torch.utils.data.Dataset):
-    """Training examples whose `input_values` are the states [tokens, hidden] that enter the model at `first_stage`."""
+class StoredTracks(torch.utils.data.Dataset):
+    """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden].
 
-    def __init__(self, examples: FixedExamples, store: PrefixStore, first_stage: int):
-        self.tracks = examples.tracks
-        self._windows = examples.windows
+    The states enter the model at `first_stage`.
+    """
+
+    def __init__(self, tracks: datasets.Dataset, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
+        self.tracks = tracks
+        self.column_names = tracks.column_names
+        self._windows = windows
         self._store = store
         self._first_stage = first_stage
 
     def by_track(self) -> list[np.ndarray]:
         """Return the states of the windows of each track, [windows, tokens, hidden]."""
         return np.split(self._store[:], self._windows.ends[:-1])
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str):
+            return self.tracks[key]
+        states = self._store[self._windows.first(key) : self._windows.first(key + 1)]
+        return {**self.tracks[key], "input_values": states, "first_stage": self._first_stage}
+
+
+class StoredExamples(StoredTracks):
+    """Training examples whose `input_values` are the states of one window [tokens, hidden]."""
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: all epochs have the same examples."""
@@ -127,26 +135,6 @@ class StoredExamples(torch.utils.data.Dataset):
         track = self.tracks[self._windows.locate(index)[0]]
         targets = {name: track[name] for name in TARGET_COLUMNS if name in track}
         return {"input_values": self._store[index], "first_stage": self._first_stage, **targets}
-
-
-class StoredTracks(torch.utils.data.Dataset):
-    """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden]."""
-
-    def __init__(self, tracks: TrackWindows, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
-        self.tracks = tracks.tracks
-        self._windows = windows
-        self._store = store
-        self._first_stage = first_stage
-        self.column_names = self.tracks.column_names
-
-    def __len__(self) -> int:
-        return len(self.tracks)
-
-    def __getitem__(self, key: int | str) -> Any:
-        if isinstance(key, str):
-            return self.tracks[key]
-        states = self._store[self._windows.first(key) : self._windows.first(key + 1)]
-        return {**self.tracks[key], "input_values": states, "first_stage": self._first_stage}
 
 
 def _store(prefix: FrozenPrefix, fingerprint: str, windows: ExtractedWindows, run: RunArguments) -> PrefixStore:

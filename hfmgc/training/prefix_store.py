@@ -24,7 +24,6 @@ from ..text import shown_size
 from .run_folder import nearest_existing
 
 
-GIGABYTE = 10**9
 STATES, CHECKSUMS, LOCK = "states.bin", "checksums.bin", ".hfmgc.lock"
 # numpy has no bfloat16: its bits are stored as integers.
 _STORED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.int16)}
@@ -48,12 +47,8 @@ class PrefixStore:
         self.folder = folder
         self.shape = shape
         self.dtype = dtype
+        self.nbytes = stored_bytes(shape, dtype)
         self._mapped: np.memmap | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all states on disk."""
-        return stored_bytes(self.shape, self.dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -70,43 +65,33 @@ class PrefixStore:
     def fill(
         self, compute: Callable[[Sequence[int]], Tensor], *, batch_size: int, name: str, progress: bool = True
     ) -> None:
-        """Check every window, and compute those that are missing or damaged.
+        """Check every window, and compute those that are missing or damaged; messages name the store `name`.
 
-        One process fills a store; others that need it wait until it is complete. Batches start at multiples of the batch
-        size even if filling resumes, so that the rounding is always the same.
-
-        Args:
-            compute: Returns the states of windows by their indices, [windows, tokens, hidden].
-            batch_size: Windows that are computed together.
-            name: What is filled, for messages.
-            progress: Whether to show a progress bar.
-
-        Raises:
-            SaveError: If the folder cannot be written to.
+        `compute` returns the states of windows by their indices, [windows, tokens, hidden]. One process fills a store; others
+        that need it wait until it is complete. Batches start at multiples of the batch size even if filling resumes, so that
+        the rounding is always the same.
         """
+        waiting = f"another process fills {self.folder}: waiting until it is complete"
         with saving_to(self.folder, "or set prefix_store to another folder, then restart"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            waiting = f"another process fills {self.folder}: waiting until it is complete"
             with hold(self.folder / LOCK, waiting=waiting):
-                self._fill(compute, batch_size, name, progress)
-
-    def _fill(self, compute: Callable[[Sequence[int]], Tensor], batch_size: int, name: str, progress: bool) -> None:
-        for path, size in ((STATES, self.nbytes), (CHECKSUMS, len(self) * _CHECKSUM.itemsize)):
-            with (self.folder / path).open("ab") as file:
-                file.truncate(size)  # new space is zeros, which no checksum is
-        missing = self._missing()
-        if not len(missing):
-            return
-        stored = len(self) - len(missing)
-        print(
-            f"frozen layers, {name}: {len(self):,} windows take {shown_size(self.nbytes)} ({self.dtype}) in "
-            f"{self.folder}" + (f"; {stored:,} of them are stored already" if stored else ""),
-            flush=True,
-        )
-        batches = sorted({index // batch_size for index in missing.tolist()})
-        for batch in tqdm(batches, desc=f"frozen layers, {name}", unit="batch", disable=not progress):
-            first = batch * batch_size
-            self._write(first, compute(range(first, min(first + batch_size, len(self)))))
+                for path, size in ((STATES, self.nbytes), (CHECKSUMS, len(self) * _CHECKSUM.itemsize)):
+                    with (self.folder / path).open("ab") as file:
+                        file.truncate(size)  # new space is zeros, which no checksum is
+                missing = self._missing()
+                if not len(missing):
+                    return
+                stored = len(self) - len(missing)
+                print(
+                    f"frozen layers, {name}: {len(self):,} windows take {shown_size(self.nbytes)} ({self.dtype}) in "
+                    f"{self.folder}" + (f"; {stored:,} of them are stored already" if stored else ""),
+                    flush=True,
+                )
+                for batch in tqdm(
+                    np.unique(missing // batch_size), desc=f"frozen layers, {name}", disable=not progress
+                ):
+                    windows = range(len(self))[batch * batch_size : (batch + 1) * batch_size]
+                    self._write(windows[0], compute(windows))
 
     def _missing(self) -> np.ndarray:
         """Return the windows whose states do not match their checksums, in order."""
@@ -156,7 +141,7 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
     others = sum(path.stat().st_size for path in parent.glob(f"*/{STATES}") if path.parent not in folders)
     wanted = sum(store.nbytes for store in stores)
     takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {shown_size(wanted)}"
-    if wanted + others > gigabytes * GIGABYTE:
+    if wanted + others > gigabytes * 1e9:
         earlier = f", and other stores in {parent} take {shown_size(others)}" if others else ""
         raise StoreFullError(
             f"prefix_store_gigabytes {gigabytes:g}: {takes}{earlier}: allow more, "

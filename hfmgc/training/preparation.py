@@ -1,8 +1,9 @@
 """From the recipe's settings to the data of a run."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import datasets
 import numpy as np
@@ -21,9 +22,9 @@ from ..data.split_manifest import SplitManifest
 from ..data.splits import check_split
 from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .arguments import DataArguments, ModelArguments, RunArguments
+from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
-from .spectrogram_augmentation import cropped_frames
+from .prefix_store import PrefixStore
 
 
 @dataclass(frozen=True)
@@ -45,32 +46,8 @@ class PreparedData:
         return ExtractedWindows(self.validation)
 
 
-def check_data_arguments(arguments: DataArguments, model: ModelArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that contradict each other, before the data are read.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
-    if arguments.class_weights != "none" and model.model.get("class_weights") is not None:
-        raise ConfigError("class_weights and model.class_weights exclude each other: leave out one of them")
-    frames, bins = extractor.window_shape
-    try:
-        if arguments.masks is not None:
-            arguments.masks.check(cropped_frames(frames, arguments.time_crop), bins)
-        if arguments.effects is not None:
-            arguments.effects.check(bins)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
 def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that do not fit the kind of data, before any track is decoded.
-
-    Raises:
-        ConfigError: Naming the field.
-        DataError: If there are no such data, no such exclusion list, or the front end did not make the stored features.
-        SplitError: If there is no such split manifest.
-    """
+    """Refuse settings that do not fit the kind of data, before any track is decoded."""
     source = open_source(arguments.data, arguments.data_options)
     check_front_end(source, extractor)
     if arguments.split_manifest:
@@ -118,12 +95,7 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
             train = corpus.select(manifest.sides["train"])
         if augmentation == "offline":
             train = augment_offline(train, extractor, seed=run.seed, num_proc=num_proc)
-    chosen = {
-        "seed": run.seed,
-        "time_crop": arguments.time_crop,
-        "effects": arguments.effects,
-        "masks": arguments.masks,
-    }
+    chosen = {"seed": run.seed, "window_augmentation": arguments.window_augmentation}
     if arguments.training_windows == "fixed":
         examples = FixedExamples(TrackWindows(train, extractor), **chosen)
     else:
@@ -139,6 +111,34 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
     validation.stack(0)  # stored features that do not fit the front end fail here, not during training
     test = TrackWindows(sides["test"], extractor) if manifest.sides["test"] else validation
     return PreparedData(corpus=corpus, manifest=manifest, train=examples, validation=validation, test=test)
+
+
+@dataclass
+class SharedData:
+    """The data of several trainings, prepared again only for one that needs other data.
+
+    Offline augmentation uses the recipe's `seed` in all of them. Stores of the frozen layers' output stay open.
+    """
+
+    seed: int
+    stores: dict[str, PrefixStore] = field(default_factory=dict)
+    _settings: Any = None
+    _prepared: PreparedData | None = None
+
+    def __call__(
+        self, arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor
+    ) -> PreparedData:
+        """Return the data as `prepare_data` does."""
+        # Mixup and class weights are applied during training.
+        settings = ({**vars(arguments), "mixup_alpha": 0.0, "class_weights": "none"}, extractor.to_dict())
+        if settings != self._settings:
+            self._prepared = prepare_data(arguments, run.with_values(seed=self.seed), extractor)
+            self._settings = settings
+            self.stores.clear()  # they hold other windows
+        train = self._prepared.train
+        vars(extractor).update(vars(train.extractor))  # with the statistics of the training side
+        train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
+        return self._prepared
 
 
 def balanced_class_weights(data: PreparedData) -> list[float]:

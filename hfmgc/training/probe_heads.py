@@ -3,16 +3,19 @@
 Each of them reads standardised windows; the standardisation is folded into its first layer.
 """
 
+import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..evaluation.predictions import TrackPredictions
 from ..models.configuration_windowed import WindowedConfig
 from ..models.losses import classification_loss
 from ..models.modeling_windowed import HiddenLayerClassifier
@@ -48,24 +51,34 @@ class Representations:
         """Return the tracks with some of the units."""
         return Representations([stack[:, chosen] for stack in self.windows], self.targets)
 
+    @property
+    def window_weights(self) -> np.ndarray:
+        """A weight for each window; those of a track have the sum 1."""
+        return np.concatenate([np.full(len(stack), 1 / len(stack)) for stack in self.windows])
+
+    @property
+    def window_targets(self) -> np.ndarray:
+        """The targets of the track of each window."""
+        return np.repeat(self.targets, [len(stack) for stack in self.windows], axis=0)
+
     def standardization(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and the deviation of each unit [hidden], in which each track has the same weight.
 
         The deviation of a dead unit is infinite. Theirs go down to 1e-20: divided by them, noise would decide.
         """
-        windows, weights = np.concatenate(self.windows), self.window_weights()
+        windows, weights = np.concatenate(self.windows), self.window_weights
         mean = np.average(windows.astype(np.float64), axis=0, weights=weights)
         deviation = np.sqrt(np.average((windows - mean) ** 2, axis=0, weights=weights))
         return mean, np.where(deviation > LEAST_DEVIATION * deviation.max(), deviation, np.inf)
 
-    def window_weights(self) -> np.ndarray:
-        """Return a weight for each window; those of a track have the sum 1."""
-        counts = np.array([len(windows) for windows in self.windows])
-        return np.repeat(1 / counts, counts)
-
-    def padded(self) -> tuple[Tensor, Tensor]:
-        """Return all windows [tracks, windows, hidden], with zeros as padding, and which of them exist [tracks, windows]."""
-        return _padded([torch.from_numpy(stack).float() for stack in self.windows])
+    def predictions(self, track_ids: Iterable[str], logits: Sequence[Tensor], *, rule: str) -> TrackPredictions:
+        """Return the predictions for the tracks from the logits of their windows."""
+        return TrackPredictions(
+            track_ids=list(track_ids),
+            references=self.targets,
+            logits=voted(logits, rule=rule, multi_label=self.targets.ndim == 2).double().numpy(),
+            window_logits=[one.numpy() for one in logits],
+        )
 
 
 @torch.no_grad()
@@ -76,10 +89,11 @@ def window_logits(head: Head, tracks: Representations) -> list[Tensor]:
 
 def voted(logits: Sequence[Tensor], *, rule: str = "mean", multi_label: bool = False) -> Tensor:
     """Return the logits of tracks [tracks, labels] from those of their windows."""
-    return vote(*_padded(logits), rule=rule, multi_label=multi_label)
+    return vote(*padded(logits), rule=rule, multi_label=multi_label)
 
 
-def _padded(stacks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def padded(stacks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return stacks as one tensor with zeros as padding, and which of their rows exist [stacks, rows]."""
     mask = [torch.ones(len(stack), dtype=torch.bool) for stack in stacks]
     return tuple(nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (stacks, mask))
 
@@ -99,17 +113,12 @@ def fit_logistic(
 ) -> nn.Linear:
     """Return the logistic regression on standardised windows as a linear layer on the windows themselves.
 
-    Args:
-        tracks: For the fit. Each track has the same weight, however many windows it has.
-        num_labels: Outputs of the layer.
-        strength: scikit-learn's C.
-        class_weights: Weight of the tracks of each genre; with several genres per track each output is fitted alone, so
-            that weights change nothing.
+    Each track has the same weight, however many windows it has. `strength` is scikit-learn's C. With several genres per
+    track each output is fitted alone, so that `class_weights` change nothing.
     """
     mean, deviation = tracks.standardization()
     windows = ((np.concatenate(tracks.windows) - mean) / deviation).astype(np.float32)
-    weights = tracks.window_weights()
-    targets = np.repeat(tracks.targets, [len(stack) for stack in tracks.windows], axis=0)
+    weights, targets = tracks.window_weights, tracks.window_targets
 
     def fitted(labels: np.ndarray, sample_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = LogisticRegression(C=strength, max_iter=1000).fit(windows, labels, sample_weight=sample_weights)
@@ -139,23 +148,14 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How one head is trained.
-
-    Args:
-        standardize: Whether it reads standardised windows.
-        hidden_size: Units of its hidden layer; 0: none.
-        batch_size: Tracks of a step.
-        learning_rate: Of Adam.
-        dropout: Of the windows and of the hidden layer.
-        l2: Adam's weight decay, added to the gradient.
-    """
+    """How one head is trained, with Adam."""
 
     standardize: bool
-    hidden_size: int
-    batch_size: int
+    hidden_size: int  # 0: no hidden layer
+    batch_size: int  # tracks of a step
     learning_rate: float
-    dropout: float
-    l2: float
+    dropout: float  # of the windows and of the hidden layer
+    l2: float  # weight decay that is added to the gradient
 
 
 @dataclass(frozen=True)
@@ -180,52 +180,53 @@ class HeadGrid:
         return [HeadSettings(*values) for values in itertools.product(*asdict(self).values())]
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainedHead:
-    """A head at the step with its lowest validation loss."""
+    """A head, in the end with the weights of the step with its lowest validation loss."""
 
     head: Head
     settings: HeadSettings
-    loss: float
-    steps: int
+    best: dict[str, Tensor]
+    loss: float = math.inf
+    steps: int = 0
+    stale: int = 0  # evaluations since then
+
+    def evaluated(self, step: int, loss: float) -> None:
+        """Record the validation loss at a step."""
+        self.stale += 1
+        if loss < self.loss:
+            self.loss, self.steps, self.stale = loss, step, 0
+            self.best = copy.deepcopy(self.head.state_dict())
 
 
+@dataclass
 class HeadTrainer:
-    """Trains heads on the same tracks; each stops early by its loss on the validation side.
+    """Trains heads on the same tracks; a step reads one random window of each track of its batch.
 
-    A step reads one random window of each track of its batch.
-
-    Args:
-        training: Tracks to train on.
-        validation: Tracks that say when to stop.
-        config: Of the model: labels, voting and loss.
-        max_steps: After which a head stops anyway.
-        patience: Evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower loss after which it stops; None: never.
-        seed: Of the initial weights, batches, windows and dropout; the same for every head.
-        device: Where it trains.
+    A head stops after `max_steps`, or after `patience` evaluations, one every `STEPS_PER_EVALUATION` steps, without a lower
+    loss on the validation side. Labels, voting and loss are those of `config`. All heads have the same `seed`, of the initial
+    weights, batches, windows and dropout.
     """
 
-    def __init__(
-        self,
-        training: Representations,
-        validation: Representations,
-        config: WindowedConfig,
-        *,
-        max_steps: int,
-        patience: int | None,
-        seed: int,
-        device: torch.device | str = "cpu",
-    ):
-        self.config = config
-        self.max_steps, self.patience, self.seed, self.device = max_steps, patience, seed, device
-        self.mean, self.deviation = training.standardization()
-        self._windows = torch.from_numpy(np.concatenate(training.windows)).float().to(device)
-        counts = torch.tensor([len(stack) for stack in training.windows], device=device)
+    training: Representations
+    validation: Representations
+    config: WindowedConfig
+    max_steps: int
+    patience: int | None
+    seed: int
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self):
+        self._multi_label = self.training.targets.ndim == 2
+        self._standardization = self.training.standardization()
+        self._windows = torch.from_numpy(np.concatenate(self.training.windows)).float().to(self.device)
+        counts = torch.tensor([len(stack) for stack in self.training.windows], device=self.device)
         self._counts, self._first = counts, counts.cumsum(0) - counts
         self._targets, self._held_out_targets = (
-            torch.from_numpy(one.targets).to(device) for one in (training, validation)
+            torch.from_numpy(side.targets).to(self.device) for side in (self.training, self.validation)
         )
-        self._held_out, self._mask = (tensor.to(device) for tensor in validation.padded())
+        held_out = padded([torch.from_numpy(stack).float() for stack in self.validation.windows])
+        self._held_out, self._mask = (tensor.to(self.device) for tensor in held_out)
 
     def fit(self, points: Sequence[HeadSettings]) -> Iterator[list[TrainedHead]]:
         """Train a head with each of the settings; yield them as they are done, several at a time.
@@ -243,55 +244,57 @@ class HeadTrainer:
 
     def _fit(self, points: list[HeadSettings]) -> list[TrainedHead]:
         common = points[0]
-        mean, deviation = self.mean, self.deviation
+        mean, deviation = self._standardization
         if not common.standardize:
             mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
-        windows, held_out = (self._standardized(one, mean, deviation) for one in (self._windows, self._held_out))
+        shift, scale = (torch.from_numpy(one).float().to(self.device) for one in (mean, deviation))
+        windows, held_out = ((one - shift) / scale for one in (self._windows, self._held_out))
         size = windows.shape[-1]
-        runs = [_Run(point, self._new_head(size, point.hidden_size)) for point in points]
-        optimizer = torch.optim.Adam([run.parameters for run in runs], fused=True)
+        runs = [self._new_head(size, point) for point in points]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": run.head.parameters(), "lr": run.settings.learning_rate, "weight_decay": run.settings.l2}
+                for run in runs
+            ],
+            fused=True,
+        )
         torch.manual_seed(self.seed)
+        active = runs
         for step in range(self.max_steps + 1):
             if step % STEPS_PER_EVALUATION == 0 or step == self.max_steps:
-                for run in (one for one in runs if one.active):
-                    run.evaluated(step, self._validation_loss(run.head, held_out), self.patience)
-            active = [run.head for run in runs if run.active]
+                for run in active:
+                    run.evaluated(step, self._validation_loss(run.head, held_out))
+                active = [run for run in active if run.stale != self.patience]
             if step == self.max_steps or not active:
                 break
             tracks = torch.randperm(len(self._counts))[: common.batch_size].to(self.device)
             draws = torch.rand(len(tracks)).to(self.device)
             batch = windows[self._first[tracks] + (draws * self._counts[tracks]).long()]
-            masks = [self._dropout(len(batch), units, common.dropout) for units in (size, common.hidden_size)]
-            losses = [self._loss(_masked(head, batch * masks[0], masks[1]), self._targets[tracks]) for head in active]
+            # 0 for a share of the units, and more than 1 for the others; the same for all heads.
+            masks = [
+                F.dropout(torch.ones(len(batch), units), common.dropout).to(self.device)
+                for units in (size, common.hidden_size)
+            ]
+            logits = [_masked(run.head, batch * masks[0], masks[1]) for run in active]
             optimizer.zero_grad()  # without a gradient, Adam leaves stopped heads as they are
-            torch.stack(losses).sum().backward()
+            sum(self._loss(one, self._targets[tracks]) for one in logits).backward()
             optimizer.step()
         for run in runs:
             run.head.load_state_dict(run.best)
-        return [TrainedHead(folded(run.head.cpu(), mean, deviation), run.point, run.loss, run.step) for run in runs]
+            folded(run.head.cpu(), mean, deviation)
+        return runs
 
-    def _new_head(self, size: int, hidden_size: int) -> Head:
+    def _new_head(self, size: int, settings: HeadSettings) -> TrainedHead:
         torch.manual_seed(self.seed)
-        labels = self.config.num_labels
+        labels, hidden_size = self.config.num_labels, settings.hidden_size
         head = HiddenLayerClassifier(size, hidden_size, labels) if hidden_size else nn.Linear(size, labels)
-        return head.to(self.device)
+        head.to(self.device)
+        return TrainedHead(head, settings, copy.deepcopy(head.state_dict()))
 
     @torch.no_grad()
     def _validation_loss(self, head: Head, held_out: Tensor) -> float:
         logits = vote(head(held_out), self._mask, rule=self.config.voting, multi_label=self._multi_label)
         return float(self._loss(logits, self._held_out_targets))
-
-    def _dropout(self, rows: int, units: int, rate: float) -> Tensor:
-        """Return factors of units [rows, units]: 0 for a share `rate` of them, and more than 1 for the others."""
-        return ((torch.rand(rows, units) >= rate).float() / (1 - rate)).to(self.device)
-
-    @property
-    def _multi_label(self) -> bool:
-        return self._targets.ndim == 2
-
-    def _standardized(self, windows: Tensor, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
-        mean, deviation = (torch.from_numpy(one).float().to(self.device) for one in (mean, deviation))
-        return (windows - mean) / deviation
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return classification_loss(
@@ -301,27 +304,6 @@ class HeadTrainer:
             label_smoothing=self.config.label_smoothing,
             class_weights=self.config.class_weights,
         )
-
-
-class _Run:
-    """A head in training: its lowest validation loss so far, and the weights that had it."""
-
-    def __init__(self, point: HeadSettings, head: Head):
-        self.point, self.head = point, head
-        self.parameters = {"params": head.parameters(), "lr": point.learning_rate, "weight_decay": point.l2}
-        self.loss, self.step, self.active, self._without = math.inf, 0, True, 0
-        self.best = self._copy()
-
-    def evaluated(self, step: int, loss: float, patience: int | None) -> None:
-        """Record the validation loss at a step, and stop if it has not fallen for `patience` evaluations."""
-        if loss < self.loss:
-            self.loss, self.step, self.best, self._without = loss, step, self._copy(), 0
-            return
-        self._without += 1
-        self.active = self._without != patience
-
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.head.state_dict().items()}
 
 
 def _inputs_of(point: HeadSettings) -> tuple:

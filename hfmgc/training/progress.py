@@ -52,31 +52,18 @@ class EpochLines(TrainerCallback):
         """Log at the end of each epoch too, so that each line has a train loss."""
         control.should_log = True
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **kwargs,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         """Keep the latest train loss, which is the mean since the log before it, and what the model monitors."""
-        if "loss" in (logs or {}):
+        logs: Mapping[str, float] = kwargs["logs"]
+        if "loss" in logs:
             self.train_loss = logs["loss"]
             monitored = (f", {name} {value:.4f}" for name, value in logs.items() if name not in _TRAINER_LOGS)
             self.monitored = "".join(monitored)
             if args.eval_strategy == "no":
                 self._print(args, state, {})
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **kwargs,
-    ) -> None:
-        self._print(args, state, metrics or {})
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._print(args, state, kwargs["metrics"])
 
     def _print(self, args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]) -> None:
         seconds, self.began = time.monotonic() - self.began, time.monotonic()

@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -20,7 +21,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .. import __version__
-from ..data.sources.exclusions import exclusions_text
 from ..errors import ConfigError, first_line
 from ..evaluation.checkpoints import PIPELINE_FILE
 from ..evaluation.plots import IMPORTANCES, RESTORED, TRAINING_CURVE
@@ -46,7 +46,7 @@ RESUME = "then resume with --resume_from_checkpoint last"  # the way out after a
 # Settings of a single start, without effect on the result.
 _START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir", "push_to_hub"}
 _HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
-_TRAINER_STATE = "trainer_state.json"  # the last file of a checkpoint that the Trainer writes
+_TRAINER_STATE = "trainer_state.json"  # the last file of a complete checkpoint
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
     "scikit-learn", "skops", "soundfile", "soxr", "torch", "transformers",
@@ -54,40 +54,29 @@ _PACKAGES = (
 
 
 def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
-    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start.
-
-    Raises:
-        ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the requested checkpoint; if it holds a finished
-            run without checkpoints, and --overwrite is not given.
-        SaveError: If it cannot be written to.
-    """
-    folder = Path(run.output_dir)
+    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start."""
+    folder, checkpoint = Path(run.output_dir), None
     wanted = run.resume_from_checkpoint
-    fresh = wanted in (None, False, "false")
-    checkpoint = None
-    if wanted in (True, "true", "last"):
+    if wanted in (True, "last"):
         checkpoint = _last_sound_checkpoint(folder)
         if checkpoint is None:
-            if _is_finished(folder) and not run.overwrite:
+            if _has_result(folder) and (folder / "README.md").exists() and not run.overwrite:
                 raise ConfigError(
                     f"output_dir {folder} holds a finished run without checkpoints to resume from: add --overwrite to "
                     "replace it, or choose another folder"
                 )
             logger.warning(f"{folder} has no complete checkpoint yet: starting from the beginning")
-    elif not fresh:
+    elif wanted:
         checkpoint = Path(wanted)
-        if not _is_complete(checkpoint):
-            raise ConfigError(f"resume_from_checkpoint {wanted}: no complete checkpoint there ({_TRAINER_STATE})")
-        damage = _damage(checkpoint)
+        damage = _damage(checkpoint) if _is_complete(checkpoint) else f"{wanted} has no complete {_TRAINER_STATE}"
         if damage:
-            raise ConfigError(f"resume_from_checkpoint {damage}: resume from an earlier one, or from last")
+            raise ConfigError(f"resume_from_checkpoint: {damage}: resume from an earlier one, or from last")
     with run.main_process_first(local=False, desc="taking the run folder"):
         # Only the first process checks and removes: the others would check while it removes.
         if run.should_save:
             in_use = f"output_dir {folder} is in use by another run: choose another folder"
             _HELD.enter_context(hold(folder / LOCK_FILE, in_use=in_use))
-            if fresh:
+            if not wanted:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
                 for name, (before, now) in (record.changes(folder) or {}).items():
@@ -117,14 +106,16 @@ def leave_runs() -> None:
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
-    finished = any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
-    if finished or _complete_checkpoints(folder):
+    if _has_result(folder) or _complete_checkpoints(folder):
         if not overwrite:
             resume = "--resume_from_checkpoint last to resume it, " if _complete_checkpoints(folder) else ""
             raise ConfigError(
                 f"output_dir {folder} holds an earlier run: add {resume}--overwrite to replace it, or choose another folder"
             )
-        _remove_run(folder)
+        for path in (*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), *folder.glob("adapter")):
+            shutil.rmtree(path)
+        for name in RUN_FILES:  # and no others
+            (folder / name).unlink(missing_ok=True)
     elif not (folder / RUN_FILE).exists():
         foreign = sorted(name for name in RUN_FILES if (folder / name).exists())
         if foreign:
@@ -133,10 +124,8 @@ def _make_room(folder: Path, overwrite: bool) -> None:
             )
 
 
-def _is_finished(folder: Path) -> bool:
-    """Return whether a folder has the result of a run and its card, which is written last."""
-    results = any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
-    return results and (folder / "README.md").exists()
+def _has_result(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:
@@ -151,16 +140,14 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
 def _last_sound_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint without a damaged file; a warning names those that are skipped.
 
-    Raises:
-        ConfigError: If all of them are damaged: a restart would delete what can perhaps be repaired.
+    If all are damaged, it raises a ConfigError: a restart would delete what can perhaps be repaired.
     """
-    damage = None
-    for checkpoint in _complete_checkpoints(folder):
+    for checkpoint in (checkpoints := _complete_checkpoints(folder)):
         damage = _damage(checkpoint)
         if damage is None:
             return checkpoint
         logger.warning(f"{damage}: using the checkpoint before it")
-    if damage is not None:
+    if checkpoints:
         raise ConfigError(
             f"{damage}, and no checkpoint in {folder} is whole: restore one, or restart with --overwrite"
         )
@@ -191,21 +178,15 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """Return whether the file that the Trainer writes last exists and can be read."""
+    return read_json(checkpoint / _TRAINER_STATE) is not None
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a file, or None if it is missing or damaged."""
     try:
-        load_json((checkpoint / _TRAINER_STATE).read_text(encoding="utf-8"))
+        return load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return True
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove the files of a run, and no others."""
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        shutil.rmtree(path)
-    shutil.rmtree(folder / "adapter", ignore_errors=True)
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
+        return None
 
 
 @dataclass(frozen=True)
@@ -227,23 +208,7 @@ class RunRecord:
             values = group.to_dict() if is_run else vars(group)
             settings[name] = {one.name: _published(values[one.name]) for one in fields(group) if one.name in values}
             changed[name] = [one for one in (group.changed if is_run else changed_fields(group)) if one not in _START]
-        resumed = run.resume_from_checkpoint not in (None, False, "false")
-        return cls(settings=settings, changed=changed, seed=run.seed, command=_command(), resumed=resumed)
-
-    def check_exclusions(self, folder: Path, exclusions: dict[str, Any] | None) -> None:
-        """Refuse to resume the run in `folder` if it started with other tracks excluded.
-
-        Raises:
-            ConfigError: Naming both lists; the comparison of the splits, which follows, could not.
-        """
-        if not self.is_saved(folder):  # damaged; the splits are compared all the same
-            return
-        before = recorded(folder, "exclusions")
-        if (before or {}).get("digest") != (exclusions or {}).get("digest"):
-            raise ConfigError(
-                f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
-                f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
-            )
+        return cls(settings, changed, run.seed, _command(), resumed=bool(run.resume_from_checkpoint))
 
     def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
         """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
@@ -257,11 +222,6 @@ class RunRecord:
             for (group, name), value in now.items()
             if name not in _START and before[group, name] != value
         }
-
-    @staticmethod
-    def is_saved(folder: Path) -> bool:
-        """Return whether an earlier start left a readable `run.yaml`."""
-        return recorded(folder, "settings") is not None
 
     def save(self, folder: Path, **more: Any) -> None:
         """Write `run.yaml`."""
@@ -290,10 +250,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
     found = {"python": platform.python_version(), "hfmgc": __version__}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -301,16 +259,11 @@ def _command() -> str:
     """Return the command of this process, without tokens and passwords; absolute paths are cut to their last part."""
     # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
     words = [shown_url(word) for word in _published(sys.argv)]
-    for position, word in enumerate(words):
-        if word == "--hub_token" and position + 1 < len(words):
-            words[position + 1] = "TOKEN"
-        elif word.startswith("--hub_token="):
-            words[position] = "--hub_token=TOKEN"
-    script = Path(sys.argv[0])
+    launcher, script = "", Path(sys.argv[0])
     if script.parent.name == "recipes":
-        launcher = "accelerate launch" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "python"
-        return f"{launcher} " + shlex.join([f"recipes/{script.name}", *words[1:]])
-    return shlex.join(words)
+        launcher = "accelerate launch " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "python "
+        words[0] = f"recipes/{script.name}"
+    return launcher + re.sub(r"(--hub_token[= ])\S+", r"\1TOKEN", shlex.join(words))
 
 
 def _published(value: Any) -> Any:

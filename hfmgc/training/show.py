@@ -8,7 +8,6 @@ from ..data.sources import open_source
 from ..errors import ConfigError, HfmgcError, UnreachableDataError
 from ..settings import read_config, read_settings
 from .arguments import RECIPE_GROUPS, DataArguments
-from .build import count_parameters
 from .check import CheckedRecipe, check_recipe
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import stored_bytes
@@ -20,9 +19,6 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
     Parameters are counted on the meta device. Neither data nor a pre-trained backbone are downloaded: if the backbone's config
     is not in the local cache, the default sizes are counted and a note is added.
-
-    Raises:
-        HfmgcError: If the recipe would be refused, for the same reason.
     """
     if "pipelines" in read_config(Path(config)):
         raise ConfigError(
@@ -37,7 +33,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
         "config": Path(config).name,
         "model_type": model_arguments.model_type,
         "parameters": recipe.parameters,
-        "trainable_parameters": count_parameters(recipe.meta_model)[1],
+        "trainable_parameters": recipe.meta_model.num_parameters(only_trainable=True),
         "pretrained_backbone": model_arguments.pretrained_backbone,
         "model_name_or_path": model_arguments.model_name_or_path,
         "adapter": model_arguments.adapter,
@@ -95,10 +91,7 @@ def _as_text(result: dict[str, Any]) -> str:
         ("model", f"{result['model_type']} from {start}"),
         ("parameters", f"{result['parameters']:,}"),
         ("trainable", f"{result['trainable_parameters']:,} (adapter: {result['adapter']})"),
-        (
-            "front end",
-            f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, {windows}",
-        ),
+        ("front end", f"{front_end['feature_extractor_type']}, {front_end['sampling_rate']} Hz, {windows}"),
         ("data", f"{result['data']['name'] or '(--data)'}, {len(result['data']['genres'])} genres"),
         ("split", f"{split['policy']}{drawn}"),
         ("augmentation", result["augmentation"]),

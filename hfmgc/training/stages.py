@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import Trainer
+from transformers import PreTrainedModel
 from transformers.integrations import deepspeed
-from transformers.utils import logging
 
+from ..data.sources.exclusions import exclusions_text
 from ..data.split_manifest import SplitManifest
-from ..errors import HfmgcError, SplitError, saving_to
+from ..errors import ConfigError, HfmgcError, SplitError, saving_to
 from ..evaluation.checkpoints import load_checkpoint
 from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import TrackPredictions, predict_tracks
@@ -25,14 +25,11 @@ from ..stopping import catch_signals, exit_code, release_signals
 from ..text import escape_output
 from .adapters import without_peft_warnings
 from .arguments import RunArguments
-from .build import build_model, count_parameters, with_class_weights
+from .build import build_model, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RESUME, RunRecord, leave_runs
+from .run_folder import RESUME, RunRecord, leave_runs, recorded
 from .trainer import TrackTrainer
-
-
-logger = logging.get_logger(__name__)
 
 
 def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last resumes") -> None:
@@ -83,18 +80,24 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
     if not run.should_save:
         return
     folder, exclusions = Path(run.output_dir), data.corpus.exclusions()
-    if checkpoint:
-        record.check_exclusions(folder, exclusions)
-        if (folder / "split.json").is_file():
-            before = SplitManifest.load(folder / "split.json").digest
-            if before != data.manifest.digest:
-                raise SplitError(
-                    f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
-                    f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
-                )
+    is_recorded = checkpoint is not None and record.changes(folder) is not None
+    if is_recorded:
+        before = recorded(folder, "exclusions")
+        if (before or {}).get("digest") != (exclusions or {}).get("digest"):
+            raise ConfigError(
+                f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
+                f"{exclusions_text(exclusions)}): use the same --exclude, or restart with --overwrite"
+            )
+    if checkpoint and (folder / "split.json").is_file():
+        before = SplitManifest.load(folder / "split.json").digest
+        if before != data.manifest.digest:
+            raise SplitError(
+                f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
+                f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
+            )
     with saving_to(folder, RESUME):
         data.manifest.save(folder / "split.json")
-        if checkpoint is None or not record.is_saved(folder):  # other settings may turn out not to fit the checkpoint
+        if not is_recorded:  # other settings may turn out not to fit the checkpoint
             record.save(folder, exclusions=exclusions)
 
 
@@ -117,25 +120,19 @@ def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str,
 
 def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
-    predictions = predict_tracks(trainer, data.test)
-    notes, best = list(trainer.notes), trainer.state.best_metric
+    predictions, config = predict_tracks(trainer, data.test), trainer.model.config
+    chosen, best, notes = trainer.args.load_best_model_at_end, trainer.state.best_metric, list(trainer.notes)
     if data.manifest.evaluation_side == "validation":
-        chosen = (
-            "by which the checkpoint was chosen, so optimistic"
-            if trainer.args.load_best_model_at_end
-            else "by which nothing was chosen"
-        )
-        notes.append(f"the split has no test side: these are the figures of the validation tracks, {chosen}")
+        what = "by which the checkpoint was chosen, so optimistic" if chosen else "by which nothing was chosen"
+        notes.append(f"the split has no test side: these are the figures of the validation tracks, {what}")
     return make_report(
         predictions,
         data,
         run,
-        task_of(trainer.model.config.problem_type),
+        task_of(config.problem_type),
         notes=notes,
-        validation={trainer.args.metric_for_best_model: best}
-        if trainer.args.load_best_model_at_end and best is not None
-        else None,
-        model_type=trainer.model.config.model_type,
+        validation={trainer.args.metric_for_best_model: best} if chosen and best is not None else None,
+        model_type=config.model_type,
     )
 
 
@@ -164,8 +161,23 @@ def make_report(
     )
 
 
+def unwrapped(trainer: TrackTrainer) -> tuple[PreTrainedModel | PeftModel, dict[str, Any]]:
+    """Return the trained model and its weights, gathered from all processes."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
+    deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
+    return model, state_dict
+
+
+def make_readable(folder: Path) -> None:
+    """Give the weights, which safetensors makes private, the permissions of the other files."""
+    for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
+        weights.chmod((folder / "config.json").stat().st_mode)
+
+
 def save(
-    trainer: Trainer,
+    trainer: TrackTrainer,
     recipe: CheckedRecipe,
     data: PreparedData,
     report: EvaluationReport,
@@ -174,29 +186,25 @@ def save(
 ) -> None:
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
-    deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
+    model, state_dict = unwrapped(trainer)
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    parameters, trained = count_parameters(model)
+    parameters, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
             # Merged from the files, as users of the adapter do.
             arguments = with_class_weights(arguments, model.config.class_weights)
             base = build_model(arguments, data.corpus.genres, run)
-            parameters = count_parameters(base)[0]
+            parameters = base.num_parameters()
             with without_peft_warnings():
                 merged = PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload()
             merged.save_pretrained(folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         recipe.extractor.save_pretrained(folder)
-        for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
-            weights.chmod((folder / "config.json").stat().st_mode)  # safetensors makes them private
+        make_readable(folder)
         data.manifest.save(folder / "split.json")
         report.save(folder)
         if trainer.state.log_history:
@@ -207,16 +215,14 @@ def save(
                 best=trainer.state.best_metric,
                 title=f"{report.heading}: training",
             )
-        adapter = None
-        if arguments.adapter != "none":
-            names = ("targets", "min_layer", "rank", "alpha")
-            adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
+        names = ("targets", "min_layer", "rank", "alpha")
+        adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
             "trainable_parameters": trained,
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
-            "adapter": adapter,
+            "adapter": None if arguments.adapter == "none" else adapter,
         }
         record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
         write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)

@@ -1,7 +1,7 @@
 """transformers' Trainer with averaged weights and a learning rate that decays by epochs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,30 +12,53 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, first_line, saving_to
 from ..evaluation.predictions import UNUSED_OUTPUTS
 from ..models.modeling_windowed import WindowedForAudioClassification
+from .arguments import RunArguments
+from .progress import print_lines_only
+from .run_folder import RESUME
 
 
 AVERAGED_WEIGHTS = "averaged_weights.safetensors"
 
 
 class TrackTrainer(Trainer):
-    """Trains a classifier of tracks.
+    """Trains a classifier of tracks, or a model that is pre-trained.
 
     With `weight_averaging`, the averaged weights are evaluated, choose the best checkpoint, and are the result of the
-    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one.
-
-    Args:
-        keywords: See `transformers.Trainer`.
+    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one. The arguments
+    are those of `transformers.Trainer`; `train_dataset` has `set_epoch`.
     """
 
-    def __init__(self, **keywords):
-        super().__init__(**keywords)
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: RunArguments,
+        train_dataset: Dataset | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **keywords,
+    ):
+        find_unused = args.ddp_find_unused_parameters
+        if find_unused is None and args.world_size > 1:
+            find_unused = not getattr(model, "uses_all_parameters", True)
+        try:
+            super().__init__(
+                model=model,
+                # The finished folder is published in one commit, not by the Trainer.
+                args=args.with_values(ddp_find_unused_parameters=find_unused, push_to_hub=False),
+                train_dataset=train_dataset,
+                callbacks=[EpochCallback(train_dataset), *callbacks],
+                **keywords,
+            )
+        except ValueError as error:
+            raise ConfigError(first_line(error)) from error
+        print_lines_only(self)
         # What the report and `run.yaml` say of a head that was fitted without a training.
         self.notes: list[str] = []
         self.record: dict[str, Any] = {}
@@ -47,10 +70,11 @@ class TrackTrainer(Trainer):
                 raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which shard the weights")
             self.add_callback(_AverageAfterStep(self))
 
-    def train(self, resume_from_checkpoint: str | None = None, **keywords) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | Path | None = None, **keywords) -> TrainOutput:
         """Train as transformers' Trainer does; with `weight_averaging`, the model ends with the averaged weights."""
-        self._resumed_from = resume_from_checkpoint
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+        self._resumed_from = str(resume_from_checkpoint) if resume_from_checkpoint else None
+        with saving_to(self.args.output_dir, RESUME):
+            output = super().train(resume_from_checkpoint=self._resumed_from, **keywords)
         if self.averaged is not None:
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
                 self._load_averaged(self.state.best_model_checkpoint)
@@ -88,16 +112,9 @@ class TrackTrainer(Trainer):
                     torch.distributed.broadcast(buffer, src=0)
             return super().evaluation_loop(*arguments, **keywords)
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, ...]:
+    def prediction_step(self, *arguments, ignore_keys: list[str] | None = None) -> tuple[Tensor | None, ...]:
         """Predict as transformers' Trainer does; the metrics get all outputs that a report uses."""
-        ignore_keys = UNUSED_OUTPUTS if ignore_keys is None else ignore_keys
-        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        return super().prediction_step(*arguments, ignore_keys=UNUSED_OUTPUTS if ignore_keys is None else ignore_keys)
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -159,18 +176,11 @@ class EpochCallback(TrainerCallback):
     def __init__(self, examples: object):
         self.examples = examples
 
-    def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs,
-    ) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         """Set the epoch; after a resume within an epoch `state.epoch` is a fraction."""
         epoch = int(state.epoch or 0)
         self.examples.set_epoch(epoch)
-        for module in model.modules() if model is not None else ():
+        for module in kwargs["model"].modules():
             if isinstance(module, WindowedForAudioClassification):
                 module.begin_epoch(epoch)
 

@@ -5,23 +5,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForPreTraining, PreTrainedConfig, set_seed
+from transformers import AutoModelForPreTraining, set_seed
 
 from ...data.features import check_front_end
 from ...data.sources import open_source
 from ...data.sources.contract import TrackSource
-from ...errors import CheckpointError, ConfigError, first_line, nearest
+from ...errors import CheckpointError, ConfigError, nearest
 from ...evaluation.checkpoints import load_checkpoint
 from ...features.feature_extraction_windowed import WindowedFeatureExtractor
 from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
-from ...settings import check_fields, coerce, known_fields, with_fields
-from ..arguments import RunArguments, check_fields_of, instance, setting
-from ..build import unsharded_weights
+from ...settings import check_fields, coerce, with_fields
+from ..arguments import RunArguments, WindowArguments, setting
+from ..build import on_meta, unsharded_weights, with_changes
 from ..run_folder import refuse_folder
-from ..spectrogram_augmentation import SpecAugment, cropped_frames
-from ..spectrogram_effects import SpectrogramEffects
+from ..spectrogram_augmentation import cropped_frames
 
 
 # How a pre-training differs from a classifier's training: there are no genres, and by default no evaluation.
@@ -78,16 +76,10 @@ class SourceSettings:
         return open_source(self.data, self.options, exclude=self.exclude, labelled=False)
 
     def extractor(self, extractor: WindowedFeatureExtractor) -> WindowedFeatureExtractor:
-        """Return the front end with this source's fields.
-
-        Raises:
-            ConfigError: If a field does not exist, or the windows get another size.
-        """
+        """Return the front end with this source's fields."""
         if not self.front_end:
             return extractor
-        known = known_fields(type(extractor))
-        fields = {name: value for name, value in extractor.to_dict().items() if name in known}
-        other = with_fields(type(extractor), {**fields, **self.front_end}, f"front_end of {self.data}")
+        other = with_changes(extractor, self.front_end, f"front_end of {self.data}")
         if other.window_shape != extractor.window_shape or other.sampling_rate != extractor.sampling_rate:
             raise ConfigError(
                 f"front_end of {self.data}: makes windows of {other.window_shape} frames and bins at {other.sampling_rate} "
@@ -97,7 +89,7 @@ class SourceSettings:
 
 
 @dataclass
-class PretrainingDataArguments:
+class PretrainingDataArguments(WindowArguments):
     """What it is pre-trained on, without genres."""
 
     data: list[str | dict[str, Any]] = setting(
@@ -105,7 +97,6 @@ class PretrainingDataArguments:
         "One or more datasets, folders of audio, manifests or stored features; {data: NAME, options: {...}, exclude: FILE, "
         "side: train, front_end: {...}} sets the options of one.",
     )
-    shortest_seconds: float = setting(1.0, "Shorter audio is skipped.", limits="[0, inf)")
     pad_short_tracks: bool = setting(
         False, "Use tracks shorter than a window too, padded as front_end.short_tracks says."
     )
@@ -115,19 +106,10 @@ class PretrainingDataArguments:
     fit_statistics: str = setting(
         "none", "overall: estimate the front end's mean and deviation from the data.", choices=("none", "overall")
     )
-    windows_per_track: int = setting(1, "Random windows of each track in an epoch.", limits="[1, inf)")
-    time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
-    spec_augment: dict[str, Any] = setting(
-        dict, "Masks over training windows; see recipes/train_classifier.py --help."
-    )
-    spectrogram_effects: dict[str, Any] = setting(
-        dict, "Effects on training windows; see recipes/train_classifier.py --help."
-    )
-    preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
 
     def __post_init__(self):
-        check_fields_of(self)
-        self.sources, self.masks, self.effects  # noqa: B018 (raises for wrong entries)
+        super().__post_init__()
+        self.sources  # noqa: B018 (raises for wrong entries)
 
     @property
     def sources(self) -> list[SourceSettings]:
@@ -137,47 +119,23 @@ class PretrainingDataArguments:
             for one in self.data
         ]
 
-    @property
-    def masks(self) -> SpecAugment | None:
-        """The SpecAugment of the views."""
-        return instance(SpecAugment, self.spec_augment, "spec_augment")
-
-    @property
-    def effects(self) -> SpectrogramEffects | None:
-        """The effects on the views."""
-        return instance(SpectrogramEffects, self.spectrogram_effects, "spectrogram_effects")
-
 
 PretrainingGroups = tuple[PretrainingModelArguments, PretrainingDataArguments, RunArguments]
 PRETRAINING_GROUPS = (PretrainingModelArguments, PretrainingDataArguments, RunArguments)
 
 
-def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtractor, PreTrainedConfig]:
-    """Refuse settings that do not fit each other, before the data are read; return the front end and the model's config.
-
-    Raises:
-        ConfigError: If a field does not exist or fit.
-        CheckpointError: If a part that was trained first cannot be loaded or does not fit.
-        DataError: If there are no such data, or another front end made the stored features.
-    """
+def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
+    """Refuse settings that do not fit each other, before the data are read; return the front end."""
     arguments, data, run = groups
     if run.eval_strategy != "no" and not data.validation_share:
         raise ConfigError("eval_strategy: nothing is held out to evaluate: set validation_share, or eval_strategy no")
     if not data.sources:
         raise ConfigError("data is empty: name a dataset, a folder of audio, or stored features")
-    extractor = with_fields(
-        PRETRAINING_MODELS[arguments.model_type].load("feature_extractor"), arguments.front_end, "front_end"
-    )
+    extractor_class = PRETRAINING_MODELS[arguments.model_type].load("feature_extractor")
+    extractor = with_fields(extractor_class, arguments.front_end, "front_end")
     if data.fit_statistics != "none" and not hasattr(extractor, "mean"):
         raise ConfigError(f"fit_statistics: {type(extractor).__name__} keeps the statistics of its pre-training")
-    with unsharded_weights(run):
-        parts = load_parts(arguments)
-    config = build_config(arguments, parts)
-    try:
-        with torch.device("meta"):
-            model = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model")(config)
-    except Exception as error:  # torch refuses impossible sizes in many ways
-        raise ConfigError(f"model: {first_line(error)}") from error
+    model = build_pretraining_model(arguments, run, weights=False)
     normalization = "statistics" if data.fit_statistics != "none" else getattr(extractor, "normalization", None)
     if model.unit_range and normalization != "min_max":
         raise ConfigError(
@@ -189,19 +147,15 @@ def check_pretraining(groups: PretrainingGroups) -> tuple[WindowedFeatureExtract
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     frames, bins = extractor.window_shape
-    frames = cropped_frames(frames, data.time_crop)
     try:
-        model.check_window(frames, bins)
-        if data.masks is not None:
-            data.masks.check(frames, bins)
-        if data.effects is not None:
-            data.effects.check(bins)
+        model.check_window(cropped_frames(frames, data.time_crop), bins)
+        data.window_augmentation.check(frames, bins)
     except ValueError as error:
         raise ConfigError(f"model, front_end and time_crop do not fit: {error}") from error
     for source in data.sources:
         refuse_folder("output_dir", Path(run.output_dir), source.data)
         check_front_end(source.open(), source.extractor(extractor))
-    return extractor, config
+    return extractor
 
 
 def global_batch(run: RunArguments) -> int:
@@ -209,14 +163,29 @@ def global_batch(run: RunArguments) -> int:
     return run.per_device_train_batch_size * run.gradient_accumulation_steps * run.world_size
 
 
-def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingModel]:
-    """Return the parts of the model that were trained first.
+def build_pretraining_model(
+    arguments: PretrainingModelArguments, run: RunArguments, *, weights: bool = True
+) -> PreTrainingModel:
+    """Return the model with the weights of its parts, or on the meta device; equal arguments give equal weights."""
+    architecture = PRETRAINING_MODELS[arguments.model_type]
+    model_class = architecture.load("pretraining_model")
+    with unsharded_weights(run):
+        parts = _load_parts(arguments, model_class.pretrained_parts)
+        configs = {f"{name}_config": part.config for name, part in parts.items()}
+        for name in configs.keys() & arguments.model.keys():
+            raise ConfigError(f"model.{name} is that of pretrained_parts.{name.removesuffix('_config')}: leave it out")
+        config = with_fields(architecture.load("config"), arguments.model, "model", **configs)
+        if not weights:
+            return on_meta(model_class, config)
+        set_seed(run.seed)
+        model = model_class(config)
+        for name, part in parts.items():
+            getattr(model, name).load_state_dict(part.state_dict())
+    return model
 
-    Raises:
-        ConfigError: If the model has no such part, or lacks one that it needs.
-        CheckpointError: If one cannot be loaded, or is of another architecture.
-    """
-    wanted = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model").pretrained_parts
+
+def _load_parts(arguments: PretrainingModelArguments, wanted: Mapping[str, str]) -> dict[str, PreTrainingModel]:
+    """Return the parts of the model that were trained first; `wanted` has the model type of each."""
     for name in arguments.pretrained_parts.keys() - wanted.keys():
         raise ConfigError(f"pretrained_parts: {arguments.model_type} has no part {name!r}{nearest(name, wanted)}")
     parts = {}
@@ -224,7 +193,7 @@ def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingMod
         folder = coerce(f"pretrained_parts.{name}", arguments.pretrained_parts.get(name, ""), str, "settings")
         if not folder:
             raise ConfigError(f"pretrained_parts.{name} is not set: train a {model_type} first, and name its folder")
-        part = load_checkpoint(folder, auto_class=AutoModelForPreTraining)[0]
+        parts[name] = part = load_checkpoint(folder, auto_class=AutoModelForPreTraining)[0]
         if part.config.model_type != model_type:
             raise CheckpointError(
                 f"pretrained_parts.{name} {folder} is of architecture {part.config.model_type!r}, {model_type!r} is needed"
@@ -232,29 +201,4 @@ def load_parts(arguments: PretrainingModelArguments) -> dict[str, PreTrainingMod
         # Neither a path on the user's disk nor the part's own classes belong in the config of the whole.
         part.config.name_or_path, part.config.architectures = "", None
         vars(part.config).pop("auto_map", None)
-        parts[name] = part
     return parts
-
-
-def build_config(arguments: PretrainingModelArguments, parts: Mapping[str, PreTrainingModel]) -> PreTrainedConfig:
-    """Return the config with the recipe's fields and those of the parts.
-
-    Raises:
-        ConfigError: If a field does not exist or fit.
-    """
-    more = {f"{name}_config": part.config for name, part in parts.items()}
-    for name in more.keys() & arguments.model.keys():
-        raise ConfigError(f"model.{name} is that of pretrained_parts.{name.removesuffix('_config')}: leave it out")
-    return with_fields(PRETRAINING_MODELS[arguments.model_type].load("config"), arguments.model, "model", **more)
-
-
-def build_pretraining_model(arguments: PretrainingModelArguments, run: RunArguments) -> PreTrainingModel:
-    """Return the model with the weights of its parts; equal arguments give equal weights."""
-    with unsharded_weights(run):
-        parts = load_parts(arguments)
-        config = build_config(arguments, parts)
-        set_seed(run.seed)
-        model = PRETRAINING_MODELS[arguments.model_type].load("pretraining_model")(config)
-        for name, part in parts.items():
-            getattr(model, name).load_state_dict(part.state_dict())
-    return model

@@ -3,12 +3,11 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...data.caching import reading_cache
 from ...data.corpus import cache_forecast, decode_corpus
@@ -19,9 +18,8 @@ from ...features.spectrogram_operations import running_statistics
 from ...features.windows import NEGLIGIBLE_SHARE
 from ...randomness import example_generator
 from ..arguments import RunArguments
-from ..examples import augmented_window
-from ..spectrogram_augmentation import SpecAugment
-from ..spectrogram_effects import SpectrogramEffects
+from ..examples import WindowExamples
+from ..spectrogram_augmentation import WindowAugmentation
 from .arguments import PretrainingDataArguments, global_batch
 
 
@@ -29,7 +27,7 @@ from .arguments import PretrainingDataArguments, global_batch
 STATISTICS_WINDOWS = 10_000
 
 
-class PretrainingExamples(torch.utils.data.Dataset):
+class PretrainingExamples(WindowExamples):
     """Random windows of tracks, as `input_values` [frames, bins] and `seeds`, the seed of the model's own draws.
 
     With several `views`, an example is that many augmentations of one window, [views, frames, bins].
@@ -37,14 +35,10 @@ class PretrainingExamples(torch.utils.data.Dataset):
     Args:
         sources: Tracks with features, each source with its front end.
         tracks: Source and row of each track.
-        seed: With the epoch and the track, determines everything that is random.
         views: Augmented views of each window.
-        windows_per_track: Windows of each track in an epoch.
-        time_crop: Share of a window's frames that is kept, from a random position.
-        effects: Tempo, pitch and equalisation of the spectrogram.
-        masks: SpecAugment, applied last.
         global_batch: Examples of an optimizer step. An epoch has full steps only; the examples that are left out change
             from epoch to epoch.
+        more: See `WindowExamples`.
     """
 
     def __init__(
@@ -52,30 +46,16 @@ class PretrainingExamples(torch.utils.data.Dataset):
         sources: Sequence[TrackWindows],
         tracks: Sequence[tuple[int, int]],
         *,
-        seed: int,
         views: int = 1,
-        windows_per_track: int = 1,
-        time_crop: float = 1.0,
-        effects: SpectrogramEffects | None = None,
-        masks: SpecAugment | None = None,
         global_batch: int = 1,
+        **more: Any,
     ):
+        super().__init__(**more)
         self.sources = sources
         self.tracks = tracks
-        self.seed = seed
         self.views = views
-        self.windows_per_track = windows_per_track
-        self.time_crop = time_crop
-        self.effects = effects
-        self.masks = masks
         self.global_batch = global_batch
-        # In shared memory, so that workers see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._latest_order: tuple[int, np.ndarray] | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the windows and views of another epoch."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         examples = len(self.tracks) * self.windows_per_track
@@ -88,9 +68,7 @@ class PretrainingExamples(torch.utils.data.Dataset):
         track = self.sources[source].track(row)
         generator = example_generator(self.seed, epoch, source, track["track_id"], draw)
         window = training_window(track, self.sources[source].extractor, generator)
-        views = [
-            augmented_window(window, generator, self.time_crop, self.effects, self.masks) for _ in range(self.views)
-        ]
+        views = [self.window_augmentation(window, generator) for _ in range(self.views)]
         return {
             "input_values": np.stack(views) if self.views > 1 else views[0],
             "seeds": int(generator.integers(2**63)),
@@ -102,14 +80,6 @@ class PretrainingExamples(torch.utils.data.Dataset):
             examples = len(self.tracks) * self.windows_per_track
             self._latest_order = epoch, example_generator(self.seed, epoch, "order").permutation(examples)
         return self._latest_order[1]
-
-
-def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Stack examples: `input_values` [examples, ...] and `seeds` [examples]."""
-    return {
-        "input_values": torch.from_numpy(np.stack([example["input_values"] for example in examples])),
-        "seeds": torch.tensor([example["seeds"] for example in examples]),
-    }
 
 
 @dataclass(frozen=True)
@@ -125,11 +95,7 @@ class PretrainingData:
 def prepare_pretraining_data(
     arguments: PretrainingDataArguments, run: RunArguments, extractor: WindowedFeatureExtractor, *, views: int = 1
 ) -> PretrainingData:
-    """Decode and extract all sources, hold some tracks out, and fit the front end's statistics.
-
-    Raises:
-        DataError: If a source has no track that is long enough, or there are too few tracks for a batch.
-    """
+    """Decode and extract all sources, hold some tracks out, and fit the front end's statistics."""
     sources, described, train, held_out = [], [], [], []
     with run.main_process_first(desc="preparing the data"):
         for number, settings in enumerate(arguments.sources):
@@ -163,13 +129,7 @@ def prepare_pretraining_data(
                 {**source.describe(), "side": settings.side, "tracks": len(rows), "held_out": count}
                 | {"too_short": short, "skipped": corpus.skipped_report()}
             )
-    chosen = {
-        "seed": run.seed,
-        "views": views,
-        "time_crop": arguments.time_crop,
-        "effects": arguments.effects,
-        "masks": arguments.masks,
-    }
+    chosen = {"seed": run.seed, "views": views, "window_augmentation": arguments.window_augmentation}
     batch = global_batch(run)
     examples = PretrainingExamples(
         sources, train, windows_per_track=arguments.windows_per_track, global_batch=batch, **chosen
@@ -212,7 +172,7 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, examples: PretrainingEx
     for source in plain.sources:
         source.extractor = copy.copy(source.extractor)
         source.extractor.normalization = "none"
-    plain.views, plain.time_crop, plain.effects, plain.masks = 1, 1.0, None, None
+    plain.views, plain.window_augmentation = 1, WindowAugmentation()
     count = min(len(plain), STATISTICS_WINDOWS)
     chosen = example_generator(examples.seed, "statistics").permutation(len(plain))[:count]
     mean, std = running_statistics(plain[int(index)]["input_values"] for index in chosen)

@@ -7,27 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ...errors import ConfigError, TrainingError, first_line, saving_to
+from ...errors import ConfigError, TrainingError, first_line
 from ...models.modeling_pretraining import PreTrainingModel
 from ..fit import check_shapes
-from ..progress import print_lines_only
-from ..run_folder import RESUME
-from ..trainer import EpochCallback, TrackTrainer
+from ..trainer import TrackTrainer
 from .arguments import PretrainingGroups, build_pretraining_model
-from .data import PretrainingData, collate
+from .data import PretrainingData
 
 
 class PretrainingTrainer(TrackTrainer):
     """Trains a [`PreTrainingModel`]: stops at a loss that is not finite, and logs the figures that the model monitors."""
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Tensor:
-        """Run a step as transformers' Trainer does.
-
-        Raises:
-            TrainingError: If its loss is NaN or infinite, naming step and learning rate.
-        """
+        """Run a step as transformers' Trainer does; a loss that is NaN or infinite ends the training."""
         loss = super().training_step(model, inputs, *arguments, **keywords)
         if not torch.isfinite(loss).all():
             raise TrainingError(
@@ -47,15 +42,8 @@ class PretrainingTrainer(TrackTrainer):
 class AfterOptimizerStep(TrainerCallback):
     """Calls `after_optimizer_step` of the model once after each optimizer step."""
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs,
-    ) -> None:
-        for module in model.modules():  # unwrapped: DistributedDataParallel is a module too
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        for module in kwargs["model"].modules():  # unwrapped: DistributedDataParallel is a module too
             if isinstance(module, PreTrainingModel):
                 module.after_optimizer_step(state.global_step - 1, state.max_steps)
                 return
@@ -68,14 +56,7 @@ def fit_pretraining(
     *,
     checkpoint: Path | None = None,
 ) -> PretrainingTrainer:
-    """Pre-train; return the Trainer with its trained model.
-
-    Raises:
-        ConfigError: If the model does not fit the data, naming the field.
-        CheckpointError: If `checkpoint` is of another model.
-        TrainingError: If the loss is no longer finite.
-        SaveError: If the run's folder cannot be written to.
-    """
+    """Pre-train; return the Trainer with its trained model."""
     arguments, _, run = groups
     model = build_pretraining_model(arguments, run)
     if checkpoint is not None:
@@ -86,22 +67,17 @@ def fit_pretraining(
         )
     try:
         model.check_data(len(data.train), data.train.global_batch)
-        trainer = PretrainingTrainer(
-            model=model,
-            args=run.with_values(
-                push_to_hub=False,
-                ddp_find_unused_parameters=False if model.uses_all_parameters else run.ddp_find_unused_parameters,
-            ),
-            train_dataset=data.train,
-            eval_dataset=data.validation,
-            data_collator=collate,
-            callbacks=[EpochCallback(data.train), AfterOptimizerStep(), *callbacks],
-        )
-    except ValueError as error:  # also settings that exclude each other, a tracker that is not installed
+    except ValueError as error:
         raise ConfigError(first_line(error)) from error
-    print_lines_only(trainer)
-    with saving_to(run.output_dir, RESUME):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer = PretrainingTrainer(
+        model=model,
+        args=run,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=default_collate,
+        callbacks=[AfterOptimizerStep(), *callbacks],
+    )
+    trainer.train(checkpoint)
     return trainer
 
 

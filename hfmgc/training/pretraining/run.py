@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from ...errors import DataError, saving_to
 from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
@@ -11,12 +14,11 @@ from ...inference.restore import restored_windows
 from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
 from ..arguments import RunArguments
-from ..build import count_parameters
 from ..progress import EpochLines
 from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
-from ..stages import publish, training_record
+from ..stages import make_readable, publish, training_record, unwrapped
 from .arguments import PretrainingGroups, check_pretraining
-from .data import PretrainingData, collate, prepare_pretraining_data
+from .data import PretrainingData, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
 
 
@@ -28,7 +30,7 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     """Run all stages of a pre-training; the run's folder ends with model, front end, losses, picture and card."""
     # Settings
     arguments, data_arguments, run = groups
-    extractor, config = check_pretraining(groups)
+    extractor = check_pretraining(groups)
     record = RunRecord.from_settings(groups, run)
 
     # Run folder
@@ -44,27 +46,23 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     trainer = fit_pretraining(groups, data, [EpochLines()], checkpoint=checkpoint)
 
     # Save
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled  # gathered on all processes
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
+    model, state_dict = unwrapped(trainer)
     if run.should_save:
         folder = Path(run.output_dir)
-        parameters, trained = count_parameters(model)
+        result = {
+            "model_type": arguments.model_type,
+            "parameters": model.num_parameters(),
+            "trainable_parameters": model.num_parameters(only_trainable=True),
+            **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
+            **losses(trainer),
+        }
         with saving_to(folder, RESUME):
             model.save_pretrained(folder, state_dict=state_dict)
-            # safetensors makes it private.
-            (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+            make_readable(folder)
             extractor.save_pretrained(folder)
             history = {"pre-training": trainer.state.log_history}
             plot_losses(history, folder / TRAINING_CURVE, title=f"{type(model).__name__}: pre-training")
             _plot_restored(model, data, folder)
-            result = {
-                "model_type": config.model_type,
-                "parameters": parameters,
-                "trainable_parameters": trained,
-                **{name: value for name, value in training_record(trainer, checkpoint).items() if value is not None},
-                **losses(trainer),
-            }
             record.save(folder, data=data.record, pretraining=result)
             write_text(folder / PRETRAINING_FILE, json.dumps({**result, "data": data.record}, indent=1))
             write_pretraining_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
@@ -82,8 +80,8 @@ def _plot_restored(model: PreTrainingModel, data: PretrainingData, folder: Path)
     examples = data.validation or data.train
     if model.views > 1:
         return
-    windows = collate([examples[index] for index in range(min(PICTURED, len(examples)))])["input_values"]
-    found = restored_windows(model.cpu(), windows, 0)
+    windows = np.stack([examples[index]["input_values"] for index in range(min(PICTURED, len(examples)))])
+    found = restored_windows(model.cpu(), torch.from_numpy(windows), 0)
     if found is not None:
         plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: restored windows")
 
@@ -106,15 +104,11 @@ def _announce(run: RunArguments, data: PretrainingData) -> None:
 
 
 def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, checkpoint: Path | None) -> None:
-    """Write the settings and the data before the training, so that an interrupted run can be resumed.
-
-    Raises:
-        DataError: If the tracks changed since the run started.
-    """
+    """Write the settings and the data before the training, so that an interrupted run can be resumed."""
     if not run.should_save:
         return
     folder = Path(run.output_dir)
-    if checkpoint and record.is_saved(folder):
+    if checkpoint and record.changes(folder) is not None:
         before = (recorded(folder, "data") or {}).get("digest")
         if before != data.record["digest"]:
             raise DataError(

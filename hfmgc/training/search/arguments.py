@@ -1,14 +1,14 @@
-"""The section `search` of a config, and the recipe that is searched."""
+"""The section `search` of a config."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ...settings import SEARCH, describe_fields, read_values, set_field, settings_from
-from ..arguments import RECIPE_GROUPS, Groups, check_fields_of, setting
+from ...settings import SEARCH, describe_fields, read_values, settings_from
+from ..arguments import RECIPE_GROUPS, check_fields_of, setting
+from ..base_recipe import BaseRecipe
 
 
 @dataclass
@@ -73,44 +73,8 @@ OF_TRIALS = {
 }
 
 
-@dataclass(frozen=True)
-class BaseRecipe:
-    """The recipe that is searched: its fields, and their source for error messages."""
-
-    values: dict[str, Any]
-    where: str
-
-    def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
-        """Return the settings of the recipe with the chosen values (path -> value).
-
-        Raises:
-            ConfigError: If a field does not exist, or a value does not fit.
-        """
-        return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
-
-    def of_trial(self, chosen: Mapping[str, Any]) -> Groups:
-        """As `groups`, for a training that saves nothing but its metrics."""
-        return self.groups({**chosen, **OF_TRIALS})
-
-    def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of the recipe with the chosen values (path -> value)."""
-        values = copy.deepcopy(self.values)
-        for path, value in chosen.items():
-            set_field(values, path, copy.deepcopy(value), self.where)
-        return values
-
-
 def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, SearchArguments]:
-    """Return the recipe in a config, and how to search it.
-
-    Args:
-        argv: Command line: the config, then fields (`--search.trials 10` for those of the section).
-        default_config: The file to read if the command line names none.
-
-    Raises:
-        ConfigError: As `read_settings`, or if there is no section `search`.
-        SystemExit: After printing the fields, for `--help`.
-    """
+    """Return the recipe in a config, and how to search it (`--search.trials 10` sets a field of the section)."""
     if "--help" in argv or "-h" in argv:
         print(describe_fields(RECIPE_GROUPS))
         print(describe_fields([SearchArguments], prefix=f"{SEARCH}."))

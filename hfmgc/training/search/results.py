@@ -24,9 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ...errors import ConfigError, first_line, saving_to
 from ...files import whole, write_text
 from ...text import shown_url
+from ..base_recipe import BaseRecipe
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
-from .arguments import BaseRecipe, SearchArguments
+from .arguments import SearchArguments
 from .space import Parameter, fields_of
 from .study import BEST, DATABASE, IDENTITY, RECORD, TABLE
 from .trial import INDEX, REASON, SEED, WORKER, Outcome
@@ -40,37 +41,30 @@ def save_results(
     parameters: tuple[Parameter, ...],
     data: PreparedData,
 ) -> dict[str, Any]:
-    """Write the table of trials, the best config, the plots and the record; return the best trial's fields (path -> value).
+    """Write the best config, the plots and the record; return the best trial's fields (path -> value).
 
     Files are replaced atomically, so several workers may write them.
-
-    Raises:
-        ConfigError: If no trial is complete; the table is written.
-        SaveError: If the folder cannot be written to.
     """
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ConfigError(
+            f"no trial is complete, so there is no best one: see {folder / TABLE} for the reasons, and search a smaller "
+            "space or more trials"
+        )
+    best = study.best_trial
+    chosen = fields_of(parameters, best.params, recipe)
+    if not groups[2].should_save:
+        return chosen
+    config = {**recipe.with_fields(chosen), "seed": best.user_attrs[SEED], "output_dir": str(folder / "best")}
+    identity, record = study.user_attrs[IDENTITY], RunRecord.from_settings(groups, groups[2])
     with saving_to(folder, "then start the same command again"):
-        if groups[2].should_save:  # the first of several processes of a run
-            _write_table(folder / TABLE, study, parameters)
-        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise ConfigError(
-                f"no trial is complete, so there is no best one: see {folder / TABLE} for the reasons, and search a smaller "
-                "space or more trials"
-            )
-        best = study.best_trial
-        chosen = fields_of(parameters, best.params, recipe)
-        if not groups[2].should_save:
-            return chosen
-        config = {**recipe.with_fields(chosen), "seed": best.user_attrs[SEED], "output_dir": str(folder / "best")}
-        identity = study.user_attrs[IDENTITY]
         write_text(
             folder / BEST,
             f"# The best trial of study {study.study_name!r}: trial {best.number}, validation "
             f"{identity['objective']['metric']} {best.value:.4f}.\n# Found by the search: {', '.join(chosen)}.\n\n"
             + yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         )
-        record = RunRecord.from_settings(groups, groups[2])
         content = {
             "command": record.command,
             "study": study.study_name,
@@ -90,11 +84,12 @@ def save_results(
 
 
 def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]) -> None:
-    """Write the table of trials when a search is stopped, if storage and folder still allow it."""
+    """Write the table of trials, also of a search that was stopped, if storage and folder still allow it."""
     run = recipe.groups()[2]
     with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
-        if run.should_save and study.get_trials(deepcopy=False):  # an empty table would count as results
-            _write_table(Path(run.output_dir) / TABLE, study, parameters)
+        table = _table(study, parameters)
+        if run.should_save and len(table):  # an empty table would count as results
+            write_text(Path(run.output_dir) / TABLE, table.to_csv(index=False, lineterminator="\n"))
 
 
 def show_results(study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path) -> None:
@@ -107,11 +102,6 @@ def show_results(study: Study, outcomes: Counter[Outcome], parameters: Sequence[
     print(f"\n{outcomes.total()} trials: {counts}")
     print(best[columns].rename(columns={"value": metric}).to_string(index=False, float_format="{:.4g}".format))
     print(f"search folder: {folder} ({BEST}, {TABLE}, {RECORD}, plots)")
-
-
-def _write_table(path: Path, study: Study, parameters: Sequence[Parameter]) -> None:
-    with whole(path) as temporary:
-        _table(study, parameters).to_csv(temporary, index=False)
 
 
 def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:

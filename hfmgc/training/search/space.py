@@ -10,8 +10,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ...errors import ConfigError, HfmgcError
 from ...settings import settings_from
+from ..base_recipe import BaseRecipe
 from ..check import check_recipe
-from .arguments import OF_TRIALS, BaseRecipe
+from .arguments import OF_TRIALS
 
 
 # Trials with different values of these could not be compared, or would not share their data.
@@ -52,7 +53,7 @@ class Parameter:
         names = [_stored(value) for value in self.choices or []]
         if any(name in names[:index] for index, name in enumerate(names)):  # 1, 1.0 and true are equal
             raise ValueError(f"choices {self.choices} must differ")
-        _ = self.distribution  # Optuna refuses impossible ranges
+        self.distribution  # noqa: B018 (Optuna refuses impossible ranges)
 
     @property
     def name(self) -> str:
@@ -93,13 +94,17 @@ def _stored(value: Any) -> Any:
 
 
 def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter, ...]:
-    """Return the parameters of a space, checked against the recipe.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
-    where = f"{recipe.where}: search.space"
-    parameters = tuple(_parameter(str(path), given, f"{where}.{path}") for path, given in space.items())
+    """Return the parameters of a space, checked against the recipe."""
+    where, space = f"{recipe.where}: search.space", {str(path): given for path, given in space.items()}
+    for path, given in space.items():
+        if path.split(".")[0] in (*_FIXED, *OF_TRIALS):
+            raise ConfigError(f"{where}.{path}: this field must be the same for all trials")
+        if not isinstance(given, dict):
+            raise ConfigError(f"{where}.{path} must be {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
+    parameters = tuple(
+        settings_from({**given, "path": path}, [Parameter], where=f"{where}.{path}")[0]
+        for path, given in space.items()
+    )
     without_adapter = "adapter" not in space and recipe.groups()[0].adapter == "none"
     for path in space:
         for other in space:
@@ -112,7 +117,8 @@ def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter,
     for parameter in parameters:
         for limit in parameter.limits():
             try:
-                check_recipe(recipe.of_trial(fields_of(parameters, {**first, parameter.name: limit}, recipe)))
+                fields = fields_of(parameters, {**first, parameter.name: limit}, recipe)
+                check_recipe(recipe.groups({**fields, **OF_TRIALS}))
             except HfmgcError as error:
                 raise ConfigError(f"{where}.{parameter.path}, value {limit!r}: {error}") from error
     return parameters
@@ -134,11 +140,3 @@ def fields_of(parameters: Sequence[Parameter], drawn: Mapping[str, Any], recipe:
                 )
             values[parameter.path] *= factor
     return values
-
-
-def _parameter(path: str, given: Any, where: str) -> Parameter:
-    if path.split(".")[0] in (*_FIXED, *OF_TRIALS):
-        raise ConfigError(f"{where}: this field must be the same for all trials")
-    if not isinstance(given, dict):
-        raise ConfigError(f"{where} must be a mapping, {{low: ..., high: ...}} or {{choices: [...]}}, not {given!r}")
-    return settings_from({**given, "path": path}, [Parameter], where=where)[0]

@@ -21,18 +21,17 @@ from ...evaluation.task import task_of
 from ...files import hold
 from ...text import shown_url
 from ..arguments import Groups
+from ..base_recipe import BaseRecipe
 from ..build import build_config
 from ..preparation import PreparedData
 from ..run_folder import refuse_folder
-from .arguments import BaseRecipe, SearchArguments
+from .arguments import SearchArguments
 
 
 DATABASE, LOCK = "study.db", ".study.lock"
 BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 IDENTITY = "hfmgc"  # user attribute of the study
 _FORMAT = 3  # of the user attributes of study and trials
-# Seconds to wait while another worker writes to a SQLite file.
-_SQLITE_TIMEOUT = 60
 # Fields that do not change a trial's result, or that the identity holds in another form.
 _NOT_COMPARED = (
     "data", "data_options", "split_manifest", "output_dir", "prefix_store", "prefix_store_gigabytes",
@@ -54,26 +53,21 @@ class SearchStorage(RDBStorage):
 
 
 def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
-    """Return the storage of the study; the folder that the workers share is created.
-
-    Raises:
-        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
-            the data; if the storage cannot be reached.
-        SaveError: If the folder cannot be written to.
-    """
+    """Return the storage of the study; the folder that the workers share is created."""
     _, data, run = groups
     folder = Path(run.output_dir)
     refuse_folder("output_dir", folder, data.data)
     if (folder / "results.json").exists():
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
-    url = storage_url(arguments, folder)
+    url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
     with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), hold(folder / LOCK):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = SearchStorage(
             url,
-            engine_kwargs={"connect_args": {"timeout": _SQLITE_TIMEOUT}} if url.startswith("sqlite") else {},
+            # Seconds to wait while another worker writes to the file.
+            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
             heartbeat_interval=arguments.heartbeat_interval,
             grace_period=arguments.grace_period,
         )
@@ -91,17 +85,11 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
 
 
 def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedData) -> Study:
-    """Create the study of this search, or load it.
-
-    Raises:
-        ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
-    """
+    """Create the study of this search, or load it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
-    groups = recipe.groups()
-    model, _, run = groups
-    metric = (
-        task_of(build_config(model, data.corpus.genres).problem_type).best_metric(run.metric_for_best_model) or "loss"
-    )
+    model, _, run = groups = recipe.groups()
+    task = task_of(build_config(model, data.corpus.genres).problem_type)
+    metric = task.best_metric(run.metric_for_best_model) or "loss"
     identity = {
         "format": _FORMAT,
         "objective": {"metric": metric, "of": "best evaluation" if run.load_best_model_at_end else "last evaluation"},
@@ -129,11 +117,10 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
 
 def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     """Record the identity of a new study; refuse a study with another one."""
+    where = f"study {study.study_name!r} in {url}"
     if IDENTITY not in study.user_attrs:
         if study.get_trials(deepcopy=False):
-            raise ConfigError(
-                f"study {study.study_name!r} in {url} was not created by this recipe: choose another search.study_name"
-            )
+            raise ConfigError(f"{where} was not created by this recipe: choose another search.study_name")
         study.set_user_attr(IDENTITY, identity)
     stored, wanted = (
         pd.json_normalize(values, sep=" > ").to_dict(orient="records")[0]
@@ -147,14 +134,9 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ConfigError(
-            f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
+            f"{where} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
             "these settings, or choose another search.study_name (or output_dir)"
         )
-
-
-def storage_url(arguments: SearchArguments, folder: Path) -> str:
-    """Return the URL of the study's storage, by default a file in the folder."""
-    return arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
 @contextmanager

@@ -21,12 +21,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from ...errors import SaveError, first_line
-from ..check import CheckedRecipe, check_recipe
+from ..base_recipe import BaseRecipe
+from ..check import check_recipe
 from ..fit import fit
-from ..prefix_store import PrefixStore, StoreFullError
-from ..preparation import PreparedData, prepare_data
+from ..prefix_store import StoreFullError
+from ..preparation import SharedData
 from ..progress import epoch_line
-from .arguments import BaseRecipe, SearchArguments
+from .arguments import OF_TRIALS, SearchArguments
 from .space import Parameter, fields_of
 
 
@@ -70,31 +71,6 @@ class Diverged(Exception):
 
 class TrialFailed(Exception):
     """A trial that failed, or is a duplicate; its user attributes say which."""
-
-
-@dataclass
-class SharedData:
-    """The data of a worker's trials, prepared again only when a trial needs other data.
-
-    Offline augmentation uses the recipe's `seed` in every trial. Stores of the frozen layers' output stay open.
-    """
-
-    seed: int
-    stores: dict[str, PrefixStore] = field(default_factory=dict)
-    _settings: Any = None
-    _prepared: PreparedData | None = None
-
-    def prepared_for(self, recipe: CheckedRecipe) -> PreparedData:
-        """Return the data for these settings."""
-        _, data, run = recipe.groups
-        # Mixup and class weights are applied during training.
-        settings = ({**vars(data), "mixup_alpha": 0.0, "class_weights": "none"}, recipe.extractor.to_dict())
-        if settings != self._settings:
-            self._prepared = prepare_data(data, run.with_values(seed=self.seed), recipe.extractor)
-            self._settings = settings
-            self.stores.clear()  # they hold other windows
-        self._prepared.train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
-        return self._prepared
 
 
 @dataclass
@@ -169,13 +145,15 @@ class Objective:
         index = trial.user_attrs[INDEX]
         trial.study.sampler = trial_sampler(self.arguments, index)
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
-        model_arguments, data_arguments, run = self.recipe.of_trial(fields_of(self.parameters, drawn, self.recipe))
+        fields = fields_of(self.parameters, drawn, self.recipe)
+        *others, run = self.recipe.groups({**fields, **OF_TRIALS})
         if self.arguments.trial_seeds == "own":
             run = run.with_values(seed=run.seed + index)
         trial.set_user_attr(SEED, run.seed)
-        recipe = check_recipe((model_arguments, data_arguments, run))
+        recipe = check_recipe((*others, run))
         report = ReportToStudy(trial)
-        trainer = fit(recipe.groups, self.data.prepared_for(recipe), [report], stores=self.data.stores)
+        data = self.data(*recipe.groups[1:], recipe.extractor)
+        trainer = fit(recipe.groups, data, [report], stores=self.data.stores)
         trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")

@@ -21,9 +21,11 @@ from optuna.study import Study
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from ...errors import ConfigError
-from .arguments import BaseRecipe, SearchArguments
+from ..base_recipe import BaseRecipe
+from ..preparation import SharedData
+from .arguments import SearchArguments
 from .space import Parameter
-from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, SharedData, TrialFailed
+from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, TrialFailed
 
 
 # After this many failures in a row the recipe is at fault, not a trial.
@@ -146,21 +148,14 @@ def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
 
 
 def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
-    """Print how a trial ended.
-
-    Raises:
-        ConfigError: If it is the last of several that failed.
-    """
+    """Print how a trial ended; stop the search with a ConfigError if it is the last of several that failed."""
     if Outcome.of(trial) == Outcome.DUPLICATE:
         return
     ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
     trials = [one for one in ended if Outcome.of(one) != Outcome.DUPLICATE]
     value = f" at {trial.value:.4f}" if trial.value is not None else ""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
-    drawn = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in trial.params.items()
-    )
+    drawn = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in trial.params.items())
     complete = any(one.state == TrialState.COMPLETE for one in trials)
     best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else ""
     print(

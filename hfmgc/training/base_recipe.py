@@ -1,0 +1,56 @@
+"""A recipe that is run several times with other fields: trials of a search, seeds, latent sizes."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..settings import set_field, settings_from
+from .arguments import RECIPE_GROUPS, Groups
+from .check import check_recipe
+from .run_folder import RUN_FILE, RunRecord, leave_runs, read_json
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """The fields of a recipe, and their source for error messages; chosen values are given by path."""
+
+    values: dict[str, Any]
+    where: str
+
+    def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
+        """Return the settings of the recipe with the chosen values."""
+        return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
+
+    def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the recipe with the chosen values."""
+        values = copy.deepcopy(self.values)
+        for path, value in chosen.items():
+            set_field(values, path, copy.deepcopy(value), self.where)
+        return values
+
+    def fit_once(
+        self, chosen: Mapping[str, Any], folder: Path, fit: Callable[[Groups], Any], *, title: str
+    ) -> dict[str, Any]:
+        """Return the results of the run in a folder, trained by `fit` unless it is finished with the same settings."""
+        chosen = {**chosen, "output_dir": str(folder)}
+        groups, results = check_recipe(self.groups(chosen)).groups, folder / "results.json"
+        if not (folder / RUN_FILE).exists():
+            how, start = "", {}
+        elif RunRecord.from_settings(groups, groups[2]).changes(folder) != {}:
+            how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
+        elif not (folder / "README.md").exists():  # the last file of a run
+            how, start = ": resumed", {"resume_from_checkpoint": "last"}
+        elif read_json(results) is None:
+            how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
+        else:
+            how, start = ": finished earlier", None
+        groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
+        print(f"\n{title}{how}", flush=True)
+        if start is not None:
+            try:
+                fit(self.groups({**chosen, **start}))
+            finally:
+                leave_runs()
+        return read_json(results)
