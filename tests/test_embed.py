@@ -12,6 +12,8 @@ from transformers import AutoModel
 
 from hfmgc.cli import main
 from hfmgc.data.audio import load_audio
+from hfmgc.data.sources import open_source
+from hfmgc.errors import DataError
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.features.feature_extraction_audio_encoder import AudioEncoderFeatureExtractor
 from hfmgc.inference import embed
@@ -61,6 +63,20 @@ def test_rows_are_the_encoders_embeddings_of_tracks_and_of_their_windows(checkpo
         np.testing.assert_allclose(
             [windows["embedding"][row] for row in rows], expected.window_embeddings[0], atol=1e-5
         )
+
+
+def test_classical_baselines_read_the_embeddings_as_a_table(checkpoint, music, tmp_path):
+    file = tmp_path / "embeddings.parquet"
+    rows = embedded(music, file, checkpoint)
+    source = open_source("table", {"file": str(file)})
+    tracks = source.tracks()
+    assert source.genres() == ["blues", "pop"]
+    for name in ("track_id", "genre"):
+        assert tracks[name][:] == rows[name]
+    np.testing.assert_array_equal(np.concatenate(tracks["features"][:]), np.float32(rows["embedding"]))
+    embedded(music, tmp_path / "windows.parquet", checkpoint, "--windows")
+    with pytest.raises(DataError, match=r"windows\.parquet"):
+        open_source("table", {"file": str(tmp_path / "windows.parquet")}).tracks()
 
 
 def test_an_interrupted_command_resumes_with_the_rest(checkpoint, music, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Tables of hand-made features: FMA's features.csv, GTZAN's features_30_sec.csv, and your own as CSV or NumPy archive."""
+"""Tables of features: FMA's features.csv, GTZAN's features_30_sec.csv, embeddings, and your own as CSV or NumPy archive."""
 
 import re
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class FeatureTable(TrackSource):
     the artists and published splits of GTZAN. Any other CSV or TSV has a column for the genre (genre, label or
     genre_top), and may have columns for the id (track_id, id or filename), the artist and the split; every other column
     is a feature. A NumPy archive (.npz) has the features as X [tracks, columns] and the genres as y [tracks], and may have
-    their ids as track_id and the columns' names as columns.
+    their ids as track_id and the columns' names as columns. A parquet file is one of `hfmgc embed`, a feature for each unit.
     """
 
     card = DatasetCard(
@@ -182,7 +182,7 @@ class FeatureTable(TrackSource):
 
 def _layout_of(path: Path) -> str:
     """Return the layout that the header of a table shows."""
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() in _READERS:
         return "table"
     header = _header(path)
     if header[:1] == _FMA_HEADER[:1]:
@@ -233,7 +233,7 @@ def _read_table(path: Path, layout: str) -> _Table:
         return _read_fma(path)
     if layout == "gtzan_57":
         return _read_gtzan(path)
-    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_plain(path)
+    return _READERS.get(path.suffix.lower(), _read_plain)(path)
 
 
 def _read_fma(path: Path) -> _Table:
@@ -309,6 +309,20 @@ def _read_npz(path: Path) -> _Table:
     labels = pd.DataFrame({"track_id": ids.astype(str), "genre": arrays["y"].astype(str)})
     with np.errstate(over="ignore"):
         return labels, names.astype(str).tolist(), features.astype(np.float32)
+
+
+def _read_embeddings(path: Path) -> _Table:
+    """Read what `hfmgc embed` writes, without `--windows`."""
+    with reading(path):
+        table = pd.read_parquet(path)
+    _require(path, list(table), ["track_id", "genre", *_TRACK_COLUMNS, "embedding"])
+    values = np.stack(table["embedding"])
+    names = [f"embedding_{index:04d}" for index in range(values.shape[1])]
+    return table[["track_id", "genre", *_TRACK_COLUMNS]], names, values
+
+
+# By suffix; other files are read as CSV or TSV.
+_READERS = {".npz": _read_npz, ".parquet": _read_embeddings}
 
 
 def _require(path: Path, header: list[str], needed: list[str]) -> None:
