@@ -65,7 +65,7 @@ def main() -> None:
     stages.announce(run, data)
 
     # Fit, evaluate and save
-    baselines, results = Baselines(data, extractor), []
+    baselines, results = Baselines(data, extractor, classical), []
     for row, _, _ in rows:
         baselines.fitter.check(*row.pipeline)
     for row, of_row, record in rows:

@@ -286,6 +286,10 @@ def test_pipelines_are_those_of_scikit_learn():
     np.testing.assert_allclose(
         np.exp(log_probabilities(fitted, held_out, 3)), bayes.predict_proba(held_out), atol=1e-6
     )
+    svm = make_pipeline(StandardScaler(), SVC(C=10, gamma=0.01)).fit(values, targets)
+    fitted = PipelineFitter(values, targets, strength=10.0, gamma=0.01).fit("svm").pipeline
+    np.testing.assert_array_equal(fitted.predict(held_out), svm.predict(held_out))
+    assert (fitted.predict(held_out) != fitter.fit("svm").pipeline.predict(held_out)).any()
     best = SelectFromModel(RandomForestClassifier(random_state=5), max_features=4, threshold=-np.inf)
     chosen = best.fit(values, targets).get_support(indices=True)
     assert sorted(fitter.fit("forest_svm", 4, 5).columns) == chosen.tolist()

@@ -65,6 +65,10 @@ class ClassicalArguments:
     )
     dimensions: list[int] = setting(list, "Dimensions that svd_svm and forest_svm reduce the features to.")
     seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of svd_svm and forest_svm; the other pipelines draw nothing.")
+    svm_strength: float = setting(
+        1.0, "Of the SVMs: scikit-learn's C; small values regularise more.", limits="(0, inf)"
+    )
+    svm_gamma: float = setting(0.0, "Of the SVMs' RBF kernel; 0: scikit-learn's `scale`.", limits="[0, inf)")
     front_end: dict[str, Any] = setting(
         dict,
         "Fields of the feature extractor: of spectrograms with preset or representation, which are summarised by mean and "
@@ -139,10 +143,12 @@ class PipelineFitter:
     Args:
         vectors: float32 [vectors, features].
         targets: Genre indices [vectors].
+        strength, gamma: Of the SVMs (`svm_strength`, `svm_gamma`).
     """
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray):
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, *, strength: float = 1.0, gamma: float = 0.0):
         self.vectors, self.targets = vectors, targets
+        self.strength, self.gamma = strength, gamma or "scale"
         self._forests: dict[int, tuple[np.ndarray, float]] = {}
         if len(np.unique(targets)) < 2:
             raise DataError("the training side has one genre only: classification needs two")
@@ -170,7 +176,8 @@ class PipelineFitter:
             columns = np.argsort(-importances, kind="stable")[:dimensions].tolist()
             vectors = vectors[:, columns]
             start = time.process_time()
-        svm = SVC(kernel="rbf", break_ties=True)  # `predict` then is the likeliest genre of our logits
+        # With `break_ties`, `predict` is the likeliest genre of our logits.
+        svm = SVC(C=self.strength, kernel="rbf", gamma=self.gamma, break_ties=True)
         steps = {
             "naive_bayes": [GaussianNB()],
             # Trees would be slower with so many features, and could not be saved.
@@ -187,9 +194,10 @@ class Baselines:
     Args:
         data: As prepared, with the front end of `check_baselines`.
         extractor: This front end.
+        classical: The settings of the SVMs.
     """
 
-    def __init__(self, data: PreparedData, extractor: WindowedFeatureExtractor):
+    def __init__(self, data: PreparedData, extractor: WindowedFeatureExtractor, classical: ClassicalArguments):
         self.data, self.extractor = data, extractor
         summary, names = vector_names(extractor)
         genres = data.corpus.genres
@@ -201,7 +209,12 @@ class Baselines:
             label2id={genre: index for index, genre in enumerate(genres)},
         )
         train, self.held_out = self._vectors(data.train.windows.tracks), self._vectors(data.test)
-        self.fitter = PipelineFitter(np.concatenate(train.windows), train.window_targets)
+        self.fitter = PipelineFitter(
+            np.concatenate(train.windows),
+            train.window_targets,
+            strength=classical.svm_strength,
+            gamma=classical.svm_gamma,
+        )
 
     def _vectors(self, tracks: TrackWindows) -> Representations:
         """Return the tracks of a side as vectors."""
@@ -268,7 +281,9 @@ class Baselines:
         if absent := [genre for genre, index in model.config.label2id.items() if index not in known]:
             notes.append(f"genres without training tracks are never predicted: {', '.join(absent)}")
         if self.data.manifest.evaluation_side == "validation":
-            notes.append("the split has no test side: these are the validation tracks; no setting was chosen on them")
+            notes.append(
+                "the split has no test side: these are the validation tracks; this command chose nothing on them"
+            )
         report = make_report(predictions, self.data, run, SINGLE_LABEL, notes=notes, model_type=CLASSICAL)
         folder = Path(run.output_dir)
         with saving_to(folder):
