@@ -33,7 +33,7 @@ from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..registry import SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import known_fields, with_fields
-from .arguments import DataArguments, RunArguments, changed_fields, require_settings, setting
+from .arguments import DataArguments, RunArguments, changed_fields, check_fields_of, require_settings, setting
 from .comparison import ComparedRow
 from .preparation import PreparedData, check_source
 from .probe_heads import Representations
@@ -76,6 +76,7 @@ class ClassicalArguments:
     )
 
     def __post_init__(self):
+        check_fields_of(self)
         if not self.pipelines or not set(self.pipelines) <= set(PIPELINES):
             raise ValueError(f"pipelines {self.pipelines}: choose among {', '.join(PIPELINES)}")
         if not self.seeds:
