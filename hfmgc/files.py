@@ -41,6 +41,10 @@ def hold(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[No
     """Hold a lock file, creating its folder; the lock is released when this process ends, even if killed.
 
     If another process holds it, raise a ConfigError with the text `in_use`; without one log the warning `waiting` and wait.
+
+    Raises:
+        ConfigError: `in_use`.
+        SaveError: If the lock file cannot be written.
     """
     lock = FileLock(lock_file)
     with saving_to(lock_file.parent):

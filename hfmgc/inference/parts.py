@@ -38,6 +38,10 @@ def write_in_parts(
         compute: Returns the table of each of the given ranges of items.
         join: Writes `output` from the files of all parts.
         finished_digest: Returns the digest of an existing output; another one is a ConfigError.
+
+    Raises:
+        ConfigError: If `output` exists with other content.
+        SaveError: If a part or `output` cannot be written.
     """
     if output.exists() and finished_digest(output) != digest:
         raise ConfigError(

@@ -28,6 +28,12 @@ def restore_song(
 
     Returns:
         The result as plain values and as text.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded.
+        ConfigError: If it does not restore spectrograms.
+        AudioError: If the song cannot be read.
+        SaveError: If the picture cannot be written.
     """
     model, extractor = load_checkpoint(checkpoint, auto_class=AutoModelForPreTraining)
     waveform = load_audio(song, extractor.sampling_rate)

@@ -60,6 +60,9 @@ def adapter_targets(model: nn.Module, roles: list[str], min_layer: int) -> list[
     """Return the full names of the linear layers with these roles in all encoder layers from `min_layer` on.
 
     The role `conv` stands alone: all convolutions of the model.
+
+    Raises:
+        ConfigError: If there is no such layer or role.
     """
     if roles == [CONVOLUTIONS]:
         convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]

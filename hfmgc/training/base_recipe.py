@@ -20,7 +20,11 @@ class BaseRecipe:
     where: str
 
     def groups(self, chosen: Mapping[str, Any] | None = None) -> Groups:
-        """Return the settings of the recipe with the chosen values."""
+        """Return the settings of the recipe with the chosen values.
+
+        Raises:
+            ConfigError: If a field does not exist, or a value does not fit.
+        """
         return settings_from(self.with_fields(chosen or {}), RECIPE_GROUPS, where=self.where)
 
     def with_fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:

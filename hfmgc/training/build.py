@@ -73,7 +73,11 @@ def with_changes(extractor: WindowedFeatureExtractor, fields: dict[str, Any], gr
 
 
 def build_config(arguments: ModelArguments, genres: Sequence[str]) -> PreTrainedConfig:
-    """Return the config of the architecture or the checkpoint, with the recipe's fields and the genres as labels."""
+    """Return the config of the architecture or the checkpoint, with the recipe's fields and the genres as labels.
+
+    Raises:
+        ConfigError: If a field does not exist or fit.
+    """
     labels = {
         "id2label": dict(enumerate(genres)),
         "label2id": {genre: index for index, genre in enumerate(genres)},
@@ -102,7 +106,12 @@ def with_class_weights(arguments: ModelArguments, weights: Sequence[float] | Non
 
 
 def build_meta_model(arguments: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the model of a config on the meta device, frozen as the recipe says."""
+    """Return the model of a config on the meta device, frozen as the recipe says.
+
+    Raises:
+        ConfigError: If it cannot be built.
+        CheckpointError: If the weights of `model_name_or_path` do not fit.
+    """
     model = on_meta(ARCHITECTURES[arguments.model_type].load("model"), config)
     if arguments.model_name_or_path is not None:
         _checkpoint_weights(arguments, model)
@@ -120,7 +129,12 @@ def on_meta(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> Pre
 
 
 def build_model(arguments: ModelArguments, genres: Sequence[str], run: RunArguments) -> PreTrainedModel:
-    """Return the model without its adapter; equal arguments give equal weights."""
+    """Return the model without its adapter; equal arguments give equal weights.
+
+    Raises:
+        ConfigError: If a field does not exist or fit.
+        CheckpointError: If the weights to start from cannot be loaded or do not fit.
+    """
     model_class = ARCHITECTURES[arguments.model_type].load("model")
     config = build_config(arguments, genres)
     set_seed(run.seed)
@@ -245,7 +259,12 @@ def _from_pretrained_backbone(
 
 
 def with_checkpoint_type(arguments: ModelArguments, run: RunArguments) -> ModelArguments:
-    """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one."""
+    """Return the settings with the `model_type` of the checkpoint that the recipe starts from, if it starts from one.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded, or is of another architecture than the one that is set, and was
+            pre-trained without genres or lacks fields of `model`.
+    """
     if arguments.model_name_or_path is None:
         return arguments
     with unsharded_weights(run):  # the checkpoint is cached

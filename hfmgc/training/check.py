@@ -51,6 +51,12 @@ def check_recipe(
         genres: Of the data, if known. Class weights are not checked without them.
         local_files_only: Make no request for the config of a pre-trained backbone: if it is not in the local cache, assume
             the default sizes and note it.
+
+    Raises:
+        ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.
+        CheckpointError: If a checkpoint to start from cannot be loaded or does not fit.
+        DataError: If the data or the list of excluded tracks do not exist.
+        SplitError: If the split manifest does not exist.
     """
     model_arguments, data, run = groups
     refuse_folder("output_dir", Path(run.output_dir), data.data)

@@ -106,7 +106,12 @@ class ClassicalArguments:
 
 
 def check_baselines(classical: ClassicalArguments, data: DataArguments, run: RunArguments) -> WindowedFeatureExtractor:
-    """Return the front end, or refuse settings before the data are read."""
+    """Return the front end, or refuse settings before the data are read.
+
+    Raises:
+        ConfigError: If a field does not fit the others or has no effect here.
+        DataError: If the data do not exist or have other features.
+    """
     refuse_folder("output_dir", Path(run.output_dir), data.data)
     idle = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
     if idle:
@@ -145,6 +150,9 @@ class PipelineFitter:
         vectors: float32 [vectors, features].
         targets: Genre indices [vectors].
         strength, gamma: Of the SVMs (`svm_strength`, `svm_gamma`).
+
+    Raises:
+        DataError: If all tracks have one genre.
     """
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray, *, strength: float = 1.0, gamma: float = 0.0):
@@ -155,7 +163,11 @@ class PipelineFitter:
             raise DataError("the training side has one genre only: classification needs two")
 
     def check(self, name: str, dimensions: int | None = None) -> None:
-        """Refuse a pipeline that cannot be fitted."""
+        """Refuse a pipeline that cannot be fitted.
+
+        Raises:
+            DataError: If it needs more training tracks or features than there are.
+        """
         examples = len(self.vectors)
         needed = {"svd_svm": dimensions, "knn": KNeighborsClassifier().n_neighbors}.get(name, 0)
         if needed > examples:

@@ -38,6 +38,10 @@ def fit(
 
     `checkpoint` is the one to resume from; `stores` are the open stores of the frozen layers' output, by folder name, to which
     new ones are added.
+
+    Raises:
+        CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
+        SaveError: If the run's folder or the store cannot be written to.
     """
     trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint, stores=stores)
     trainer.train(checkpoint)

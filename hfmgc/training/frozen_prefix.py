@@ -18,6 +18,9 @@ class FrozenPrefix:
     """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device.
 
     `description` says where the prefix ends.
+
+    Raises:
+        ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel):

@@ -35,7 +35,12 @@ class LatentSizes:
 
 
 def read_latent_sizes(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, LatentSizes]:
-    """Return the recipe in a config, and with which latent sizes and seeds to train it."""
+    """Return the recipe in a config, and with which latent sizes and seeds to train it.
+
+    Raises:
+        ConfigError: As `read_settings`, or if the recipe is of another architecture.
+        SystemExit: After printing the fields, for `--help`.
+    """
     groups = (*RECIPE_GROUPS, LatentSizes)
     model, *_, sizes = read_settings(argv, groups, default_config)
     values, where = read_values(argv, groups, default_config)

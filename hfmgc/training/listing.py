@@ -14,7 +14,11 @@ DEFAULT_MODEL_TYPE = "hfmgc-ast"
 
 
 def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
-    """Return every architecture, as plain values and as text, with the configs in a folder that train it."""
+    """Return every architecture, as plain values and as text, with the configs in a folder that train it.
+
+    Raises:
+        ConfigError: If one of them cannot be read.
+    """
     files = _configs_by_architecture(configs)
     rows = [
         {

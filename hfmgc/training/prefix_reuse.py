@@ -34,6 +34,9 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """Refuse settings with which training windows differ between epochs, or layers are sharded.
 
     `FrozenPrefix` refuses models.
+
+    Raises:
+        ConfigError: Naming the field.
     """
     if not run.reuse_frozen_prefix:
         return
@@ -67,6 +70,10 @@ def reused_prefix(
 
     `opened` holds the stores of earlier trainings of this process by folder name: they are not checked again, and new ones
     are added.
+
+    Raises:
+        ConfigError: If the model has no frozen layers, or their output takes too much space, naming the field.
+        SaveError: If a store cannot be written to.
     """
     if not run.reuse_frozen_prefix:
         return data

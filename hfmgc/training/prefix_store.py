@@ -70,6 +70,9 @@ class PrefixStore:
         `compute` returns the states of windows by their indices, [windows, tokens, hidden]. One process fills a store; others
         that need it wait until it is complete. Batches start at multiples of the batch size even if filling resumes, so that
         the rounding is always the same.
+
+        Raises:
+            SaveError: If the folder cannot be written to.
         """
         waiting = f"another process fills {self.folder}: waiting until it is complete"
         with saving_to(self.folder, "or set prefix_store to another folder, then restart"):

@@ -47,7 +47,13 @@ class PreparedData:
 
 
 def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that do not fit the kind of data, before any track is decoded."""
+    """Refuse settings that do not fit the kind of data, before any track is decoded.
+
+    Raises:
+        ConfigError: Naming the field.
+        DataError: If there are no such data, no such exclusion list, or the front end did not make the stored features.
+        SplitError: If there is no such split manifest.
+    """
     source = open_source(arguments.data, arguments.data_options)
     check_front_end(source, extractor)
     if arguments.split_manifest:

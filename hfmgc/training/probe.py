@@ -93,7 +93,11 @@ class ProbeArguments:
 
 
 def check_probe(groups: Groups) -> None:
-    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks."""
+    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks.
+
+    Raises:
+        ConfigError: Naming the field.
+    """
     reason = "in a probe: leave it out, or use recipes/train_classifier.py"
     require_settings(groups, {**PROBE_SETTINGS, "adapter": "none"}, reason)
 
@@ -106,7 +110,11 @@ def fit_probe(
     probe: ProbeArguments,
     checkpoint: Path | None = None,
 ) -> TrackTrainer:
-    """Fit the head; return a Trainer with the model, as `fit` does. A probe has no checkpoints to resume from."""
+    """Fit the head; return a Trainer with the model, as `fit` does. A probe has no checkpoints to resume from.
+
+    Raises:
+        ConfigError: If the architecture has a head of its own.
+    """
     run = groups[2].with_values(load_best_model_at_end=probe.by_validation)
     trainer = new_trainer((*groups[:2], run), data, callbacks)
     model = trainer.model
@@ -196,7 +204,11 @@ class _Sides:
         return self.score(self.validation, window_logits(head, self.validation.columns(self.layers[layer])))
 
     def score(self, tracks: Representations, logits: Sequence[torch.Tensor]) -> float:
-        """Return the metric that chooses, the higher the better."""
+        """Return the metric that chooses, the higher the better.
+
+        Raises:
+            DataError: If it is undefined for these tracks.
+        """
         voted = tracks.predictions((), logits, rule=self.config.voting).logits
         if self.metric == "loss":
             logits, targets = torch.from_numpy(voted).float(), torch.from_numpy(tracks.targets)

@@ -54,7 +54,14 @@ _PACKAGES = (
 
 
 def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
-    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start."""
+    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start.
+
+    Raises:
+        ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
+            holds files of something else, is in use by another run, or lacks the requested checkpoint; if it holds a finished
+            run without checkpoints, and --overwrite is not given.
+        SaveError: If it cannot be written to.
+    """
     folder, checkpoint = Path(run.output_dir), None
     wanted = run.resume_from_checkpoint
     if wanted in (True, "last"):

@@ -19,6 +19,9 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
     Parameters are counted on the meta device. Neither data nor a pre-trained backbone are downloaded: if the backbone's config
     is not in the local cache, the default sizes are counted and a note is added.
+
+    Raises:
+        HfmgcError: If the recipe would be refused, for the same reason.
     """
     if "pipelines" in read_config(Path(config)):
         raise ConfigError(

@@ -76,7 +76,11 @@ class SourceSettings:
         return open_source(self.data, self.options, exclude=self.exclude, labelled=False)
 
     def extractor(self, extractor: WindowedFeatureExtractor) -> WindowedFeatureExtractor:
-        """Return the front end with this source's fields."""
+        """Return the front end with this source's fields.
+
+        Raises:
+            ConfigError: If a field does not exist, or the windows get another size.
+        """
         if not self.front_end:
             return extractor
         other = with_changes(extractor, self.front_end, f"front_end of {self.data}")
@@ -125,7 +129,13 @@ PRETRAINING_GROUPS = (PretrainingModelArguments, PretrainingDataArguments, RunAr
 
 
 def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
-    """Refuse settings that do not fit each other, before the data are read; return the front end."""
+    """Refuse settings that do not fit each other, before the data are read; return the front end.
+
+    Raises:
+        ConfigError: If a field does not exist or fit.
+        CheckpointError: If a part that was trained first cannot be loaded or does not fit.
+        DataError: If there are no such data, or another front end made the stored features.
+    """
     arguments, data, run = groups
     if run.eval_strategy != "no" and not data.validation_share:
         raise ConfigError("eval_strategy: nothing is held out to evaluate: set validation_share, or eval_strategy no")

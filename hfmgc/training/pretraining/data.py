@@ -95,7 +95,11 @@ class PretrainingData:
 def prepare_pretraining_data(
     arguments: PretrainingDataArguments, run: RunArguments, extractor: WindowedFeatureExtractor, *, views: int = 1
 ) -> PretrainingData:
-    """Decode and extract all sources, hold some tracks out, and fit the front end's statistics."""
+    """Decode and extract all sources, hold some tracks out, and fit the front end's statistics.
+
+    Raises:
+        DataError: If a source has no track that is long enough, or there are too few tracks for a batch.
+    """
     sources, described, train, held_out = [], [], [], []
     with run.main_process_first(desc="preparing the data"):
         for number, settings in enumerate(arguments.sources):

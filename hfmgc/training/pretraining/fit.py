@@ -22,7 +22,11 @@ class PretrainingTrainer(TrackTrainer):
     """Trains a [`PreTrainingModel`]: stops at a loss that is not finite, and logs the figures that the model monitors."""
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Tensor:
-        """Run a step as transformers' Trainer does; a loss that is NaN or infinite ends the training."""
+        """Run a step as transformers' Trainer does; a loss that is NaN or infinite ends the training.
+
+        Raises:
+            TrainingError: If its loss is NaN or infinite, naming step and learning rate.
+        """
         loss = super().training_step(model, inputs, *arguments, **keywords)
         if not torch.isfinite(loss).all():
             raise TrainingError(
@@ -56,7 +60,14 @@ def fit_pretraining(
     *,
     checkpoint: Path | None = None,
 ) -> PretrainingTrainer:
-    """Pre-train; return the Trainer with its trained model."""
+    """Pre-train; return the Trainer with its trained model.
+
+    Raises:
+        ConfigError: If the model does not fit the data, naming the field.
+        CheckpointError: If `checkpoint` is of another model.
+        TrainingError: If the loss is no longer finite.
+        SaveError: If the run's folder cannot be written to.
+    """
     arguments, _, run = groups
     model = build_pretraining_model(arguments, run)
     if checkpoint is not None:

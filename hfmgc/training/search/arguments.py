@@ -74,7 +74,12 @@ OF_TRIALS = {
 
 
 def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, SearchArguments]:
-    """Return the recipe in a config, and how to search it (`--search.trials 10` sets a field of the section)."""
+    """Return the recipe in a config, and how to search it (`--search.trials 10` sets a field of the section).
+
+    Raises:
+        ConfigError: As `read_settings`, or if there is no section `search`.
+        SystemExit: After printing the fields, for `--help`.
+    """
     if "--help" in argv or "-h" in argv:
         print(describe_fields(RECIPE_GROUPS))
         print(describe_fields([SearchArguments], prefix=f"{SEARCH}."))

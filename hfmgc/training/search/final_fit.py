@@ -30,6 +30,10 @@ def final_fit(
 
     `fit` runs all stages of a recipe. Each seed is an ordinary run in its own folder, `final/seed_N`. Finished runs are not
     repeated, unfinished ones are resumed, and runs with other settings are replaced. A second worker waits for the first.
+
+    Raises:
+        ConfigError: If another worker makes the final fit and this is one of several processes.
+        SaveError: If `final.json` cannot be written.
     """
     run = recipe.groups()[2]
     folder = Path(run.output_dir)

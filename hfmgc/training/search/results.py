@@ -44,6 +44,10 @@ def save_results(
     """Write the best config, the plots and the record; return the best trial's fields (path -> value).
 
     Files are replaced atomically, so several workers may write them.
+
+    Raises:
+        ConfigError: If no trial is complete; the table is written.
+        SaveError: If the folder cannot be written to.
     """
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)

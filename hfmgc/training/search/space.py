@@ -94,7 +94,11 @@ def _stored(value: Any) -> Any:
 
 
 def read_space(space: Mapping[str, Any], recipe: BaseRecipe) -> tuple[Parameter, ...]:
-    """Return the parameters of a space, checked against the recipe."""
+    """Return the parameters of a space, checked against the recipe.
+
+    Raises:
+        ConfigError: Naming the field.
+    """
     where, space = f"{recipe.where}: search.space", {str(path): given for path, given in space.items()}
     for path, given in space.items():
         if path.split(".")[0] in (*_FIXED, *OF_TRIALS):

@@ -53,7 +53,13 @@ class SearchStorage(RDBStorage):
 
 
 def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
-    """Return the storage of the study; the folder that the workers share is created."""
+    """Return the storage of the study; the folder that the workers share is created.
+
+    Raises:
+        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
+            the data; if the storage cannot be reached.
+        SaveError: If the folder cannot be written to.
+    """
     _, data, run = groups
     folder = Path(run.output_dir)
     refuse_folder("output_dir", folder, data.data)
@@ -85,7 +91,11 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
 
 
 def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedData) -> Study:
-    """Create the study of this search, or load it."""
+    """Create the study of this search, or load it.
+
+    Raises:
+        ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
     model, _, run = groups = recipe.groups()
     task = task_of(build_config(model, data.corpus.genres).problem_type)
