@@ -141,7 +141,7 @@ def test_statistics_of_the_front_end_come_from_the_training_side_alone(tmp_path)
 
 def test_a_damaged_copy_in_the_cache_is_not_blamed_on_the_file(tmp_path):
     path = write_log_mel(tmp_path / "mel.parquet", [0, 1])
-    cached = Path(open_source(str(path))._parts()[0].table.cache_files[0]["filename"])
+    cached = Path(open_source(str(path))._parts[0].table.cache_files[0]["filename"])
     half = tmp_path / "half.arrow"
     half.write_bytes(cached.read_bytes()[:200])
     half.replace(cached)
