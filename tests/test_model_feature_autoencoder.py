@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn import functional as F
 
-from hfmgc.errors import ConfigError
+from hfmgc.errors import CheckpointError
 from hfmgc.features.feature_extraction_handmade import HandmadeFeatureExtractor
 from hfmgc.inference.songs import SongPredictor
 from hfmgc.models.configuration_feature_autoencoder import FeatureAutoencoderConfig
@@ -142,5 +142,5 @@ def test_predict_refuses_a_network_of_a_table(tmp_path):
     tests = TestFeatureAutoencoder()
     folder, _ = tests.saved(tmp_path)
     HandmadeFeatureExtractor(layout="table", num_features=57).save_pretrained(folder)
-    with pytest.raises(ConfigError, match="audio"):
+    with pytest.raises(CheckpointError, match="audio"):
         SongPredictor([str(folder)])
