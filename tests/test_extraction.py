@@ -169,7 +169,9 @@ def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, caps
         np.testing.assert_array_equal(values, before[track_id])
 
 
-def test_a_worker_that_outlived_its_parent_writes_no_shard_into_another_extraction(music, tmp_path, capsys, monkeypatch):
+def test_a_worker_that_outlived_its_parent_writes_no_shard_into_another_extraction(
+    music, tmp_path, capsys, monkeypatch
+):
     original = extraction._Extraction.row
 
     def row(self, index):
