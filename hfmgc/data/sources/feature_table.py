@@ -226,7 +226,10 @@ def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dic
 
 
 _Table = tuple[pd.DataFrame, list[str], np.ndarray]
-"""The columns of `_ROW_FEATURES` that a table has (or genre in place of genres), the names of its features, and the features [tracks, columns]."""
+"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns].
+
+One genre of each track can be in a column `genre` in place of `genres`.
+"""
 
 
 def _read_table(path: Path, layout: str) -> _Table:
@@ -290,7 +293,7 @@ def _read_plain(path: Path) -> _Table:
 def _read_npz(path: Path) -> _Table:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
             f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
