@@ -50,9 +50,15 @@ def main() -> None:
     encoder = build_model(model_arguments, data.corpus.genres, run).base_model.to(run.device)
     if not any(name.endswith("running_mean") for name, _ in encoder.named_buffers()):
         raise ConfigError(f"model_type {model_arguments.model_type}: has no batch norm to adapt")
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # in use, nothing is dropped
     windows = data.train.windows
+    if len(windows) < 2:
+        raise ConfigError(f"data {data_arguments.data}: the training side has one window only: add tracks")
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(run.seed))
-    batches = order[: BATCHES * BATCH_SIZE].split(BATCH_SIZE)
+    # A single window can have no variance.
+    batches = [rows for rows in order[: BATCHES * BATCH_SIZE].split(BATCH_SIZE) if len(rows) > 1]
     update_bn(
         (
             torch.from_numpy(np.stack([windows[index] for index in rows])).to(run.device)

@@ -27,9 +27,12 @@ HIGHEST = 11025.0  # Hz, of the stored mels
 def main() -> None:
     """Convert each file."""
     spectrograms, folder = map(Path, sys.argv[1:3])
+    paths = sorted(spectrograms.glob("*.parquet"))
+    if not paths:
+        raise SystemExit(f"{spectrograms} has no parquet files")
     folder.mkdir(parents=True, exist_ok=True)
     extractor = SpectrogramFeatureExtractor(preset="musicnn")
-    for path in sorted(spectrograms.glob("*.parquet")):
+    for path in paths:
         tracks = datasets.Dataset.from_parquet(str(path)).with_format("numpy", ["log_mel"], output_all_columns=True)
         kinds = {name: kind for name, kind in tracks.features.items() if name != "log_mel"}
         kinds["features"] = datasets.Array2D((None, extractor.num_bins), "float16")

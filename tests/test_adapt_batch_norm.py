@@ -60,6 +60,18 @@ def test_statistics_are_those_of_the_training_windows_and_weights_stay(stored, t
     assert (folder / "run.yaml").is_file()
 
 
+def test_dropout_does_not_change_the_statistics(stored, tmp_path, monkeypatch):
+    found = []
+    for seed in (0, 1):  # all windows are in one batch, so that only dropout could differ
+        options = ["--model", "{representation: penultimate}", "--seed", seed, "--use_cpu", "true"]
+        folder = tmp_path / str(seed)
+        adapt(monkeypatch, "--data", stored, "--split_policy", "official", "--output_dir", folder, *options)
+        found.append(load_checkpoint(str(folder), auto_class=AutoModel)[0])
+    for one, other in zip(*(encoder.state_dict().values() for encoder in found), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert found[0].config.dropout > 0
+
+
 def test_a_network_without_batch_norm_is_refused(stored, tmp_path, monkeypatch):
     config = ROOT / "recipes" / "configs" / "deformer" / "small_m2d_finetune.yaml"
     front_end = "{sampling_rate: 16000, frames_per_second: 31.25, num_bins: 96, window_seconds: 2.016}"

@@ -79,6 +79,16 @@ def test_classical_baselines_read_the_embeddings_as_a_table(checkpoint, music, t
         open_source("table", {"file": str(tmp_path / "windows.parquet")}).tracks()
 
 
+def test_all_genres_of_a_track_survive_embedding(checkpoint, music, tmp_path):
+    first = next((music / "blues").glob("*.wav"))
+    (music / "list.csv").write_text(f"path,label\n{first},blues|pop\n")
+    options = ("--data_options", "{label_separator: '|'}")
+    embedded(music / "list.csv", tmp_path / "embeddings.parquet", checkpoint, *options)
+    source = open_source("table", {"file": str(tmp_path / "embeddings.parquet")})
+    assert source.tracks()["genres"][:] == [["blues", "pop"]]
+    assert source.genres() == ["blues", "pop"]
+
+
 def test_an_interrupted_command_resumes_with_the_rest(checkpoint, music, tmp_path, monkeypatch, capsys):
     whole = embedded(music, tmp_path / "whole.parquet", checkpoint)
     computed, forward = [], HfmgcASTModel.embed_windows

@@ -147,3 +147,8 @@ def test_a_list_without_rows_is_reported(tmp_path, caplog):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=1, seconds=0.2)
     assert open_source(str(music), exclude=write(tmp_path / "bad.csv", "track_id,reason\n")).excluded == {}
     assert "bad.csv" in caplog.text
+
+
+def test_a_reason_may_be_longer_than_csvs_default_limit(tmp_path):
+    (tmp_path / "list.csv").write_text(f"track_id,reason\na,{'x' * 200_000}\n")
+    assert len(read_exclusions(tmp_path / "list.csv")["a"]) == 200_000

@@ -169,6 +169,21 @@ def test_a_half_written_temporary_is_no_part_of_the_result(music, tmp_path, caps
         np.testing.assert_array_equal(values, before[track_id])
 
 
+def test_a_worker_that_outlived_its_parent_writes_no_shard_into_another_extraction(
+    music, tmp_path, capsys, monkeypatch
+):
+    original = extraction._Extraction.row
+
+    def row(self, index):
+        description = json.loads((self.folder / "extraction.json").read_text())
+        (self.folder / "extraction.json").write_text(json.dumps({**description, "dtype": "float16"}))
+        return original(self, index)
+
+    monkeypatch.setattr(extraction._Extraction, "row", row)
+    assert "out: another extraction" in refused(capsys, music, tmp_path / "out", *DECIMATED)
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
 def test_two_extractions_do_not_write_to_one_folder_at_a_time(music, tmp_path, capsys):
     with held(tmp_path / "out"):
         line = refused(capsys, music, tmp_path / "out", *DECIMATED)

@@ -9,6 +9,7 @@ from kept_features import RATE, fails, log_mel_rows, tracks_of, write_log_mel, w
 
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.sources import open_source
+from hfmgc.data.sources.feature_rows import kind_of
 
 
 def test_a_file_becomes_tracks_with_ids_genres_and_levels_as_stored(tmp_path):
@@ -319,3 +320,7 @@ def test_files_without_rows_are_one_line_and_one_among_others_is_left_out(tmp_pa
     assert "train.parquet: has no rows" in fails(capsys, "check", tmp_path / "mel" / "train.parquet")
     write_log_mel(tmp_path / "mel" / "test.parquet", [0, 2])
     assert tracks_of(tmp_path / "mel")["split"] == ["test", "test"]
+
+
+def test_lists_of_fixed_size_arrays_are_slices():
+    assert kind_of(datasets.List(datasets.Array2D((3, 4), "float32"))) == (3, "float32")

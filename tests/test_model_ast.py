@@ -12,7 +12,7 @@ from architecture_tester import ArchitectureTester
 from conftest import old_ast_name
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
-from transformers import ASTConfig, ASTForAudioClassification, AutoModelForAudioClassification
+from transformers import ASTConfig, ASTForAudioClassification, AutoModelForAudioClassification, ViTConfig
 
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.models.configuration_ast import HfmgcASTConfig
@@ -309,3 +309,8 @@ def test_a_half_precision_checkpoint_is_saved_and_loaded_again_in_one_precision(
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     values = torch.randn(1, 2, 64, 128, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded(values).logits, model(values).logits)
+
+
+def test_a_backbone_config_of_another_architecture_names_the_field():
+    with pytest.raises(ValueError, match="backbone_config"):
+        HfmgcASTConfig(backbone_config=ViTConfig())

@@ -67,6 +67,10 @@ class _Extraction:
             "shortest_seconds": self.shortest_seconds,
         }
 
+    def saved_identity(self) -> dict[str, Any]:
+        """Return the identity as the description has it, with lists instead of tuples."""
+        return json.loads(json.dumps(self.identity()))
+
     def row(self, index: int) -> pa.Table:
         """Return the table of one track.
 
@@ -122,7 +126,7 @@ def extract_corpus(
         track_id: problem for track_id in tracks["track_id"][:] if (problem := source.reason_to_skip(track_id))
     }
     extraction = _Extraction(tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds)
-    identity = json.loads(json.dumps(extraction.identity()))  # lists instead of tuples, as in the saved description
+    identity = extraction.saved_identity()
     description = {"hfmgc_version": __version__, "data": source.describe(), **identity, "complete": False}
     shards = -(-len(tracks) // shard_size)
     with held(folder):
@@ -171,6 +175,9 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
                 except AudioError as error:
                     skipped.append({"track_id": error.name, "reason": error.reason})
             writer.add_key_value_metadata({_SKIPPED: json.dumps(skipped)})
+            # Of a killed extraction: the folder may have another one since.
+            if _changes(folder / EXTRACTION, extraction.saved_identity()):
+                raise ConfigError(f"{folder}: another extraction has taken this folder: choose another folder")
     return {_SKIPPED: json.dumps(skipped)}
 
 
@@ -205,17 +212,22 @@ def held(folder: Path) -> Iterator[None]:
 def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> None:
     """Save the description of this extraction in a locked folder, unless it holds shards of another extraction."""
     path = folder / EXTRACTION
-    try:
-        earlier = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else identity
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: damaged; extract the features again into another folder") from error
-    changed = [key for key, value in identity.items() if earlier.get(key) != value]
+    changed = _changes(path, identity)
     if changed and any(folder.glob("part-*.parquet")):
         raise ConfigError(
             f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or "
             "remove this one"
         )
-    # Of killed processes. A worker that outlived its parent fails when it renames its file.
+    # Of killed processes. A worker that outlived its parent fails when it renames its file, or finds another description.
     for temporary in folder.glob("part-*.tmp"):
         temporary.unlink()
     write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
+
+
+def _changes(description: Path, identity: dict[str, Any]) -> list[str]:
+    """Return in what an extraction differs from the one that the folder is of, if there is one."""
+    try:
+        earlier = dict(json.loads(description.read_text(encoding="utf-8"))) if description.is_file() else identity
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{description}: damaged; extract the features again into another folder") from error
+    return [key for key, value in identity.items() if earlier.get(key) != value]

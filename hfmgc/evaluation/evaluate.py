@@ -40,6 +40,7 @@ def evaluate_checkpoint(
     `data` contain at least half of it, otherwise the unseen tracks. Tracks are recognised by their content, never by their names.
 
     Raises:
+        CheckpointError: If the checkpoint cannot be used.
         DataError: If the data cannot be used, have genres that the checkpoint does not know, or have one genre per track
             for a checkpoint that predicts several, or the reverse.
         ConfigError: If `data` have no track of the side, or the checkpoint does not record what it was trained on.

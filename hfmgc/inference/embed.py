@@ -59,8 +59,10 @@ def embed_tracks(
     [hidden]. With `windows` it has a row for each window, and its index in the track as `window`.
 
     Raises:
+        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If `output` exists and has other content.
         DataError: If no track can be used.
+        SaveError: If `output` cannot be written.
     """
     model, extractor = load_checkpoint(checkpoint, revision, auto_class=AutoModel)
     source = open_source(data, data_options, exclude=exclude)

@@ -47,6 +47,7 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
 
     Raises:
         ConfigError: If `output` has a suffix that is not in `SUFFIXES`, or exists with the predictions of another run.
+        SaveError: If it cannot be written.
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")

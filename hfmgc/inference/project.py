@@ -27,6 +27,7 @@ def project_embeddings(embeddings: Path, output: Path, *, method: str = "tsne", 
     Raises:
         DataError: If the file is not one by `hfmgc embed`, or is too small.
         ConfigError: If the output is not a PNG.
+        SaveError: If it cannot be written.
     """
     if output.suffix.lower() != ".png":
         raise ConfigError(f"output {output}: its name must end in .png")

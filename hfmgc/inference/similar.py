@@ -20,7 +20,10 @@ def similar_songs(
     The song is embedded as those of the file were. `checkpoint` says where their checkpoint is now, if it was moved.
 
     Raises:
+        AudioError: If the song cannot be used.
+        CheckpointError: If the checkpoint cannot be used.
         ConfigError: If it is not the checkpoint of the embeddings.
+        DataError: If the file is not one by `hfmgc embed`.
     """
     table = read_embeddings(embeddings)
     name, revision = (checkpoint, None) if checkpoint else (table.checkpoint, table.revision)

@@ -36,6 +36,10 @@ class BackboneConfig(WindowedConfig):
 
     def __post_init__(self, **kwargs):
         backbone_class = self.sub_configs["backbone_config"]
+        if isinstance(self.backbone_config, PreTrainedConfig) and not isinstance(self.backbone_config, backbone_class):
+            raise ValueError(
+                f"backbone_config must be a {backbone_class.__name__} or a dict, not a {type(self.backbone_config).__name__}"
+            )
         if not isinstance(self.backbone_config, backbone_class):
             self.backbone_config = backbone_class(**{**self.backbone_defaults, **(self.backbone_config or {})})
         super().__post_init__(**kwargs)

@@ -270,7 +270,13 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> M2DPreTrainingOutput | tuple:
-        """Predict the target's representations of the masked patches of spectrograms [examples, frames, bins]."""
+        """Predict the target's representations of the masked patches of spectrograms [examples, frames, bins].
+
+        `seeds`, int64 [examples], are those of the masks; by default they are drawn by torch's generator.
+
+        Raises:
+            ValueError: If the windows do not fit, or `mask_ratio` leaves no visible or no masked patch.
+        """
         self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
         visible, masked = self.draw_masks(len(input_values), grid[0] * grid[1], seeds, input_values.device)

@@ -120,7 +120,11 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
-        """Compare two views of each example, [examples, 2, frames, bins]; `seeds` are unused: nothing is drawn here."""
+        """Compare two views of each example, [examples, 2, frames, bins]; `seeds` are unused: nothing is drawn here.
+
+        Raises:
+            ValueError: If the shapes do not fit, naming the expected ones.
+        """
         if input_values.ndim != 4 or input_values.shape[1] != self.views:
             raise ValueError(
                 f"input_values must be [examples, {self.views}, frames, bins], not {list(input_values.shape)}"

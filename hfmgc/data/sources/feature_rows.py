@@ -19,7 +19,8 @@ def kind_of(feature: Any) -> tuple[int, str]:
     """Return how deeply a column's lists are nested, and the type of its values."""
     depth = len(getattr(feature, "shape", ()))
     while hasattr(feature, "feature"):
-        feature, depth = feature.feature, depth + 1
+        feature = feature.feature
+        depth += 1 + len(getattr(feature, "shape", ()))
     return depth, str(getattr(feature, "dtype", ""))
 
 

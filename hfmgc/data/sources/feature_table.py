@@ -37,7 +37,7 @@ _TRACK_COLUMNS = ("artist", "split")
 _ROW_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
-        "genre": datasets.Value("string"),
+        "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
         "split": datasets.Value("string"),
         # One frame of the whole track, as the features of every front end: [1, columns].
@@ -96,7 +96,7 @@ class FeatureTable(TrackSource):
         """Return the genres of the dataset, or those that occur, sorted."""
         if self._dataset is not None:
             return self._dataset.genres()
-        return sorted(set(self._rows["genre"]) - {""})
+        return sorted({genre for genres in self._rows["genres"] for genre in genres} - {""})
 
     @cached_property
     def columns(self) -> list[str]:
@@ -146,7 +146,7 @@ class FeatureTable(TrackSource):
         else:
             rows = [
                 track_row(
-                    row["track_id"], [row["genre"]], artist=row["artist"], split=side_of(row["split"], self.location)
+                    row["track_id"], row["genres"], artist=row["artist"], split=side_of(row["split"], self.location)
                 )
                 for row in table.remove_columns(["features", "problem"])
             ]
@@ -219,13 +219,17 @@ def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dic
         broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
         more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
         problem = f"no finite number in column {broken[0]}{more}" if broken else ""
-        track = {"genre": "", "artist": "", "split": "", **track}
+        genre = track.pop("genre", "")
+        track = {"genres": [genre], "artist": "", "split": "", **track}
         track["track_id"] = track.get("track_id") or f"row {number}"
         yield {**track, "features": [row], "problem": problem}
 
 
 _Table = tuple[pd.DataFrame, list[str], np.ndarray]
-"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns]."""
+"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns].
+
+One genre of each track can be in a column `genre` in place of `genres`.
+"""
 
 
 def _read_table(path: Path, layout: str) -> _Table:
@@ -289,7 +293,7 @@ def _read_plain(path: Path) -> _Table:
 def _read_npz(path: Path) -> _Table:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
             f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
@@ -315,10 +319,11 @@ def _read_embeddings(path: Path) -> _Table:
     """Read what `hfmgc embed` writes, without `--windows`."""
     with reading(path):
         table = pd.read_parquet(path)
-    _require(path, list(table), ["track_id", "genre", *_TRACK_COLUMNS, "embedding"])
+    _require(path, list(table), ["track_id", "genres", *_TRACK_COLUMNS, "embedding"])
     values = np.stack(table["embedding"])
     names = [f"embedding_{index:04d}" for index in range(values.shape[1])]
-    return table[["track_id", "genre", *_TRACK_COLUMNS]], names, values
+    table["genres"] = table["genres"].map(list)
+    return table[["track_id", "genres", *_TRACK_COLUMNS]], names, values
 
 
 # By suffix; other files are read as CSV or TSV.

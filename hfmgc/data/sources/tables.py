@@ -103,6 +103,7 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
     suffix, suffixes = path.suffix.lower(), (*LIST_SUFFIXES, ".txt") if line_field else LIST_SUFFIXES
     if suffix not in suffixes:
         raise ConfigError(f"{path.name} is not a list of tracks: it must end in {', '.join(suffixes)}")
+    csv.field_size_limit(1 << 24)  # biographies and the like are longer than the default limit
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
         lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
