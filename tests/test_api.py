@@ -162,6 +162,12 @@ def test_an_unknown_option_is_refused_by_name():
         hfmgc.load_dataset("fma", subste="small")
 
 
+def test_a_policy_that_the_data_lack_is_refused_before_they_are_decoded(music_folder, monkeypatch):
+    monkeypatch.setattr("hfmgc.api.decode_corpus", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ConfigError, match="split_policy"):
+        hfmgc.load_dataset(music_folder(), split_policy="official")
+
+
 def artists(folder: Path) -> Path:
     """A manifest of two genres, each with six tracks by as many artists."""
     lines = ["path,label,artist"]

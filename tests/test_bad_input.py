@@ -110,6 +110,10 @@ def test_impossible_values_name_their_field(tmp_path):
     assert "learning_rate" in _run(tmp_path, music, learning_rate="fast")
 
 
+def test_missing_config_file(tmp_path):
+    assert "no such config file" in _fails(finetune_here(tmp_path / "no.yaml"))
+
+
 def test_backbone_of_another_architecture(tmp_path):
     music = write_music(tmp_path / "music", ("blues", "pop"), tracks=3, seconds=1)
     other = tmp_path / "other"
