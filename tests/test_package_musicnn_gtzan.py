@@ -70,9 +70,9 @@ def test_unusable_spectrograms_are_refused_before_anything_is_written(tmp_path, 
     elif columns is None:
         (stored / "train.parquet").write_bytes(b"no parquet")
     before = {path: path.read_bytes() for path in stored.iterdir()}
-    with mock.patch.object(sys, "argv", ["convert_spectrograms.py", str(stored), str(tmp_path / output)]):
-        with pytest.raises(HfmgcError, match=named):
-            convert_spectrograms.main()
+    arguments = ["convert_spectrograms.py", str(stored), str(tmp_path / output)]
+    with mock.patch.object(sys, "argv", arguments), pytest.raises(HfmgcError, match=named):
+        convert_spectrograms.main()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
