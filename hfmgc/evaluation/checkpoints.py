@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -180,6 +180,10 @@ def _saved_config(name_or_path: str, revision: str | None) -> dict[str, Any]:
     problem = "found no config.json"
     try:
         path = checkpoint_file(name_or_path, "config.json", revision)
+    except HFValidationError as error:  # no name on the Hub, so a path
+        raise CheckpointError(
+            f"checkpoint {name_or_path!r}: no such folder: give the folder of a finished run, or first run what writes it"
+        ) from error
     except (OSError, ValueError) as error:
         path, problem = None, first_line(error)
     if path is None:

@@ -72,7 +72,9 @@ class FeatureTable(TrackSource):
             raise ConfigError(f"data_options of table: no layout {self.layout!r}{nearest(self.layout, LAYOUTS)}")
         path = Path(self.file)
         if not self.file:
-            raise DataError("data_options of table: file is empty: give the path of the table (--data_options.file FILE)")
+            raise DataError(
+                "data_options of table: file is empty: give the path of the table (--data_options.file FILE)"
+            )
         if not path.exists():
             raise DataError(f"data_options of table: file {self.file!r}: no such file")
         self._is_metadata = path.is_dir() or path.suffix.lower() == ".zip"  # of FMA
