@@ -60,6 +60,14 @@ def test_statistics_are_those_of_the_training_windows_and_weights_stay(stored, t
     assert (folder / "run.yaml").is_file()
 
 
+def test_a_folder_with_a_checkpoint_is_not_replaced(stored, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"output_dir .*out.*--overwrite"):
+        adapt(monkeypatch, "--data", stored, "--split_policy", "official", "--output_dir", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
+
+
 def test_a_network_without_batch_norm_is_refused(stored, tmp_path, monkeypatch):
     config = ROOT / "recipes" / "configs" / "deformer" / "small_m2d_finetune.yaml"
     front_end = "{sampling_rate: 16000, frames_per_second: 31.25, num_bins: 96, window_seconds: 2.016}"
