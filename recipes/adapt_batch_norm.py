@@ -39,6 +39,11 @@ def main() -> None:
     recipe = check_recipe(read_settings(sys.argv[1:], RECIPE_GROUPS, DEFAULT_CONFIG, defaults=PROBE_SETTINGS))
     model_arguments, data_arguments, run = recipe.groups
     record = RunRecord.from_settings(recipe.groups, run)
+    folder = Path(run.output_dir)
+    if (folder / "config.json").exists() and not run.overwrite:
+        raise ConfigError(
+            f"output_dir {folder} holds a checkpoint: add --overwrite to replace it, or choose another folder"
+        )
     begin_run(run, record)
 
     # Data
@@ -68,7 +73,6 @@ def main() -> None:
     )
 
     # Save
-    folder = Path(run.output_dir)
     with saving_to(folder):
         encoder.eval().save_pretrained(folder)
         recipe.extractor.save_pretrained(folder)

@@ -14,8 +14,13 @@ from pathlib import Path
 import datasets
 import librosa
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from hfmgc.errors import ConfigError, DataError, first_line, saving_to
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.files import whole
+from hfmgc.training.stages import run_recipe
 
 
 # The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
@@ -25,26 +30,49 @@ HIGHEST = 11025.0  # Hz, of the stored mels
 
 
 def main() -> None:
-    """Convert each file."""
-    spectrograms, folder = map(Path, sys.argv[1:3])
+    """Check all files, then convert each one."""
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    spectrograms, folder = map(Path, sys.argv[1:])
     paths = sorted(spectrograms.glob("*.parquet"))
     if not paths:
-        raise SystemExit(f"{spectrograms} has no parquet files")
-    folder.mkdir(parents=True, exist_ok=True)
-    extractor = SpectrogramFeatureExtractor(preset="musicnn")
-    for path in paths:
-        tracks = datasets.Dataset.from_parquet(str(path)).with_format("numpy", ["log_mel"], output_all_columns=True)
-        kinds = {name: kind for name, kind in tracks.features.items() if name != "log_mel"}
-        kinds["features"] = datasets.Array2D((None, extractor.num_bins), "float16")
-        converted = tracks.map(
-            lambda track: {"features": convert(track["log_mel"], extractor).astype(np.float16)},
-            remove_columns="log_mel",
-            features=datasets.Features(kinds),
-            writer_batch_size=100,
-            desc=path.name,
+        raise DataError(f"{spectrograms}: no folder with parquet files; give the folder of the stored spectrograms")
+    if folder.resolve() == spectrograms.resolve():
+        raise ConfigError(
+            f"{folder}: is the folder of the spectrograms, which would be replaced; choose another folder"
         )
-        converted.to_parquet(str(folder / path.name))
-        print(f"{folder / path.name}: {len(converted)} tracks")
+    for path in paths:
+        check_columns(path)
+
+    extractor = SpectrogramFeatureExtractor(preset="musicnn")
+    with saving_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            tracks = datasets.Dataset.from_parquet(str(path)).with_format(
+                "numpy", ["log_mel"], output_all_columns=True
+            )
+            kinds = {name: kind for name, kind in tracks.features.items() if name != "log_mel"}
+            kinds["features"] = datasets.Array2D((None, extractor.num_bins), "float16")
+            converted = tracks.map(
+                lambda track: {"features": convert(track["log_mel"], extractor).astype(np.float16)},
+                remove_columns="log_mel",
+                features=datasets.Features(kinds),
+                writer_batch_size=100,
+                desc=path.name,
+            )
+            with whole(folder / path.name) as temporary:
+                converted.to_parquet(str(temporary))
+            print(f"{folder / path.name}: {len(converted)} tracks")
+
+
+def check_columns(path: Path) -> None:
+    """Refuse a parquet file that is damaged or has no spectrograms."""
+    try:
+        columns = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as parquet ({first_line(error)}); remove or replace it") from error
+    if "log_mel" not in columns:
+        raise DataError(f"{path}: has no column log_mel, only {', '.join(columns)}; remove it or give another folder")
 
 
 def convert(levels: np.ndarray, extractor: SpectrogramFeatureExtractor) -> np.ndarray:
@@ -68,4 +96,4 @@ def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main, resume_hint="the same command starts again")

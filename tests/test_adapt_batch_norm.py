@@ -10,6 +10,8 @@ from transformers import AutoModel
 
 from hfmgc.errors import ConfigError
 from hfmgc.evaluation.checkpoints import load_checkpoint
+from hfmgc.training.arguments import ModelArguments, RunArguments
+from hfmgc.training.build import build_model
 from recipes import ROOT
 
 
@@ -58,6 +60,12 @@ def test_statistics_are_those_of_the_training_windows_and_weights_stay(stored, t
     assert encoder.input_norm.running_var.item() == pytest.approx(windows.var(), rel=1e-3)
     assert (folder / "split.json").is_file()
     assert (folder / "run.yaml").is_file()
+    arguments = ModelArguments(
+        model_type="hfmgc-musicnn", model={"representation": "pooled"}, model_name_or_path=str(folder)
+    )
+    started = build_model(arguments, ["blues", "rock"], RunArguments(output_dir=str(tmp_path / "run"), use_cpu=True))
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(started.base_model.state_dict()[name], tensor), name
 
 
 def test_dropout_does_not_change_the_statistics(stored, tmp_path, monkeypatch):
@@ -70,6 +78,14 @@ def test_dropout_does_not_change_the_statistics(stored, tmp_path, monkeypatch):
     for one, other in zip(*(encoder.state_dict().values() for encoder in found), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert found[0].config.dropout > 0
+
+
+def test_a_folder_with_a_checkpoint_is_not_replaced(stored, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"output_dir .*out.*--overwrite"):
+        adapt(monkeypatch, "--data", stored, "--split_policy", "official", "--output_dir", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
 
 
 def test_a_network_without_batch_norm_is_refused(stored, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_classical_baselines_read_the_embeddings_as_a_table(checkpoint, music, t
         assert tracks[name][:] == rows[name]
     np.testing.assert_array_equal(np.concatenate(tracks["features"][:]), np.float32(rows["embedding"]))
     embedded(music, tmp_path / "windows.parquet", checkpoint, "--windows")
-    with pytest.raises(DataError, match=r"windows\.parquet"):
+    with pytest.raises(DataError, match=r"windows\.parquet.*--windows"):
         open_source("table", {"file": str(tmp_path / "windows.parquet")}).tracks()
 
 

@@ -13,6 +13,7 @@ import torch
 from conftest import tone
 
 from hfmgc.checkpoints import default_checkpoint
+from hfmgc.errors import HfmgcError
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from recipes import ROOT
@@ -50,6 +51,29 @@ def test_a_stored_spectrogram_becomes_the_front_ends_features():
     levels[20] = 255  # one mel band
     peak = convert_spectrograms.convert(levels, extractor)[0].argmax()
     assert peak == pytest.approx(20 * 96 / 128, abs=4)
+
+
+@pytest.mark.parametrize(
+    "columns, output, named",
+    [
+        ({"log_mel": [[0]]}, "stored", "stored: .*choose another folder"),
+        ({"features": [[0]]}, "converted", "train.parquet: .*log_mel.*features"),
+        (None, "converted", "train.parquet: cannot be read"),
+        ({}, "converted", "stored: .*parquet"),
+    ],
+)
+def test_unusable_spectrograms_are_refused_before_anything_is_written(tmp_path, columns, output, named):
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    if columns:
+        datasets.Dataset.from_dict(columns).to_parquet(str(stored / "train.parquet"))
+    elif columns is None:
+        (stored / "train.parquet").write_bytes(b"no parquet")
+    before = {path: path.read_bytes() for path in stored.iterdir()}
+    arguments = ["convert_spectrograms.py", str(stored), str(tmp_path / output)]
+    with mock.patch.object(sys, "argv", arguments), pytest.raises(HfmgcError, match=named):
+        convert_spectrograms.main()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, monkeypatch, capsys):

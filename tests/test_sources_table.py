@@ -262,6 +262,8 @@ def test_an_archive_without_what_is_needed_is_refused(tmp_path, arrays, named):
 def test_options_and_front_ends_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"absent\.csv"):
         table(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="file is empty"):
+        table("")
     plain_table(tmp_path / "songs.csv")
     with pytest.raises(ConfigError, match=r"fma_517.*fma_518"):
         table(tmp_path / "songs.csv", layout="fma_517")

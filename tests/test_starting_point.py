@@ -172,9 +172,13 @@ def test_a_checkpoint_that_lacks_a_file_is_one_line_that_names_it(lgnet, run, sp
 
 
 def test_what_is_no_checkpoint_is_one_line(lgnet, run, tmp_path):
-    with pytest.raises(CheckpointError, match="no such folder, and it could not be loaded from the Hub") as caught:
-        start_from(str(tmp_path / "nowhere"), run)
-    assert "\n" not in str(caught.value)
+    for name, problem in (
+        (str(tmp_path / "nowhere"), "nowhere': no such folder: .*finished run"),
+        ("nobody/nowhere", "no such folder, and it could not be loaded from the Hub"),
+    ):
+        with pytest.raises(CheckpointError, match=problem) as caught:
+            start_from(name, run)
+        assert "\n" not in str(caught.value)
     config = tmp_path / "lgnet" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "bert"}))
     with pytest.raises(CheckpointError, match="is of architecture 'bert'; hfmgc reads"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -48,7 +48,7 @@ def load_checkpoint(
         name_or_path: A folder, a repository on the Hub, or `package:NAME` for a checkpoint of the package.
         revision: Commit of the repository.
         auto_class: `AutoModel` for the encoder alone, without the head; `AutoModelForPreTraining` for a model that was
-            pre-trained without genres; None for whichever of the two it holds, with a head or without.
+            pre-trained without genres; None for the class that it was saved with.
 
     Raises:
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that hfmgc does not have.
@@ -66,8 +66,10 @@ def load_checkpoint(
                 )
     saved = _saved_config(name_or_path, revision)
     model_type = str(saved.get("model_type"))
+    saved_role = _saved_role(saved)
     if auto_class is None:
-        auto_class = AutoModelForPreTraining if _is_pretrained(saved) else AutoModelForAudioClassification
+        classes = (AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining)
+        auto_class = next(one for one in classes if one.__name__ == AUTO_CLASSES[saved_role])
     role = next(role for role, name in AUTO_CLASSES.items() if name == auto_class.__name__)
     known = [name for name, architecture in MODELS.items() if role in architecture.classes]
     if role != "pretraining_model":
@@ -76,10 +78,10 @@ def load_checkpoint(
         raise CheckpointError(
             f"checkpoint {name_or_path!r} is of architecture {model_type!r}; hfmgc reads {', '.join(known)}"
         )
-    if role == "model" and _is_pretrained(saved):
+    if role == "model" and saved_role != "model":
         raise CheckpointError(
-            f"checkpoint {name_or_path!r} was pre-trained without genres: fine-tune it (recipes/train_classifier.py "
-            "--model_name_or_path) or probe it (recipes/probe.py) first"
+            f"checkpoint {name_or_path!r} has no head, because it was trained or adapted without genres: fine-tune it "
+            "(recipes/train_classifier.py --model_name_or_path) or probe it (recipes/probe.py) first"
         )
     try:
         extractor = _extractor(name_or_path, revision)
@@ -114,12 +116,14 @@ def require_audio(name_or_path: str | PathLike, extractor: WindowedFeatureExtrac
         )
 
 
-def _is_pretrained(config: Mapping[str, Any]) -> bool:
-    """Return whether `architectures` of a saved config is the class for pre-training."""
+def _saved_role(config: Mapping[str, Any]) -> str:
+    """Return which class of its architecture (`AUTO_CLASSES`) a saved config names in `architectures`."""
     architecture = MODELS.get(str(config.get("model_type")))
-    if architecture is None or "pretraining_model" not in architecture.classes:
-        return False
-    return config.get("architectures") == [architecture.address("pretraining_model").partition(":")[2]]
+    for role in ("pretraining_model", "base_model"):
+        if architecture is not None and role in architecture.classes:
+            if config.get("architectures") == [architecture.address(role).partition(":")[2]]:
+                return role
+    return "model"
 
 
 def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
@@ -180,6 +184,10 @@ def _saved_config(name_or_path: str, revision: str | None) -> dict[str, Any]:
     problem = "found no config.json"
     try:
         path = checkpoint_file(name_or_path, "config.json", revision)
+    except HFValidationError as error:  # no name on the Hub, so a path
+        raise CheckpointError(
+            f"checkpoint {name_or_path!r}: no such folder: give the folder of a finished run, or first run what writes it"
+        ) from error
     except (OSError, ValueError) as error:
         path, problem = None, first_line(error)
     if path is None:

@@ -285,10 +285,10 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     """Return the checkpoint's weights for `model`; without the head where the genres differ."""
     checkpoint = _checkpoint(arguments.model_name_or_path)[0]
     weights, own = checkpoint.state_dict(), model.state_dict()
-    pretrained = isinstance(checkpoint, PreTrainingModel)
-    if pretrained:  # only the encoder is used, not the parts of the objective
-        weights = {name: value for name, value in weights.items() if name.startswith(f"{model.base_model_prefix}.")}
-    if pretrained or checkpoint.config.id2label != model.config.id2label:
+    if not _has_head(checkpoint):  # only the encoder is used, not the parts of an objective
+        encoder = checkpoint.base_model.state_dict()
+        weights = {f"{model.base_model_prefix}.{name}": value for name, value in encoder.items()}
+    if not _has_head(checkpoint) or checkpoint.config.id2label != model.config.id2label:
         weights, own = (
             {name: value for name, value in tensors.items() if not name.startswith(HEAD)} for tensors in (weights, own)
         )
@@ -303,6 +303,10 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
     return weights
 
 
+def _has_head(checkpoint: PreTrainedModel) -> bool:
+    return not isinstance(checkpoint, PreTrainingModel) and checkpoint.base_model is not checkpoint
+
+
 def different_shape(there: Mapping[str, Sequence[int]], here: Mapping[str, Sequence[int]]) -> str | None:
     """Return the first weight whose shape differs between a checkpoint and a model, with both shapes."""
     for name in sorted(there.keys() | here.keys()):
@@ -315,8 +319,7 @@ def different_shape(there: Mapping[str, Sequence[int]], here: Mapping[str, Seque
 def _load_checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> None:
     """Load the checkpoint's weights into `model`, whose head stays new where the genres differ."""
     weights = _checkpoint_weights(arguments, model)
-    pretrained = isinstance(_checkpoint(arguments.model_name_or_path)[0], PreTrainingModel)
-    if not pretrained and not any(name.startswith(HEAD) for name in weights):
+    if _has_head(_checkpoint(arguments.model_name_or_path)[0]) and not any(name.startswith(HEAD) for name in weights):
         logger.warning_once(f"{arguments.model_name_or_path} was trained for other genres: its head is replaced")
     model.load_state_dict(weights, strict=False)
 

@@ -71,6 +71,10 @@ class FeatureTable(TrackSource):
         if self.layout not in ("", *LAYOUTS):
             raise ConfigError(f"data_options of table: no layout {self.layout!r}{nearest(self.layout, LAYOUTS)}")
         path = Path(self.file)
+        if not self.file:
+            raise DataError(
+                "data_options of table: file is empty: give the path of the table (--data_options.file FILE)"
+            )
         if not path.exists():
             raise DataError(f"data_options of table: file {self.file!r}: no such file")
         self._is_metadata = path.is_dir() or path.suffix.lower() == ".zip"  # of FMA
@@ -320,6 +324,8 @@ def _read_embeddings(path: Path) -> _Table:
     with reading(path):
         table = pd.read_parquet(path)
     _require(path, list(table), ["track_id", "genres", *_TRACK_COLUMNS, "embedding"])
+    if "window" in table:
+        raise DataError(f"{path.name}: has a row for each window, not each track: run `hfmgc embed` without --windows")
     values = np.stack(table["embedding"])
     names = [f"embedding_{index:04d}" for index in range(values.shape[1])]
     table["genres"] = table["genres"].map(list)
