@@ -120,11 +120,3 @@ def test_it_answers_for_real_clips_of_the_validation_side():
     clips = recipe.audio_clips(Path(REAL_DATA) / "gtzan_audio", listed, extractor)
     assert len(clips) == 28
     assert recipe.accuracy(model.classifier, recipe.represent(model.model, clips))[0] > 0.6
-
-
-def test_a_folder_without_spectrograms_is_refused(tmp_path):
-    with (
-        mock.patch.object(sys, "argv", ["convert_spectrograms.py", str(tmp_path), str(tmp_path / "out")]),
-        pytest.raises(SystemExit, match="no parquet files"),
-    ):
-        convert_spectrograms.main()

@@ -119,11 +119,9 @@ def require_audio(name_or_path: str | PathLike, extractor: WindowedFeatureExtrac
 def _saved_role(config: Mapping[str, Any]) -> str:
     """Return which class of its architecture (`AUTO_CLASSES`) a saved config names in `architectures`."""
     architecture = MODELS.get(str(config.get("model_type")))
-    for role in ("pretraining_model", "base_model"):
-        if architecture is not None and role in architecture.classes:
-            if config.get("architectures") == [architecture.address(role).partition(":")[2]]:
-                return role
-    return "model"
+    roles = {"pretraining_model", "base_model"} & set(architecture.classes if architecture else ())
+    saved = config.get("architectures")
+    return next((role for role in roles if saved == [architecture.address(role).partition(":")[2]]), "model")
 
 
 def checkpoint_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
