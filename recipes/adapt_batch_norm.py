@@ -60,7 +60,7 @@ def main() -> None:
             module.p = 0.0  # in use, nothing is dropped
     windows = data.train.windows
     if len(windows) < 2:
-        raise ConfigError(f"data {data_arguments.data}: the training side has one window only: add tracks")
+        raise ConfigError(f"data {data_arguments.data}: its training side has only one window: add tracks")
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(run.seed))
     # A single window can have no variance.
     batches = [rows for rows in order[: BATCHES * BATCH_SIZE].split(BATCH_SIZE) if len(rows) > 1]
@@ -75,8 +75,9 @@ def main() -> None:
     # Save
     with saving_to(folder):
         encoder.eval().save_pretrained(folder)
+        stages.make_readable(folder)
         recipe.extractor.save_pretrained(folder)
-    print(f"\nbatch norms adapted to {min(len(windows), BATCHES * BATCH_SIZE)} windows of the training side: {folder}")
+    print(f"\nbatch norms adapted to {sum(map(len, batches))} windows of the training side: {folder}")
 
 
 if __name__ == "__main__":

@@ -304,6 +304,7 @@ def _checkpoint_weights(arguments: ModelArguments, model: PreTrainedModel) -> di
 
 
 def _has_head(checkpoint: PreTrainedModel) -> bool:
+    """Return whether it is a classifier, and neither an encoder alone nor a model for pre-training."""
     return not isinstance(checkpoint, PreTrainingModel) and checkpoint.base_model is not checkpoint
 
 
