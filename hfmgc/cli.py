@@ -175,10 +175,10 @@ def _list() -> tuple[dict[str, Any], str]:
 
 def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]:
     from .evaluation.evaluate import evaluate_checkpoint
-    from .training.run_folder import RUN_FILE, refuse_folder
+    from .training.run_folder import RUN_FILE, check_output_folder
 
     if output:
-        refuse_folder("output", output, options["data"])
+        check_output_folder("output", output, options["data"])
         if (output / RUN_FILE).exists():
             raise HfmgcError(f"output {output} holds a run, whose results would be replaced: name another folder")
     report = evaluate_checkpoint(**options)
@@ -228,9 +228,9 @@ def _extract(
     from .settings import settings_from
     from .training.arguments import ModelArguments
     from .training.build import build_feature_extractor
-    from .training.run_folder import refuse_folder
+    from .training.run_folder import check_output_folder
 
-    refuse_folder("output", output, data)
+    check_output_folder("output", output, data)
     fields = {"model_type": model_type, "front_end": front_end}
     (model_arguments,) = settings_from(fields, (ModelArguments,), where="command line")
     source = open_source(data, data_options, exclude=exclude)
@@ -247,9 +247,11 @@ def _restore(**options: Any) -> tuple[dict[str, Any], str]:
 
 def _embed(**options: Any) -> tuple[dict[str, Any], str]:
     from .inference.embed import embed_tracks
-    from .training.run_folder import refuse_folder
+    from .training.run_folder import check_output_folder
 
-    refuse_folder("output", options["output"].parent, options["data"])  # a parquet file would turn it into features
+    check_output_folder(
+        "output", options["output"].parent, options["data"]
+    )  # a parquet file would turn it into features
     result = embed_tracks(**options)
     kind = "windows" if options["windows"] else "tracks"
     text = f"written: {options['output']}: embeddings of {result['rows']} {kind}, {result['hidden']} values each"

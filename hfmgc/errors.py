@@ -65,7 +65,7 @@ class SaveError(HfmgcError):
     """A result that could not be written."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean ...?)` with the nearest of `known`, or the sorted list if none is near."""
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

@@ -20,7 +20,7 @@ def temporary_path(path: Path) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end; after an error `path` is unchanged."""
     temporary = temporary_path(path)
     try:
@@ -32,12 +32,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8 atomically."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def hold(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[None]:
+def file_lock(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[None]:
     """Hold a lock file, creating its folder; the lock is released when this process ends, even if killed.
 
     If another process holds it, raise a ConfigError with the text `in_use`; without one log the warning `waiting` and wait.

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, did_you_mean
 
 
 # Section of a config that only recipes/search.py reads; the other recipes ignore it.
@@ -160,7 +160,7 @@ def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str)
     chosen: dict[type, dict[str, Any]] = {group: {} for group in groups}
     for name, value in values.items():
         if name not in owners:
-            hint = nearest(name, owners)
+            hint = did_you_mean(name, owners)
             hint = hint if hint.startswith(" (did") else "; --help lists all fields"
             raise ConfigError(f"{where}: unknown field {name!r}{hint}")
         chosen[owners[name]][name] = coerce(name, value, typing.get_type_hints(owners[name])[name], where)
@@ -206,7 +206,7 @@ def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, 
     values = {}
     for name, value in fields.items():
         if name not in hints:
-            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{nearest(str(name), hints)}")
+            raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{did_you_mean(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
         # AutoConfig has no fields: the config itself checks those of the backbone's class.
         if hasattr(nested, "model_type") and isinstance(value, dict):
@@ -263,7 +263,7 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
     raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
 
 
-def refuse_long_path(what: str, value: object) -> None:
+def check_path_length(what: str, value: object) -> None:
     """Raise a ConfigError for a text that is too long for the operating system to look up as a path."""
     try:
         if isinstance(value, str):

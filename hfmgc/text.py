@@ -4,7 +4,7 @@ import re
 import sys
 
 
-def as_text(name: str) -> str:
+def to_unicode(name: str) -> str:
     r"""Return a file name as Unicode text; bytes that are not UTF-8 are escaped as `\xe9`."""
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -23,13 +23,13 @@ def escape_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def shown_size(count: float) -> str:
+def format_size(count: float) -> str:
     """Return a number of bytes in GB, MB or kB."""
     unit, name = next(((size, name) for size, name in ((1e9, "GB"), (1e6, "MB")) if count >= size), (1e3, "kB"))
     return f"{count / unit:.1f} {name}"
 
 
-def shown_url(text: str) -> str:
+def redact_url(text: str) -> str:
     """Return a text that names a database without its password, and without the folder of an SQLite file."""
     text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
     return re.sub(r"(sqlite[^:]*:///)/.*/", r"\1", text)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from hfmgc.errors import ConfigError, DataError, first_line, saving_to
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
-from hfmgc.files import whole
+from hfmgc.files import atomic_write
 from hfmgc.training.stages import run_recipe
 
 
@@ -60,7 +60,7 @@ def main() -> None:
                 writer_batch_size=100,
                 desc=path.name,
             )
-            with whole(folder / path.name) as temporary:
+            with atomic_write(folder / path.name) as temporary:
                 converted.to_parquet(str(temporary))
             print(f"{folder / path.name}: {len(converted)} tracks")
 

@@ -24,7 +24,7 @@ catch_signals(importing=True)  # the other imports take seconds
 
 from train_classifier import train_and_evaluate
 
-from hfmgc.errors import ConfigError, nearest, saving_to
+from hfmgc.errors import ConfigError, did_you_mean, saving_to
 from hfmgc.evaluation.plots import plot_losses
 from hfmgc.settings import load_json, read_settings
 from hfmgc.training import stages
@@ -106,10 +106,10 @@ def parse(argv: Sequence[str]) -> tuple[list[str], Path, str, dict[str, list[str
             words[stage] += [f"--{field}", value]
         else:
             known = (*(f"{one}.FIELD" for one in STAGES), "small", "stages", "output_dir", "data", "overwrite")
-            raise ConfigError(f"command line: unknown option {word!r}{nearest(name, known)}")
+            raise ConfigError(f"command line: unknown option {word!r}{did_you_mean(name, known)}")
     for stage in chosen:
         if stage not in STAGES:
-            raise ConfigError(f"stages: no stage {stage!r}{nearest(stage, STAGES)}")
+            raise ConfigError(f"stages: no stage {stage!r}{did_you_mean(stage, STAGES)}")
     return chosen, folder, prefix, words
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from hfmgc.errors import ConfigError
 from hfmgc.training.arguments import RunArguments
-from hfmgc.training.run_folder import RunRecord, begin_run, leave_runs
+from hfmgc.training.run_folder import RunRecord, begin_run, release_run_folders
 from recipes import finetune_here, tiny_settings, write_config
 
 
@@ -38,7 +38,7 @@ def begin(folder: Path, wanted: str) -> Path | None:
     try:
         return begin_run(run, RunRecord.from_settings((run,), run))
     finally:
-        leave_runs()
+        release_run_folders()
 
 
 @pytest.mark.parametrize(

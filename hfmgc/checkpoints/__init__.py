@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import CheckpointError, nearest
+from ..errors import CheckpointError, did_you_mean
 
 
 FOLDER = Path(__file__).parent
@@ -28,7 +28,7 @@ def default_checkpoint(name: str = "gtzan") -> Path:
     """
     names = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
     if name not in names:
-        raise ValueError(f"no packaged checkpoint {name!r}{nearest(name, names)}")
+        raise ValueError(f"no packaged checkpoint {name!r}{did_you_mean(name, names)}")
     return FOLDER / name
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import datasets
 
 from ..errors import DataError, saving_to
-from ..files import hold, write_text
+from ..files import file_lock, write_text
 
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
@@ -80,7 +80,7 @@ def unpack(archive: Path, *, checksum: str = "", wanted: Wanted | None = None, s
     key = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}|{selection}|{checksum}"
     name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     folder = Path(datasets.config.HF_DATASETS_CACHE, name)
-    with hold(folder.with_name(f"{name}.lock")), saving_to(folder):
+    with file_lock(folder.with_name(f"{name}.lock")), saving_to(folder):
         if _is_whole(folder):
             return folder
         if checksum:

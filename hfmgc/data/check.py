@@ -15,7 +15,7 @@ from .audio import SHORTEST_SECONDS, decode_audio
 from .caching import cached_map, reading_cache
 from .identity import TrackIdentity, identify_tracks, track_identity
 from .leaks import find_copies
-from .names import distinct, genres_of, one_spelling, spelling_note
+from .names import distinct_names, genres_of, one_spelling, spelling_note
 from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
 
@@ -155,7 +155,7 @@ def check_source(
         if track_id in usable_ids
         for genre in {spelling.get(genre, genre) for genre in genres}
     )
-    known = distinct(spelling)
+    known = distinct_names(spelling)
     return CheckReport(
         data=source.describe(),
         tracks=len(tracks),

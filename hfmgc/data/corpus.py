@@ -13,7 +13,7 @@ import soundfile
 
 from ..errors import AudioError, DataError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..text import shown_size
+from ..text import format_size
 from .audio import decode_audio
 from .caching import cached_map, reading_cache
 from .names import genres_of, one_spelling, spelling_note
@@ -215,9 +215,9 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
-    advice = f"; only {shown_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
+    advice = f"; only {format_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
     return (
-        f"cache: decoded audio of {len(tracks):,} tracks about {shown_size(sound)}, features about {shown_size(extracted)} in "
+        f"cache: decoded audio of {len(tracks):,} tracks about {format_size(sound)}, features about {format_size(extracted)} in "
         f"{cache}, unless they are cached already{advice if free < sound + extracted else ''}"
     )
 

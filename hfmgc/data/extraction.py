@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..errors import AudioError, ConfigError, DataError, saving_to
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..files import hold, whole, write_text
+from ..files import atomic_write, file_lock, write_text
 from .caching import code_identity, reading_cache, table_fingerprint, use_one_thread_in_workers
 from .corpus import decode_track
 from .features import check_front_end, front_end_fields, track_features
@@ -129,7 +129,7 @@ def extract_corpus(
     identity = extraction.saved_identity()
     description = {"hfmgc_version": __version__, "data": source.describe(), **identity, "complete": False}
     shards = -(-len(tracks) // shard_size)
-    with held(folder):
+    with lock_folder(folder):
         with saving_to(folder):
             _claim(folder, description, identity)
         written = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
@@ -166,7 +166,7 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
         options = {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
         with (
             saving_to(folder),
-            whole(path) as temporary,
+            atomic_write(path) as temporary,
             pq.ParquetWriter(temporary, extraction.schema, compression="zstd", **options) as writer,
         ):
             for index in rows:
@@ -193,7 +193,7 @@ def _skipped_in(shard: Path, tracks: int) -> list[dict[str, str]] | None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Create a folder for an extraction and lock it.
 
     Raises:
@@ -205,7 +205,7 @@ def held(folder: Path) -> Iterator[None]:
     if others and not (folder / EXTRACTION).is_file():
         raise ConfigError(f"{folder} is not empty, and not an extraction: choose another folder")
     in_use = f"{folder}: another hfmgc extract is writing to it: wait until it has ended, or choose another folder"
-    with hold(folder / LOCK_FILE, in_use=in_use):
+    with file_lock(folder / LOCK_FILE, in_use=in_use):
         yield
 
 

@@ -13,7 +13,7 @@ from .caching import COMPUTATIONS
 from .corpus import Corpus
 from .fingerprints import LEAST_SHARE_OF_FEATURES, find_matches
 from .identity import TrackIdentity, identify_tracks
-from .names import comparable
+from .names import normalize_name
 from .split_manifest import SplitManifest
 from .splits import split_corpus
 
@@ -100,8 +100,8 @@ def _artist_leaks(artists: Mapping[str, str], side_of: Mapping[str, str]) -> lis
     """Return a leak for each artist and each pair of sides, with a track of each; spellings of a name are one artist."""
     shown: dict[str, dict[str, str]] = {}  # artist -> side -> the first track
     for track_id, artist in artists.items():
-        if comparable(artist):
-            shown.setdefault(comparable(artist), {}).setdefault(side_of[track_id], track_id)
+        if normalize_name(artist):
+            shown.setdefault(normalize_name(artist), {}).setdefault(side_of[track_id], track_id)
     return [
         Leak("artist", (one, other), (tracks[one], tracks[other]), f"artist {artists[tracks[one]]}")
         for tracks in shown.values()

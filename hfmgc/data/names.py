@@ -6,19 +6,19 @@ from collections.abc import Iterable
 import datasets
 
 
-def comparable(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name without differences of case, blanks and Unicode form (NFKC)."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).casefold().split())  # folding can undo the form
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Return name -> the spelling to use: the first of the names with the same `comparable` form."""
+    """Return name -> the spelling to use: the first of the names with the same `normalize_name` form."""
     first: dict[str, str] = {}
-    return {name: first.setdefault(comparable(name), name) for name in names}
+    return {name: first.setdefault(normalize_name(name), name) for name in names}
 
 
-def distinct(names: Iterable[str]) -> list[str]:
+def distinct_names(names: Iterable[str]) -> list[str]:
     """Return names in their order, in one spelling each."""
     return list(dict.fromkeys(one_spelling(names).values()))
 

@@ -11,9 +11,9 @@ import datasets
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ..errors import ConfigError, SplitError, nearest
+from ..errors import ConfigError, SplitError, did_you_mean
 from ..randomness import example_generator
-from .names import comparable, distinct, genres_of
+from .names import distinct_names, genres_of, normalize_name
 from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 
@@ -87,7 +87,7 @@ def split_corpus(
         sides=sides,
         comparable_note="; ".join(filter(None, notes)) or None,
         incomplete=incomplete,
-        genres=distinct(source.genres()),
+        genres=distinct_names(source.genres()),
     )
 
 
@@ -98,7 +98,7 @@ def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
         ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
     """
     if policy not in POLICIES:
-        raise ConfigError(f"split_policy {policy!r} does not exist{nearest(policy, POLICIES)}")
+        raise ConfigError(f"split_policy {policy!r} does not exist{did_you_mean(policy, POLICIES)}")
     if policy not in source.split_policies:
         raise ConfigError(
             f"split_policy: {source.card.name} has no split {policy!r}; choose one of {', '.join(source.split_policies)}"
@@ -183,10 +183,10 @@ def grouped_split(
     Raises:
         SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
     """
-    if not any(map(comparable, artists)):
+    if not any(map(normalize_name, artists)):
         raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
-    groups = [comparable(artist) or f"track {track_id}" for track_id, _, artist in rows]
+    groups = [normalize_name(artist) or f"track {track_id}" for track_id, _, artist in rows]
     ratios = [ratio // math.gcd(*ratios) for ratio in ratios]  # 80:10:10 needs no more artists than 8:1:1
     folds, largest = sum(ratios), max(Counter(genre for _, genre, _ in rows).values())
     needs = f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs"
@@ -210,7 +210,7 @@ def grouped_split(
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     """Refuse genres without tracks, and data with a single genre."""
     counts = Counter(genre for genres in genres_of(tracks) for genre in genres)
-    for genre in distinct(source.genres()):
+    for genre in distinct_names(source.genres()):
         if not counts[genre]:
             raise SplitError(
                 f"genre {genre!r} of {source.title} has 0 usable tracks: add tracks (hfmgc check "
@@ -228,7 +228,9 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
             f"{path}: {len(missing)} of its tracks are not in {source.title}, or cannot be "
             f"used; the first is {missing[0]!r}"
         )
-    return replace(manifest, dataset=source.card.name, revision=source.revision, genres=distinct(source.genres()))
+    return replace(
+        manifest, dataset=source.card.name, revision=source.revision, genres=distinct_names(source.genres())
+    )
 
 
 def stratified_split(

@@ -27,7 +27,7 @@ from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.configuration_windowed import WindowedConfig
 from ..registry import AUTO_CLASSES, MODELS, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
-from ..settings import load_json, refuse_long_path
+from ..settings import check_path_length, load_json
 
 
 # Model type of pipelines of scikit-learn (`classical.py`), and the file that holds one.
@@ -54,7 +54,7 @@ def load_checkpoint(
         CheckpointError: If it cannot be found, lacks files or weights, or is of an architecture that hfmgc does not have.
         ConfigError: If the name is longer than a path may be.
     """
-    refuse_long_path("checkpoint", name_or_path)
+    check_path_length("checkpoint", name_or_path)
     name_or_path = resolve_checkpoint(name_or_path)
     folder = Path(name_or_path)
     if folder.is_dir():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, first_line
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..files import whole
+from ..files import atomic_write
 from ..models.config_fields import size
 from ..models.configuration_windowed import WindowedConfig
 from ..models.modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput
@@ -151,7 +151,7 @@ class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
         folder.mkdir(parents=True, exist_ok=True)
         self.config.architectures = [type(self).__name__]
         self.config.save_pretrained(folder)
-        with whole(folder / PIPELINE_FILE) as temporary:
+        with atomic_write(folder / PIPELINE_FILE) as temporary:
             skops.io.dump(self.pipeline, temporary)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..files import whole
+from ..files import atomic_write
 from ..text import one_line
 
 
@@ -230,5 +230,5 @@ def _figure(width: float, height: float, title: str, **labels: str) -> tuple[Fig
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG as large as the labels need: a layout within the figure's size would shrink the axes to nothing."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)

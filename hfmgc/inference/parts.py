@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ConfigError, saving_to
-from ..files import whole
+from ..files import atomic_write
 
 
 # In the metadata of a parquet file: the digest of everything that its values depend on.
@@ -63,7 +63,7 @@ def write_in_parts(
 
 def write_table(path: Path, tables: Sequence[pa.Table], schema: pa.Schema) -> None:
     """Write tables to one parquet file, atomically."""
-    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(schema.metadata))
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 from ..data.caching import code_identity
 from ..errors import ConfigError
 from ..evaluation.checkpoints import network_digest, weights_digest
-from ..files import whole
+from ..files import atomic_write
 from .parts import write_in_parts, write_table
 from .songs import SongPredictor
 
@@ -93,7 +93,7 @@ def _size_and_time(file: str) -> tuple[int, int] | None:
 def _write(output: Path, tables: list[pa.Table]) -> None:
     if output.suffix == ".parquet":
         return write_table(output, tables, _SCHEMA)
-    with whole(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = (row for table in tables for row in table.to_pylist())
         if output.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -26,7 +26,7 @@ from ..errors import AudioError, ConfigError, DataError
 from ..evaluation.checkpoints import load_checkpoint, require_audio
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.voting import vote
-from ..text import as_text, one_line
+from ..text import one_line, to_unicode
 
 
 if TYPE_CHECKING:
@@ -183,7 +183,13 @@ class SongPredictor:
             song.classified += 1
 
     def _set_prediction(self, song: Song) -> None:
-        song.row = {"file": as_text(song.file), "genre": None, "genres": [], "tags": [], "windows": len(song.starts)}
+        song.row = {
+            "file": to_unicode(song.file),
+            "genre": None,
+            "genres": [],
+            "tags": [],
+            "windows": len(song.starts),
+        }
         song.row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
             return

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import saving_to
 from ..evaluation.plots import plot_timeline
-from ..files import whole
-from ..text import as_text
+from ..files import atomic_write
+from ..text import to_unicode
 from .songs import Song
 
 
@@ -23,7 +23,7 @@ class TimelineWriter:
         self.folder = folder
         self.names: dict[str, str] = {}
         taken: set[str] = set()
-        for file in map(as_text, files):
+        for file in map(to_unicode, files):
             stem = Path(file).stem
             names = chain([stem], (f"{stem}-{number}" for number in count(2)))
             self.names[file] = next(name for name in names if name not in taken)
@@ -36,7 +36,7 @@ class TimelineWriter:
         with saving_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             table, picture = (self.folder / f"{self.names[song.row['file']]}{suffix}" for suffix in (".csv", ".png"))
-            with whole(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            with atomic_write(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(["start", "end", "genre", *song.genres])
                 for start, end, row in zip(song.starts, song.ends, song.probabilities, strict=True):

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
 from ..data.splits import POLICIES, parse_ratios
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, did_you_mean
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
 from ..settings import check_fields
@@ -112,7 +112,9 @@ class ModelArguments:
     def __post_init__(self):
         check_fields_of(self)
         if self.model_type not in ARCHITECTURES:
-            raise ValueError(f"model_type {self.model_type!r} does not exist{nearest(self.model_type, ARCHITECTURES)}")
+            raise ValueError(
+                f"model_type {self.model_type!r} does not exist{did_you_mean(self.model_type, ARCHITECTURES)}"
+            )
         if self.model_name_or_path is not None and self.pretrained_backbone is not None:
             raise ValueError("model_name_or_path and pretrained_backbone exclude each other: choose one to start from")
         if self.pretrained_backbone is not None and self.model.get("backbone_config") is not None:
@@ -124,7 +126,9 @@ class ModelArguments:
             raise ValueError(f"adapter_targets is empty: choose among {', '.join(ADAPTER_ROLES)}")
         for role in map(str, self.adapter_targets):
             if role not in (*ADAPTER_ROLES, CONVOLUTIONS):
-                raise ValueError(f"adapter_targets: no role {role!r}{nearest(role, (*ADAPTER_ROLES, CONVOLUTIONS))}")
+                raise ValueError(
+                    f"adapter_targets: no role {role!r}{did_you_mean(role, (*ADAPTER_ROLES, CONVOLUTIONS))}"
+                )
 
 
 @dataclass
@@ -275,7 +279,7 @@ class RunArguments(TrainingArguments):
         metric = (self.metric_for_best_model or "auto").removeprefix("eval_")
         known = (*SINGLE_LABEL.best_metrics, *MULTI_LABEL.best_metrics)
         if metric not in ("auto", *known):
-            raise ValueError(f"metric_for_best_model: no metric {metric!r}{nearest(metric, known)}")
+            raise ValueError(f"metric_for_best_model: no metric {metric!r}{did_you_mean(metric, known)}")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("push_to_hub needs hub_model_id USER/NAME")
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..settings import set_field, settings_from
 from .arguments import RECIPE_GROUPS, Groups
 from .check import check_recipe
-from .run_folder import RUN_FILE, RunRecord, leave_runs, read_json
+from .run_folder import RUN_FILE, RunRecord, read_json, release_run_folders
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ class BaseRecipe:
             try:
                 fit(self.groups({**chosen, **start}))
             finally:
-                leave_runs()
+                release_run_folders()
         return read_json(results)

@@ -26,7 +26,7 @@ from ..evaluation.checkpoints import AS_DATA, NO_REMOTE_CODE, load_checkpoint, r
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..models.modeling_pretraining import PreTrainingModel
 from ..registry import ARCHITECTURES, SPECTROGRAM_FEATURE_EXTRACTOR, load_class
-from ..settings import check_fields, known_fields, refuse_long_path, with_fields
+from ..settings import check_fields, check_path_length, known_fields, with_fields
 from .adapters import adapter_targets, without_peft_warnings
 from .arguments import ModelArguments, RunArguments, changed_fields
 
@@ -223,7 +223,7 @@ def _loading_backbone(name: str, file: str) -> Iterator[None]:
 
 def _backbone_folder(name: str, *, local_files_only: bool) -> str | Path:
     """Return where to read a pre-trained backbone: its name, or with `local_files_only` its folder in the local cache."""
-    refuse_long_path("pretrained_backbone", name)
+    check_path_length("pretrained_backbone", name)
     if Path(name).is_absolute() and not Path(name).exists():
         raise CheckpointError(f"pretrained_backbone {name!r}: no such folder")
     if not local_files_only or Path(name).is_dir():

@@ -22,7 +22,7 @@ from .build import (
 from .frozen_prefix import FrozenPrefix
 from .prefix_reuse import check_reuse
 from .preparation import check_source
-from .run_folder import refuse_folder
+from .run_folder import check_output_folder
 from .spectrogram_augmentation import WindowAugmentation, cropped_frames
 
 
@@ -59,7 +59,7 @@ def check_recipe(
         SplitError: If the split manifest does not exist.
     """
     model_arguments, data, run = groups
-    refuse_folder("output_dir", Path(run.output_dir), data.data)
+    check_output_folder("output_dir", Path(run.output_dir), data.data)
     model_arguments = with_checkpoint_type(model_arguments, run)
     extractor = build_feature_extractor(model_arguments, local_files_only=local_files_only)
     if data.class_weights != "none" and model_arguments.model.get("class_weights") is not None:

@@ -37,7 +37,7 @@ from .arguments import DataArguments, RunArguments, changed_fields, check_fields
 from .comparison import ComparedRow
 from .preparation import PreparedData, check_source
 from .probe_heads import Representations
-from .run_folder import RunRecord, refuse_folder
+from .run_folder import RunRecord, check_output_folder
 from .stages import make_report, record_start
 
 
@@ -112,7 +112,7 @@ def check_baselines(classical: ClassicalArguments, data: DataArguments, run: Run
         ConfigError: If a field does not fit the others or has no effect here.
         DataError: If the data do not exist or have other features.
     """
-    refuse_folder("output_dir", Path(run.output_dir), data.data)
+    check_output_folder("output_dir", Path(run.output_dir), data.data)
     idle = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
     if idle:
         raise ConfigError(f"{', '.join(idle)}: without effect on classical pipelines: leave out")

@@ -27,7 +27,7 @@ from .examples import TARGET_COLUMNS
 from .frozen_prefix import FrozenPrefix
 from .prefix_store import PrefixStore, check_space
 from .preparation import PreparedData
-from .run_folder import refuse_folder
+from .run_folder import check_output_folder
 
 
 def check_reuse(data: DataArguments, run: RunArguments) -> None:
@@ -40,7 +40,7 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     """
     if not run.reuse_frozen_prefix:
         return
-    refuse_folder("prefix_store", prefix_store_folder(run), data.data)
+    check_output_folder("prefix_store", prefix_store_folder(run), data.data)
     excluded = {
         "training_windows": data.training_windows != "fixed" and "random windows differ in each epoch: set fixed",
         "augmentation": data.augmentation == "fresh" and "it differs in each epoch: set offline or none",

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import ConfigError, HfmgcError, saving_to
-from ..files import hold
-from ..text import shown_size
+from ..files import file_lock
+from ..text import format_size
 from .run_folder import nearest_existing
 
 
@@ -77,7 +77,7 @@ class PrefixStore:
         waiting = f"another process fills {self.folder}: waiting until it is complete"
         with saving_to(self.folder, "or set prefix_store to another folder, then restart"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with hold(self.folder / LOCK, waiting=waiting):
+            with file_lock(self.folder / LOCK, waiting=waiting):
                 for path, size in ((STATES, self.nbytes), (CHECKSUMS, len(self) * _CHECKSUM.itemsize)):
                     with (self.folder / path).open("ab") as file:
                         file.truncate(size)  # new space is zeros, which no checksum is
@@ -86,7 +86,7 @@ class PrefixStore:
                     return
                 stored = len(self) - len(missing)
                 print(
-                    f"frozen layers, {name}: {len(self):,} windows take {shown_size(self.nbytes)} ({self.dtype}) in "
+                    f"frozen layers, {name}: {len(self):,} windows take {format_size(self.nbytes)} ({self.dtype}) in "
                     f"{self.folder}" + (f"; {stored:,} of them are stored already" if stored else ""),
                     flush=True,
                 )
@@ -143,9 +143,9 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
     parent, folders = stores[0].folder.parent, {store.folder for store in stores}
     others = sum(path.stat().st_size for path in parent.glob(f"*/{STATES}") if path.parent not in folders)
     wanted = sum(store.nbytes for store in stores)
-    takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {shown_size(wanted)}"
+    takes = f"the output of the frozen layers for {sum(map(len, stores)):,} windows takes {format_size(wanted)}"
     if wanted + others > gigabytes * 1e9:
-        earlier = f", and other stores in {parent} take {shown_size(others)}" if others else ""
+        earlier = f", and other stores in {parent} take {format_size(others)}" if others else ""
         raise StoreFullError(
             f"prefix_store_gigabytes {gigabytes:g}: {takes}{earlier}: allow more, "
             f"{'remove those, ' if others else ''}set prefix_dtype bfloat16 or fewer front_end.max_windows, or leave out "
@@ -156,6 +156,6 @@ def check_space(stores: Sequence[PrefixStore], gigabytes: float) -> None:
     free = shutil.disk_usage(nearest_existing(parent)).free
     if wanted - taken > free:
         raise StoreFullError(
-            f"prefix_store {parent}: {takes}, and its disk has {shown_size(free)} left: set prefix_store to a larger "
+            f"prefix_store {parent}: {takes}, and its disk has {format_size(free)} left: set prefix_store to a larger "
             "disk, or prefix_dtype bfloat16"
         )

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from ..data.names import comparable, genres_of
+from ..data.names import genres_of, normalize_name
 from ..errors import ConfigError, DataError
 from ..evaluation.task import Task, task_of
 from ..models.losses import classification_loss
@@ -232,7 +232,7 @@ class _Sides:
 def _best_logistic(sides: _Sides, probe: ProbeArguments) -> _Chosen:
     """Return the logistic regression whose strength (and layer) is best, on the validation side or in folds."""
     points = list(itertools.product(sides.layers, sorted(probe.probe_strengths)))
-    artists, ids = [comparable(artist) for artist in sides.tracks["artist"]], sides.tracks["track_id"]
+    artists, ids = [normalize_name(artist) for artist in sides.tracks["artist"]], sides.tracks["track_id"]
     groups = [artist or f"track {track_id}" for artist, track_id in zip(artists, ids, strict=True)]
     scores, record, validation_score = {}, {}, None
     if probe.by_validation:

@@ -26,9 +26,9 @@ from ..evaluation.checkpoints import PIPELINE_FILE
 from ..evaluation.plots import IMPORTANCES, RESTORED, TRAINING_CURVE
 from ..evaluation.report import EXPERT_USAGE_PICTURE
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
-from ..files import hold, write_text
-from ..settings import load_json, load_yaml, refuse_long_path
-from ..text import shown_url
+from ..files import file_lock, write_text
+from ..settings import check_path_length, load_json, load_yaml
+from ..text import redact_url
 from .arguments import RunArguments, changed_fields
 
 
@@ -82,7 +82,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
         # Only the first process checks and removes: the others would check while it removes.
         if run.should_save:
             in_use = f"output_dir {folder} is in use by another run: choose another folder"
-            _HELD.enter_context(hold(folder / LOCK_FILE, in_use=in_use))
+            _HELD.enter_context(file_lock(folder / LOCK_FILE, in_use=in_use))
             if not wanted:
                 _make_room(folder, run.overwrite)
             elif checkpoint:
@@ -91,10 +91,10 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
     return checkpoint
 
 
-def refuse_folder(field: str, folder: Path, data: str) -> None:
+def check_output_folder(field: str, folder: Path, data: str) -> None:
     """Raise a ConfigError if a field's folder has too long a path, is a file or below one, or lies in the data."""
-    refuse_long_path(field, str(folder))
-    refuse_long_path("data", data)
+    check_path_length(field, str(folder))
+    check_path_length("data", data)
     existing = nearest_existing(folder)
     if not existing.is_dir():
         raise ConfigError(f"{field} {folder}: {existing} is a file: name a folder")
@@ -107,7 +107,7 @@ def nearest_existing(path: Path) -> Path:
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
-def leave_runs() -> None:
+def release_run_folders() -> None:
     """Release the folders that this process holds."""
     _HELD.close()
 
@@ -265,7 +265,7 @@ def versions() -> dict[str, str]:
 def _command() -> str:
     """Return the command of this process, without tokens and passwords; absolute paths are cut to their last part."""
     # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
-    words = [shown_url(word) for word in _published(sys.argv)]
+    words = [redact_url(word) for word in _published(sys.argv)]
     launcher, script = "", Path(sys.argv[0])
     if script.parent.name == "recipes":
         launcher = "accelerate launch " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "python "

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..data.names import distinct
+from ..data.names import distinct_names
 from ..data.sources import open_source
 from ..errors import ConfigError, HfmgcError, UnreachableDataError
 from ..settings import read_config, read_settings
@@ -62,7 +62,7 @@ def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]
 
 def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
     try:
-        return distinct(open_source(arguments.data, arguments.data_options).genres()), None
+        return distinct_names(open_source(arguments.data, arguments.data_options).genres()), None
     except UnreachableDataError:
         note = f"data {arguments.data} is not in the local cache"
     except HfmgcError as error:

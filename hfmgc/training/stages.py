@@ -28,7 +28,7 @@ from .arguments import RunArguments
 from .build import build_model, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RESUME, RunRecord, leave_runs, recorded
+from .run_folder import RESUME, RunRecord, recorded, release_run_folders
 from .trainer import TrackTrainer
 
 
@@ -53,7 +53,7 @@ def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_check
         raise SystemExit(exit_code(stopped)) from None
     finally:
         release_signals()
-        leave_runs()
+        release_run_folders()
 
 
 def announce(run: RunArguments, data: PreparedData) -> None:

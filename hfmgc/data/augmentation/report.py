@@ -14,7 +14,7 @@ from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 
 from hfmgc.data.augmentation.echo import Echo
-from hfmgc.errors import AudioError, ConfigError, nearest
+from hfmgc.errors import AudioError, ConfigError, did_you_mean
 from hfmgc.randomness import seeded_globals
 
 
@@ -71,7 +71,7 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
     (32000,)
     """
     if variant != ORIGINAL and variant not in VARIANTS:
-        raise ConfigError(f"{variant!r} is not an augmentation{nearest(variant, (ORIGINAL, *VARIANTS))}")
+        raise ConfigError(f"{variant!r} is not an augmentation{did_you_mean(variant, (ORIGINAL, *VARIANTS))}")
     samples = np.ascontiguousarray(waveform, dtype=np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
         raise AudioError(f"waveform of shape {samples.shape}", "needs finite samples in one dimension")

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import datasets
 
 from ...errors import ConfigError
-from ...settings import check_fields, refuse_long_path
-from ...text import as_text
+from ...settings import check_fields, check_path_length
+from ...text import to_unicode
 
 
 NOT_UTF8 = "its path or genre is not UTF-8: rename it"
@@ -56,7 +56,7 @@ def track_row(
     }
 
 
-def shown_location(origin: str) -> str:
+def public_location(origin: str) -> str:
     """Return the name of a repository, or the last part of a path on disk: its parents are not published."""
     return Path(origin).resolve().name if Path(origin).exists() else origin
 
@@ -97,7 +97,7 @@ class TrackSource(ABC):
     @property
     def location(self) -> str:
         """The origin as it is published."""
-        return shown_location(self.origin)
+        return public_location(self.origin)
 
     @property
     def title(self) -> str:
@@ -210,11 +210,11 @@ def _state(path: str | None) -> tuple[int, int] | None:
 def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
     """Return a row that can be stored: as it is, or escaped and without audio."""
     texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], *row["genres"]]
-    if all(as_text(text) == text for text in texts):
+    if all(to_unicode(text) == text for text in texts):
         return row
-    track_id, genres = as_text(row["track_id"]), [as_text(genre) for genre in row["genres"]]
+    track_id, genres = to_unicode(row["track_id"]), [to_unicode(genre) for genre in row["genres"]]
     unreadable[track_id] = NOT_UTF8
-    return track_row(track_id, genres, artist=as_text(row["artist"]), split=row["split"])
+    return track_row(track_id, genres, artist=to_unicode(row["artist"]), split=row["split"])
 
 
 def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> Iterator[dict[str, Any]]:
@@ -226,7 +226,7 @@ def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> Tra
     """Return the source with its options, refusing unknown and missing ones."""
     where = f"data_options of {source_class.card.name}"
     for name, value in options.items():
-        refuse_long_path(f"data_options: {name}", value)
+        check_path_length(f"data_options: {name}", value)
     values = check_fields(source_class, options, where)
     for option in fields(source_class):
         if option.name not in values and option.default is MISSING:

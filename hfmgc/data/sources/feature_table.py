@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
-from ...errors import ConfigError, DataError, first_line, nearest
+from ...errors import ConfigError, DataError, did_you_mean, first_line
 from ...features.handmade_features import GTZAN_SUMMARY_COLUMNS, column_names, columns
 from ..caching import COMPUTATIONS
 from .contract import DatasetCard, TrackSource, track_row
@@ -69,7 +69,7 @@ class FeatureTable(TrackSource):
 
     def __post_init__(self):
         if self.layout not in ("", *LAYOUTS):
-            raise ConfigError(f"data_options of table: no layout {self.layout!r}{nearest(self.layout, LAYOUTS)}")
+            raise ConfigError(f"data_options of table: no layout {self.layout!r}{did_you_mean(self.layout, LAYOUTS)}")
         path = Path(self.file)
         if not self.file:
             raise DataError(

@@ -11,7 +11,7 @@ import datasets
 import pandas as pd
 from transformers.utils import logging
 
-from ...errors import ConfigError, DataError, nearest
+from ...errors import ConfigError, DataError, did_you_mean
 from ..archives import folder_or_archive, is_archive
 from .contract import DatasetCard, TrackSource, track_row
 from .hub import audio_fields, load_tables, map_to_tracks
@@ -81,7 +81,7 @@ class FMA(TrackSource):
     def __post_init__(self):
         where = "data_options of fma"
         if self.subset not in SUBSETS:
-            raise ConfigError(f"{where}: no subset {self.subset!r}{nearest(self.subset, SUBSETS)}")
+            raise ConfigError(f"{where}: no subset {self.subset!r}{did_you_mean(self.subset, SUBSETS)}")
         if self.labels not in ("", "top", "all"):
             raise ConfigError(f"{where}: labels are top or all, not {self.labels!r}")
         if self.audio and not self.metadata:

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 
 from ...errors import DataError
-from ...text import as_text
+from ...text import to_unicode
 from ..audio import AUDIO_SUFFIXES, FOREIGN_AUDIO_SUFFIXES
 from .contract import DatasetCard, TrackSource, track_row
 
@@ -63,7 +63,7 @@ class Folder(TrackSource):
         for path, genre, problem in found:
             track_id = path.relative_to(self.folder).as_posix()
             if problem:
-                unreadable[as_text(track_id)] = problem
+                unreadable[to_unicode(track_id)] = problem
             rows.append(track_row(track_id, [genre], path=None if problem else str(path.resolve())))
         return self.file_table(rows, unreadable)
 
@@ -80,7 +80,7 @@ class Folder(TrackSource):
     def _genre_of(self, subfolder: Path) -> str:
         """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
         is_loop = subfolder.resolve() == Path(self.folder).resolve()
-        return "" if is_loop or as_text(subfolder.name) != subfolder.name else subfolder.name
+        return "" if is_loop or to_unicode(subfolder.name) != subfolder.name else subfolder.name
 
     def _subfolders(self) -> list[Path]:
         root = Path(self.folder)

@@ -10,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 
 from ...errors import DataError, HfmgcError, UnreachableDataError, first_line, saving_to
 from ..caching import cached_map, reading_cache
-from .contract import TRACK_FEATURES, shown_location
+from .contract import TRACK_FEATURES, public_location
 from .tables import check_unique, class_names
 
 
@@ -50,7 +50,7 @@ def load_tables(
     for split, table in tables.items():
         if audio_column not in table.column_names:
             raise DataError(
-                f"{what} ({shown_location(origin)}, split {split!r}) has no column {audio_column!r}, only "
+                f"{what} ({public_location(origin)}, split {split!r}) has no column {audio_column!r}, only "
                 f"{', '.join(table.column_names)}: name the audio column in data_options"
             )
         if isinstance(table.features[audio_column], datasets.Audio):
@@ -73,7 +73,7 @@ def _loading(what: str, origin: str, way_out: str = "name a copy on disk in --da
         raise
     except Exception as error:  # datasets, pyarrow, the Hub's client and its HTTP library share no base class
         if Path(origin).exists():
-            kind, where, advice = DataError, shown_location(origin), "check that it holds parquet files with rows"
+            kind, where, advice = DataError, public_location(origin), "check that it holds parquet files with rows"
         else:
             kind, where, advice = UnreachableDataError, f"{origin} on the Hub", "check the network and HF_HUB_OFFLINE"
         raise kind(

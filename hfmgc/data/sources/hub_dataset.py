@@ -5,7 +5,7 @@ from typing import Any
 
 import datasets
 
-from ...errors import ConfigError, DataError, nearest
+from ...errors import ConfigError, DataError, did_you_mean
 from .contract import DatasetCard, TrackSource, track_row
 from .hub import audio_fields, load_tables, map_to_tracks
 from .tables import SIDE_NAMES, labels_of, occurring_labels, side_of
@@ -65,13 +65,13 @@ class HubDataset(TrackSource):
         wanted = [name.strip() for name in self.splits.split(",") if name.strip()] or list(tables)
         for name in wanted:
             if name not in tables:
-                raise ConfigError(f"{self.location} has no split {name!r}{nearest(name, tables)}")
+                raise ConfigError(f"{self.location} has no split {name!r}{did_you_mean(name, tables)}")
             columns = tables[name].column_names
             for option in _OTHER_COLUMNS:
                 column = getattr(self, option)
                 if column and column not in columns:
                     raise DataError(
-                        f"{self.location} has no column {column!r}{nearest(column, columns)}: name another with "
+                        f"{self.location} has no column {column!r}{did_you_mean(column, columns)}: name another with "
                         f"data_options {{{option}: ...}}"
                     )
         return {name: tables[name] for name in wanted}

@@ -8,8 +8,8 @@ from typing import Any
 
 import datasets
 
-from ...errors import DataError, nearest
-from ...text import as_text
+from ...errors import DataError, did_you_mean
+from ...text import to_unicode
 from .contract import DatasetCard, TrackSource, track_row
 from .tables import check_unique, labels_of, read_rows, side_of
 
@@ -56,7 +56,7 @@ class Manifest(TrackSource):
     def genres(self) -> list[str]:
         """Return the labels, sorted."""
         labels = {label for row in self._rows() for label in row["genres"]}
-        return sorted(label for label in labels if as_text(label) == label)
+        return sorted(label for label in labels if to_unicode(label) == label)
 
     def tracks(self) -> datasets.Dataset:
         """Return the rows in their order, whether their files exist or not."""
@@ -105,7 +105,7 @@ class Manifest(TrackSource):
             is_needed = option.name in needed or name != option.default
             if option.name.endswith("_column") and name and is_needed and name not in columns:
                 raise DataError(
-                    f"{self.location} has no column {name!r}{nearest(name, columns)}: add it, or name another with "
+                    f"{self.location} has no column {name!r}{did_you_mean(name, columns)}: add it, or name another with "
                     f"data_options {{{option.name}: ...}}"
                 )
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ...errors import ConfigError, DataError, nearest
-from ...settings import refuse_long_path
-from ...text import as_text
+from ...errors import ConfigError, DataError, did_you_mean
+from ...settings import check_path_length
+from ...text import to_unicode
 from .contract import NOT_UTF8, TrackSource, make_source
 from .exclusions import read_exclusions
 from .feature_table import FeatureTable
@@ -66,14 +66,14 @@ def _open(data: str, options: dict[str, Any], labelled: bool) -> TrackSource:
         raise ConfigError(f"data is empty: name a folder, or one of {', '.join(sorted(SOURCES))}")
     if data in SOURCES:
         return make_source(SOURCES[data], options)
-    refuse_long_path("data", data)
+    check_path_length("data", data)
     path, real = Path(data), os.path.realpath(data)
-    if as_text(real) != real:
-        raise DataError(f"data {as_text(data)}: {NOT_UTF8}")
+    if to_unicode(real) != real:
+        raise DataError(f"data {to_unicode(data)}: {NOT_UTF8}")
     is_list = path.suffix.lower() in LIST_SUFFIXES
     if not path.exists():
         kind = "file" if is_list else "folder"
-        raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{nearest(data, SOURCES)}")
+        raise DataError(f"data {data!r}: no such {kind}, and no dataset of that name{did_you_mean(data, SOURCES)}")
     source_class, option = Folder if labelled else AudioFolder, "folder"
     if path.is_file() and is_list:
         source_class, option = Manifest, "file"

@@ -13,7 +13,7 @@ from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 from hfmgc.data.synthesis.styles import GENRES
 from hfmgc.errors import saving_to
-from hfmgc.files import hold, whole, write_text
+from hfmgc.files import atomic_write, file_lock, write_text
 
 
 # Raised by every change of the sound; part of the key of a cached corpus.
@@ -40,7 +40,7 @@ def write_corpus(folder: Path, *, tracks_per_genre: int, seconds: float, seed: i
     }
     if all(path.is_file() for path in tracks):
         return folder
-    with hold(folder / LOCK_FILE), saving_to(folder):
+    with file_lock(folder / LOCK_FILE), saving_to(folder):
         write_text(folder / "README.txt", _README.format(version=CORPUS_VERSION, seed=seed))
         missing = [path for path in tracks if not path.is_file()]
         for path in tqdm(missing, desc="rendering the synthetic corpus", unit="track"):
@@ -49,6 +49,6 @@ def write_corpus(folder: Path, *, tracks_per_genre: int, seconds: float, seed: i
             waveform = compose_track(*tracks[path], seconds=float(seconds), seed=seed)
             soundfile.write(content, waveform, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
             path.parent.mkdir(exist_ok=True)
-            with whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content.getvalue())
     return folder

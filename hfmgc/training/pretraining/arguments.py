@@ -10,7 +10,7 @@ from transformers import AutoModelForPreTraining, set_seed
 from ...data.features import check_front_end
 from ...data.sources import open_source
 from ...data.sources.contract import TrackSource
-from ...errors import CheckpointError, ConfigError, nearest
+from ...errors import CheckpointError, ConfigError, did_you_mean
 from ...evaluation.checkpoints import load_checkpoint
 from ...features.feature_extraction_windowed import WindowedFeatureExtractor
 from ...models.modeling_pretraining import PreTrainingModel
@@ -18,7 +18,7 @@ from ...registry import PRETRAINING_MODELS
 from ...settings import check_fields, coerce, with_fields
 from ..arguments import RunArguments, WindowArguments, setting
 from ..build import on_meta, unsharded_weights, with_changes
-from ..run_folder import refuse_folder
+from ..run_folder import check_output_folder
 from ..spectrogram_augmentation import cropped_frames
 
 
@@ -45,7 +45,7 @@ class PretrainingModelArguments:
 
     def __post_init__(self):
         if self.model_type not in PRETRAINING_MODELS:
-            near = nearest(self.model_type, PRETRAINING_MODELS)
+            near = did_you_mean(self.model_type, PRETRAINING_MODELS)
             raise ValueError(f"model_type {self.model_type!r} has no pre-training{near}")
 
 
@@ -163,7 +163,7 @@ def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
     except ValueError as error:
         raise ConfigError(f"model, front_end and time_crop do not fit: {error}") from error
     for source in data.sources:
-        refuse_folder("output_dir", Path(run.output_dir), source.data)
+        check_output_folder("output_dir", Path(run.output_dir), source.data)
         check_front_end(source.open(), source.extractor(extractor))
     return extractor
 
@@ -197,7 +197,7 @@ def build_pretraining_model(
 def _load_parts(arguments: PretrainingModelArguments, wanted: Mapping[str, str]) -> dict[str, PreTrainingModel]:
     """Return the parts of the model that were trained first; `wanted` has the model type of each."""
     for name in arguments.pretrained_parts.keys() - wanted.keys():
-        raise ConfigError(f"pretrained_parts: {arguments.model_type} has no part {name!r}{nearest(name, wanted)}")
+        raise ConfigError(f"pretrained_parts: {arguments.model_type} has no part {name!r}{did_you_mean(name, wanted)}")
     parts = {}
     for name, model_type in wanted.items():
         folder = coerce(f"pretrained_parts.{name}", arguments.pretrained_parts.get(name, ""), str, "settings")

@@ -11,7 +11,7 @@ from scipy import stats
 
 from ...errors import saving_to
 from ...evaluation.report import EvaluationReport
-from ...files import hold, write_text
+from ...files import file_lock, write_text
 from ..arguments import Groups
 from ..base_recipe import BaseRecipe
 
@@ -39,7 +39,7 @@ def final_fit(
     folder = Path(run.output_dir)
     others = f"{folder}: another worker is making the final fit"
     # Several processes of a run would wait for their first one until they time out.
-    lock = hold(folder / LOCK, in_use=others if run.world_size > 1 else "", waiting=f"{others}: waiting")
+    lock = file_lock(folder / LOCK, in_use=others if run.world_size > 1 else "", waiting=f"{others}: waiting")
     with lock if run.should_save else contextlib.nullcontext():
         reports = {}
         for seed in seeds:

@@ -22,8 +22,8 @@ from optuna.visualization import matplotlib as plots
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, first_line, saving_to
-from ...files import whole, write_text
-from ...text import shown_url
+from ...files import atomic_write, write_text
+from ...text import redact_url
 from ..base_recipe import BaseRecipe
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, versions
@@ -72,7 +72,7 @@ def save_results(
         content = {
             "command": record.command,
             "study": study.study_name,
-            "storage": shown_url(arguments.storage or DATABASE),
+            "storage": redact_url(arguments.storage or DATABASE),
             **{name: value for name, value in identity.items() if name != "recipe"},
             "direction": study.direction.name.lower(),
             "trials": {"wanted": arguments.trials, **outcomes},
@@ -147,7 +147,7 @@ def _plot(study: Study, folder: Path) -> dict[str, float] | None:
             print(f"importances.png was not drawn: {first_line(error)}")
         plt.switch_backend("agg")  # needs no display
         for name, draw in drawers.items():
-            with matplotlib.rc_context(), whole(folder / name) as temporary:  # Optuna changes the global style
+            with matplotlib.rc_context(), atomic_write(folder / name) as temporary:  # Optuna changes the global style
                 axes = np.ravel(draw(study, target_name=metric))
                 for axis in axes:
                     axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap

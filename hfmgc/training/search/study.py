@@ -18,13 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, HfmgcError, first_line
 from ...evaluation.task import task_of
-from ...files import hold
-from ...text import shown_url
+from ...files import file_lock
+from ...text import redact_url
 from ..arguments import Groups
 from ..base_recipe import BaseRecipe
 from ..build import build_config
 from ..preparation import PreparedData
-from ..run_folder import refuse_folder
+from ..run_folder import check_output_folder
 from .arguments import SearchArguments
 
 
@@ -62,13 +62,13 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
     """
     _, data, run = groups
     folder = Path(run.output_dir)
-    refuse_folder("output_dir", folder, data.data)
+    check_output_folder("output_dir", folder, data.data)
     if (folder / "results.json").exists():
         raise ConfigError(f"output_dir {folder} holds a run: choose another folder for the search")
     url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
-    with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), hold(folder / LOCK):
+    with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), file_lock(folder / LOCK):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = SearchStorage(
             url,
@@ -84,7 +84,7 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
         name = json.loads(record.read_text(encoding="utf-8"))["study"] if record.exists() else arguments.study_name
         if not any(study.study_name == name and study.n_trials for study in studies):
             raise ConfigError(
-                f"output_dir {folder} holds the results of study {name!r}, which is not in {shown_url(url)}: restore the "
+                f"output_dir {folder} holds the results of study {name!r}, which is not in {redact_url(url)}: restore the "
                 f"database, choose another output_dir, or remove {TABLE} and {RECORD} there"
             )
     return storage
@@ -113,7 +113,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
     }
     pruner = MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
     storage = open_storage(arguments, groups)
-    with hold(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare
+    with file_lock(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare
         study = optuna.create_study(
             study_name=arguments.study_name,
             storage=storage,
@@ -121,7 +121,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
             direction="maximize" if run.greater_is_better else "minimize",
             load_if_exists=True,
         )
-        _check_identity(study, json.loads(json.dumps(identity)), shown_url(storage.url))
+        _check_identity(study, json.loads(json.dumps(identity)), redact_url(storage.url))
     return study
 
 
@@ -168,6 +168,6 @@ def reporting_storage_errors(url: str, *, opening: bool = False) -> Iterator[Non
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise ConfigError(
-            f"search.storage {shown_url(url)} cannot be reached ({first_line(cause)}): check its URL, driver and server, or "
+            f"search.storage {redact_url(url)} cannot be reached ({first_line(cause)}): check its URL, driver and server, or "
             "that its folder can be written to; without search.storage the study is a file in output_dir"
         ) from error
