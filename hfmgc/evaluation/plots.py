@@ -1,19 +1,20 @@
-"""Plots of results."""
+"""Plots of results. matplotlib is imported when something is drawn, because many commands draw nothing."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from ..files import atomic_write
 from ..text import one_line
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 TRAINING_CURVE, IMPORTANCES = "training_curve.png", "importances.png"
@@ -111,7 +112,7 @@ def plot_training_curve(
     Its value `best`, by which the checkpoint was chosen, is marked.
     """
     figure, axes = _figure(7, 4.5, title, xlabel="epoch", ylabel="loss")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     lines = [*_plot_logged(axes, history, "loss", "train loss", color="tab:blue")]
     lines += _plot_logged(axes, history, "eval_loss", "validation loss", color="tab:orange", marker=".")
     if measure != "loss":
@@ -148,6 +149,8 @@ def plot_projection(
     points: np.ndarray, genres: Sequence[str], path: Path, *, title: str, axis_names: Sequence[str]
 ) -> None:
     """Save points [tracks, 2] coloured by genre as PNG."""
+    from matplotlib import colormaps
+
     figure, axes = _figure(8, 6.5, title, xlabel=axis_names[0], ylabel=axis_names[1])
     names = sorted(set(genres))
     # 20 colours, then the next marker.
@@ -170,7 +173,7 @@ def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarra
 
     All pictures of a row have the colours of the original.
     """
-    figure = Figure(figsize=(9, 2.6 * len(originals) + 0.6))
+    figure = _empty_figure(9, 2.6 * len(originals) + 0.6)
     grid = figure.subplots(len(originals), 3, squeeze=False)
     for row, pictures in zip(grid, zip(originals, inputs, restored, strict=True), strict=True):
         low, high = float(pictures[0].min()), float(pictures[0].max())
@@ -205,13 +208,13 @@ def plot_timeline(
 
 
 def _plot_logged(
-    axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, *, x: str = "epoch", **style: Any
-) -> list[Line2D]:
+    axes: "Axes", history: Sequence[Mapping[str, Any]], key: str, label: str, *, x: str = "epoch", **style: Any
+) -> "list[Line2D]":
     points = [(row[x], row[key]) for row in history if key in row]
     return axes.plot(*zip(*points, strict=True), label=label, **style) if points else []
 
 
-def _plot_bars(axes: Axes, values: Sequence[float], names: Sequence[str], label: str | None = None) -> np.ndarray:
+def _plot_bars(axes: "Axes", values: Sequence[float], names: Sequence[str], label: str | None = None) -> np.ndarray:
     """Draw horizontal bars, the first at the top; return their places."""
     places = np.arange(len(values))
     axes.barh(places, values, color="tab:blue", label=label)
@@ -220,15 +223,22 @@ def _plot_bars(axes: Axes, values: Sequence[float], names: Sequence[str], label:
     return places
 
 
-def _figure(width: float, height: float, title: str, **labels: str) -> tuple[Figure, Axes]:
-    """Return a figure (in inches) with labelled axes, without pyplot: no global state and no display."""
-    figure = Figure(figsize=(width, height))
+def _empty_figure(width: float, height: float) -> "Figure":
+    """Return a figure of this size in inches, without pyplot: no global state and no display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def _figure(width: float, height: float, title: str, **labels: str) -> "tuple[Figure, Axes]":
+    """Return a figure with one pair of labelled axes."""
+    figure = _empty_figure(width, height)
     axes = figure.add_subplot(**labels)
     axes.set_title(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     """Write a PNG as large as the labels need: a layout within the figure's size would shrink the axes to nothing."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
