@@ -26,7 +26,7 @@ class HfmgcASTConfig(BackboneConfig):
     """
 
     model_type = "hfmgc-ast"
-    sub_configs = {"backbone_config": ASTConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": ASTConfig}
 
     head_hidden_size: int = size(default=200)
     head_input_dropout: float | int = rate(default=0.05)

@@ -28,7 +28,7 @@ class AudioEncoderConfig(WindowedConfig):
     """
 
     model_type = "hfmgc-audio-encoder"
-    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": AutoConfig}
 
     backbone_config: PreTrainedConfig | dict | None = None
     hidden_layer: int | Literal["last", "all"] = "last"

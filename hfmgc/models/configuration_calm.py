@@ -30,9 +30,9 @@ class CALMConfig(BackboneConfig):
     """
 
     model_type = "hfmgc-calm"
-    sub_configs = {"backbone_config": MusicgenConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": MusicgenConfig}
     # The model uses `vocab_size` as the start token; transformers would warn of the default, which is the same number.
-    backbone_defaults = {  # noqa: RUF012 (declared by the base)
+    backbone_defaults = {
         "audio_encoder": _CODEC_32KHZ,
         "decoder": {"pad_token_id": None, "bos_token_id": None},
     }

@@ -24,8 +24,8 @@ class DeformerConfig(BackboneConfig):
     """
 
     model_type = "hfmgc-deformer"
-    sub_configs = {"backbone_config": ViTConfig, "prior_config": PriorAutoencoderConfig}  # noqa: RUF012 (transformers reads it)
-    backbone_defaults = {"num_channels": 1}  # noqa: RUF012 (declared by the base)
+    sub_configs = {"backbone_config": ViTConfig, "prior_config": PriorAutoencoderConfig}
+    backbone_defaults = {"num_channels": 1}
 
     prior_config: PriorAutoencoderConfig | dict | None = None
     noise_ratio: float | int = interval(min=0, max=1, exclude_min=True)(default=0.75)

@@ -19,9 +19,9 @@ class ResNetBackboneConfig(BackboneConfig):
         kwargs: See [`WindowedConfig`].
     """
 
-    sub_configs = {"backbone_config": ResNetConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": ResNetConfig}
     # transformers' default is ResNet-50 for three channels.
-    backbone_defaults = {  # noqa: RUF012 (declared by the base)
+    backbone_defaults = {
         "num_channels": 1,
         "embedding_size": 64,
         "hidden_sizes": [64, 128, 256, 512],

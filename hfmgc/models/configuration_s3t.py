@@ -31,10 +31,10 @@ class S3TConfig(BackboneConfig):
     """
 
     model_type = "hfmgc-s3t"
-    sub_configs = {"backbone_config": SwinConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": SwinConfig}
     # transformers' defaults are Swin-T (C = 96, depths 2-2-6-2) for images of three channels. Ours: no stochastic depth,
     # which MoCo does not have either; fine-tuning may turn it on.
-    backbone_defaults = {"num_channels": 1, "drop_path_rate": 0.0}  # noqa: RUF012 (declared by the base)
+    backbone_defaults = {"num_channels": 1, "drop_path_rate": 0.0}
 
     num_bins: int | None = positive_int_field(default=None)
     dropout: float | int = rate(default=0.0)

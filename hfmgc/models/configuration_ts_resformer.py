@@ -55,7 +55,7 @@ class TSResformerConfig(WindowedConfig):
 
     model_type = "hfmgc-ts-resformer"
     # The names that transformers' encoder layer reads.
-    attribute_map = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    attribute_map = {
         "intermediate_size": "feed_forward_size",
         "hidden_dropout": "encoder_dropout",
         "attention_dropout": "encoder_dropout",

@@ -49,7 +49,7 @@ class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
 class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedModel):
     """Convolution blocks -> last state of the GRUs -> linear (Figure 1)."""
 
-    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config)

@@ -85,7 +85,7 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
     The linear layer maps the hidden size to the latent size of the decoder, which differ (ours).
     """
 
-    pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}  # noqa: RUF012 (declared by the base)
+    pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}
     frozen_parts = ("prior",)
     unit_range = True
 

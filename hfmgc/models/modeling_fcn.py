@@ -33,7 +33,7 @@ class FCNModel(WindowedModel):
     """
 
     config_class = FCNConfig
-    _can_record_outputs = {"hidden_states": [FCNBlock, nn.LSTM]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [FCNBlock, nn.LSTM]}
 
     def __init__(self, config: FCNConfig):
         super().__init__(config)

@@ -41,7 +41,7 @@ class FeatureAutoencoderModel(WindowedModel):
     """
 
     config_class = FeatureAutoencoderConfig
-    _can_record_outputs = {"hidden_states": FeatureLayer}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": FeatureLayer}
 
     def __init__(self, config: FeatureAutoencoderConfig):
         super().__init__(config)

@@ -31,7 +31,7 @@ class LeNetModel(WindowedModel):
 
     config_class = LeNetConfig
     least_frames = SMALLEST_SIDE
-    _can_record_outputs = {"hidden_states": LeNetBlock}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": LeNetBlock}
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)

@@ -172,7 +172,7 @@ class M2DModel(M2DPreTrainedModel, WindowedModel):
     features): 5 x 768 = 3,840 values for ViT-B and 80 bins.
     """
 
-    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    _can_record_outputs = {
         "hidden_states": ViTLayer,
         "attentions": ViTAttention,
     }

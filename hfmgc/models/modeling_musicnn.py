@@ -59,7 +59,7 @@ class MusiCNNModel(WindowedModel):
         *WindowedModel._keys_to_ignore_on_load_unexpected,
         r"^(model\.)?(pooled_norm|dense|dense_norm)\.",
     )
-    _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}
 
     def __init__(self, config: MusiCNNConfig):
         super().__init__(config)

@@ -11,7 +11,7 @@ class RecurrentModel(WindowedModel):
     """Batch norm of the bins -> recurrent layers over the frames, dropout between them -> pooling over time."""
 
     config_class = RecurrentConfig
-    _can_record_outputs = {"hidden_states": [nn.LSTM, nn.GRU]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [nn.LSTM, nn.GRU]}
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)

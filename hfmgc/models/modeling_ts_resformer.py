@@ -185,7 +185,7 @@ class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
     """Both branches, averaged over their remaining axes (Figure 5)."""
 
     # In parallel the blocks of the residual branch come first.
-    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    _can_record_outputs = {
         "hidden_states": [SEResBlock, Wav2Vec2EncoderLayer, nn.LSTM, nn.GRU],
         "attentions": Wav2Vec2Attention,
     }
