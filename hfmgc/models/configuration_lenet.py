@@ -17,7 +17,7 @@ SMALLEST_SIDE = 16
 class LeNetConfig(WindowedConfig):
     r"""Config of [`LeNetForAudioClassification`], the first baseline of the Divide and Conquer paper (section III-B).
 
-    The paper does not describe its layers, which have the sizes of LeNet-5 (LeCun et al., 1998).
+    The paper reports neither sizes nor an accuracy for it. The layers have the sizes of LeNet-5 (LeCun et al., 1998).
 
     Args:
         num_bins (`int`, *optional*, defaults to 128): Mel bins of a window (paper, section II-B).
