@@ -125,7 +125,7 @@ def interpolate_along_time(grid: np.ndarray, length: int) -> np.ndarray:
 
 def test_stored_positions_are_untouched_at_the_stored_length():
     embeddings = tiny_model().model.backbone.embeddings
-    assert embeddings.interpolated_positions(12 * 5) is embeddings.position_embeddings
+    assert embeddings.interpolate_positions(12 * 5) is embeddings.position_embeddings
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 6, 9, 23])
@@ -133,7 +133,7 @@ def test_positions_are_interpolated_along_time_alone(length):
     embeddings = tiny_model().model.backbone.embeddings
     grid = stored_grid(embeddings)
     assert grid.shape == (12, 5, 32)
-    positions = embeddings.interpolated_positions(12 * length)[0].detach().numpy()
+    positions = embeddings.interpolate_positions(12 * length)[0].detach().numpy()
     np.testing.assert_array_equal(positions[:2], embeddings.position_embeddings[0, :2].detach().numpy())
     expected = interpolate_along_time(grid, length)
     np.testing.assert_allclose(positions[2:].reshape(12, length, 32), expected, atol=1e-5)
@@ -144,7 +144,7 @@ def test_positions_that_are_constant_in_time_stay_constant():
     with torch.no_grad():
         grid = embeddings.position_embeddings[0, 2:].view(12, 5, 32)
         grid[:] = grid[:, :1].clone()
-        positions = embeddings.interpolated_positions(12 * 17)[0, 2:].view(12, 17, 32)
+        positions = embeddings.interpolate_positions(12 * 17)[0, 2:].view(12, 17, 32)
         torch.testing.assert_close(positions, grid[:, :1].expand(12, 17, 32))
 
 
@@ -156,8 +156,8 @@ def test_windows_of_any_length_are_classified(frames):
 
 def test_positions_are_interpolated_in_bfloat16_too():
     embeddings = tiny_model().model.backbone.embeddings
-    expected = embeddings.interpolated_positions(12 * 9)
-    positions = embeddings.to(torch.bfloat16).interpolated_positions(12 * 9)
+    expected = embeddings.interpolate_positions(12 * 9)
+    positions = embeddings.to(torch.bfloat16).interpolate_positions(12 * 9)
     assert positions.dtype == torch.bfloat16
     torch.testing.assert_close(positions.float(), expected, atol=0.02, rtol=0.02)
 

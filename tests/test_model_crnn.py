@@ -60,12 +60,12 @@ class TestDivideAndConquerCRNN(ArchitectureTester):
             ({"l2": -0.001}, "l2"),
             ({"batch_norm_epsilon": 0.0}, "batch_norm_epsilon"),
             ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
-            ({"pools": [[2, 2]]}, "pools must be one for each of the 2 channels, not 1"),
+            ({"pools": [[2, 2]]}, "pools must have 2 entries"),
             ({"pools": [[2, 2], [2]]}, r"pools must be pairs \[time, mel\]"),
             ({"pools": [[2, 2], [0, 2]]}, r"pools\[1\]"),
-            ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] does not fit: 7 of num_frames 20 are left before it"),
-            ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] does not fit: 5 of num_bins 16 are left before it"),
-            ({"num_bins": 2}, r"pools\[0\] \[2, 2\] does not fit: 0 of num_bins 2 are left before it"),
+            ({"pools": [[2, 2], [8, 2]]}, r"pools\[1\] \[8, 2\] .* 7 of num_frames 20 "),
+            ({"pools": [[2, 2], [2, 6]]}, r"pools\[1\] \[2, 6\] .* 5 of num_bins 16 "),
+            ({"num_bins": 2}, r"pools\[0\] \[2, 2\] .* 0 of num_bins 2 "),
         ],
     )
     def test_impossible_fields_are_refused_by_name(self, fields, message):

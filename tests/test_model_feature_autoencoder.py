@@ -23,7 +23,7 @@ class TestFeatureAutoencoder(ArchitectureTester):
     windows_cover_track = True
     wrong_windows = (
         ((1, 58), "expected 57 bins in the last dimension, got 58"),
-        ((2, 57), "expected 1 frame, the features of a whole track, got 2"),
+        ((2, 57), "expected 1 frame .* got 2"),
     )
 
     def config(self, **fields):

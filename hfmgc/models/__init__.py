@@ -1,5 +1,5 @@
-"""Architectures: `configuration_<name>.py`, `modeling_<name>.py`, and the modules they share.
+"""Architectures: `configuration_<name>.py`, `modeling_<name>.py`, and the modules that they share.
 
-These files are copied into every checkpoint, so they import torch, transformers, huggingface_hub and each other
-(`from .sibling import x`), never the rest of hfmgc.
+`save_pretrained` copies these files into every checkpoint. They therefore import only torch, transformers,
+huggingface_hub and each other (`from .sibling import x`).
 """

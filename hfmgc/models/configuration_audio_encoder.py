@@ -1,4 +1,4 @@
-"""Config of a pre-trained audio encoder of transformers with a linear head."""
+"""Config of a pre-trained audio encoder from transformers with a linear classifier."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from .configuration_windowed import WindowedConfig
 
 
-# Composite configs, and where they hold that of their audio encoder.
+# Model types whose config consists of several parts -> field with the config of the audio encoder.
 _TOWERS = {"clap": "audio_config"}
 
 
@@ -18,32 +18,32 @@ class AudioEncoderConfig(WindowedConfig):
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict`, *optional*):
-            The encoder, with its `model_type`; `Wav2Vec2Config` by default. Whisper's is the whole model's config, of which
-            the encoder is used.
+            The encoder; `Wav2Vec2Config` by default. A dict of another architecture contains its `model_type`. For Whisper,
+            this is the config of the whole model.
         hidden_layer (`int` or `str`, *optional*, defaults to `"last"`):
-            Whose output the head reads: `"last"`, the encoder's pooled output if it has one (CLAP, AST), else the mean over
-            time of its last hidden state; a layer from 1, the mean over time of its output; `"all"`, the means of all
-            layers one after the other [layers x hidden_size].
+            Layer that the classifier reads. A number from 1 selects the output of one layer, averaged over time. `"all"`
+            concatenates the averages of all layers [layers x hidden_size]. `"last"` selects the encoder's pooled output
+            (CLAP, AST) or, if it has none, its last hidden state, averaged over time [hidden_size].
         kwargs: See [`WindowedConfig`].
     """
 
     model_type = "hfmgc-audio-encoder"
-    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    sub_configs = {"backbone_config": AutoConfig}
 
     backbone_config: PreTrainedConfig | dict | None = None
     hidden_layer: int | Literal["last", "all"] = "last"
 
     def __post_init__(self, **kwargs):
         if not isinstance(self.backbone_config, PreTrainedConfig):
-            self.backbone_config = self.backbone_of({"model_type": "wav2vec2", **(self.backbone_config or {})})
+            self.backbone_config = self.encoder_config({"model_type": "wav2vec2", **(self.backbone_config or {})})
         super().__post_init__(**kwargs)
 
     @staticmethod
-    def backbone_of(fields: dict[str, Any]) -> PreTrainedConfig:
-        """Return the encoder's config in a `config.json` of transformers.
+    def encoder_config(fields: dict[str, Any]) -> PreTrainedConfig:
+        """Return the audio encoder's config from the fields of a `config.json` of transformers.
 
         Raises:
-            ValueError: If transformers does not have the architecture.
+            ValueError: If transformers does not know the `model_type`.
         """
         fields = dict(fields)
         model_type = str(fields.pop("model_type", None))
@@ -52,23 +52,23 @@ class AudioEncoderConfig(WindowedConfig):
 
     @property
     def num_layers(self) -> int:
-        """Layers among which `hidden_layer` chooses."""
+        """Number of layers of the encoder."""
         return self.backbone_config.num_hidden_layers
 
     def check_layer(self) -> None:
-        """Raise a ValueError unless the encoder has a size and the layer.
+        """Raise a ValueError unless `backbone_config` is an audio encoder that has the layer `hidden_layer`.
 
-        For models: the backbone of a config can still be replaced by that of a checkpoint.
+        The model calls this. The config itself does not, because a checkpoint's backbone may still replace its own.
         """
         backbone, layer = self.backbone_config, self.hidden_layer
         for name in ("hidden_size", "num_hidden_layers"):
             if not isinstance(getattr(backbone, name, None), int):
                 raise ValueError(
-                    f"backbone_config.model_type {backbone.model_type}: no audio encoder (its config has no {name})"
+                    f"backbone_config.model_type {backbone.model_type!r} is no audio encoder: its config has no {name}"
                 )
         if layer == "last":
             return
         if backbone.model_type == "clap_audio_model":
-            raise ValueError("hidden_layer must be 'last' for CLAP, whose layers differ in width")
+            raise ValueError("hidden_layer must be 'last' for CLAP, because its layers differ in width")
         if layer != "all" and not 1 <= layer <= self.num_layers:
-            raise ValueError(f"hidden_layer must lie in [1, {self.num_layers}], or be 'last' or 'all', not {layer}")
+            raise ValueError(f"hidden_layer must be 1 to {self.num_layers}, 'last' or 'all', not {layer}")

@@ -1,4 +1,4 @@
-"""Config of Deformer: a vision transformer over spectrograms, pre-trained by denoising patches."""
+"""Config of Deformer: a vision transformer that is pre-trained by denoising patches of spectrograms."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import ViTConfig
@@ -14,18 +14,18 @@ class DeformerConfig(BackboneConfig):
 
     Args:
         backbone_config (`ViTConfig` or `dict`, *optional*):
-            The transformer; by default ViT-B over one channel of 224x224 in patches of 16x16 (Table 2). A dict overrides
-            its fields. `image_size` is the size of a window, or [bins, frames].
+            The transformer; by default ViT-B for windows of 224x224 in patches of 16x16 (Table 2). A dict overrides single
+            fields. `image_size` is the size of a window, or [bins, frames].
         prior_config (`PriorAutoencoderConfig` or `dict`, *optional*):
             The autoencoder whose decoder restores patches in pre-training; the paper's by default.
         noise_ratio (`float`, *optional*, defaults to 0.75):
-            Share of the patches that get noise in pre-training, the paper's beta (Table 2).
-        kwargs: See [`WindowedConfig`] (`voting`, `label_smoothing`) and `PreTrainedConfig` (`id2label`, ...).
+            Share of the patches to which pre-training adds noise, the paper's beta (Table 2).
+        kwargs: See [`WindowedConfig`].
     """
 
     model_type = "hfmgc-deformer"
-    sub_configs = {"backbone_config": ViTConfig, "prior_config": PriorAutoencoderConfig}  # noqa: RUF012 (transformers reads it)
-    backbone_defaults = {"num_channels": 1}  # noqa: RUF012 (declared by the base)
+    sub_configs = {"backbone_config": ViTConfig, "prior_config": PriorAutoencoderConfig}
+    backbone_defaults = {"num_channels": 1}
 
     prior_config: PriorAutoencoderConfig | dict | None = None
     noise_ratio: float | int = interval(min=0, max=1, exclude_min=True)(default=0.75)
@@ -42,7 +42,7 @@ class DeformerConfig(BackboneConfig):
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def validate_patches(self) -> None:
-        """Raise a ValueError unless patches cover a window, and are as large as those of the prior autoencoder."""
+        """Raise a ValueError unless whole patches cover a window and have the size that the prior autoencoder takes."""
         backbone = self.backbone_config
         if any(length % backbone.patch_size for length in self.window_shape):
             raise ValueError(
@@ -50,6 +50,6 @@ class DeformerConfig(BackboneConfig):
             )
         if self.prior_config.patch_size != backbone.patch_size:
             raise ValueError(
-                f"prior_config.patch_size is {self.prior_config.patch_size}, and backbone_config.patch_size is "
-                f"{backbone.patch_size}: train the prior autoencoder on patches of that size"
+                f"prior_config.patch_size is {self.prior_config.patch_size}, but backbone_config.patch_size is "
+                f"{backbone.patch_size}: train the prior autoencoder with patch_size {backbone.patch_size}"
             )

@@ -1,4 +1,4 @@
-"""Config of the fully convolutional network for time series, and of FCN-LSTM."""
+"""Config of the fully convolutional network for time series (FCN) and of FCN-LSTM."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -8,17 +8,22 @@ from .configuration_windowed import WindowedConfig
 
 @strict
 class FCNConfig(WindowedConfig):
-    r"""Config of [`FCNForAudioClassification`], the FCN and FCN-LSTM of LGNet's Table 1.
+    r"""Config of [`FCNForAudioClassification`], the baselines FCN and FCN-LSTM of the LGNet paper (Table 1).
 
-    LGNet gives no sizes; those of the convolutions are Wang et al.'s (2017), as in the LSTM-FCN of Karim et al. (2018).
+    The LGNet paper gives no sizes. Those of the convolutions come from Wang et al. (2017), whom Karim et al. (2018) follow in
+    their LSTM-FCN.
 
     Args:
-        num_bins (`int`, *optional*, defaults to 128): Bins of a frame: the channels of the series (LGNet, section 4.1).
-        channels (`list[int]`, *optional*, defaults to `[128, 256, 128]`): Of each convolution (Wang et al., section II-B).
-        kernel_sizes (`list[int]`, *optional*, defaults to `[8, 5, 3]`): In frames (Wang et al., section II-B).
+        num_bins (`int`, *optional*, defaults to 128):
+            Bins of a frame, which are the channels of the time series (LGNet paper, section 4.1).
+        channels (`list[int]`, *optional*, defaults to `[128, 256, 128]`):
+            Channels of each convolution (Wang et al., section II-B).
+        kernel_sizes (`list[int]`, *optional*, defaults to `[8, 5, 3]`):
+            Kernel size of each convolution in frames (Wang et al., section II-B).
         recurrent_hidden_size (`int`, *optional*, defaults to 0):
-            Of the LSTM beside the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et al. search 8 to 128).
-        recurrent_dropout (`float`, *optional*, defaults to 0.8): After the LSTM (Karim et al., section III-A).
+            Width of the LSTM that runs in parallel to the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et al.
+            search 8 to 128).
+        recurrent_dropout (`float`, *optional*, defaults to 0.8): Dropout rate after the LSTM (Karim et al., section III-A).
         kwargs: See [`WindowedConfig`].
     """
 
@@ -34,5 +39,5 @@ class FCNConfig(WindowedConfig):
         """Raise a ValueError unless each convolution has a kernel size."""
         if len(self.kernel_sizes) != len(self.channels):
             raise ValueError(
-                f"kernel_sizes must be one for each of the {len(self.channels)} channels, not {self.kernel_sizes}"
+                f"kernel_sizes must have {len(self.channels)} entries, as channels does, not {len(self.kernel_sizes)}"
             )

@@ -9,7 +9,7 @@ from .config_fields import rate
 from .configuration_windowed import WindowedConfig
 
 
-# Two convolutions of 5x5 and two poolings of 2x2 reduce this many frames or bins to one.
+# Frames or bins that two 5x5 convolutions and two 2x2 poolings reduce to one.
 SMALLEST_SIDE = 16
 
 
@@ -17,14 +17,15 @@ SMALLEST_SIDE = 16
 class LeNetConfig(WindowedConfig):
     r"""Config of [`LeNetForAudioClassification`], the first baseline of the Divide and Conquer paper (section III-B).
 
-    The paper gives neither sizes nor a figure for it; the sizes of the layers are LeNet-5's own (LeCun et al., 1998).
+    The paper reports neither sizes nor an accuracy for it. The layers have the sizes of LeNet-5 (LeCun et al., 1998).
 
     Args:
-        num_bins (`int`, *optional*, defaults to 128): Mel bins (paper, section II-B).
-        activation (`str`, *optional*, defaults to `"tanh"`): `"tanh"` (LeCun et al., without its scale) or `"relu"` (ours).
+        num_bins (`int`, *optional*, defaults to 128): Mel bins of a window (paper, section II-B).
+        activation (`str`, *optional*, defaults to `"tanh"`):
+            `"tanh"` (LeCun et al., without their scale factors) or `"relu"` (ours).
         subsampling (`str`, *optional*, defaults to `"average"`):
-            `"average"` (LeCun et al., without its trainable factors) or `"max"` (ours) of 2x2.
-        dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; LeNet-5 has none).
+            2x2 pooling: `"average"` (LeCun et al., without their trainable coefficients) or `"max"` (ours).
+        dropout (`float`, *optional*, defaults to 0.0): Dropout rate before the classifier (ours; LeNet-5 has none).
         kwargs: See [`WindowedConfig`].
     """
 

@@ -15,20 +15,22 @@ class MusiCNNConfig(WindowedConfig):
     The defaults are the sizes of the published checkpoints: 787,159 parameters with 50 labels.
 
     Args:
-        num_bins (`int`, *optional*, defaults to 96): Mel bands of a frame.
-        timbral_channels (`int`, *optional*, defaults to 204): Filters of each timbral branch.
+        num_bins (`int`, *optional*, defaults to 96): Mel bins of a window.
+        timbral_channels (`int`, *optional*, defaults to 204): Filters in each timbral branch.
         timbral_heights (`list[int]`, *optional*, defaults to `[38, 67]`):
-            Mel bands that the filters of each timbral branch span; the published network has 0.4 and 0.7 of the bands.
-        timbral_width (`int`, *optional*, defaults to 7): Frames that they span.
-        temporal_channels (`int`, *optional*, defaults to 51): Filters of each temporal branch.
-        temporal_widths (`list[int]`, *optional*, defaults to `[128, 64, 32]`): Frames that the filters of each branch span.
-        midend_channels (`int`, *optional*, defaults to 64): Filters of each of the three convolutions over time.
-        midend_width (`int`, *optional*, defaults to 7): Frames that they span.
-        hidden_size (`int`, *optional*, defaults to 200): Units of the dense layer.
-        dropout (`float`, *optional*, defaults to 0.5): Before the dense layer and before the classifier.
+            Height in bins of the filters of each timbral branch: 0.4 and 0.7 of the bins in the published network.
+        timbral_width (`int`, *optional*, defaults to 7): Width in frames of the timbral filters.
+        temporal_channels (`int`, *optional*, defaults to 51): Filters in each temporal branch.
+        temporal_widths (`list[int]`, *optional*, defaults to `[128, 64, 32]`):
+            Width in frames of the filters of each temporal branch.
+        midend_channels (`int`, *optional*, defaults to 64): Filters in each of the three mid-end convolutions over time.
+        midend_width (`int`, *optional*, defaults to 7): Width in frames of the mid-end filters; an odd number.
+        hidden_size (`int`, *optional*, defaults to 200): Width of the dense layer.
+        dropout (`float`, *optional*, defaults to 0.5): Dropout rate before the dense layer and before the classifier.
         representation (`str`, *optional*, defaults to `"penultimate"`):
-            What the classifier reads: `"penultimate"`, the dense layer after batch norm [hidden_size], or `"pooled"`, maximum
-            and mean over time of all features [2 x (front end + 3 x midend_channels)], without the dense layer.
+            Input of the classifier. `"penultimate"` is the dense layer after batch norm [hidden_size]. `"pooled"` is the
+            maximum and the mean over time of all features [2 * (front-end channels + 3 * midend_channels)], without the
+            dense layer.
         kwargs: See [`WindowedConfig`].
     """
 
@@ -47,7 +49,7 @@ class MusiCNNConfig(WindowedConfig):
     representation: Literal["penultimate", "pooled"] = "penultimate"
 
     def validate_filters(self) -> None:
-        """Raise a ValueError unless the timbral filters fit the bins, and padding can keep the number of frames."""
+        """Raise a ValueError unless the timbral filters fit into a window and the mid-end keeps the number of frames."""
         if max(self.timbral_heights) > self.num_bins:
             raise ValueError(f"timbral_heights {self.timbral_heights} must not exceed num_bins {self.num_bins}")
         if self.midend_width % 2 == 0:

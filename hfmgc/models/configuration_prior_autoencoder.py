@@ -1,4 +1,4 @@
-"""Config of the autoencoder whose decoder restores Deformer's patches."""
+"""Config of the autoencoder whose decoder restores patches in Deformer's pre-training."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -11,13 +11,12 @@ class PriorAutoencoderConfig(WindowedConfig):
     r"""Config of [`PriorAutoencoder`].
 
     Args:
-        patch_size (`int`, *optional*, defaults to 16):
-            Bins and frames of a patch (Deformer paper, Table 2).
+        patch_size (`int`, *optional*, defaults to 16): Height and width of a patch in bins and frames (Deformer paper, Table 2).
         hidden_sizes (`list[int]`, *optional*, defaults to `[32, 64, 128]`):
-            Channels of the encoder's 3x3 convolutions; those of the decoder are the same in reverse (Table 2).
+            Channels of the encoder's 3x3 convolutions. The decoder has the same channels in reverse (Table 2).
         patches_per_window (`int`, *optional*, defaults to 1):
-            Patches of each window in a training step, at random positions (ours). The paper's batch is 64 patches.
-        kwargs: See [`WindowedConfig`] and `PreTrainedConfig`.
+            Number of random patches that a training step takes from each window (ours). The paper's batch is 64 patches.
+        kwargs: See [`WindowedConfig`].
     """
 
     model_type = "hfmgc-prior-autoencoder"
@@ -28,13 +27,13 @@ class PriorAutoencoderConfig(WindowedConfig):
 
     @property
     def latent_size(self) -> int:
-        """Values of an encoded patch: the paper omits it; three 2x2 pools leave 2 x 2 x 128 of 16 x 16."""
+        """Size of an encoded patch. It follows from the pools: three of them leave 2 x 2 x 128 values of a 16 x 16 patch."""
         return self.hidden_sizes[-1] * (self.patch_size // 2 ** len(self.hidden_sizes)) ** 2
 
     def validate_patches(self) -> None:
         """Raise a ValueError unless every pool can halve the patch."""
-        if self.patch_size % 2 ** len(self.hidden_sizes):
+        factor = 2 ** len(self.hidden_sizes)
+        if self.patch_size % factor:
             raise ValueError(
-                f"patch_size must be a multiple of {2 ** len(self.hidden_sizes)} (one pool for each of hidden_sizes), not "
-                f"{self.patch_size}"
+                f"patch_size must be a multiple of {factor}, one halving for each of hidden_sizes, not {self.patch_size}"
             )

@@ -1,4 +1,4 @@
-"""Config of the recurrent baselines: LSTM and GRU, also bidirectional."""
+"""Config of the recurrent baselines: LSTM and GRU, in one or both directions."""
 
 from typing import Literal
 
@@ -10,25 +10,23 @@ from .configuration_windowed import WindowedConfig
 
 @strict
 class RecurrentConfig(WindowedConfig):
-    r"""Config of [`RecurrentForAudioClassification`], the LSTM and Bi-LSTM of LGNet's Table 1, or GRUs.
+    r"""Config of [`RecurrentForAudioClassification`], the baselines LSTM and Bi-LSTM of the LGNet paper (Table 1), or GRUs.
 
-    LGNet gives no sizes; the defaults are ours.
+    The LGNet paper gives no sizes.
 
     Args:
-        num_bins (`int`, *optional*, defaults to 128): Bins of a frame (LGNet, section 4.1: 128 mels).
-        cell (`str`, *optional*, defaults to `"lstm"`): `"lstm"` (LGNet, Table 1) or `"gru"` (ours).
-        bidirectional (`bool`, *optional*, defaults to `False`): Also backwards in time; Bi-LSTM (LGNet, Table 1).
-        num_layers (`int`, *optional*, defaults to 2): Stacked layers (ours).
+        num_bins (`int`, *optional*, defaults to 128): Mel bins of a frame (LGNet paper, section 4.1).
+        cell (`str`, *optional*, defaults to `"lstm"`): `"lstm"` (LGNet paper, Table 1) or `"gru"` (ours).
+        bidirectional (`bool`, *optional*, defaults to `False`):
+            Whether the layers also run backwards in time: Bi-LSTM (LGNet paper, Table 1).
+        num_layers (`int`, *optional*, defaults to 2): Number of stacked layers (ours).
         hidden_size (`int`, *optional*, defaults to 128): Width of a layer in each direction (ours).
-        dropout (`float`, *optional*, defaults to 0.2): Between layers and before the classifier (ours).
+        dropout (`float`, *optional*, defaults to 0.2): Dropout rate between layers and before the classifier (ours).
         pooling (`str`, *optional*, defaults to `"mean"`):
-            Input of the classifier: the `"mean"` over time, or each direction's `"last"` state (ours).
+            Input of the classifier: the `"mean"` of the states over time, or the `"last"` state of each direction (ours).
         input_normalization (`bool`, *optional*, defaults to `True`):
-            Batch norm of each bin at the input, so that decibels do not drive the gates into saturation (ours).
+            Whether to apply batch norm to the bins of the input, which keeps decibels from saturating the gates (ours).
         kwargs: See [`WindowedConfig`].
-
-    Raises:
-        ValueError: If a field is impossible, naming it.
     """
 
     model_type = "hfmgc-recurrent"

@@ -1,4 +1,4 @@
-"""Config fields of the architectures with a ResNet-18 over spectrograms."""
+"""Config fields of architectures with a ResNet on spectrograms."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import ResNetConfig
@@ -9,19 +9,19 @@ from .configuration_backbone import BackboneConfig
 
 @strict
 class ResNetBackboneConfig(BackboneConfig):
-    r"""Base of the configs with a ResNet as the backbone.
+    r"""Base class of the configs whose backbone is a ResNet.
 
     Args:
         backbone_config (`ResNetConfig` or `dict`, *optional*):
-            ResNet-18 over one channel by default (He et al., 2016, Table 1).
-        dropout (`float`, *optional*, defaults to 0.0): Before the classifier (ours; the papers have none).
-        num_bins (`int`, *optional*): Bins that a window must have (ours); None: any number that the ResNet can take.
+            The ResNet; by default ResNet-18 for one channel (He et al., 2016, Table 1).
+        dropout (`float`, *optional*, defaults to 0.0): Dropout rate before the classifier (ours; the papers have none).
+        num_bins (`int`, *optional*): Required number of bins of a window (ours). By default any number that the ResNet accepts.
         kwargs: See [`WindowedConfig`].
     """
 
-    sub_configs = {"backbone_config": ResNetConfig}  # noqa: RUF012 (transformers reads it as a plain class attribute)
-    # transformers' default is ResNet-50 for three channels.
-    backbone_defaults = {  # noqa: RUF012 (declared by the base)
+    sub_configs = {"backbone_config": ResNetConfig}
+    # ResNetConfig describes ResNet-50 for three channels.
+    backbone_defaults = {
         "num_channels": 1,
         "embedding_size": 64,
         "hidden_sizes": [64, 128, 256, 512],
@@ -34,13 +34,13 @@ class ResNetBackboneConfig(BackboneConfig):
 
     @property
     def total_stride(self) -> int:
-        """How many frames (and bins) become one step of the last stage; 32 for ResNet-18."""
-        # The stem's convolution, its pool and every stage but the first halve the size.
+        """Number of frames (and of bins) for each step of the last stage; 32 for ResNet-18."""
+        # The stem's convolution, its pool and every stage but the first halve both axes.
         backbone = self.backbone_config
         return 2 ** (1 + len(backbone.depths) + bool(backbone.downsample_in_first_stage))
 
     def validate_resnet(self) -> None:
-        """Raise a ValueError naming a field that does not fit the ResNet's stages."""
+        """Raise a ValueError unless the fields of the stages have the same length and `num_bins` is large enough."""
         sizes, depths = self.backbone_config.hidden_sizes, self.backbone_config.depths
         if len(sizes) != len(depths):
             raise ValueError(

@@ -8,12 +8,12 @@ from .configuration_resnet import ResNetBackboneConfig
 
 @strict
 class ResNetBiGRUConfig(ResNetBackboneConfig):
-    r"""Config of [`ResNetBiGRUForAudioClassification`]; its ResNet-18 is that of the Deformer paper, section 4.1.
+    r"""Config of [`ResNetBiGRUForAudioClassification`], a baseline of the Deformer paper (section 4.1).
 
     Args:
         gru_hidden_size (`int`, *optional*, defaults to 128): Width of the GRU in each direction (ours).
         num_gru_layers (`int`, *optional*, defaults to 1):
-            Bidirectional GRU layers (Deformer paper, section 4.1: "a GRU layer").
+            Number of bidirectional GRU layers (Deformer paper, section 4.1: "a GRU layer").
         kwargs: See [`ResNetBackboneConfig`].
     """
 

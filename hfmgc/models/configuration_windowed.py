@@ -16,26 +16,28 @@ VOTING_RULES = get_args(VotingRule)
 
 @strict
 class WindowedConfig(PreTrainedConfig):
-    r"""Base of the configs of models that classify a track from a stack of windows.
+    r"""Base class of the configs. Their models split a track into windows, classify each window, and vote.
 
-    Single fields are checked whenever they are set. Fields are checked against each other (`validate_...`) when a config is
+    A field is checked whenever it is set. Methods called `validate_...` check several fields together: when a config is
     created or saved, and when a model is built from it.
+
+    In all configs and models, "(ours)" marks a choice that the cited paper leaves open.
 
     Args:
         voting (`str`, *optional*, defaults to `"mean"`):
-            How the predictions of a track's windows are combined: `"mean"` of their probabilities, or `"majority"` (AST
-            report, section 4.4).
+            How the windows of a track vote: `"mean"` averages their probabilities; `"majority"` takes the most frequent
+            prediction (AST report, section 4.4).
         label_smoothing (`float`, *optional*, defaults to 0.0):
             Share of the training target that is spread evenly over all genres.
         class_weights (`list[float]`, *optional*):
-            Weight of each genre in the loss [labels]; equal by default.
+            Weight of each genre in the loss [labels]. By default all weights are 1.
         classifier_hidden_size (`int`, *optional*):
-            Width of a hidden layer (ReLU) of the classifier, which recipes/probe.py sets; none by default. Architectures with
-            a head of their own ignore it.
+            Width of a hidden layer (ReLU) in the classifier; by default the classifier is linear. `recipes/probe.py` sets
+            this field. Architectures that define their own head ignore it.
     """
 
-    # A plain Trainer gathers only the tracks' logits, so that `np.argmax(predictions, axis=1)` works.
-    keys_to_ignore_at_inference = ["window_logits", "routing", "hidden_states", "attentions"]  # noqa: RUF012 (a list, for the Trainer)
+    # The plain Trainer of transformers then gathers only the logits of tracks, as its metrics expect.
+    keys_to_ignore_at_inference = ["window_logits", "routing", "hidden_states", "attentions"]
 
     voting: VotingRule = "mean"
     label_smoothing: float | int = rate(default=0.0)
@@ -46,15 +48,15 @@ class WindowedConfig(PreTrainedConfig):
         if self.id2label and not self.label2id:
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         super().__post_init__(**kwargs)
-        # Its setter selects the attention implementation that can return them.
+        # Assigning it selects "eager" attention, the only implementation that returns attentions.
         self.output_attentions = self.output_attentions
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lists, as JSON returns them.
+        # JSON has no tuples. With lists only, a config equals its saved copy.
         super().__setattr__(name, list(value) if isinstance(value, tuple) else value)
 
     def validate_labels(self) -> None:
-        """Raise a ValueError unless the fields of the head and the loss fit the labels."""
+        """Raise a ValueError unless the loss fits the task and the labels."""
         if self.problem_type == "regression":
             raise ValueError("problem_type must be single_label_classification or multi_label_classification")
         if self.label_smoothing and self.problem_type == "multi_label_classification":
@@ -64,5 +66,5 @@ class WindowedConfig(PreTrainedConfig):
             raise ValueError(f"class_weights must be {self.num_labels} positive numbers, one for each label")
 
 
-# Saved checkpoints include the code, so they load without hfmgc; subclasses inherit this.
+# Saved checkpoints include this code, so that they load without hfmgc. Subclasses inherit the registration.
 WindowedConfig.register_for_auto_class()

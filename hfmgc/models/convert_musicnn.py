@@ -3,8 +3,8 @@
     pip download --no-deps musicnn==0.1.0
     python convert_musicnn.py musicnn-0.1.0-py3-none-any.whl model.safetensors [--logits logits.json]
 
-Run it in a separate environment with tensorflow-cpu, safetensors and numpy; nothing else in hfmgc needs TensorFlow.
-`--logits` also runs the published graph on `fixed_inputs()`, to compare our logits with its.
+Run this script in a separate environment with tensorflow-cpu, safetensors and numpy. Nothing else in hfmgc needs TensorFlow.
+`--logits` also writes the logits of the published graph for `fixed_inputs()`, to compare ours with.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 CHECKPOINT = "musicnn/MSD_musicnn/"
-# Layers of the published graph in the order of their numbers -> our names.
+# Our names of the layers that the published graph numbers.
 CONVOLUTIONS = (
     *(f"model.timbral.{index}.convolution" for index in range(2)),
     *(f"model.temporal.{index}.convolution" for index in range(3)),
@@ -37,7 +37,7 @@ NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mea
 
 
 def convert(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return our weights from the variables of the published checkpoint (name -> array)."""
+    """Convert the variables of the published checkpoint (name -> array) to our weights."""
     tensors = {}
     for index, name in enumerate(CONVOLUTIONS):
         kernel = variables[_numbered("conv2d", index) + "/kernel"]  # [frames, bins, in, out]
@@ -45,8 +45,8 @@ def convert(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors[f"{name}.weight"] = kernel[:, 0].transpose(0, 2, 1) if "midend" in name else kernel
         tensors[f"{name}.bias"] = variables[_numbered("conv2d", index) + "/bias"]
     for index, name in enumerate(NORMS):
-        for theirs, ours in NORM_VARIABLES.items():
-            tensors[f"{name}.{ours}"] = variables[_numbered("batch_normalization", index) + f"/{theirs}"]
+        for variable, tensor in NORM_VARIABLES.items():
+            tensors[f"{name}.{tensor}"] = variables[_numbered("batch_normalization", index) + f"/{variable}"]
         tensors[f"{name}.num_batches_tracked"] = np.array(0, dtype=np.int64)
     for index, name in enumerate(DENSE):
         tensors[f"{name}.weight"] = variables[_numbered("dense", index) + "/kernel"].T
@@ -55,18 +55,18 @@ def convert(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def fixed_inputs() -> np.ndarray:
-    """Return windows on which our network and the published graph are compared, float32 [4, 187, 96]."""
+    """Return windows [4, 187, 96], float32, on which tests compare our network with the published graph."""
     return np.random.default_rng(0).uniform(0, 4, (4, 187, 96)).astype(np.float32)
 
 
 def published_logits(checkpoint: str, variables: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the published graph's logits for `fixed_inputs()`, before the sigmoid [4, 50]."""
+    """Return the published graph's logits [4, 50] for `fixed_inputs()`."""
     import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
     meta_graph = MetaGraphDef()
     meta_graph.ParseFromString(Path(f"{checkpoint}.meta").read_bytes())
-    # Other parts of the graph use operations that TensorFlow no longer has.
+    # Other parts of the graph use operations that TensorFlow no longer contains.
     output = "model/dense_1/BiasAdd"
     graph_def = tf.compat.v1.graph_util.extract_sub_graph(meta_graph.graph_def, [output])
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
@@ -88,15 +88,15 @@ def read_variables(checkpoint: str) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Convert the wheel named on the command line."""
+    """Convert the wheel that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="musicnn-0.1.0-py3-none-any.whl")
     parser.add_argument("output", type=Path, help="safetensors file to write")
-    parser.add_argument("--logits", type=Path, help="JSON file for the published graph's logits for fixed inputs")
+    parser.add_argument("--logits", type=Path, help="JSON file to write with the published graph's logits for fixed inputs")
     arguments = parser.parse_args()
     digest = hashlib.sha256(arguments.wheel.read_bytes()).hexdigest()
     if digest != SHA256:
-        raise SystemExit(f"error: {arguments.wheel} is not musicnn 0.1.0: its sha256 is {digest}, expected {SHA256}")
+        raise SystemExit(f"error: {arguments.wheel}: sha256 is {digest}, not {SHA256}: download musicnn 0.1.0")
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(arguments.wheel) as wheel:
             wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(CHECKPOINT)])

@@ -1,8 +1,9 @@
-"""Initial weights for convolutions, recurrences and linear layers.
+"""Initial weights of convolutional, recurrent and linear layers.
 
-transformers' default, a normal distribution of 0.02, is meant for wide transformers: convolutions lose their signal,
-recurrences forget, and GRUs are not initialised at all. All weights are written by transformers' functions, which leave
-weights from a checkpoint unchanged. The choices are ours: no paper here names its initial weights.
+transformers draws weights from a normal distribution with a deviation of 0.02, which suits wide transformers. With it, the
+signal vanishes in a deep convolutional network, recurrent networks forget their input, and GRUs are not initialised at
+all. The choices below are ours, because the papers do not state their initial weights. Weights are written with the
+functions of `transformers.initialization`, which leave weights loaded from a checkpoint unchanged.
 """
 
 import math
@@ -12,22 +13,21 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
-_RECURRENCES = (nn.LSTM, nn.GRU)
-
-
 def initialize(module: nn.Module) -> bool:
-    """Initialise a layer; return whether its kind is known here.
+    """Initialise a convolutional, recurrent or linear layer; return False for any other module.
 
-    Convolutions: He normal over the fan-out (He et al., 2015). Linear layers: uniform within 1 / sqrt(fan-in), as
-    PyTorch's own. Recurrences: Glorot uniform for input weights, orthogonal for recurrent ones (Saxe et al., 2014),
-    and 1 as the bias of an LSTM's forget gate (Jozefowicz et al., 2015).
+    - Convolutions: He normal over the fan-out (He et al., 2015).
+    - Linear layers: uniform within 1 / sqrt(fan-in), PyTorch's default.
+    - LSTM and GRU: Glorot uniform input weights, orthogonal recurrent weights (Saxe et al., 2014), and a bias of 1 for the
+      forget gate of an LSTM (Jozefowicz et al., 2015).
+
+    All other biases are zero.
     """
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
         init.kaiming_uniform_(module.weight, a=math.sqrt(5))
-    elif isinstance(module, _RECURRENCES):
+    elif isinstance(module, (nn.LSTM, nn.GRU)):
         for name, parameter in module.named_parameters():
             _initialize_recurrence(name, parameter, module)
         return True
@@ -39,7 +39,8 @@ def initialize(module: nn.Module) -> bool:
 
 
 def _initialize_recurrence(name: str, parameter: Tensor, module: nn.LSTM | nn.GRU) -> None:
-    # Gates are slices of one tensor. They are filled in a new one, because `copy_` leaves a loaded weight unchanged as a whole.
+    # The gates are slices of one parameter, and the mark of a loaded parameter does not reach its slices. They are therefore
+    # filled in a new tensor, which `init.copy_` writes only to a parameter without that mark.
     values = torch.zeros_like(parameter)
     gates = values.split(module.hidden_size)
     for gate in gates:

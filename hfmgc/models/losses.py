@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-# Tracks with this label are ignored, as in PyTorch and transformers.
+# Marks tracks without a label, as in PyTorch and transformers.
 IGNORED_LABEL = -100
 
 
@@ -18,22 +18,22 @@ def classification_loss(
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the mean loss over the labelled tracks of the batch.
+    """Return the mean cross-entropy over the labelled tracks of a batch.
 
     Args:
         logits: Logits or log-probabilities [tracks, labels].
-        labels: Class indices [tracks], -100 for ignored tracks; or one target per label [tracks, labels] (multi-label
-            targets, or the soft targets of mixup).
-        multi_label: Use binary cross-entropy for each label instead of cross-entropy over all labels.
+        labels: Label indices [tracks], -100 for unlabelled tracks; or targets [tracks, labels], either multi-label or the
+            soft targets of mixup.
+        multi_label: Whether to use binary cross-entropy for each label.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
-        class_weights: Weight of each label in the loss [labels]; equal by default. The mean is taken over tracks
-            regardless of their weights, so that hard and soft targets give the same loss.
+        class_weights: Weight of each label [labels], by default 1. The sum is divided by the number of tracks, not by
+            the sum of their weights, so indices and equivalent soft targets give the same loss.
 
     Returns:
-        A scalar; 0 if all tracks are ignored, so that such a batch changes no parameters (PyTorch's mean would be NaN).
+        A scalar. It is 0 for a batch without labelled tracks, for which PyTorch's mean is NaN.
 
     Raises:
-        ValueError: If the labels have neither shape.
+        ValueError: If `labels` has neither shape.
     """
     weights = None if class_weights is None else logits.new_tensor(class_weights)
     if multi_label:

@@ -1,4 +1,4 @@
-"""Audio Spectrogram Transformer with the head of the AST report, on transformers' `ASTModel`."""
+"""Audio Spectrogram Transformer (AST): transformers' `ASTModel` with the head of the AST report."""
 
 import torch
 from torch import Tensor, nn
@@ -14,35 +14,35 @@ from .modeling_backbone import BackboneForAudioClassification
 from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOutput, register_auto_classes
 
 
-# The class and distillation tokens, whose mean is the pooled output.
+# The class token and the distillation token. Their mean is the pooled output.
 SPECIAL_TOKENS = 2
 
 
 class InterpolatedASTEmbeddings(ASTEmbeddings):
-    """AST's embeddings for windows of any length: positions are interpolated linearly along time (never frequency)."""
+    """AST's embeddings for windows of any length: position embeddings are interpolated linearly along time."""
 
     def forward(self, input_values: Tensor) -> Tensor:
-        """Embed `input_values` [windows, frames, bins] as [windows, 2 + patches, hidden]."""
+        """Embed spectrograms [windows, frames, bins] as tokens [windows, 2 + patches, hidden]."""
         patches = self.patch_embeddings(input_values)
         special_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1)
         tokens = torch.cat((special_tokens.expand(patches.shape[0], -1, -1), patches), dim=1)
-        return self.dropout(tokens + self.interpolated_positions(patches.shape[1]))
+        return self.dropout(tokens + self.interpolate_positions(patches.shape[1]))
 
-    def interpolated_positions(self, num_patches: int) -> Tensor:
-        """Return position embeddings [1, 2 + num_patches, hidden]; the stored ones where the length is theirs."""
+    def interpolate_positions(self, num_patches: int) -> Tensor:
+        """Return the position embeddings [1, 2 + num_patches, hidden] for windows of `num_patches` patches."""
         frequency_patches, time_patches = self.get_shape(self.config)
         if num_patches == frequency_patches * time_patches:
             return self.position_embeddings
-        special, grid = self.position_embeddings[:, :2], self.position_embeddings[:, 2:]
+        special, grid = self.position_embeddings.tensor_split([SPECIAL_TOKENS], dim=1)
         grid = grid.unflatten(1, (frequency_patches, time_patches)).permute(0, 3, 1, 2)
-        # In float32: not every device has a half-precision kernel for linear interpolation.
+        # Some devices interpolate only in float32.
         size = (frequency_patches, num_patches // frequency_patches)
         grid = F.interpolate(grid.float(), size=size, mode="bilinear", align_corners=False).to(special.dtype)
         return torch.cat((special, grid.flatten(2).transpose(1, 2)), dim=1)
 
 
 class InterpolatedASTModel(ASTModel):
-    """transformers' `ASTModel` that accepts windows of any length."""
+    """transformers' `ASTModel` for windows of any length."""
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
@@ -51,18 +51,18 @@ class InterpolatedASTModel(ASTModel):
 
 
 class HfmgcASTPreTrainedModel(AttentionPreTrainedModel):
-    """Base of the model and the classifier."""
+    """Base class of the model and the classifier."""
 
     config_class = HfmgcASTConfig
     _no_split_modules = ("InterpolatedASTEmbeddings", "ASTLayer")
 
 
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
-    """AST backbone, and the layer norm of its AudioSet classifier.
+    """The AST backbone with the layer norm of its AudioSet classifier.
 
-    Its stages: 0, the embeddings; 1 + 2 i and 2 + 2 i, attention and feed-forward block of layer i, each with the residual
-    sum; the last one, both layer norms and the pooling. The pooling reads only the two special tokens, so the attention of
-    the last layer computes only these. The results equal those of `embed_windows` within rounding.
+    Stage 0 is the embeddings. Stages 1 + 2i and 2 + 2i are the attention block and the feed-forward block of layer i, each
+    with its residual sum. The last stage is both layer norms and the pooling. Because the pooling reads only the two special
+    tokens, the last layer computes no others. Up to rounding, the stages give the same embeddings as `embed_windows`.
     """
 
     def __init__(self, config: HfmgcASTConfig):
@@ -79,7 +79,7 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
         return self.config.backbone_config.num_mel_bins
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, hidden]."""
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as pooled outputs [windows, hidden]."""
         output = self.backbone(input_values, **kwargs)
         return WindowOutput(
             embeddings=self.pooled_layernorm(output.pooler_output),
@@ -89,18 +89,18 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
 
     @property
     def num_stages(self) -> int:
-        """Embeddings, two for each layer, and the pooling."""
+        """The embeddings, two stages for each layer, and the pooling."""
         return 2 + 2 * len(self.backbone.layers)
 
     def stage_of(self, parameter: str) -> int:
-        """Return the stage, from 0, that a parameter belongs to."""
+        """See [`WindowedModel`]."""
         parts = parameter.split(".")
         if parts[:2] == ["backbone", "layers"]:
             return 1 + 2 * int(parts[2]) + (parts[3] in ("mlp", "layernorm_after"))
         return 0 if parts[:2] == ["backbone", "embeddings"] else self.num_stages - 1
 
     def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
-        """Run some of the stages on single windows (see [`WindowedModel`]); without dropout in the encoder."""
+        """See [`WindowedModel`]. The encoder runs without dropout."""
         for stage in range(first, stop):
             layer_index, feed_forward = divmod(stage - 1, 2)
             if stage == 0:
@@ -113,11 +113,11 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
                 states = states + layer.mlp(layer.layernorm_after(states))
             else:
                 tokens = SPECIAL_TOKENS if stage == self.num_stages - 3 else states.shape[1]
-                states = states[:, :tokens] + _attention(self.backbone.layers[layer_index], states, tokens)
+                states = states[:, :tokens] + _attend(self.backbone.layers[layer_index], states, tokens)
         return states
 
     def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
-        """Return the tokens and the hidden size of a window's states after so many stages."""
+        """See [`WindowedModel`]."""
         config = self.config.backbone_config
         if stages == self.num_stages:
             return 1, config.hidden_size
@@ -128,21 +128,21 @@ class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
         return SPECIAL_TOKENS + height * width, config.hidden_size
 
 
-def _attention(layer: ASTLayer, hidden: Tensor, tokens: int) -> Tensor:
-    """Return the attention output of a layer for the first `tokens` of `hidden` [windows, all tokens, hidden]."""
+def _attend(layer: ASTLayer, states: Tensor, tokens: int) -> Tensor:
+    """Return a layer's attention output for the first `tokens` tokens of `states` [windows, all tokens, hidden]."""
     attention = layer.attention
-    normal = layer.layernorm_before(hidden)
-    by_head = (len(hidden), -1, attention.num_attention_heads, attention.head_dim)
-    # The linear layers are called as modules, because an adapter replaces them by its own.
-    query = attention.q_proj(normal[:, :tokens]).view(by_head).transpose(1, 2)
-    key = attention.k_proj(normal).view(by_head).transpose(1, 2)
-    value = attention.v_proj(normal).view(by_head).transpose(1, 2)
+    normalized = layer.layernorm_before(states)
+    heads = (len(states), -1, attention.num_attention_heads, attention.head_dim)
+    # The projections are called as modules, because adapters replace them with modules of their own.
+    query = attention.q_proj(normalized[:, :tokens]).view(heads).transpose(1, 2)
+    key = attention.k_proj(normalized).view(heads).transpose(1, 2)
+    value = attention.v_proj(normalized).view(heads).transpose(1, 2)
     attended = F.scaled_dot_product_attention(query, key, value)
     return attention.o_proj(attended.transpose(1, 2).flatten(2))
 
 
 class HfmgcASTHead(nn.Module):
-    """Dropout -> Linear -> GELU -> Dropout -> Linear (report, Figure 8; widths and rates from its code)."""
+    """Dropout -> linear -> GELU -> dropout -> linear (report, Figure 8; widths and rates from its code)."""
 
     def __init__(self, config: HfmgcASTConfig):
         super().__init__()
@@ -153,27 +153,27 @@ class HfmgcASTHead(nn.Module):
         self.output = nn.Linear(config.head_hidden_size, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Map the pooled output [windows, hidden] to logits [windows, labels]."""
+        """Map pooled outputs [windows, hidden] to logits [windows, labels]."""
         hidden = self.activation(self.dense(self.input_dropout(pooled)))
         return self.output(self.hidden_dropout(hidden))
 
 
 class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, BackboneForAudioClassification):
-    """AST for genres: the report's head in place of the dense layer of the AudioSet classifier."""
+    """AST with the report's head in place of the linear layer of the AudioSet classifier."""
 
     def __init__(self, config: HfmgcASTConfig):
         super().__init__(config, HfmgcASTModel(config), HfmgcASTHead(config))
 
     @classmethod
     def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[ASTForAudioClassification, list[str]]:
-        """Load an AST checkpoint, such as `MIT/ast-finetuned-audioset-10-10-0.4593`; it need not have a classifier."""
+        """Load an AST checkpoint, such as `MIT/ast-finetuned-audioset-10-10-0.4593`, with or without a classifier."""
         pretrained, report = ASTForAudioClassification.from_pretrained(
             name_or_path, output_loading_info=True, ignore_mismatched_sizes=False, **kwargs
         )
         return pretrained, [name for name in report["missing_keys"] if not name.startswith("classifier.")]
 
     def copy_backbone(self, pretrained: ASTForAudioClassification) -> None:
-        """Copy the backbone and the layer norm of its classifier."""
+        """Copy the backbone and the layer norm of the AudioSet classifier."""
         self.model.backbone.load_state_dict(pretrained.audio_spectrogram_transformer.state_dict())
         self.model.pooled_layernorm.load_state_dict(pretrained.classifier.layernorm.state_dict())
 

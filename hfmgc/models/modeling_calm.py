@@ -1,7 +1,7 @@
-"""Codified audio language modelling (CALM): the hidden states of a language model over the tokens of a codec.
+"""Codified audio language modelling (CALM): classification of the hidden states of a codec language model.
 
-Castellon, Donahue and Liang, 2021, took a middle layer of Jukebox, which transformers no longer has. EnCodec and MusicGen's
-decoder are the same construction.
+Castellon, Donahue and Liang (2021) read a middle layer of Jukebox, which transformers no longer contains. MusicGen, a language
+model of EnCodec's tokens, takes its place (ours).
 """
 
 import torch
@@ -16,10 +16,10 @@ from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOu
 
 
 class CALMModel(AttentionPreTrainedModel, WindowedModel):
-    """Waveform -> tokens of EnCodec -> MusicGen's decoder -> mean over time of the layer that the config names.
+    """Waveform -> EnCodec's tokens -> MusicGen's decoder -> output of the config's `hidden_layer`, averaged over time.
 
-    Left out, because nothing here depends on them: the codec's decoder, the layers after the chosen one, and the attention
-    to a text, which adds zeros without a text.
+    The parts that cannot affect the embedding are removed: the codec's decoder, the layers after `hidden_layer`, and the
+    cross-attention to a text, which adds zeros if there is no text.
     """
 
     config_class = CALMConfig
@@ -29,7 +29,7 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
         super().__init__(config)
         self.codec = EncodecModel(config.backbone_config.audio_encoder)
         del self.codec.decoder
-        self.codec.requires_grad_(False)  # tokens are whole numbers, through which no gradient passes
+        self.codec.requires_grad_(False)  # no gradient passes through tokens
         self.decoder = MusicgenDecoder(config.backbone_config.decoder)
         for layer in self.decoder.layers:
             del layer.encoder_attn, layer.encoder_attn_layer_norm
@@ -38,23 +38,26 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
         self.post_init()
 
     def select_layer(self, layer: int | str) -> None:
-        """Change the config's `hidden_layer` and leave out the layers after it; a head for the embeddings must follow."""
+        """Set the config's `hidden_layer` and remove the layers after it.
+
+        The embedding size changes with the layer, so a classifier must be built afterwards.
+        """
         self.config.hidden_layer = layer
         self.config.check_layer()
         hidden_size = self.config.backbone_config.decoder.hidden_size
         self.embedding_size = hidden_size * self.config.num_layers if layer == "all" else hidden_size
         if layer != "all" and layer < self.config.num_layers:
             self.decoder.layers = self.decoder.layers[:layer]
-            self.decoder.layer_norm = nn.Identity()  # of the last layer
+            self.decoder.layer_norm = nn.Identity()  # normalises the output of the last layer
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed waveforms `input_values` [windows, samples, 1] as [windows, embedding_size]."""
-        codes = self._tokens(input_values)
-        every, return_states = self.config.hidden_layer == "all", kwargs.pop("output_hidden_states", False)
-        tokens = self._delayed(codes).flatten(0, 1)
-        output = self.decoder(tokens, use_cache=False, output_hidden_states=return_states or every, **kwargs)
-        # The first positions lack the tokens of some codebooks.
-        layers = output.hidden_states[1:] if every else [output.last_hidden_state]
+        """Embed waveforms `input_values` [windows, samples, 1]."""
+        codes = self._encode(input_values)
+        all_layers, return_states = self.config.hidden_layer == "all", kwargs.pop("output_hidden_states", False)
+        tokens = self._delay(codes).flatten(0, 1)
+        output = self.decoder(tokens, use_cache=False, output_hidden_states=return_states or all_layers, **kwargs)
+        layers = output.hidden_states[1:] if all_layers else [output.last_hidden_state]
+        # The delay leaves the first positions without tokens of some codebooks, so they are skipped.
         embeddings = torch.cat([states[:, codes.shape[1] :].mean(dim=1) for states in layers], dim=-1)
         return WindowOutput(
             embeddings=embeddings,
@@ -62,15 +65,15 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
             attentions=output.get("attentions"),
         )
 
-    # Not compiled: the padding of EnCodec depends on the values of tensors, which would break the graph at every convolution.
+    # EnCodec's padding depends on tensor values, which would break a compiled graph at every convolution.
     @torch.compiler.disable
     @torch.no_grad()
-    def _tokens(self, input_values: Tensor) -> Tensor:
-        """Return the codec's tokens [windows, codebooks, frames] of waveforms [windows, samples, 1]."""
+    def _encode(self, input_values: Tensor) -> Tensor:
+        """Encode waveforms [windows, samples, 1] as tokens [windows, codebooks, frames]."""
         return self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
 
-    def _delayed(self, codes: Tensor) -> Tensor:
-        """Return tokens [windows, codebooks, 1 + frames] as MusicGen reads them: a start token, codebook k delayed by k."""
+    def _delay(self, codes: Tensor) -> Tensor:
+        """Prepend a start token and delay codebook k by k frames, as MusicGen does: [windows, codebooks, 1 + frames]."""
         start = self.decoder.config.vocab_size
         frames = codes.shape[-1]
         rows = [F.pad(row, (1 + delay, 0), value=start)[:, : 1 + frames] for delay, row in enumerate(codes.unbind(1))]
@@ -94,7 +97,7 @@ class CALMForAudioClassification(AttentionPreTrainedModel, BackboneForAudioClass
         return pretrained, [name for name in report["missing_keys"] if not name.startswith("text_encoder.")]
 
     def copy_backbone(self, pretrained: MusicgenForConditionalGeneration) -> None:
-        """Copy the codec and the language model, without the parts that are left out."""
+        """Copy the codec and the language model, without the parts that this model removes."""
         self.model.codec.load_state_dict(pretrained.audio_encoder.state_dict(), strict=False)
         self.model.decoder.load_state_dict(pretrained.decoder.model.decoder.state_dict(), strict=False)
 

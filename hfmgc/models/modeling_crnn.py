@@ -1,4 +1,4 @@
-"""Convolutional recurrent network of the Divide and Conquer paper: convolutions, then GRUs over time."""
+"""Convolutional recurrent network (CRNN) of the Divide and Conquer paper: convolutions, then GRUs over time."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from .modeling_windowed import (
 
 
 class DivideAndConquerCRNNBlock(nn.Module):
-    """Convolution without an activation -> max-pool -> batch norm -> dropout, as in the paper's code."""
+    """Convolution -> max-pool -> batch norm -> dropout. As in the authors' code, there is no activation."""
 
     def __init__(self, config: DivideAndConquerCRNNConfig, in_channels: int, out_channels: int, pool: list[int]):
         super().__init__()
@@ -32,7 +32,10 @@ class DivideAndConquerCRNNBlock(nn.Module):
 
 
 class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
-    """Initial weights as in Keras [code]: Glorot uniform, orthogonal for recurrent weights, biases zero."""
+    """Base class of the model and the classifier, with Keras' default initial weights, which the authors' code uses.
+
+    They are orthogonal for recurrent kernels, Glorot uniform for all others, and zero for biases.
+    """
 
     config_class = DivideAndConquerCRNNConfig
 
@@ -47,9 +50,9 @@ class DivideAndConquerCRNNPreTrainedModel(WindowedPreTrainedModel):
 
 
 class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedModel):
-    """Convolution blocks -> last state of the GRUs -> linear (Figure 1)."""
+    """Convolution blocks -> last state of the GRUs -> linear layer (Figure 1)."""
 
-    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [DivideAndConquerCRNNBlock, nn.GRU]}
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config)
@@ -61,19 +64,19 @@ class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedMod
         for _, mel in config.pools:
             bins = (bins - 2) // mel
         features = config.channels[-1] * bins
-        # Separate layers, because their sizes may differ. Two biases per gate, as in Keras (reset_after=True).
+        # One module for each GRU, because their sizes may differ. Like Keras' (reset_after=True), they have two biases per gate.
         self.grus = nn.ModuleList(
             nn.GRU(*sizes, batch_first=True) for sizes in pairwise([features, *config.gru_hidden_sizes])
         )
         self.dense = nn.Linear(config.gru_hidden_sizes[-1], config.dense_size)
         self.embedding_size = config.dense_size
-        # Each block needs three frames for its convolution, and enough of them for its pool.
+        # A block needs time * n + 2 frames to return n.
         for time, _ in reversed(config.pools):
             self.least_frames = self.least_frames * time + 2
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, dense size]."""
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, dense_size]."""
         hidden = input_values.unsqueeze(1)
         for block in self.blocks:
             hidden = block(hidden)
@@ -84,14 +87,14 @@ class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedMod
 
 
 class DivideAndConquerCRNNForAudioClassification(DivideAndConquerCRNNPreTrainedModel, WindowedForAudioClassification):
-    """The network with dropout and a linear classifier."""
+    """The CRNN with dropout and a linear classifier."""
 
     def __init__(self, config: DivideAndConquerCRNNConfig):
         super().__init__(config, DivideAndConquerCRNNModel(config), dropout=config.dense_dropout)
 
     def training_loss(self, loss: Tensor) -> Tensor:
-        """Add `l2` times the sum of squares of the kernels that Keras regularised."""
-        if not self.config.l2:  # sharded weights cannot be read here
+        """Add the L2 penalty on the kernels of the convolutions and the dense layer."""
+        if not self.config.l2:  # skipped, because weights that are sharded between processes cannot be summed here
             return loss
         kernels = [block.convolution.weight for block in self.model.blocks] + [self.model.dense.weight]
         return loss + self.config.l2 * sum(kernel.float().square().sum() for kernel in kernels)

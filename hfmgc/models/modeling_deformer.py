@@ -1,4 +1,4 @@
-"""Deformer (Wang, Li and Sung, 2023): transformers' `ViTModel` over spectrograms, pre-trained by denoising patches."""
+"""Deformer (Wang, Li and Sung, 2023): transformers' `ViTModel` on spectrograms, pre-trained by denoising patches."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from .spectrogram_patches import from_patches, to_patches
 
 
 class DeformerPreTrainedModel(AttentionPreTrainedModel):
-    """Base of the model, the classifier and the pre-training."""
+    """Base class of the model, the classifier and the pre-training model."""
 
     config_class = DeformerConfig
     _no_split_modules = ("ViTEmbeddings", "ViTLayer")
@@ -29,7 +29,7 @@ class DeformerPreTrainedModel(AttentionPreTrainedModel):
 class DeformerModel(DeformerPreTrainedModel, WindowedModel):
     """A vision transformer over the patches of a window; the embedding is the final state of the cls token."""
 
-    # A pre-trained checkpoint has the parts of its objective too.
+    # Pre-training checkpoints also hold the weights of the objective.
     _keys_to_ignore_on_load_unexpected = (
         *WindowedModel._keys_to_ignore_on_load_unexpected,
         r"^(prior|projection)\.",
@@ -47,6 +47,7 @@ class DeformerModel(DeformerPreTrainedModel, WindowedModel):
         return self.config.window_shape[0]
 
     def check_window(self, frames: int, bins: int) -> None:
+        """Also check the number of frames, which the position embeddings fix."""
         super().check_window(frames, bins)
         if frames != self.config.window_shape[1]:
             raise ValueError(
@@ -73,19 +74,20 @@ def as_images(spectrograms: Tensor) -> Tensor:
 
 
 class DeformerForAudioClassification(DeformerPreTrainedModel, WindowedForAudioClassification):
-    """Deformer with a linear layer on the cls token (section 3.4)."""
+    """Deformer with a linear classifier on the cls token (section 3.4)."""
 
     def __init__(self, config: DeformerConfig):
         super().__init__(config, DeformerModel(config))
 
 
 class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
-    """Deformer restoring noised patches: the states of the patches, a linear layer, the frozen prior decoder (section 3.3).
+    """Deformer that restores patches with added noise (section 3.3).
 
-    The linear layer maps the hidden size to the latent size of the decoder, which differ (ours).
+    The frozen decoder of the prior autoencoder restores each patch from its final state. A linear layer maps the state to
+    the decoder's latent size, because the two sizes differ (ours).
     """
 
-    pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}  # noqa: RUF012 (declared by the base)
+    pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}
     frozen_parts = ("prior",)
     unit_range = True
 
@@ -98,43 +100,41 @@ class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
-        """Return the mean squared error over the noised patches of `input_values` [examples, frames, bins]."""
+        """Return the mean squared error of the restored patches of spectrograms [examples, frames, bins]."""
         self.check_window(*input_values.shape[1:])
-        patches, noised, with_noise = self._with_noise(input_values, seeds)
-        states = self.model.patch_states(with_noise)
-        restored = self.prior.decode(self.projection(states[noised]))
-        return PreTrainingOutput(loss=F.mse_loss(restored, patches[noised].to(restored.dtype)))
+        patches, is_noisy, noisy = self._add_noise(input_values, seeds)
+        states = self.model.patch_states(noisy)
+        restored = self.prior.decode(self.projection(states[is_noisy]))
+        return PreTrainingOutput(loss=F.mse_loss(restored, patches[is_noisy].to(restored.dtype)))
 
     @torch.no_grad()
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return spectrograms [examples, frames, bins] with noise on some patches, and with these patches restored."""
-        patches, noised, with_noise = self._with_noise(input_values, seeds)
-        restored = self.prior.decode(self.projection(self.model.patch_states(with_noise)))
-        restored = torch.where(noised[..., None, None], restored, patches)
-        return with_noise, from_patches(restored, *input_values.shape[1:])
+        """Return the spectrograms with noise on some patches, and with these patches restored."""
+        patches, is_noisy, noisy = self._add_noise(input_values, seeds)
+        restored = self.prior.decode(self.projection(self.model.patch_states(noisy)))
+        restored = torch.where(is_noisy[..., None, None], restored, patches)
+        return noisy, from_patches(restored, *input_values.shape[1:])
 
-    def _with_noise(self, input_values: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Add noise to some patches of spectrograms [examples, frames, bins].
-
-        Each example has the same number of noised patches (ours), at random positions.
+    def _add_noise(self, input_values: Tensor, seeds: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Add normal noise to randomly chosen patches, the same number of them in each example (ours).
 
         Returns:
-            The patches without noise [examples, patches, size, size]; which of them are noised [examples, patches]; the
-            spectrograms with noise [examples, frames, bins].
+            The original patches [examples, patches, size, size]; True for the chosen ones [examples, patches]; and the
+            noisy spectrograms [examples, frames, bins].
         """
         patches = to_patches(input_values, self.config.backbone_config.patch_size)
         count, *size = patches.shape[1:]
-        num_noised = max(1, round(self.config.noise_ratio * count))
+        num_noisy = max(1, round(self.config.noise_ratio * count))
 
         def draw(generator: torch.Generator | None) -> Tensor:
             noise = torch.zeros(count, *size)
-            chosen = torch.randperm(count, generator=generator)[:num_noised]
-            noise[chosen] = torch.randn(num_noised, *size, generator=generator)
+            chosen = torch.randperm(count, generator=generator)[:num_noisy]
+            noise[chosen] = torch.randn(num_noisy, *size, generator=generator)
             return noise
 
         noise = draw_per_example(draw, len(patches), seeds).to(patches.device)
-        noised = noise.flatten(2).any(dim=-1)
-        return patches, noised, from_patches(patches + noise.to(patches.dtype), *input_values.shape[1:])
+        is_noisy = noise.flatten(2).any(dim=-1)
+        return patches, is_noisy, from_patches(patches + noise.to(patches.dtype), *input_values.shape[1:])
 
 
 register_auto_classes(

@@ -1,4 +1,4 @@
-"""Fully convolutional network for time series (Wang et al., 2017), and FCN-LSTM (Karim et al., 2018)."""
+"""Fully convolutional network for time series (FCN; Wang et al., 2017) and FCN-LSTM (Karim et al., 2018)."""
 
 from itertools import pairwise
 
@@ -10,9 +10,9 @@ from .modeling_windowed import WindowedForAudioClassification, WindowedModel, Wi
 
 
 class FCNBlock(nn.Sequential):
-    """Convolution over time that keeps the length -> batch norm -> ReLU.
+    """Convolution over time -> batch norm -> ReLU, with as many output frames as input frames.
 
-    With an even kernel, one more frame is padded at the end than at the start, as in TensorFlow.
+    An even kernel needs one more frame of padding at the end than at the start, as in TensorFlow.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
@@ -25,15 +25,14 @@ class FCNBlock(nn.Sequential):
 
 
 class FCNModel(WindowedModel):
-    """Convolutions over the frames, bins as channels -> mean over time; optionally with an LSTM in parallel.
+    """Convolutions over time, with bins as channels -> mean over time; optionally, an LSTM in parallel.
 
-    The last state of the LSTM over the frames, after dropout, is concatenated with the mean. Karim et al. swap the
-    dimensions, so that their LSTM reads a whole series as one step; that would fix the length of a window, and is not done
-    here (ours).
+    The last state of the LSTM, after dropout, is concatenated with the mean. Our LSTM reads the window frame by frame. Karim
+    et al. swap the dimensions, so theirs reads the whole series as one step; that would fix the length of a window.
     """
 
     config_class = FCNConfig
-    _can_record_outputs = {"hidden_states": [FCNBlock, nn.LSTM]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [FCNBlock, nn.LSTM]}
 
     def __init__(self, config: FCNConfig):
         super().__init__(config)
@@ -53,7 +52,7 @@ class FCNModel(WindowedModel):
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, channels + LSTM's size]."""
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, channels + recurrent_hidden_size]."""
         pooled = self.blocks(input_values.transpose(1, 2)).mean(dim=-1)
         if self.recurrence is not None:
             states, _ = self.recurrence(input_values)
@@ -62,7 +61,7 @@ class FCNModel(WindowedModel):
 
 
 class FCNForAudioClassification(WindowedForAudioClassification):
-    """FCN, or FCN-LSTM, with a linear classifier."""
+    """FCN or FCN-LSTM with a linear classifier."""
 
     config_class = FCNConfig
 

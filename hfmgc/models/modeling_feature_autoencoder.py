@@ -1,4 +1,4 @@
-"""The deep autoencoder of hand-made features, whose latent vector a classifier reads (divide-and-conquer paper)."""
+"""Deep autoencoder of hand-made features with a classifier of its latent vector (Divide and Conquer paper)."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,10 @@ from .modeling_windowed import WindowedForAudioClassification, WindowedModel, Wi
 
 
 class FeatureBatchNorm(nn.BatchNorm1d):
-    """Batch norm that applies the running statistics to a batch of one, such as the last batch of an epoch."""
+    """Batch norm that uses its running statistics for a batch of one, such as the last batch of an epoch (ours).
+
+    A single example has no variance, and PyTorch's batch norm refuses it in training.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise features [windows, features]."""
@@ -20,7 +23,7 @@ class FeatureBatchNorm(nn.BatchNorm1d):
 
 
 class FeatureLayer(nn.Sequential):
-    """Linear layer -> batch norm -> ReLU; linear alone if it is the last of its network."""
+    """Linear layer -> batch norm -> ReLU. The last layer of a network is only linear."""
 
     def __init__(self, in_features: int, out_features: int, last: bool):
         super().__init__(nn.Linear(in_features, out_features))
@@ -29,19 +32,19 @@ class FeatureLayer(nn.Sequential):
 
 
 def _layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Return a network whose layers have these widths, from its input to its output."""
+    """Return the layers of a network with these widths, from its input to its output."""
     last = len(sizes) - 2
     return nn.Sequential(*(FeatureLayer(sizes[i], sizes[i + 1], i == last) for i in range(last + 1)))
 
 
 class FeatureAutoencoderModel(WindowedModel):
-    """Encoder and mirrored decoder of a vector of features; the embedding is the latent vector.
+    """Encoder and mirrored decoder of feature vectors; the embedding is the latent vector.
 
-    Without a `latent_size` there is neither, and the embedding is the vector of features itself.
+    If the config's `latent_size` is None, both are empty and the embedding is the feature vector itself.
     """
 
     config_class = FeatureAutoencoderConfig
-    _can_record_outputs = {"hidden_states": FeatureLayer}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": FeatureLayer}
 
     def __init__(self, config: FeatureAutoencoderConfig):
         super().__init__(config)
@@ -49,22 +52,23 @@ class FeatureAutoencoderModel(WindowedModel):
         self.encoder = _layers(sizes)
         self.decoder = _layers(sizes[::-1])
         self.embedding_size = sizes[-1]
-        # Mean squared error of the last batch in training.
+        # Mean squared error of the latest training batch.
         self.reconstruction_error: Tensor | None = None
         self.post_init()
 
     @property
     def num_bins(self) -> int:
+        """Number of features of a track."""
         return self.config.num_features
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError unless a window is one frame of `num_features`."""
+        """Raise a ValueError unless the window is one frame of `num_features` bins."""
         super().check_window(frames, bins)
         if frames != 1:
-            raise ValueError(f"expected 1 frame, the features of a whole track, got {frames}")
+            raise ValueError(f"expected 1 frame with the features of a whole track, got {frames}")
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Encode vectors `input_values` [windows, 1, num_features] as [windows, latent_size]."""
+        """Encode feature vectors `input_values` [windows, 1, num_features] as latent vectors [windows, latent_size]."""
         features = input_values.squeeze(1)
         latent = self.encoder(features)
         if self.training:
@@ -75,8 +79,8 @@ class FeatureAutoencoderModel(WindowedModel):
 class FeatureAutoencoderForAudioClassification(WindowedForAudioClassification):
     """The autoencoder with a classifier of its latent vector.
 
-    The training loss is the weighted sum of the reconstruction's mean squared error and the classification loss; in
-    evaluation the loss is that of the classification.
+    In training, the loss is the weighted sum of the classification loss and the mean squared error of the reconstruction.
+    In evaluation, it is the classification loss alone.
     """
 
     config_class = FeatureAutoencoderConfig
@@ -87,8 +91,8 @@ class FeatureAutoencoderForAudioClassification(WindowedForAudioClassification):
         super().__init__(config, model, classifier, dropout=config.dropout)
 
     def training_loss(self, loss: Tensor) -> Tensor:
-        """Return the weighted sum of both losses; with a frozen autoencoder, the classification loss alone."""
-        if not self.model.training:
+        """Return the weighted sum of both losses."""
+        if not self.model.training:  # frozen: there is no reconstruction to train
             return loss
         loss = self.config.classification_weight * loss
         if self.config.encoder_sizes:

@@ -22,16 +22,16 @@ class LeNetBlock(nn.Sequential):
 
 
 class LeNetModel(WindowedModel):
-    """Two 5x5 convolutions, each with activation and 2x2 subsampling -> 5x5 -> 120 -> 84.
+    """Two 5x5 convolutions, each with activation and 2x2 subsampling -> average to 5x5 -> dense layers of 120 and 84.
 
-    A spectrogram is far larger than LeNet's images of 32x32, so the output of the convolutions is averaged to the 5x5 that
-    they have for 32x32 (ours): the dense layers have LeNet's sizes, whatever the length. Each filter of the second
-    convolution reads all six channels, where LeCun et al. chose a table of connections to save computation.
+    For LeNet's images of 32x32, the convolutions return 5x5 features. For a spectrogram they return more, which are averaged
+    to 5x5 (ours), so the dense layers have LeNet's sizes for windows of any length. Each filter of the second convolution
+    reads all six channels; LeCun et al. connect it to some of them to save computation.
     """
 
     config_class = LeNetConfig
     least_frames = SMALLEST_SIDE
-    _can_record_outputs = {"hidden_states": LeNetBlock}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": LeNetBlock}
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)
@@ -49,7 +49,7 @@ class LeNetModel(WindowedModel):
 
 
 class LeNetForAudioClassification(WindowedForAudioClassification):
-    """LeNet-5 with dropout and its linear classifier."""
+    """LeNet-5 with dropout and a linear classifier."""
 
     config_class = LeNetConfig
 

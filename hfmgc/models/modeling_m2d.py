@@ -1,7 +1,7 @@
-"""M2D, the masked modeling duo (Niizumi et al., 2023), on transformers' ViT layers.
+"""M2D, the Masked Modeling Duo (Niizumi et al., 2023), built from transformers' ViT layers.
 
-An online encoder sees the visible patches of a spectrogram, a predictor completes the masked ones, and a target encoder, the
-moving average of the online one, sees only the masked patches and gives the representations to predict.
+The online encoder reads the visible patches of a spectrogram. From its output, the predictor predicts the representations of
+the masked patches. The target encoder, a moving average of the online encoder, computes them from the masked patches alone.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import ViTConfig
 from transformers import initialization as init
 from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
+from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 from transformers.utils import can_return_tuple, logging
 
 from .configuration_m2d import M2DConfig
@@ -29,46 +30,42 @@ from .spectrogram_patches import check_patches, to_patches
 
 logger = logging.get_logger(__name__)
 
-# Deviation of the target's outputs below which they count as collapsed (ours): 1 % of the variance of random vectors.
+# Deviation below which the targets count as collapsed: they have less than 1 % of the variance of random vectors (ours).
 COLLAPSED = 0.1
 
 
 def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
-    """Return fixed positions on two axes, float32 [1 + rows * steps, width]: zeros for the cls token, then the patches.
+    """Return MAE's fixed positions, float32 [1 + rows * steps, width]: zeros for the cls token, then the patches.
 
-    The first half of the width encodes the time step of a patch and the second half its row, each by sines and cosines (as
-    in MAE, He et al., 2022). They are computed in each call, because `from_pretrained` does not fill buffers that a
-    checkpoint lacks.
+    The first half of the width encodes the time step and the second half the row of a patch (the authors' code). Positions
+    are computed in each call, because `from_pretrained` does not fill buffers that a checkpoint lacks.
     """
-    rates = 10000.0 ** -(torch.arange(width // 4, device=device) / (width // 4))
-    axes = [torch.arange(size, device=device).unsqueeze(1) * rates for size in (steps, rows)]
-    time, frequency = (torch.cat((angles.sin(), angles.cos()), dim=1) for angles in axes)
-    time, frequency = time.unsqueeze(0).expand(rows, -1, -1), frequency.unsqueeze(1).expand(-1, steps, -1)
-    return F.pad(torch.cat((time, frequency), dim=2).flatten(0, 1), (0, 0, 1, 0))
+    positions = build_2d_sinusoidal_position_embedding(rows, steps, width, cls_token=True, device=device)
+    return positions.roll(width // 2, dims=1)  # transformers encodes the row first
 
 
 def select(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Return the tokens [examples, selected, hidden] at `indices` [examples, selected] of [examples or 1, tokens, hidden]."""
+    """Select tokens [examples, selected, hidden] of [examples or 1, tokens, hidden] by `indices` [examples, selected]."""
     indices = indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
     return tokens.expand(indices.shape[0], -1, -1).gather(1, indices)
 
 
 class M2DEmbeddings(nn.Module):
-    """A cls token and linear embeddings of patches, with their positions; shared by both encoders."""
+    """A cls token and linear embeddings of patches with their positions; both encoders share them."""
 
     def __init__(self, config: M2DConfig):
         super().__init__()
         self.patch_size = config.patch_size
-        # On patches cut beforehand, so that dropped ones are not computed. The same as a convolution with this stride.
+        # Equivalent to a strided convolution, but masked patches need not be computed.
         self.projection = nn.Linear(config.patch_size**2, config.hidden_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
 
     def forward(self, input_values: Tensor, selected: Tensor | None = None) -> Tensor:
-        """Embed windows.
+        """Embed the patches of windows.
 
         Args:
             input_values: Spectrograms [windows, frames, bins].
-            selected: Indices of the patches to embed [windows, selected patches]; the others are dropped. All by default.
+            selected: Indices of the patches to embed [windows, selected patches]; all patches by default.
 
         Returns:
             The cls token and the patches, [windows, 1 + selected patches, hidden].
@@ -77,7 +74,7 @@ class M2DEmbeddings(nn.Module):
         windows, frames, bins = input_values.shape
         patches = to_patches(input_values, size).flatten(2)
         positions = sincos_positions(bins // size, frames // size, self.cls_token.shape[-1], input_values.device)
-        positions = positions[1:].unsqueeze(0)  # that of the cls token is zero
+        positions = positions[1:].unsqueeze(0)  # the cls token's position is zero
         if selected is not None:
             patches, positions = select(patches, selected), select(positions, selected)
         embedded = self.projection(patches) + positions.to(self.cls_token.dtype)
@@ -85,26 +82,26 @@ class M2DEmbeddings(nn.Module):
 
 
 class M2DEncoder(nn.Module):
-    """The layers and the last norm, which the online and the target encoder do not share."""
+    """Transformer layers and a final norm."""
 
     def __init__(self, config: M2DConfig | ViTConfig):
         super().__init__()
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         for layer in self.layers:
-            # In MAE the three are one layer with three times as many outputs, and so a smaller bound.
+            # In MAE one layer computes all three projections, so its Glorot bound is smaller.
             for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
                 projection.initial_gain = math.sqrt(0.5)
 
     def forward(self, tokens: Tensor, **kwargs) -> Tensor:
-        """Map `tokens` [windows, tokens, hidden] to [windows, tokens, hidden]; `kwargs` are passed to the attention."""
+        """Map tokens [windows, tokens, hidden] to states of the same shape; `kwargs` are passed to the attention."""
         for layer in self.layers:
             tokens = layer(tokens, **kwargs)
         return self.norm(tokens)
 
 
 class M2DPredictor(nn.Module):
-    """Predicts the target's representations of the masked patches from the online encoder's of the visible ones."""
+    """A narrower encoder that predicts the target's representations of the masked patches."""
 
     def __init__(self, config: M2DConfig):
         super().__init__()
@@ -124,28 +121,28 @@ class M2DPredictor(nn.Module):
         self.output_projection = nn.Linear(width, config.hidden_size)
 
     def forward(self, encoded: Tensor, visible: Tensor, masked: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Predict.
+        """Predict the representations of masked patches.
 
         Args:
             encoded: Output of the online encoder [examples, 1 + visible patches, hidden].
             visible: Indices of the visible patches [examples, visible patches].
             masked: Indices of the masked patches [examples, masked patches].
-            grid: Rows and time steps of patches.
+            grid: Rows and time steps of the patches of a window.
 
         Returns:
-            [examples, masked patches, hidden]
+            Predictions [examples, masked patches, hidden].
         """
         tokens = self.input_projection(encoded)
         tokens = torch.cat((tokens, self.mask_token.expand(*masked.shape, -1)), dim=1)
         positions = sincos_positions(*grid, tokens.shape[-1], tokens.device).unsqueeze(0)
-        # The order of the tokens does not matter to the layers: their positions tell them apart.
+        # Tokens may be in any order, because each gets the embedding of its position.
         order = torch.cat((torch.zeros_like(visible[:, :1]), visible + 1, masked + 1), dim=1)
         tokens = tokens + select(positions, order).to(self.mask_token.dtype)
         return self.output_projection(self.encoder(tokens)[:, -masked.shape[1] :])
 
 
 class M2DPreTrainedModel(AttentionPreTrainedModel):
-    """Base of the model, its pre-training and the classifier."""
+    """Base class of the model, the pre-training model and the classifier, with MAE's initial weights (the authors' code)."""
 
     config_class = M2DConfig
     _no_split_modules = ("M2DEmbeddings", "ViTLayer")
@@ -153,7 +150,6 @@ class M2DPreTrainedModel(AttentionPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # As MAE (the authors' code); the default of transformers covers the norms.
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight, gain=getattr(module, "initial_gain", 1.0))
             init.zeros_(module.bias)
@@ -168,15 +164,15 @@ class M2DPreTrainedModel(AttentionPreTrainedModel):
 class M2DModel(M2DPreTrainedModel, WindowedModel):
     """The online encoder.
 
-    The embedding of a window is the mean over time of the patches of a time step, concatenated (the authors' evaluation
-    features): 5 x 768 = 3,840 values for ViT-B and 80 bins.
+    The states of the patches in a time step are concatenated and averaged over time (the authors' evaluation features). With
+    ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
     """
 
-    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    _can_record_outputs = {
         "hidden_states": ViTLayer,
         "attentions": ViTAttention,
     }
-    # A pre-trained checkpoint has the parts of its objective too.
+    # Pre-training checkpoints also hold the weights of the objective.
     _keys_to_ignore_on_load_unexpected = (
         *WindowedModel._keys_to_ignore_on_load_unexpected,
         r"^(target|predictor)\.",
@@ -191,16 +187,16 @@ class M2DModel(M2DPreTrainedModel, WindowedModel):
         self.post_init()
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Refuse windows that are not cut into whole patches."""
+        """Also check that whole patches cover the window."""
         super().check_window(frames, bins)
         check_patches(frames, bins, self.config.patch_size)
 
     def grid(self, frames: int, bins: int) -> tuple[int, int]:
-        """Return the rows and the time steps of a window's patches."""
+        """Return the number of rows and of time steps of a window's patches."""
         return bins // self.config.patch_size, frames // self.config.patch_size
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, rows * hidden]."""
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, rows * hidden_size]."""
         patches = self.encoder(self.embeddings(input_values), **kwargs)[:, 1:]
         grid = self.grid(*input_values.shape[1:])
         return WindowOutput(embeddings=patches.unflatten(1, grid).mean(dim=2).flatten(1))
@@ -211,8 +207,8 @@ class M2DPreTrainingOutput(PreTrainingOutput):
     """Output of a pre-training step; `loss` is the mean over the masked patches.
 
     Args:
-        predictions: Of the predictor [examples, masked patches, hidden].
-        targets: Of the target encoder [examples, masked patches, hidden], not normalised.
+        predictions: Output of the predictor [examples, masked patches, hidden].
+        targets: Output of the target encoder, before standardisation [examples, masked patches, hidden].
         masked: Indices of the masked patches [examples, masked patches].
     """
 
@@ -224,23 +220,27 @@ class M2DPreTrainingOutput(PreTrainingOutput):
 def duo_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of 2 - 2 cos(prediction, target) over patches [..., hidden], in float32.
 
-    Each target is first standardised over its values (the authors' code), so that its mean and scale do not matter.
+    Targets are standardised first (the authors' code).
     """
-    return (2 - 2 * F.cosine_similarity(predictions.float(), standardized(targets), dim=-1)).mean()
+    return (2 - 2 * F.cosine_similarity(predictions.float(), standardize(targets), dim=-1)).mean()
 
 
-def standardized(targets: Tensor) -> Tensor:
-    """Standardise each target [..., hidden] over its values, in float32, by the unbiased variance plus 1e-6."""
+def standardize(targets: Tensor) -> Tensor:
+    """Give each target [..., hidden] zero mean and unit variance over its values, in float32."""
     targets = targets.float()
     variance, mean = torch.var_mean(targets, dim=-1, keepdim=True)
     return (targets - mean) / (variance + 1e-6).sqrt()
 
 
 def deviation_between_examples(values: Tensor, positions: Tensor, num_positions: int) -> Tensor:
-    """Return the deviation of `values` [examples, patches, hidden] around their means at the same position, a scalar.
+    """Return the standard deviation of patches at the same position in different examples, a scalar.
 
-    Positions alone make patches differ, so that a deviation over all patches would not show a collapse. `positions` are those
-    of the patches [examples, patches].
+    Patches differ by their positions alone, so the deviation over all patches would not reveal a collapse.
+
+    Args:
+        values: Patches [examples, patches, hidden].
+        positions: Position of each patch, int64 [examples, patches].
+        num_positions: Number of positions in a window.
     """
     values, positions = values.flatten(0, 1), positions.flatten()
     counts = positions.new_zeros(num_positions).index_add_(0, positions, torch.ones_like(positions))
@@ -251,10 +251,10 @@ def deviation_between_examples(values: Tensor, positions: Tensor, num_positions:
 
 
 class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
-    """The online encoder `model` with predictor and target encoder.
+    """The online encoder `model`, the predictor and the target encoder.
 
-    The target encoder shares the embeddings of the online one. It has initial weights of its own, is not trained by
-    gradients, and follows the online encoder as a moving average of layers and last norm.
+    Both encoders share the embeddings, but start from different layers. The layers of the target encoder get no gradients:
+    they follow those of the online encoder as a moving average.
     """
 
     frozen_parts = ("target",)
@@ -264,18 +264,21 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         self.model = M2DModel(config)
         self.predictor = M2DPredictor(config)
         self.target = M2DEncoder(config)
-        # Deviation of the target's outputs in the latest training step.
+        # Deviation of the standardised targets in the latest training step.
         self._deviation: Tensor | None = None
         self.post_init()
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> M2DPreTrainingOutput | tuple:
-        """Predict the target's representations of the masked patches of spectrograms [examples, frames, bins].
+        """Predict the representations of the masked patches of spectrograms.
 
-        `seeds`, int64 [examples], are those of the masks; by default they are drawn by torch's generator.
+        Args:
+            input_values: Spectrograms [examples, frames, bins].
+            seeds: Seed of each example's mask, int64 [examples]. By default torch's generator draws the masks.
+            kwargs: `return_dict`.
 
         Raises:
-            ValueError: If the windows do not fit, or `mask_ratio` leaves no visible or no masked patch.
+            ValueError: If the windows do not fit, or no patch would be visible or masked.
         """
         self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
@@ -285,13 +288,13 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         with torch.no_grad():
             targets = self.target(self.model.embeddings(input_values, masked))[:, 1:]
             if self.training and len(targets) > 1:
-                self._deviation = deviation_between_examples(standardized(targets), masked, grid[0] * grid[1])
+                self._deviation = deviation_between_examples(standardize(targets), masked, grid[0] * grid[1])
         return M2DPreTrainingOutput(
             loss=duo_loss(predictions, targets), predictions=predictions, targets=targets, masked=masked
         )
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Refuse windows that are not cut into whole patches, or of which no patch would be visible or masked."""
+        """Also check that at least one patch of the window is visible and one masked."""
         super().check_window(frames, bins)
         rows, steps = self.model.grid(frames, bins)
         if not 0 < self._num_visible(rows * steps) < rows * steps:
@@ -306,38 +309,38 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def draw_masks(
         self, examples: int, patches: int, seeds: Tensor | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Return the indices of the visible and of the masked patches of each example, sorted, int64 [examples, ...]."""
+        """Return the sorted indices of each example's visible and masked patches, both int64 [examples, patches]."""
         orders = draw_per_example(lambda generator: torch.randperm(patches, generator=generator), examples, seeds)
         visible, masked = orders.to(device).tensor_split([self._num_visible(patches)], dim=1)
         return visible.sort().values, masked.sort().values
 
     @torch.no_grad()
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
-        """Move the target towards the online encoder."""
+        """Move the target encoder towards the online encoder."""
         start, end = self.config.ema_decay_start, self.config.ema_decay_end
         decay = start + (end - start) * step / max(1, total_steps - 1)
         for mean, value in zip(self.target.parameters(), self.model.encoder.parameters(), strict=True):
             mean.lerp_(value.to(mean.dtype), 1 - decay)
 
     def monitored(self) -> dict[str, float]:
-        """Return the deviation of the target's standardised outputs between the examples of the latest batch.
+        """Return the deviation of the standardised targets between the examples of the latest batch.
 
-        It is about 1 if they differ as random vectors do, and 0 if they do not depend on the music: such a collapse, in
-        which the loss is low and nothing is learned, is logged as a warning.
+        It is about 1 if the targets differ like random vectors, and 0 if they are the same for all music. Training has then
+        collapsed: the loss is low, but the encoder learns nothing. A warning says so.
         """
         if self._deviation is None:
             return {}
         deviation = self._deviation.item()
         if deviation < COLLAPSED:
             logger.warning(
-                f"collapse: the target's outputs are nearly the same for all examples (target_deviation {deviation:.1e}); "
+                f"target_deviation {deviation:.1e}: training collapsed, the targets are nearly the same for all examples: "
                 "lower learning_rate, or raise ema_decay_start or the batch size"
             )
         return {"target_deviation": deviation}
 
 
 class M2DForAudioClassification(M2DPreTrainedModel, WindowedForAudioClassification):
-    """M2D with a linear classifier on the evaluation features (ours)."""
+    """The online encoder with a linear classifier (ours)."""
 
     def __init__(self, config: M2DConfig):
         super().__init__(config, M2DModel(config))

@@ -1,4 +1,4 @@
-"""MusiCNN (Pons and Serra: musicnn, pre-trained convolutional neural networks for music audio tagging, 2019)."""
+"""MusiCNN, the musically motivated convolutional network of Pons and Serra (2019)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,16 +8,15 @@ from .configuration_musicnn import MusiCNNConfig
 from .modeling_windowed import WindowedForAudioClassification, WindowedModel, WindowOutput, register_auto_classes
 
 
-# Of TensorFlow, in which the network was published.
+# TensorFlow's defaults for batch norm; the network was published for TensorFlow.
 EPSILON = 1e-3
 MOMENTUM = 0.01
 
 
 class MusiCNNBranch(nn.Module):
-    """Convolution -> ReLU -> batch norm -> maximum over the bins: [windows, 1, frames, bins] -> [windows, channels, frames].
+    """Convolution -> ReLU -> batch norm -> maximum over the bins, with as many output frames as input frames.
 
-    The frames are zero-padded to keep their number; an even kernel has one frame more after than before, as "same"
-    padding has in TensorFlow.
+    An even kernel needs one more frame of padding at the end than at the start, as in TensorFlow.
     """
 
     def __init__(self, channels: int, frames: int, bins: int):
@@ -27,14 +26,15 @@ class MusiCNNBranch(nn.Module):
         self.norm = nn.BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
+        """Map [windows, 1, frames, bins] to [windows, channels, frames]."""
         padded = F.pad(spectrograms, (0, 0, *self.padding))
         return self.norm(self.convolution(padded).relu()).amax(dim=-1)
 
 
 class MusiCNNLayer(nn.Module):
-    """Convolution over time that keeps the frames -> ReLU -> batch norm: [windows, in_channels, frames] -> [windows, channels, frames].
+    """Convolution over time -> ReLU -> batch norm, with as many output frames as input frames.
 
-    The published kernels are two-dimensional and span all features, which makes them one-dimensional.
+    The published kernels are two-dimensional but span all features, so they are equivalent to one-dimensional kernels.
     """
 
     def __init__(self, in_channels: int, channels: int, frames: int):
@@ -43,23 +43,24 @@ class MusiCNNLayer(nn.Module):
         self.norm = nn.BatchNorm1d(channels, eps=EPSILON, momentum=MOMENTUM)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map [windows, in_channels, frames] to [windows, channels, frames]."""
         return self.norm(self.convolution(features).relu())
 
 
 class MusiCNNModel(WindowedModel):
-    """Timbral and temporal convolutions -> three convolutions over time -> maximum and mean over time -> dense layer.
+    """Timbral and temporal convolutions -> three mid-end convolutions -> maximum and mean over time -> dense layer.
 
-    What the front end and each of the three convolutions compute is concatenated before pooling. Which layer the
-    embeddings come from is the config's `representation`.
+    The pooling reads the concatenated outputs of the front end and of the three mid-end convolutions. The embedding is the
+    pooled output or the dense layer, as the config's `representation` says.
     """
 
     config_class = MusiCNNConfig
-    # Without the dense layer, a checkpoint's layers after pooling are left out.
+    # With the representation "pooled", the dense layer of a checkpoint is not loaded.
     _keys_to_ignore_on_load_unexpected = (
         *WindowedModel._keys_to_ignore_on_load_unexpected,
         r"^(model\.)?(pooled_norm|dense|dense_norm)\.",
     )
-    _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}  # noqa: RUF012 (transformers reads it)
+    _can_record_outputs = {"hidden_states": [MusiCNNBranch, MusiCNNLayer]}
 
     def __init__(self, config: MusiCNNConfig):
         super().__init__(config)
@@ -88,15 +89,15 @@ class MusiCNNModel(WindowedModel):
 
     @property
     def num_stages(self) -> int:
-        """The layers up to pooling, and the dense layer if there is one: checkpoints may share only the first stage."""
+        """One stage up to the pooling, which checkpoints may have in common, and one for the dense layer if there is one."""
         return 1 if self.dense is None else 2
 
     def stage_of(self, parameter: str) -> int:
-        """Return the stage that a parameter or buffer belongs to."""
+        """See [`WindowedModel`]."""
         return int(parameter.startswith(("pooled_norm.", "dense.", "dense_norm.")))
 
     def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
-        """Run some of the stages on single windows (see [`WindowedModel`])."""
+        """See [`WindowedModel`]."""
         if first == 0 < stop:
             states = self._pool(states).unsqueeze(1)
         if first < 2 == stop:
@@ -105,11 +106,11 @@ class MusiCNNModel(WindowedModel):
         return states
 
     def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
-        """Return the tokens and the hidden size of a window's states after so many stages."""
+        """See [`WindowedModel`]."""
         return 1, self.pooled_size if stages == 1 else self.embedding_size
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed spectrograms `input_values` [windows, frames, num_bins] as [windows, embedding_size]."""
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins]."""
         return WindowOutput(embeddings=self.run_stages(input_values, 0, self.num_stages).squeeze(1))
 
     def _pool(self, input_values: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class MusiCNNModel(WindowedModel):
         for layer in self.midend[1:]:
             states.append(states[-1] + layer(states[-1]))
         features = torch.cat(states, dim=1)
-        # Maximum and mean alternate: the published dense layer reads them in this order.
+        # Maximum and mean alternate, because the published dense layer reads them in this order.
         return torch.stack((features.amax(dim=-1), features.mean(dim=-1)), dim=-1).flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""The interface of models that are pre-trained without genres: windows in, the loss of their objective out."""
+"""Base class of models that are pre-trained without genres: they take windows and return the loss of their objective."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,72 +23,73 @@ class PreTrainingOutput(ModelOutput):
 
 
 class PreTrainingModel(WindowedPreTrainedModel):
-    """Base of each `XForPreTraining`, which has the encoder, an `XModel`, as `model`, and returns the loss itself.
+    """Base class of each `XForPreTraining`, which trains the encoder `model`, an `XModel`.
 
-    `forward(input_values, seeds=None)` takes windows [examples, frames, bins], or with `views` above 1 several views of each
-    window [examples, views, frames, bins]. Everything random is drawn by `draw_per_example` from `seeds` [examples].
+    A subclass defines `forward(input_values, seeds=None)`, which returns a [`PreTrainingOutput`]. It takes windows
+    [examples, frames, bins] or, if `views` is above 1, [examples, views, frames, bins]. It draws all random numbers by
+    `draw_per_example` from `seeds` [examples].
     """
 
-    # Augmented views of a window that an example consists of.
+    # Number of differently augmented views of a window in an example.
     views: ClassVar[int] = 1
-    # Parts that are trained first: attribute -> model type; the config's field is `ATTRIBUTE_config`.
+    # Submodules that are trained beforehand: attribute -> model type. Their config is the field `ATTRIBUTE_config`.
     pretrained_parts: ClassVar[dict[str, str]] = {}
-    # Whether the objective restores values in [0, 1], so that windows must be normalised to them.
+    # Whether the values of windows must be normalised to [0, 1].
     unit_range: ClassVar[bool] = False
-    # Parts that no gradient trains.
+    # Submodules that no gradient updates.
     frozen_parts: ClassVar[tuple[str, ...]] = ()
 
     def post_init(self) -> None:
-        """Initialise as transformers does, and freeze the frozen parts."""
+        """Initialise the weights and freeze `frozen_parts`."""
         super().post_init()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode and freeze the frozen parts, because `from_pretrained` makes all weights trainable."""
+        """Set the mode and freeze `frozen_parts` again: `from_pretrained` makes all weights trainable."""
         super().train(mode)
         for name in self.frozen_parts:
             getattr(self, name).requires_grad_(False)
         return self
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError that names the expected size if windows of this size cannot be processed."""
+        """Raise a ValueError naming the expected size if the model cannot process windows of this size."""
         self.model.check_window(frames, bins)
 
     def check_data(self, num_examples: int | None, global_batch: int) -> None:
-        """Raise a ValueError that names the field of the config which does not fit the data of a training.
+        """Raise a ValueError naming the config field that does not fit the training data.
 
         Args:
-            num_examples: Of an epoch; None before the data are read.
-            global_batch: Examples of an optimizer step, of all processes and micro-batches together.
+            num_examples: Examples in an epoch; None if the data have not been read yet.
+            global_batch: Examples in an optimizer step, over all processes and micro-batches.
         """
 
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
-        """Update what no gradient updates (a moving average, a queue), once after each optimizer step.
+        """Update state that no gradient updates, such as a moving average or a queue.
 
         Args:
             step: Number of the optimizer step, from 0.
-            total_steps: Of the whole training.
+            total_steps: Number of optimizer steps in the whole training.
         """
 
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-        """Return the input that the model gets for windows, and the windows that it restores, both [examples, frames, bins].
+        """Return the model's input and the windows that it restores from it, both [examples, frames, bins], for plots.
 
-        None, the default, if the objective restores no windows. The run's picture and `hfmgc restore` show them.
+        Returns None if the objective does not restore windows.
         """
         return None
 
     def monitored(self) -> dict[str, float]:
-        """Return figures of the latest step to log with the loss."""
+        """Return metrics of the latest step, which are logged with the loss."""
         return {}
 
 
 def draw_per_example(draw: Callable[[torch.Generator | None], Tensor], count: int, seeds: Tensor | None) -> Tensor:
-    """Return `draw(generator)` for each of `count` examples, stacked; on the CPU, so that devices draw the same.
+    """Call `draw` for each example and stack the results, on the CPU so that all devices get the same numbers.
 
     Args:
-        draw: Returns the random tensor of one example.
+        draw: Takes a generator (None for torch's default) and returns the random tensor of one example.
         count: Number of examples.
-        seeds: Of the examples, int64 [examples]; None: torch's generator.
+        seeds: Seed of each example, int64 [examples]. By default torch's generator is used.
     """
     if seeds is None:
         return torch.stack([draw(None) for _ in range(count)])

@@ -1,4 +1,4 @@
-"""The autoencoder of patches whose decoder, the prior decoder, restores Deformer's patches (Deformer paper, section 3.3)."""
+"""The autoencoder of patches whose decoder restores patches in Deformer's pre-training (Deformer paper, section 3.3)."""
 
 from itertools import pairwise
 
@@ -14,10 +14,10 @@ from .spectrogram_patches import check_patches, from_patches, to_patches
 
 
 class PriorAutoencoder(PreTrainingModel):
-    """Convolutions with max-pooling compress a patch to a vector; convolutions with up-sampling restore it (Figure 4).
+    """Convolutions with max-pooling compress a patch to a vector, and convolutions with up-sampling restore it (Figure 4).
 
-    Ours: ReLU after each convolution, nearest-neighbour up-sampling, and a last convolution to one channel with a
-    sigmoid, because the normalised values lie in [0, 1].
+    Ours: a ReLU after each convolution, nearest-neighbour up-sampling, and a last convolution to one channel with a sigmoid,
+    because the normalised values lie in [0, 1].
     """
 
     config_class = PriorAutoencoderConfig
@@ -37,6 +37,7 @@ class PriorAutoencoder(PreTrainingModel):
         self.post_init()
 
     def check_window(self, frames: int, bins: int) -> None:
+        """Raise a ValueError unless whole patches cover a window."""
         check_patches(frames, bins, self.config.patch_size)
 
     def encode(self, patches: Tensor) -> Tensor:
@@ -52,21 +53,23 @@ class PriorAutoencoder(PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
-        """Return the mean squared error over patches of normalised spectrograms `input_values` [examples, frames, bins].
+        """Return the mean squared error of restored patches of normalised spectrograms [examples, frames, bins].
 
-        It is that of `patches_per_window` random patches of each; without `seeds`, in evaluation, of all.
+        In training, or with `seeds`, these are `patches_per_window` random patches of each example; otherwise, all patches.
         """
         self.check_window(*input_values.shape[1:])
         patches = to_patches(input_values, self.config.patch_size)
         if self.training or seeds is not None:
-            count, wanted = patches.shape[1], self.config.patches_per_window
-            chosen = draw_per_example(lambda draw: torch.randperm(count, generator=draw)[:wanted], len(patches), seeds)
+            count, num_chosen = patches.shape[1], self.config.patches_per_window
+            chosen = draw_per_example(
+                lambda generator: torch.randperm(count, generator=generator)[:num_chosen], len(patches), seeds
+            )
             patches = patches[torch.arange(len(patches))[:, None], chosen]
         return PreTrainingOutput(loss=F.mse_loss(self.decode(self.encode(patches)), patches))
 
     @torch.no_grad()
     def restore(self, input_values: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the input of the encoder and the output of the decoder, both [examples, frames, bins]."""
+        """Return the unchanged spectrograms, and what the decoder restores from all of their patches."""
         latents = self.encode(to_patches(input_values, self.config.patch_size))
         return input_values, from_patches(self.decode(latents), *input_values.shape[1:])
 

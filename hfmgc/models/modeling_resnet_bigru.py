@@ -1,4 +1,4 @@
-"""ResNet-BiGRU: transformers' `ResNetModel` with a bidirectional GRU over time (a baseline of the Deformer paper)."""
+"""ResNet-BiGRU: transformers' `ResNetModel` and a bidirectional GRU over time (a baseline of the Deformer paper)."""
 
 from torch import Tensor, nn
 from transformers import ResNetModel
@@ -8,10 +8,9 @@ from .modeling_windowed import WindowedForAudioClassification, WindowedModel, Wi
 
 
 class ResNetBiGRUModel(WindowedModel):
-    """A GRU over the time steps of a ResNet.
+    """A ResNet -> mean over frequency -> a bidirectional GRU over time -> mean over time (both means are ours).
 
-    The output of the ResNet is averaged over frequency only, so that the GRU has a sequence (ours): ResNet-18 makes one
-    step of 32 frames, 13 steps of 387. The embedding is the mean over the steps of the GRU, both directions (ours).
+    The GRU reads one step for every 32 frames with ResNet-18: 13 steps for a window of 387 frames.
     """
 
     config_class = ResNetBiGRUConfig
@@ -32,9 +31,9 @@ class ResNetBiGRUModel(WindowedModel):
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, 2 x GRU's size]."""
-        pictures = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
-        output = self.backbone(pictures, return_dict=True, **kwargs)
+        """Embed spectrograms `input_values` [windows, frames, bins] as [windows, 2 * gru_hidden_size]."""
+        images = input_values.transpose(1, 2).unsqueeze(1)  # [windows, 1, bins, frames]
+        output = self.backbone(images, return_dict=True, **kwargs)
         sequence = output.last_hidden_state.mean(dim=2).transpose(1, 2)  # [windows, steps, hidden]
         states, _ = self.gru(sequence)
         hidden_states = None if output.hidden_states is None else (*output.hidden_states, states)

@@ -1,7 +1,6 @@
-"""S3T: a Swin Transformer on spectrograms, pre-trained by MoCo v2's contrast of two views (Zhao et al., 2022)."""
+"""S3T (Zhao et al., 2022): a Swin Transformer on spectrograms, pre-trained by MoCo v2's contrast of two views."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,7 +21,7 @@ from .modeling_windowed import (
 
 
 class S3TPreTrainedModel(AttentionPreTrainedModel):
-    """Base of the encoder, the pre-training model and the classifier."""
+    """Base class of the model, the pre-training model and the classifier."""
 
     config_class = S3TConfig
     _no_split_modules = ("SwinStage",)
@@ -30,16 +29,16 @@ class S3TPreTrainedModel(AttentionPreTrainedModel):
 
 
 class S3TModel(S3TPreTrainedModel, WindowedModel):
-    """transformers' `SwinModel` on spectrograms; the embedding is the mean over its last patches.
+    """transformers' `SwinModel` on spectrograms; the embedding is the mean over the patches of the last stage.
 
-    A square window is computed as Swin computes an image. Windows of other sizes work as well (ours): a grid of patches that
-    is smaller than an attention window is padded to its size, and attention windows are shifted unless one of them covers
-    the whole grid. A plain `SwinModel` shrinks its attention windows permanently when it meets a short input.
+    A square window is treated like an image. Windows of any other shape also work (ours): a grid of patches that is smaller
+    than an attention window is padded, and attention windows are shifted unless one of them covers the whole grid. A plain
+    `SwinModel` would shrink its attention windows permanently when it meets a short input.
 
-    Attentions are those of the last block of each stage, [existing windows x attention windows, heads, patches, patches].
+    `attentions` are those of the last block of each stage [windows * attention windows, heads, patches, patches].
     """
 
-    # A pre-trained checkpoint has the parts of its objective too.
+    # Pre-training checkpoints also hold the weights of the objective.
     _keys_to_ignore_on_load_unexpected = (
         *WindowedModel._keys_to_ignore_on_load_unexpected,
         r"^(projection|key_model|key_projection)\.",
@@ -73,19 +72,19 @@ class S3TModel(S3TPreTrainedModel, WindowedModel):
 
 
 class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
-    """MoCo v2 (Chen et al., 2020): of two views of an example, the query must match its key among those of a queue.
+    """MoCo v2 (Chen et al., 2020): a query must match the key of the same example better than the keys in a queue.
 
-    The query encoder is trained; the key encoder is its exponential moving average. Both change once in an optimizer step:
-    the step's keys, those of all micro-batches and processes, then replace the oldest of the queue. Updating the key encoder
-    after a step instead of before the next one gives MoCo's keys.
+    The query encoder embeds one view of an example and the key encoder the other. The query encoder `model` is trained. The
+    key encoder is its exponential moving average, updated after each optimizer step, when the step's keys, from all
+    micro-batches and processes, replace the oldest keys in the queue.
 
-    MoCo shuffles the keys between processes, because batch statistics could reveal which key belongs to a query. Swin has
-    only layer norms and MoCo v2's projection has no norm, so there are no such statistics and nothing is shuffled.
+    MoCo shuffles keys between processes, because batch statistics could reveal which key belongs to a query. Nothing is
+    shuffled here: Swin has only layer norms and MoCo v2's projection has no norm, so there are no batch statistics.
 
-    At first the loss rises, while keys replace the random vectors that the queue starts with.
+    The loss rises at first, while keys replace the random vectors in the new queue.
     """
 
-    views: ClassVar[int] = 2
+    views = 2
     frozen_parts = ("key_model", "key_projection")
 
     def __init__(self, config: S3TConfig):
@@ -98,21 +97,21 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         )
         self.register_buffer("queue", torch.zeros(config.queue_length, config.projection_size))
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
-        # Of the micro-batches since the last optimizer step.
+        # Keys of the micro-batches since the last optimizer step.
         self._new_keys: list[Tensor] = []
         self._monitored: dict[str, Tensor] = {}
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self:  # after all of its parts
+        if module is self:  # all submodules are initialised by now
             for key, query in zip(*self._parameter_pairs(), strict=True):
                 init.copy_(key, query)
             init.copy_(self.queue, F.normalize(torch.randn_like(self.queue), dim=-1))
             init.zeros_(self.queue_position)
 
     def _parameter_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the parameters of the key encoder and, in the same order, those of the query encoder."""
+        """Return the parameters of the key encoder, and those of the query encoder in the same order."""
         return (
             [*self.key_model.parameters(), *self.key_projection.parameters()],
             [*self.model.parameters(), *self.projection.parameters()],
@@ -120,10 +119,15 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
     @can_return_tuple
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
-        """Compare two views of each example, [examples, 2, frames, bins]; `seeds` are unused: nothing is drawn here.
+        """Return the contrastive loss.
+
+        Args:
+            input_values: Two views of each example [examples, 2, frames, bins].
+            seeds: Unused, because nothing is drawn.
+            kwargs: Passed to both encoders.
 
         Raises:
-            ValueError: If the shapes do not fit, naming the expected ones.
+            ValueError: If the shapes do not fit.
         """
         if input_values.ndim != 4 or input_values.shape[1] != self.views:
             raise ValueError(
@@ -132,10 +136,11 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         queries = _unit_vectors(self.model, self.projection, input_values[:, 0], **kwargs)
         with torch.no_grad():
             keys = _unit_vectors(self.key_model, self.key_projection, input_values[:, 1], **kwargs)
-        # In float32 under autocast, too.
+        # Autocast would compute the similarities in half precision.
         with torch.autocast(input_values.device.type, enabled=False):
-            own = (queries * keys).sum(dim=-1, keepdim=True)
-            logits = torch.cat((own, queries @ self.queue.float().T), dim=-1) / self.config.temperature
+            positives = (queries * keys).sum(dim=-1, keepdim=True)
+            negatives = queries @ self.queue.float().T
+            logits = torch.cat((positives, negatives), dim=-1) / self.config.temperature
             loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
         if self.training:
             self._new_keys.append(keys)
@@ -144,23 +149,23 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
 
     @torch.no_grad()
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
-        """Update the key encoder and the queue; all processes must call it."""
+        """Update the key encoder and the queue. All processes must call this."""
         keys, queries = self._parameter_pairs()
         torch._foreach_lerp_(keys, queries, 1 - self.config.momentum)
 
-        new_keys = _gathered(torch.cat(self._new_keys))
+        new_keys = _gather(torch.cat(self._new_keys))
         self._new_keys.clear()
-        # Modulo: after a smaller batch, such as the last one of an epoch, the keys may not fit before the queue's end.
+        # After a smaller batch, such as the last of an epoch, the next keys may wrap around the end of the queue.
         rows = (self.queue_position + torch.arange(len(new_keys), device=self.queue.device)) % len(self.queue)
         self.queue[rows] = new_keys.to(self.queue.dtype)
         self.queue_position.add_(len(new_keys)).remainder_(len(self.queue))
         self._monitored["key_deviation"] = new_keys.std(dim=0, correction=0).mean() * math.sqrt(new_keys.shape[-1])
 
     def monitored(self) -> dict[str, float]:
-        """Return figures of the last step: they show whether the contrast is learned, and a collapse.
+        """Return metrics of the latest step.
 
-        `contrast_accuracy` is the share of queries whose own key is the most similar one. `key_deviation` is the standard
-        deviation of the keys over the batch: 1 if they spread evenly over all directions, 0 if all are the same.
+        `contrast_accuracy` is the share of queries that are most similar to their own key. `key_deviation` is the standard
+        deviation of the keys over the batch: 1 if they point evenly in all directions, 0 if they collapsed to one vector.
         """
         return {name: value.item() for name, value in self._monitored.items()}
 
@@ -169,8 +174,8 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         length = self.config.queue_length
         if num_examples is not None and length > num_examples:
             raise ValueError(
-                f"queue_length {length} is larger than the data of {num_examples} examples: an example would be its own "
-                "negative"
+                f"queue_length {length} exceeds the {num_examples} examples of the data, so an example would be its own "
+                "negative: lower it"
             )
         if length % global_batch:
             raise ValueError(
@@ -186,12 +191,12 @@ class S3TForAudioClassification(S3TPreTrainedModel, WindowedForAudioClassificati
 
 
 def _unit_vectors(encoder: S3TModel, projection: nn.Module, windows: Tensor, **kwargs) -> Tensor:
-    """Return the normalised projections of `windows` [examples, frames, bins], float32 [examples, projection]."""
+    """Return the normalised projections [examples, projection_size] of windows [examples, frames, bins], in float32."""
     return F.normalize(projection(encoder(windows, **kwargs).pooler_output).float(), dim=-1)
 
 
-def _gathered(keys: Tensor) -> Tensor:
-    """Return the keys of all processes, in the order of their ranks; each has equally many [keys, projection]."""
+def _gather(keys: Tensor) -> Tensor:
+    """Return the keys of all processes in the order of their ranks; every process has the same number of keys."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return keys
     parts = [torch.empty_like(keys) for _ in range(distributed.get_world_size())]

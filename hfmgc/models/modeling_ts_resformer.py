@@ -1,4 +1,4 @@
-"""TS-Resformer: a residual network with time-frequency and channel attention beside a transformer encoder."""
+"""TS-Resformer: a residual network with attention to time, frequency and channels, in parallel to a transformer encoder."""
 
 import math
 
@@ -9,9 +9,9 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention, Wa
 
 from .configuration_ts_resformer import TSResformerConfig
 from .modeling_windowed import (
+    AttentionPreTrainedModel,
     WindowedForAudioClassification,
     WindowedModel,
-    WindowedPreTrainedModel,
     WindowOutput,
     register_auto_classes,
 )
@@ -22,46 +22,46 @@ _FREQUENCY, _TIME = 2, 3
 
 
 class PooledGate(nn.Module):
-    """Weights between 0 and 1 from the map's averages: mean -> 1x1 conv -> ReLU -> 1x1 conv -> sigmoid.
+    """Weights a feature map by its means: mean -> 1x1 convolution -> ReLU -> 1x1 convolution -> sigmoid.
 
-    Averaged over time it is the paper's frequency attention, over frequency its time attention (Figure 8), over both
-    the squeeze-and-excitation of its Figure 9. It is not named attention, because transformers looks for classes with such
-    names in this file, and would then refuse `attn_implementation`.
+    With means over time, it is the paper's frequency attention; over frequency, its time attention (Figure 8); over both, its
+    squeeze-and-excitation (Figure 9). Its name avoids "attention": transformers takes such classes in this file for attention
+    layers, and would refuse `attn_implementation`.
     """
 
-    def __init__(self, channels: int, hidden_channels: int, averaged: tuple[int, ...]):
+    def __init__(self, channels: int, hidden_channels: int, pooled_dims: tuple[int, ...]):
         super().__init__()
-        self.averaged = averaged
+        self.pooled_dims = pooled_dims
         self.squeeze = nn.Conv2d(channels, hidden_channels, 1)
         self.excite = nn.Conv2d(hidden_channels, channels, 1)
 
     def weights(self, features: Tensor) -> Tensor:
-        """Map `features` [windows, channels, bins, frames] to weights, of size 1 where they are averaged."""
-        pooled = features.mean(dim=self.averaged, keepdim=True)
+        """Return weights in [0, 1] for features [windows, channels, bins, frames]; the pooled dimensions have size 1."""
+        pooled = features.mean(dim=self.pooled_dims, keepdim=True)
         return self.excite(F.relu(self.squeeze(pooled))).sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Multiply `features` [windows, channels, bins, frames] by their weights."""
+        """Multiply features [windows, channels, bins, frames] by their weights."""
         return features * self.weights(features)
 
 
 class PairedFilters(nn.Module):
-    """Conv1 (Figure 7): tall filters and long ones in parallel, each weighted along its own axis (Figure 6), and max-pooled.
+    """Conv1 (Figure 7): frequency filters and time filters in parallel, each with attention to its axis (Figure 6).
 
-    Batch norm and ReLU after each convolution and the pool are ours.
+    The batch norm, ReLU and max-pool are ours.
     """
 
     def __init__(self, config: TSResformerConfig):
         super().__init__()
-        self.frequency = self._filters(config, (config.filter_height, 2), averaged=_TIME)
-        self.time = self._filters(config, (2, config.filter_width), averaged=_FREQUENCY)
+        self.frequency = self._filters(config, (config.filter_height, 2), pooled_dim=_TIME)
+        self.time = self._filters(config, (2, config.filter_width), pooled_dim=_FREQUENCY)
 
     @staticmethod
-    def _filters(config: TSResformerConfig, shape: tuple[int, int], averaged: int) -> nn.Sequential:
+    def _filters(config: TSResformerConfig, shape: tuple[int, int], pooled_dim: int) -> nn.Sequential:
         attention = nn.Identity()
         if config.time_frequency_attention:
-            attention = PooledGate(config.num_filters, config.attention_channels, (averaged,))
-        # Not padding="same", with which PyTorch warns about even sizes.
+            attention = PooledGate(config.num_filters, config.attention_channels, (pooled_dim,))
+        # With padding="same", PyTorch warns about filters of an even size.
         top, left = ((size - 1) // 2 for size in shape)
         return nn.Sequential(
             nn.ZeroPad2d((left, shape[1] - 1 - left, top, shape[0] - 1 - top)),
@@ -69,19 +69,19 @@ class PairedFilters(nn.Module):
             nn.BatchNorm2d(config.num_filters),
             nn.ReLU(inplace=True),
             attention,
-            # Before the concatenation, to save memory.
+            # Pooling before the concatenation saves memory.
             nn.MaxPool2d(tuple(config.initial_pool)),
         )
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Map `spectrograms` [windows, 1, bins, frames] to [windows, 2 * filters, pooled bins, pooled frames]."""
+        """Map [windows, 1, bins, frames] to [windows, 2 * num_filters, pooled bins, pooled frames]."""
         return torch.cat((self.frequency(spectrograms), self.time(spectrograms)), dim=1)
 
 
 class SEResBlock(nn.Module):
-    """Two 3x3 convolutions, channels weighted, added to a skip through a 1x1 convolution (Figure 10).
+    """Two 3x3 convolutions with squeeze-and-excitation, and a skip through a 1x1 convolution (Figure 10).
 
-    Batch norm after each convolution is ours, as in ResNet (He et al., 2016): the paper's text has none.
+    The batch norm after each convolution is ours, as in ResNet (He et al., 2016).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: TSResformerConfig):
@@ -103,12 +103,12 @@ class SEResBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [windows, in channels, bins, frames] to [windows, out channels, bins / stride, frames / stride]."""
+        """Map [windows, in_channels, bins, frames] to [windows, out_channels, bins / stride, frames / stride]."""
         return F.relu(self.residual(features) + self.skip(features))
 
 
 class ResidualBranch(nn.Module):
-    """Paired filters and SE-Res blocks (Figure 5, left)."""
+    """Paired filters, then residual blocks (Figure 5, left)."""
 
     def __init__(self, config: TSResformerConfig):
         super().__init__()
@@ -122,23 +122,23 @@ class ResidualBranch(nn.Module):
         )
 
     def forward(self, input_values: Tensor) -> Tensor:
-        """Map `input_values` [windows, frames, bins] to a feature map [windows, channels, bins, frames]."""
+        """Map spectrograms [windows, frames, bins] to a feature map [windows, channels, pooled bins, pooled frames]."""
         spectrograms = input_values.transpose(1, 2).unsqueeze(1)
         return self.blocks(self.filters(spectrograms))
 
 
 def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tensor:
-    """Return the sines and cosines of Vaswani et al. (2017), float32 [length, width]."""
+    """Return the position encoding of Vaswani et al. (2017), float32 [length, width]."""
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
     angles = torch.arange(length, device=device).unsqueeze(1) * rates
     return torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1)[:, :width]
 
 
 class TransformerBranch(nn.Module):
-    """Transformer encoder layers over positions and frames (Figure 11; sinusoidal positions are ours).
+    """Transformer encoder layers over frames (Figure 11) with sinusoidal positions (ours).
 
-    The layers are wav2vec 2.0's in transformers, which are those of Vaswani et al. (2017) with a norm after each residual
-    sum. Unlike PyTorch's they have `attn_implementation` and return attentions; a test compares their outputs.
+    transformers' layers of wav2vec 2.0 are those of Vaswani et al. (2017), with a norm after each residual sum. They compute
+    the same as `nn.TransformerEncoderLayer`, but also support `attn_implementation` and return attentions.
     """
 
     def __init__(self, config: TSResformerConfig):
@@ -147,7 +147,7 @@ class TransformerBranch(nn.Module):
         self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_encoder_layers))
 
     def forward(self, frames: Tensor, **kwargs) -> Tensor:
-        """Map `frames` [windows, frames, features] to [windows, frames, features]; `kwargs` reach the attention."""
+        """Map frames [windows, frames, features] to states of the same shape; `kwargs` are passed to the attention."""
         positions = sinusoidal_positions(frames.shape[1], frames.shape[2], frames.device)
         hidden = frames + positions.to(frames.dtype)
         for layer in self.layers:
@@ -156,36 +156,36 @@ class TransformerBranch(nn.Module):
 
 
 class RecurrentBranch(nn.Module):
-    """One layer of LSTM or GRU in one or both directions (Table 5; its size is ours)."""
+    """One layer of LSTM or GRU in one or both directions (Table 5; the size is ours)."""
 
     def __init__(self, config: TSResformerConfig):
         super().__init__()
-        both = config.sequence_branch.startswith("bi_")
-        kind = nn.LSTM if config.sequence_branch.endswith("lstm") else nn.GRU
-        self.recurrence = kind(config.hidden_size, config.recurrent_hidden_size, batch_first=True, bidirectional=both)
-        self.output_size = (1 + both) * config.recurrent_hidden_size
+        bidirectional = config.sequence_branch.startswith("bi_")
+        cell = nn.LSTM if config.sequence_branch.endswith("lstm") else nn.GRU
+        self.recurrence = cell(
+            config.hidden_size, config.recurrent_hidden_size, batch_first=True, bidirectional=bidirectional
+        )
+        self.output_size = (1 + bidirectional) * config.recurrent_hidden_size
 
     def forward(self, frames: Tensor, **kwargs) -> Tensor:
-        """Map `frames` [windows, frames, features] to [windows, frames, output size]."""
+        """Map frames [windows, frames, features] to states [windows, frames, output_size]."""
         return self.recurrence(frames)[0]
 
 
-class TSResformerPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the model and the classifier."""
+class TSResformerPreTrainedModel(AttentionPreTrainedModel):
+    """Base class of the model and the classifier."""
 
     config_class = TSResformerConfig
+    supports_gradient_checkpointing = False  # only one of the branches has layers that support it
     _no_split_modules = ("SEResBlock", "Wav2Vec2EncoderLayer")
-    _supports_sdpa = True
-    _supports_flash_attn = True
     _supports_flex_attn = True
-    _supports_attention_backend = True
 
 
 class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
-    """Both branches, averaged over their remaining axes (Figure 5)."""
+    """Both branches; the embedding is their outputs, averaged over time and frequency and concatenated (Figure 5)."""
 
-    # In parallel the blocks of the residual branch come first.
-    _can_record_outputs = {  # noqa: RUF012 (transformers reads it as a plain class attribute)
+    # Parallel branches return the hidden states of the residual branch first.
+    _can_record_outputs = {
         "hidden_states": [SEResBlock, Wav2Vec2EncoderLayer, nn.LSTM, nn.GRU],
         "attentions": Wav2Vec2Attention,
     }
@@ -203,13 +203,13 @@ class TSResformerModel(TSResformerPreTrainedModel, WindowedModel):
         self.embedding_size = 0 if self.sequence is None else self.sequence.output_size
         if self.residual is not None and not self.serial:
             self.embedding_size += config.block_channels[-1]
-        least_for_residual = config.initial_pool[1] if self.residual is not None else 1
-        least_for_sequence = config.sequence_pool if self.sequence is not None and not self.serial else 1
-        self.least_frames = max(least_for_residual, least_for_sequence)
+        residual_frames = config.initial_pool[1] if self.residual is not None else 1
+        sequence_frames = config.sequence_pool if self.sequence is not None and not self.serial else 1
+        self.least_frames = max(residual_frames, sequence_frames)
         self.post_init()
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, sizes of the branches]."""
+        """Embed log-mel spectrograms `input_values` [windows, frames, bins] as [windows, sizes of both branches]."""
         if self.serial:
             frames = self.residual(input_values).mean(dim=_FREQUENCY).transpose(1, 2)
             return WindowOutput(embeddings=self.sequence(frames, **kwargs).mean(dim=1))

@@ -1,6 +1,6 @@
-"""The interface of all architectures: a window or a stack of windows in, one prediction per track out.
+"""Base classes of all architectures: they take the windows of a track and return one prediction for the track.
 
-`XModel` maps the windows of a track to embeddings; `XForAudioClassification` adds a head, the vote and the loss.
+`XModel` maps windows to embeddings. `XForAudioClassification` adds a classifier of windows, the vote and the loss.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from .voting import vote
 
 @dataclass
 class WindowOutput(ModelOutput):
-    """Output for single windows.
+    """Output of `embed_windows`.
 
     Args:
-        embeddings: Input of the head [windows, hidden].
-        hidden_states: Of a backbone of transformers, with `output_hidden_states`.
-        attentions: Of a backbone of transformers, with `output_attentions`.
+        embeddings: One vector for each window [windows, embedding_size].
+        hidden_states: Those of a transformers backbone, with `output_hidden_states`.
+        attentions: Those of a transformers backbone, with `output_attentions`.
     """
 
     embeddings: Tensor | None = None
@@ -39,12 +39,12 @@ class TrackModelOutput(ModelOutput):
     """Embeddings of tracks.
 
     Args:
-        window_embeddings: Of each window [tracks, windows, hidden]; zeros for padding.
-        pooler_output: Mean over the windows that exist [tracks, hidden].
-        hidden_states: With `output_hidden_states`, the input of the first layer or block and the output of each of them, in
-            the order of the computation [existing windows, ...]; an exported or compiled graph returns those of all windows.
+        window_embeddings: Embeddings of the windows [tracks, windows, embedding_size]; zeros for padding.
+        pooler_output: Mean over each track's windows, without padding [tracks, embedding_size].
+        hidden_states: With `output_hidden_states`, the input of the first layer and the outputs of all layers, in the order
+            in which they run [windows of all tracks, ...]. Padding is left out, except in an exported or compiled graph.
         attentions: With `output_attentions` and `attn_implementation="eager"`, the weights of each attention layer
-            [existing windows, heads, tokens, tokens].
+            [windows of all tracks, heads, tokens, tokens]. Padding is left out as in `hidden_states`.
     """
 
     window_embeddings: Tensor | None = None
@@ -58,12 +58,12 @@ class TrackClassifierOutput(ModelOutput):
     """Predictions for tracks.
 
     Args:
-        loss: Mean over the batch, when labels were given.
-        logits: Voted over the windows [tracks, labels]; their softmax (multi-label: sigmoid) is the voted probability.
-        window_logits: Before the vote [tracks, windows, labels]; zeros for padding.
-        routing: Expert of each window [tracks, windows], -1 for padding; None for architectures without experts.
-        hidden_states: As in [`TrackModelOutput`].
-        attentions: As in [`TrackModelOutput`].
+        loss: Mean over the batch, if labels were given.
+        logits: Result of the vote [tracks, labels]. Their softmax (multi-label: sigmoid) gives the voted probabilities.
+        window_logits: Logits of the windows before the vote [tracks, windows, labels]; zeros for padding.
+        routing: Index of each window's expert [tracks, windows], -1 for padding. None for architectures without experts.
+        hidden_states: See [`TrackModelOutput`].
+        attentions: See [`TrackModelOutput`].
     """
 
     loss: Tensor | None = None
@@ -75,39 +75,39 @@ class TrackClassifierOutput(ModelOutput):
 
 
 class WindowedPreTrainedModel(PreTrainedModel):
-    """Base of `XModel` and `XForAudioClassification`."""
+    """Base class of every model: weight initialisation, and checkpoints that include their code."""
 
     config_class = WindowedConfig
     base_model_prefix = "model"
     main_input_name = "input_values"
     input_modalities = ("audio",)
-    # Auto class -> `file.Class` of the architecture, by `register_auto_classes`.
+    # Auto class -> `file.Class` of the architecture; set by `register_auto_classes`.
     auto_map: ClassVar[dict[str, str]] = {}
     # The loss is the mean over a micro-batch; the Trainer divides by the number of micro-batches.
     accepts_loss_kwargs = False
-    # False for models that do not use every parameter in every step; DistributedDataParallel needs to know.
+    # Whether every training step gives every parameter a gradient. DistributedDataParallel needs to know if not.
     uses_all_parameters = True
 
     def __init__(self, config: WindowedConfig):
         super().__init__(config)
-        # `from_pretrained` sets overrides after the config's own `__init__`.
+        # `from_pretrained` overrides fields after the config has validated itself.
         config.validate()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # Backbones of transformers within a model keep their own initialisation.
+        # A transformers backbone within the model initialises its own layers.
         if not initialize(module):
             super()._init_weights(module)
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs) -> None:
-        """Save as transformers does, with all classes of the architecture in config.json."""
-        # By default backbones of transformers are saved under the names of older versions, which `Trainer` cannot resume from.
+        """Save the checkpoint, and name all classes of the architecture in its config.json."""
+        # transformers would save backbones under their former weight names, from which `Trainer` cannot resume.
         kwargs.setdefault("save_original_format", False)
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.auto_map}
         super().save_pretrained(save_directory, **kwargs)
 
 
 class AttentionPreTrainedModel(WindowedPreTrainedModel):
-    """Base of the architectures whose layers are attention layers of transformers."""
+    """Base class of architectures with attention layers from transformers."""
 
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -116,35 +116,37 @@ class AttentionPreTrainedModel(WindowedPreTrainedModel):
 
 
 class WindowedModel(WindowedPreTrainedModel):
-    """Base of each `XModel`.
+    """Base class of each `XModel`, which embeds windows.
 
-    An architecture sets `config_class` and `embedding_size`, defines `embed_windows`, and ends its `__init__` with
-    `self.post_init()`. Where they differ, it defines `num_bins`, `least_frames` and `least_bins`; where its layers fix the
-    number of frames, it extends `check_window`. `_can_record_outputs = {"hidden_states": XLayer}` names its layers, unless a
-    backbone of transformers returns their hidden states and attentions itself.
+    A subclass sets `config_class` and `embedding_size`, defines `embed_windows`, and calls `self.post_init()` at the end of
+    `__init__`. If needed, it also sets:
+
+    - `num_bins`, `least_frames` and `least_bins`, the window sizes that it accepts. If its layers fix the number of frames,
+      it extends `check_window`.
+    - `_can_record_outputs = {"hidden_states": XLayer}`, unless a transformers backbone returns hidden states itself.
+    - `num_stages`, `stage_of`, `run_stages` and `state_shape`, if its computation splits into stages. Training with frozen
+      first stages then computes their output once for each window and stores it.
     """
 
     embedding_size: int
-    # The smallest window that the layers can process.
+    # Size of the smallest window that the layers can process.
     least_frames = 1
     least_bins = 1
-    # Parts of `embed_windows` that can be run one after another, so that training can store the output of frozen ones.
     num_stages = 1
-    # A classifier's checkpoint has a head too.
+    # Checkpoints of a classifier also hold its head.
     _keys_to_ignore_on_load_unexpected = (r"^classifier\.",)
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Map single windows `input_values` [windows, frames, bins] to embeddings [windows, embedding_size]."""
-        # Abstract: every architecture defines it.
+        """Embed windows `input_values` [windows, frames, bins] as [windows, embedding_size]."""
         raise NotImplementedError(f"{type(self).__name__} must define embed_windows")
 
     @property
     def num_bins(self) -> int | None:
-        """Bins of a window; None: any number."""
+        """Bins of a window; None for any number."""
         return self.config.num_bins
 
     def check_window(self, frames: int, bins: int) -> None:
-        """Raise a ValueError that names the expected size if windows of this size cannot be processed."""
+        """Raise a ValueError naming the expected size if the model cannot process windows of this size."""
         if self.num_bins is not None and bins != self.num_bins:
             raise ValueError(f"expected {self.num_bins} bins in the last dimension, got {bins}")
         if bins < self.least_bins:
@@ -153,33 +155,33 @@ class WindowedModel(WindowedPreTrainedModel):
             raise ValueError(f"expected at least {self.least_frames} frames, got {frames}")
 
     def check_on_meta(self, frames: int, bins: int) -> None:
-        """Raise a ValueError when this model, built on the meta device to check settings, cannot process such a window."""
+        """Check a window as `check_window` does, for a model that was built on the meta device to validate its settings."""
         self.check_window(frames, bins)
 
     def stage_of(self, parameter: str) -> int:
-        """Return the stage, from 0, that a parameter or buffer belongs to."""
+        """Return the stage (0-based) that a parameter or buffer belongs to."""
         return 0
 
     def num_frozen_stages(self) -> int:
-        """Return how many of the first stages have no trained parameter."""
+        """Return the number of stages before the first stage with a trained parameter."""
         trained = (self.stage_of(name) for name, parameter in self.named_parameters() if parameter.requires_grad)
         return min(trained, default=self.num_stages)
 
     def run_stages(self, states: Tensor, first: int, stop: int) -> Tensor:
-        """Run some of the stages on single windows.
+        """Run the stages from `first` up to, but not including, `stop`.
 
         Args:
-            states: Windows [windows, frames, bins] if `first` is 0, else the output of the stage before it.
+            states: Windows [windows, frames, bins] if `first` is 0, otherwise the output of the stage before `first`.
             first: First stage to run.
             stop: Stage to stop before.
 
         Returns:
-            States [windows, tokens, hidden]; after the last stage the embeddings, as one token.
+            States [windows, tokens, hidden]. After the last stage, these are the embeddings [windows, 1, embedding_size].
         """
         return self.embed_windows(states).embeddings.unsqueeze(1) if first < stop else states
 
     def state_shape(self, stages: int, frames: int, bins: int) -> tuple[int, int]:
-        """Return the tokens and the hidden size of a window's states after so many stages."""
+        """Return the tokens and the hidden size of a window's states after the first `stages` stages."""
         return 1, self.embedding_size
 
     @capture_outputs
@@ -189,15 +191,15 @@ class WindowedModel(WindowedPreTrainedModel):
         """Embed tracks.
 
         Args:
-            input_values: One window per track [tracks, frames, bins] or stacks of them [tracks, windows, frames, bins].
-                With `first_stage`, states [..., tokens, hidden] in place of windows.
-            window_mask: Which windows exist [tracks, windows], where tracks have different numbers of windows.
-            first_stage: Stage that `input_values` enter; 0: the first one. See `run_stages`.
-            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default those of the config; others
-                are passed to the backbone.
+            input_values: One window per track [tracks, frames, bins], or a stack of windows per track
+                [tracks, windows, frames, bins]. With `first_stage`, states [..., tokens, hidden] instead of windows.
+            window_mask: True where a window exists, False for padding [tracks, windows]. By default all windows exist.
+            first_stage: Stage at which `input_values` enter the model; see `run_stages`.
+            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default as in the config. All other
+                arguments are passed to the backbone.
 
         Raises:
-            ValueError: If the shapes do not fit, naming what was expected; if a track has no window.
+            ValueError: If the shapes do not fit, or a track has no window.
         """
         input_values, window_mask = self._as_stacks(input_values, window_mask)
         if not first_stage:
@@ -205,21 +207,20 @@ class WindowedModel(WindowedPreTrainedModel):
         tracks, windows = input_values.shape[:2]
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
-        # In training, batch norm must not see padding.
-        as_graph = torch.compiler.is_compiling() and not self.training
-        if window_mask is None or as_graph:
-            # The shapes of an exported or compiled graph cannot depend on the mask, so it computes the padding too.
+        # The shapes in an exported or compiled graph cannot depend on the mask, so the graph computes padding too. Compiled
+        # training does not, because padding would change the statistics of batch norm.
+        computes_padding = torch.compiler.is_compiling() and not self.training
+        if window_mask is None or computes_padding:
             output = self._embed(input_values.flatten(0, 1), first_stage, **kwargs)
             embeddings = output.embeddings.unflatten(0, (tracks, windows))
             if window_mask is not None:
                 embeddings = embeddings.masked_fill(~window_mask.unsqueeze(-1), 0)
         else:
-            # Padding is not computed.
             output = self._embed(input_values[window_mask], first_stage, **kwargs)
             embeddings = output.embeddings.new_zeros(tracks, windows, output.embeddings.shape[-1])
             embeddings = embeddings.masked_scatter(window_mask.unsqueeze(-1), output.embeddings)
         pooled = embeddings.mean(dim=1)
-        if window_mask is not None:  # padding was counted as zeros
+        if window_mask is not None:  # the mean above counts padding
             pooled = pooled * (windows / window_mask.sum(dim=1, keepdim=True)).to(pooled.dtype)
         return TrackModelOutput(
             window_embeddings=embeddings,
@@ -234,7 +235,7 @@ class WindowedModel(WindowedPreTrainedModel):
         return WindowOutput(embeddings=self.run_stages(states, first_stage, self.num_stages).squeeze(1))
 
     def _as_stacks(self, input_values: Tensor, window_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Check the shapes; return [tracks, windows, frames, bins] and a mask, or None where every window exists."""
+        """Return stacks [tracks, windows, frames, bins] and their mask, which is None if there is no padding."""
         if input_values.ndim == 3:
             input_values = input_values.unsqueeze(1)
         if input_values.ndim != 4:
@@ -251,7 +252,7 @@ class WindowedModel(WindowedPreTrainedModel):
             )
         if not torch.compiler.is_compiling():
             if not window_mask.any(dim=1).all():
-                raise ValueError("window_mask leaves a track without any window")
+                raise ValueError("window_mask leaves a track without any window: each needs at least one")
             if window_mask.all():
                 return input_values, None
         return input_values, window_mask
@@ -266,28 +267,28 @@ class HiddenLayerClassifier(nn.Module):
         self.output = nn.Linear(hidden_size, num_labels)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Map embeddings [windows, hidden] to logits [windows, labels]."""
+        """Map embeddings [windows, embedding_size] to logits [windows, labels]."""
         return self.output(self.dense(embeddings).relu())
 
 
 def new_classifier(embedding_size: int, config: WindowedConfig) -> nn.Linear | HiddenLayerClassifier:
-    """Return the head that a config describes: a linear layer, or two with `classifier_hidden_size`."""
+    """Return a linear classifier, with a hidden layer if the config sets `classifier_hidden_size`."""
     if config.classifier_hidden_size is None:
         return nn.Linear(embedding_size, config.num_labels)
     return HiddenLayerClassifier(embedding_size, config.classifier_hidden_size, config.num_labels)
 
 
 class WindowedForAudioClassification(WindowedPreTrainedModel):
-    """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
+    """Base class of each `XForAudioClassification`, which classifies windows and lets them vote on their track.
 
-    An architecture sets `config_class` and passes its `XModel` to `__init__`. Where its paper needs it, it defines
-    `classify_windows` (a head of several parts), `training_loss` and `begin_epoch` (what changes between epochs).
+    A subclass sets `config_class` and passes its `XModel` to `__init__`. If its paper asks for more, it overrides
+    `classify_windows`, `training_loss` or `begin_epoch`.
     """
 
     def __init__(
         self, config: WindowedConfig, model: WindowedModel, classifier: nn.Module | None = None, dropout: float = 0.0
     ):
-        """Add a head to `model`: `dropout`, then `classifier`, by default that of `new_classifier`."""
+        """Add dropout and a classifier of windows, by default that of `new_classifier`, to `model`."""
         super().__init__(config)
         self.model = model
         self.dropout = nn.Dropout(dropout)
@@ -295,32 +296,33 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a frozen base model and frozen batch norms stay in evaluation mode.
+        """Set the mode, but leave a frozen base model and frozen batch norms in evaluation mode.
 
-        The output of a frozen base model must not change, and an adapter does not save the running statistics of its base.
+        Dropout would change the output of a frozen base model, and batch norm its running statistics, which the checkpoint
+        of an adapter does not contain.
         """
         super().train(mode)
         for module in self.modules():
             if module is self.model or isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                # Empty where FSDP flattens the parameters.
+                # FSDP leaves modules without parameters of their own.
                 trained = [parameter.requires_grad for parameter in module.parameters()]
                 if trained and not any(trained):
                     module.eval()
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map embeddings [windows, hidden] to logits [windows, labels] and, with experts, their indices [windows].
+        """Map embeddings [windows, embedding_size] to logits [windows, labels] and the experts' indices [windows] or None.
 
-        Padding is included, as zeros; its logits are dropped later.
+        The embeddings of padding are zeros. `forward` discards their logits.
         """
         return self.classifier(self.dropout(embeddings)), None
 
     def training_loss(self, loss: Tensor) -> Tensor:
-        """Return the scalar that training minimises, given the classification loss; by default the same."""
+        """Return the loss that training minimises, given the classification loss."""
         return loss
 
     def begin_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch of training, from 0; called before each epoch and when a run resumes."""
+        """Prepare for an epoch (0-based). Called before each epoch, and when a run resumes."""
 
     @can_return_tuple
     def forward(
@@ -330,9 +332,13 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
-        """Classify tracks; `labels` are genre indices [tracks] or targets [tracks, labels].
+        """Classify tracks.
 
-        The other arguments and the errors are those of [`WindowedModel.forward`].
+        Args:
+            input_values: See [`WindowedModel.forward`].
+            window_mask: See [`WindowedModel.forward`].
+            labels: Label indices [tracks] or targets [tracks, labels]; see `classification_loss`.
+            kwargs: See [`WindowedModel.forward`].
         """
         output = self.model(input_values, window_mask=window_mask, **kwargs)
         stacks = output.window_embeddings.shape[:2]
@@ -368,9 +374,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
 
 
 def register_auto_classes(**classes: type[WindowedPreTrainedModel]) -> None:
-    """Register the classes of an architecture by Auto class (`AutoModel=XModel`, ...).
+    """Register the classes of an architecture under their Auto classes (`AutoModel=XModel`, ...).
 
-    Every checkpoint contains their code, so that it loads where hfmgc is not installed, and names all of the classes.
+    Checkpoints then contain the code of all these classes, and load without hfmgc.
     """
     auto_map = {name: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for name, cls in classes.items()}
     for name, cls in classes.items():

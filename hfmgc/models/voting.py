@@ -1,7 +1,7 @@
-"""The vote: from the logits of a track's windows to the logits of the track.
+"""Voting: the logits of a track from the logits of its windows.
 
-The softmax of the voted logits (for multi-label models, their sigmoid) is exactly the voted probabilities, so that
-`pipeline("audio-classification")` of transformers returns these.
+The softmax of the track's logits (multi-label: the sigmoid) equals the voted probabilities exactly, so
+`pipeline("audio-classification")` of transformers returns those probabilities.
 """
 
 import math
@@ -16,24 +16,24 @@ from .configuration_windowed import VOTING_RULES
 def vote(
     window_logits: Tensor, window_mask: Tensor | None = None, *, rule: str = "mean", multi_label: bool = False
 ) -> Tensor:
-    """Return the track's logits [tracks, labels] from `window_logits` [tracks, windows, labels].
+    """Combine the logits of each track's windows.
 
     Args:
-        window_logits: Logits of each window [tracks, windows, labels].
-        window_mask: True where a window exists [tracks, windows]; all of them when not given.
-        rule: `mean`: the mean of the windows' probabilities (what the divide-and-conquer paper calls voting).
-            `majority`: the most frequent prediction; its probability is the mean over the windows that predicted it
-            (the confidence rule of the AST report, section 4.4). The higher mean probability breaks ties (ours).
+        window_logits: Logits [tracks, windows, labels].
+        window_mask: True where a window exists, False for padding [tracks, windows]. By default all windows exist.
+        rule: `mean` averages the windows' probabilities (the Divide and Conquer paper's voting). `majority` takes the most
+            frequent prediction, with the mean probability over the windows that predicted it (AST report, section 4.4).
+            A tie goes to the label with the higher mean probability (ours).
         multi_label: Whether labels are independent (sigmoid) rather than exclusive (softmax).
 
     Returns:
-        Single-label: log-probabilities [tracks, labels]. Multi-label: logits of the voted probabilities.
+        Float32 [tracks, labels]: log-probabilities; multi-label: the logits of the voted probabilities.
     """
     if rule not in VOTING_RULES:
         raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {rule!r}")
     if window_mask is None:
         window_mask = torch.ones(window_logits.shape[:2], dtype=torch.bool, device=window_logits.device)
-    # In half precision the logarithm of a mean would not be exact enough for calibration.
+    # Rounding to half precision would change the probabilities.
     window_logits = window_logits.float()
     window_mask = window_mask.bool().unsqueeze(-1)  # [tracks, windows, 1]
     if multi_label:
@@ -45,10 +45,10 @@ def vote(
 
 
 def _voted_for_winner(log_probabilities: Tensor, window_mask: Tensor) -> Tensor:
-    """Return which windows predicted the track's most frequent label, [tracks, windows, 1]."""
+    """Return True for windows that predicted the track's most frequent label, [tracks, windows, 1]."""
     predicted = F.one_hot(log_probabilities.argmax(dim=-1), log_probabilities.shape[-1]) * window_mask
     counts = predicted.sum(dim=1)  # [tracks, labels]
-    # Counts are whole numbers, and half a probability is below one, so that it only breaks ties.
+    # At most 0.5, so it decides only between equal counts.
     tie_break = _log_mean_exp(log_probabilities, window_mask).exp() / 2
     winner = (counts + tie_break).argmax(dim=-1)  # [tracks]
     return predicted.gather(-1, winner[:, None, None].expand(-1, predicted.shape[1], 1)).bool()
@@ -69,6 +69,6 @@ def _vote_multi_label(window_logits: Tensor, window_mask: Tensor, rule: str) -> 
 
 
 def _log_mean_exp(values: Tensor, window_mask: Tensor) -> Tensor:
-    """Return log(mean(exp(values))) over the windows of the mask, [tracks, labels]."""
+    """Return log(mean(exp(values))) over the windows in the mask, [tracks, labels]."""
     count = window_mask.sum(dim=1)  # [tracks, 1 or labels]
     return values.masked_fill(~window_mask, -math.inf).logsumexp(dim=1) - count.log()

@@ -200,7 +200,7 @@ def pretrained_backbone_config(
                 f"pretrained_backbone {name!r} is of architecture {fields.get('model_type')!r}, "
                 f"{config_class.model_type!r} is needed"
             )
-        found = config.backbone_of(fields) if any_encoder else config_class.from_dict(fields)
+        found = config.encoder_config(fields) if any_encoder else config_class.from_dict(fields)
     if Path(name).is_dir():  # on the Hub it shows when the weights are loaded
         require_safetensors("pretrained_backbone", name)
     return found
