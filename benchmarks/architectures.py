@@ -1,10 +1,10 @@
-"""Costs and benefits of experts, voting in one batch and settings of the Trainer, measured side by side.
+"""Measure LGNet's experts, voting in one batch, memory format, fused AdamW and loading processes.
 
     python benchmarks/architectures.py [--quick]
 
-Without an accelerator everything runs on the CPU. Each figure ends in a line `ratio NAME VALUE`: ours against theirs,
-larger is better. `lgnet_16_experts_vs_2_*` is the claim of the LGNet paper that more experts cost nothing: 0.91 is 1.1
-times the time.
+Without an accelerator everything runs on the CPU. Each result is a line `ratio NAME VALUE`: the time of the alternative
+divided by ours, so larger is better. `lgnet_16_experts_vs_2_*` tests the claim of the LGNet paper that more experts cost
+nothing: 0.91 means 1.1 times the time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FRAMES, BINS = 194, 128
 def main() -> None:
     """Run all comparisons and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller steps: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller steps, for a smoke test")
     quick = parser.parse_args().quick
     repeats, batch = (3, 8) if quick else (7, 64)
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def experts(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
-    """Compare LGNet with 16 experts to LGNet with 2, by training step and inference."""
+    """Compare LGNet with 2 and with 16 experts: training steps and inference."""
     values = torch.randn(batch, FRAMES, BINS, device=device)
     labels = torch.randint(len(GENRES), (batch,), device=device)
     models = {count: lgnet(count).to(device) for count in (2, 16)}
@@ -66,7 +66,7 @@ def experts(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
 
 
 def voting(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
-    """Compare one batch of 10 x 3 s snippets of each track, voted within the model, to a loop over the snippets."""
+    """Compare voting within the model, over a batch with 10 snippets of 3 s per track, to a loop over the snippets."""
     model = DivideAndConquerCRNNForAudioClassification(
         DivideAndConquerCRNNConfig(
             num_frames=130,
@@ -91,10 +91,10 @@ def voting(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
 
 
 def memory_format(batch: int, repeats: int, device: torch.device) -> dict[str, float]:
-    """Compare channels last to channels first, in training steps of ResNet-18, in float32 and bfloat16."""
+    """Compare channels last to channels first in training steps of ResNet-18, in float32 and bfloat16."""
     values = torch.randn(batch, FRAMES, BINS, device=device)
     labels = torch.randint(len(GENRES), (batch,), device=device)
-    found = {}
+    ratios = {}
     for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
         first, last = lgnet(0).to(device), lgnet(0).to(device, memory_format=torch.channels_last)
         times = best_times(
@@ -105,12 +105,12 @@ def memory_format(batch: int, repeats: int, device: torch.device) -> dict[str, f
             repeats,
             device,
         )
-        found[f"channels_last_{name}"] = ratio(times)
-    return found
+        ratios[f"channels_last_{name}"] = ratio(times)
+    return ratios
 
 
 def fused_adamw(repeats: int, device: torch.device) -> dict[str, float]:
-    """Compare fused AdamW to the loop over tensors, by one update of ResNet-18."""
+    """Compare fused AdamW to a loop over tensors in one update of ResNet-18."""
     steps = {}
     for name, fused in (("AdamW, tensor by tensor", False), ("AdamW, fused", True)):
         model = lgnet(0).to(device)
@@ -121,7 +121,7 @@ def fused_adamw(repeats: int, device: torch.device) -> dict[str, float]:
 
 
 def loading_processes(batch: int, repeats: int) -> dict[str, float]:
-    """Compare two loading processes to none, by batches of stored spectrograms that are cropped and masked."""
+    """Compare two loading processes to none, on batches of stored spectrograms that are cropped and masked."""
     examples = StoredExamples(8 * batch)
     times = best_times(
         {f"loading in {workers or 'the training'} process": loading(examples, batch, workers) for workers in (0, 2)},
@@ -132,7 +132,7 @@ def loading_processes(batch: int, repeats: int) -> dict[str, float]:
 
 
 class StoredExamples(torch.utils.data.Dataset):
-    """Spectrograms as a recipe reads them: cut, masked, with a genre."""
+    """Spectrograms as in a recipe: cut, masked and with a genre."""
 
     def __init__(self, count: int):
         from hfmgc.training.spectrogram_augmentation import SpecAugment
@@ -151,7 +151,7 @@ class StoredExamples(torch.utils.data.Dataset):
 
 
 def loading(examples: StoredExamples, batch: int, workers: int) -> Callable[[], None]:
-    """Return a pass over all examples."""
+    """Return a function that loads all examples once."""
     loader = DataLoader(
         examples,
         batch_size=batch,
@@ -167,14 +167,14 @@ def loading(examples: StoredExamples, batch: int, workers: int) -> Callable[[], 
 
 
 def lgnet(num_experts: int) -> LGNetForAudioClassification:
-    """Return the paper's model."""
+    """Build the paper's model; without experts it is ResNet-18."""
     return LGNetForAudioClassification(LGNetConfig(num_experts=num_experts, num_labels=len(GENRES)))
 
 
 def training_step(
     model: torch.nn.Module, values: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype | None = None
 ) -> Callable[[], None]:
-    """Return forward, backward and update."""
+    """Return a function that runs forward pass, backward pass and update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -189,7 +189,7 @@ def training_step(
 
 
 def forward(model: torch.nn.Module, values: torch.Tensor) -> Callable[[], None]:
-    """Return inference."""
+    """Return a function that runs inference."""
 
     @torch.no_grad()
     def step() -> None:

@@ -1,10 +1,10 @@
-"""Decoding and log-mel extraction, compared with a plain librosa loop.
+"""Compare decoding and log-mel extraction with a plain librosa loop.
 
     python benchmarks/features.py [--quick]
 
-Makes a corpus of shaped noise, and extracts it with the loop that tutorials show (librosa.load, melspectrogram, power_to_db)
-and with `hfmgc extract` on one process and on two. Each figure ends in a line `ratio NAME VALUE`: ours against theirs, larger
-is better.
+Features of a corpus of shaped noise are extracted with the usual loop of tutorials (librosa.load, melspectrogram, power_to_db)
+and with `hfmgc extract` in one and in two processes. Each result is a line `ratio NAME VALUE`: the time of the alternative
+divided by ours, so larger is better.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from measuring import in_new_process
 
 SAMPLING_RATE = 22050
 SECONDS = 30.0
-# One thread for each process: the comparison is between cores, not between the thread counts of libraries.
+# One thread per process, so that cores are compared, not the thread counts of libraries.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def main() -> None:
-    """Make the corpus, run all comparisons and print their ratios."""
+    """Write the corpus, run all comparisons and print their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer tracks: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="fewer tracks, for a smoke test")
     tracks, repeats = (120, 2) if parser.parse_args().quick else (800, 3)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
@@ -38,7 +38,7 @@ def main() -> None:
             "hfmgc, two processes": (extraction, workdir, 2),
         }
         times: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(repeats):  # side by side: a temporary slowdown of the machine affects all of them
+        for _ in range(repeats):  # take turns, so that a temporary slowdown of the machine affects all of them
             for name, call in runs.items():
                 times[name].append(in_new_process(*call, **ONE_THREAD))
     for name, values in times.items():
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def write_corpus(folder: Path, tracks: int) -> None:
-    """Write tracks of two genres, shaped noise from fixed seeds."""
+    """Write tracks of two genres: shaped noise from fixed seeds."""
     time_axis = np.arange(round(SECONDS * SAMPLING_RATE)) / SAMPLING_RATE
     for index in range(tracks):
         generator = np.random.default_rng(index)
@@ -62,7 +62,7 @@ def write_corpus(folder: Path, tracks: int) -> None:
 
 
 def librosa_loop(workdir: Path) -> float:
-    """Return the seconds of the loop that tutorials show; its result is written to disk, as ours is."""
+    """Return the seconds of the librosa loop, including writing its result to disk."""
     import librosa
 
     def loop(folder: Path) -> None:
@@ -81,7 +81,7 @@ def librosa_loop(workdir: Path) -> float:
 
 
 def extraction(workdir: Path, num_proc: int) -> float:
-    """Return the seconds of our extraction of the same features to the same disk."""
+    """Return the seconds in which hfmgc extracts the same features to the same disk."""
     import datasets
 
     from hfmgc.data.extraction import extract_corpus

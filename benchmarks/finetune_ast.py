@@ -1,15 +1,15 @@
-"""Fine-tuning AST-base on the stored output of its frozen layers, compared with transformers' Trainer and PEFT.
+"""Compare fine-tuning AST-base on the stored output of its frozen layers with transformers' Trainer and PEFT.
 
     python benchmarks/finetune_ast.py [--quick]
 
-The AST report's training: DoRA (r = 2) on the last linear layer of layers 10 and 11, windows of 1,024 frames and 128 mel
-bins, the report's head, one batch of all clips an epoch. The plain side is `ASTForAudioClassification` under `Trainer`
-(micro-batches of 2, as in the report) on features in memory; ours reads the same features from disk, fills its store
-(timed), and trains on it (micro-batches of 4). Both sides start from the same random weights without dropout, so their
-losses, which are printed, must agree. They run alternately, each in a separate process; the best epoch counts. Each figure ends
-in a line `ratio NAME VALUE`: ours against theirs, larger is better.
+The training is that of the AST report: DoRA (r = 2) on the last linear layer of layers 10 and 11, windows of 1,024 frames and
+128 mel bins, the report's head, one batch of all clips per epoch. The plain side trains `ASTForAudioClassification` with
+`Trainer` (micro-batches of 2, as in the report) on features in memory. Ours reads the same features from disk, fills its store
+(timed), and trains on it (micro-batches of 4). Both start from the same random weights, without dropout, so the printed losses
+must agree. They run alternately, each in a separate process, and the best epoch counts. Each result is a line
+`ratio NAME VALUE`: the plain side divided by ours, so larger is better.
 
-With --quick the plain side runs fewer epochs, and the time of 13 epochs is estimated from its best one.
+With --quick the plain side runs fewer epochs, and the time of 13 epochs is estimated from its best epoch.
 """
 
 import argparse
@@ -46,7 +46,7 @@ RANK, ALPHA, LEARNING_RATE, WEIGHT_DECAY = 2, 8.493977318, 1.3221e-4, 0.067624
 def main() -> None:
     """Run the comparison and print its ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer clips and epochs of the plain side")
+    parser.add_argument("--quick", action="store_true", help="fewer clips, and fewer epochs of the plain side")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), quick=quick)
@@ -57,33 +57,33 @@ def compare(workdir: Path, *, quick: bool) -> None:
     clips, turns, plain_epochs = (8, 1, 2) if quick else (16, 2, EPOCHS)
     torch.manual_seed(0)
     ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(workdir / "ast")  # random weights
-    found: dict[str, list[dict]] = {"plain": [], "ours": []}
+    results: dict[str, list[dict]] = {"plain": [], "ours": []}
     for turn in range(turns):
-        own = workdir / f"turn{turn}"
+        folder = workdir / f"turn{turn}"
         for name, train, epochs in (("plain", train_plain, plain_epochs), ("ours", train_ours, EPOCHS)):
-            environment = {"HF_HOME": str(own / "cache"), "HF_HUB_OFFLINE": "1"}
-            found[name].append(in_new_process(train, own, clips, epochs, **environment))
-    plain, ours = (min(runs, key=lambda run: min(run["epochs"])) for runs in found.values())
+            environment = {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+            results[name].append(in_new_process(train, folder, clips, epochs, **environment))
+    plain, ours = (min(runs, key=lambda run: min(run["epochs"])) for runs in results.values())
     print(f"{plain['device']}, {clips} clips of {FRAMES} x {BINS}, DoRA r = {RANK} on {', '.join(ADAPTED)}")
-    matmul_rate = max(run["matmul_rate"] for runs in found.values() for run in runs)
-    for label, run in (("Trainer + PEFT", plain), ("hfmgc, prefix kept", ours)):
+    matmul_rate = max(run["matmul_rate"] for runs in results.values() for run in runs)
+    for label, run in (("Trainer + PEFT", plain), ("hfmgc, stored prefix", ours)):
         best = min(run["epochs"])
         rate = run["flops_per_clip"] * clips / best
         print(
-            f"{label:<20}{best:8.2f} s an epoch ({1000 * best / clips:6.0f} ms a clip), {run['flops_per_clip'] / 1e9:6.1f} "
-            f"GFLOP a clip, {rate / 1e9:6.1f} GFLOP/s: {rate / matmul_rate:.0%} of this machine's "
+            f"{label:<20}{best:8.2f} s per epoch ({1000 * best / clips:6.0f} ms per clip), "
+            f"{run['flops_per_clip'] / 1e9:6.1f} GFLOP per clip, {rate / 1e9:6.1f} GFLOP/s: {rate / matmul_rate:.0%} of this machine's "
             f"{matmul_rate / 1e9:.0f} in matrix products; peak memory {run['peak_mib']:.0f} MiB"
         )
     last = len(plain["losses"])
     print(f"filling the store: {ours['filling']:.2f} s, {ours['store_mib']:.0f} MiB")
     print(f"loss of epoch {last}: {plain['losses'][-1]:.6f} plain, {ours['losses'][last - 1]:.6f} ours")
     if abs(plain["losses"][-1] - ours["losses"][last - 1]) > 1e-3:
-        raise SystemExit("the two sides do not come to the same loss: their times say nothing")
-    whole = sum(plain["epochs"]) if plain_epochs == EPOCHS else EPOCHS * min(plain["epochs"])
-    ours_whole = ours["filling"] + sum(ours["epochs"])
-    print(f"{EPOCHS} epochs: {whole:.1f} s plain, {ours_whole:.1f} s ours with filling")
+        raise SystemExit("the losses of the two sides differ, so their times cannot be compared")
+    plain_total = sum(plain["epochs"]) if plain_epochs == EPOCHS else EPOCHS * min(plain["epochs"])
+    ours_total = ours["filling"] + sum(ours["epochs"])
+    print(f"{EPOCHS} epochs: {plain_total:.1f} s plain, {ours_total:.1f} s ours with filling")
     print(f"ratio epoch_with_kept_prefix_vs_plain {min(plain['epochs']) / min(ours['epochs']):.3f}")
-    print(f"ratio {EPOCHS}_epochs_with_filling_vs_plain {whole / ours_whole:.3f}")
+    print(f"ratio {EPOCHS}_epochs_with_filling_vs_plain {plain_total / ours_total:.3f}")
     print(f"ratio peak_memory {plain['peak_mib'] / ours['peak_mib']:.3f}")
 
 
@@ -97,7 +97,7 @@ def features(clips: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def head(hidden: int) -> nn.Sequential:
-    """Return the report's head with weights from a fixed seed, without its dropout."""
+    """Build the report's head without dropout, with weights from a fixed seed."""
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(hidden, 200), nn.GELU(), nn.Linear(200, len(GENRES)))
 
@@ -154,9 +154,9 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
         **settings, reuse_frozen_prefix=True, eval_strategy="no", load_best_model_at_end=False, metric_for_best_model=None,
         per_device_eval_batch_size=4,
     )  # fmt: skip
-    tracks = TrackWindows(extracted(clips), HfmgcASTFeatureExtractor())
+    tracks = TrackWindows(store_features(clips), HfmgcASTFeatureExtractor())
     examples = FixedExamples(tracks, seed=42)
-    # The same windows on both sides of the split: the second is found there, and filling counts each clip once.
+    # Both sides of the split have the same windows, so the store is filled with each clip only once.
     data = PreparedData(corpus=None, manifest=None, train=examples, validation=tracks, test=tracks)
     began = time.perf_counter()
     stored = reused_prefix(model, data, run)
@@ -164,13 +164,13 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     trainer = build_trainer(model, run, GENRES, train=stored.train)
     trainer.add_callback(clock := EpochClock())
     trainer.train()
-    kept = sum(path.stat().st_size for path in prefix_store_folder(run).rglob("*") if path.is_file())
-    found = report(trainer, clock, [stored.train[index] for index in range(MICRO_BATCH["ours"])])
-    return {**found, "filling": filling, "store_mib": kept / 2**20}
+    store_bytes = sum(path.stat().st_size for path in prefix_store_folder(run).rglob("*") if path.is_file())
+    result = report(trainer, clock, [stored.train[index] for index in range(MICRO_BATCH["ours"])])
+    return {**result, "filling": filling, "store_mib": store_bytes / 2**20}
 
 
-def extracted(clips: int) -> datasets.Dataset:
-    """Return the features as a table of tracks with one window each, on disk, as slices."""
+def store_features(clips: int) -> datasets.Dataset:
+    """Write the features to disk as stored slices: a table of tracks with one window each."""
     values, labels = features(clips)
 
     def rows():
@@ -186,7 +186,7 @@ def extracted(clips: int) -> datasets.Dataset:
 
 
 def training_settings(side: str, folder: Path, clips: int, epochs: int) -> dict:
-    """Return what both sides train with: one step an epoch, on all clips."""
+    """Return the settings of both sides: one step per epoch, on all clips."""
     return {
         "output_dir": str(folder), "num_train_epochs": epochs, "learning_rate": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY, "per_device_train_batch_size": MICRO_BATCH[side],
@@ -197,7 +197,7 @@ def training_settings(side: str, folder: Path, clips: int, epochs: int) -> dict:
 
 
 class EpochClock(TrainerCallback):
-    """Keeps the seconds of each epoch."""
+    """Record the seconds of each epoch."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -214,7 +214,7 @@ class EpochClock(TrainerCallback):
 
 
 def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
-    """Return times, losses, peak memory, operations per clip, and the peak rate of the machine."""
+    """Return times, losses, peak memory, operations per clip, and the machine's matrix-product rate."""
     on_gpu = trainer.args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     batch = trainer._prepare_inputs(trainer.data_collator(examples))
@@ -230,7 +230,7 @@ def report(trainer: Trainer, clock: EpochClock, examples: list[dict]) -> dict:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Return the operations per second of a large float32 matrix product, the best of several."""
+    """Return the operations per second of a large float32 matrix product, the best of 8."""
     size, best = (8192 if device.type == "cuda" else 2048), 0.0
     left, right = torch.randn(2, size, size, device=device)
     for _ in range(8):

@@ -1,12 +1,14 @@
-"""What a pre-trained network is worth over hand-made features: the same classical heads, clips and folds.
+"""Compare a pre-trained network with hand-made features, using the same classical heads, clips and folds.
 
     python benchmarks/handmade_features.py DATA [--data_options '{folder: GENRES}'] [--folds 6] [--seeds 3]
 
-DATA is a folder with one subfolder for each genre, or a dataset's name. The representations are FMA's 518 features, GTZAN's
-57, and the embeddings of the packaged MusiCNN (`hfmgc embed`, `package:msd`). Each is cross-validated with stratified folds,
-drawn once for each seed; scalers are fitted on the training folds. The last column is the difference from the accuracy with
-FMA's features, and its 95 % bootstrap interval over clips. Folds by track can have clips of one artist on both sides, which
-favours what recognises artists. Where artists are known, a second table has folds by artist, of the genres that have several.
+DATA is a folder with one subfolder for each genre, or the name of a dataset. The representations are FMA's 518 features,
+GTZAN's 57, and the embeddings of the packaged MusiCNN (`hfmgc embed`, `package:msd`). Each is cross-validated with stratified
+folds, drawn once for each seed; scalers are fitted on the training folds. The last column is the difference from the accuracy
+with FMA's features, with its 95 % bootstrap interval over clips.
+
+Folds by track can have clips of one artist in training and test, which favours representations that recognise artists. If
+artists are known, a second table has folds by artist, for the genres with at least three artists.
 """
 
 import argparse
@@ -38,12 +40,12 @@ HEADS = {
     "knn": ("knn", None),
 }
 SAMPLING_RATE = 22050
-# Of a genre in folds by artist.
-FEWEST_ARTISTS = 3
+# A genre with fewer artists is left out of the folds by artist.
+MIN_ARTISTS = 3
 
 
 def main() -> None:
-    """Print the table."""
+    """Compute the representations and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--data_options", type=load_yaml, default={})
@@ -53,21 +55,22 @@ def main() -> None:
     corpus = decode_corpus(open_source(options.data, options.data_options), SAMPLING_RATE)
     targets = np.array([corpus.genres.index(genre) for genre in corpus.tracks["genre"]])
     ids, artists = list(corpus.tracks["track_id"]), list(corpus.tracks["artist"])
-    found: dict[str, np.ndarray] = {}
+    features: dict[str, np.ndarray] = {}
     for name, compute in REPRESENTATIONS.items():
         start = time.perf_counter()
-        found[name] = compute(options, corpus)
-        print(f"{name}: {found[name].shape[1]} values, {time.perf_counter() - start:.0f} s (cached features are fast)")
-    compare(found, targets, np.array(ids), options.folds, options.seeds, "track")
+        features[name] = compute(options, corpus)
+        seconds = time.perf_counter() - start
+        print(f"{name}: {features[name].shape[1]} values, {seconds:.0f} s (cached features are fast)")
+    compare(features, targets, np.array(ids), options.folds, options.seeds, "track")
     if any(artists):
         groups = np.array([artist or track_id for artist, track_id in zip(artists, ids, strict=True)])
-        several = [len(set(groups[targets == target])) >= FEWEST_ARTISTS for target in targets]
-        chosen = {name: values[several] for name, values in found.items()}
-        compare(chosen, targets[several], groups[several], options.folds, options.seeds, "artist")
+        enough = [len(set(groups[targets == target])) >= MIN_ARTISTS for target in targets]
+        selected = {name: values[enough] for name, values in features.items()}
+        compare(selected, targets[enough], groups[enough], options.folds, options.seeds, "artist")
 
 
 def compare(
-    found: dict[str, np.ndarray], targets: np.ndarray, groups: np.ndarray, folds: int, seeds: int, by: str
+    features: dict[str, np.ndarray], targets: np.ndarray, groups: np.ndarray, folds: int, seeds: int, by: str
 ) -> None:
     """Print the accuracy of each head on each representation."""
     print(f"\n{len(targets)} clips of {len(set(targets))} genres, {folds} folds by {by}, {seeds} seeds")
@@ -75,7 +78,7 @@ def compare(
     for head, (pipeline, dimensions) in HEADS.items():
         correct = {
             name: cross_validate(values, targets, groups, pipeline, dimensions, folds, seeds)
-            for name, values in found.items()
+            for name, values in features.items()
         }
         for name, shares in correct.items():
             low, high, _ = interval_of_shares(shares)
@@ -96,7 +99,7 @@ def cross_validate(
     folds: int,
     seeds: int,
 ) -> np.ndarray:
-    """Return the share of the seeds with which each track is classified correctly while it is held out [tracks]."""
+    """Return for each track [tracks] the share of seeds with which it is classified correctly while held out."""
     correct = np.zeros((seeds, len(targets)))
     for seed in range(seeds):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

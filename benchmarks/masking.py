@@ -1,9 +1,9 @@
-"""What dropping masked patches saves in M2D's pre-training: the online encoder on 30 % of the patches and on all of them.
+"""Measure how much faster M2D's pre-training is because masked patches are dropped.
 
     python benchmarks/masking.py [--quick] [--bfloat16]
 
-Forward and backward pass, in turns in one run, of ViT-B on windows of 608 x 80. The last line is `ratio NAME VALUE`, the
-time with masking divided by that without: smaller is better.
+The online encoder (ViT-B, windows of 608 x 80) runs forward and backward on 30 % of the patches and on all of them, in turns.
+The last line is `ratio NAME VALUE`: the time with masking divided by the time with all patches, so smaller is better.
 """
 
 import argparse
@@ -19,9 +19,9 @@ FRAMES, BINS = 608, 80
 
 
 def main() -> None:
-    """Time both and print the ratio."""
+    """Time both variants and print their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer layers and windows: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="fewer layers and windows, for a smoke test")
     parser.add_argument("--bfloat16", action="store_true", help="under autocast")
     arguments = parser.parse_args()
     batch, layers, repeats = (2, 2, 2) if arguments.quick else (2, 12, 4)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: times taken in turns, separate processes, counts of operations."""
+"""Tools of the benchmarks: timing in turns, separate processes, counting operations."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def best_times(steps: dict[str, Callable[[], Any]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Return the best time of each, taken in turns: a temporary slowdown of the machine affects all of them."""
+    """Return the best time of each step in seconds. They take turns, so a temporary slowdown affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
@@ -21,7 +21,7 @@ def best_times(steps: dict[str, Callable[[], Any]], repeats: int, device: torch.
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if turn:  # the first one warms up
+            if turn:  # the first turn is a warm-up
                 times[name].append(time.perf_counter() - began)
     best = {name: min(values) for name, values in times.items()}
     for name, seconds in best.items():
@@ -30,13 +30,13 @@ def best_times(steps: dict[str, Callable[[], Any]], repeats: int, device: torch.
 
 
 def ratio(times: dict[str, float]) -> float:
-    """Return how many times faster the second is than the first."""
+    """Return how many times faster the second step is than the first."""
     first, second = times.values()
     return first / second
 
 
 def in_new_process(function: Callable, *arguments: Any, **environment: str) -> Any:
-    """Return what a function returns in a new process, which inherits neither memory nor caches and prints nothing."""
+    """Run a function in a new process without this one's memory and caches, discard its output, return its result."""
     os.environ |= environment
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_silence) as pool:
         return pool.submit(function, *arguments).result()
@@ -47,15 +47,15 @@ def _silence() -> None:
 
 
 def count_operations(step: Callable[[], Any]) -> int:
-    """Return the floating point operations of a step, whose attention may be that of a CPU."""
+    """Count the floating-point operations of a step on a CPU or GPU."""
 
     def forward(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **keywords: object) -> int:
         return sdpa_flop_count(query, key, value)
 
     def backward(gradient: torch.Size, *shapes: torch.Size, **keywords: object) -> int:
-        return 5 * forward(*shapes) // 2  # five matrix products, where the forward pass has two
+        return 5 * forward(*shapes) // 2  # five matrix products; the forward pass has two
 
-    # The kernels of the CPU are not in the counter's own list.
+    # FlopCounterMode does not know the attention kernels of the CPU.
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     with FlopCounterMode(display=False, custom_mapping={attention: forward, attention_backward: backward}) as counter:

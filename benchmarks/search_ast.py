@@ -1,14 +1,15 @@
-"""A search of a reduced AST with shared frozen layers, compared with the same trials as separate plain runs.
+"""Compare a search that shares the frozen layers of an AST with the same trials as separate runs.
 
     python benchmarks/search_ast.py [--quick]
 
-The AST report's space (DoRA from layer 10 or 11 of 12) on an AST of reduced width, from random weights, on random features that
-are stored on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, filling its stores included, without pruning
-so that all trials are complete; the other is `recipes/finetune_ast.py` once for each trial, with the values that it drew
-and the same seed, without reuse. Both are timed as whole commands, with start-up, evaluation and files;
-the search keeps no checkpoints, and its time includes plots and table. Dropout is 0 in the backbone, so both must find the
-same validation losses; the greatest difference is printed. The last line, `ratio search_vs_separate_runs VALUE`, is the time of
-the separate runs divided by that of the search.
+The space is that of the AST report (DoRA from layer 10 or 11 of 12), the network an AST of reduced width with random weights,
+the data random features on disk. One side is `recipes/search.py` with `reuse_frozen_prefix`, including the time to fill its
+stores. It does not prune, so all trials are complete. The other side runs `recipes/finetune_ast.py` without reuse for each
+trial, with the trial's values and the same seed.
+
+Whole commands are timed, with start-up, evaluation and files. The search keeps no checkpoints; its time includes plots and
+table. The backbone has no dropout, so both sides must find the same validation losses; the largest difference is printed. The
+last line, `ratio search_vs_separate_runs VALUE`, is the time of the separate runs divided by that of the search.
 """
 
 import argparse
@@ -48,7 +49,7 @@ SPACE = {
 def main() -> None:
     """Run both sides and print their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer tracks and shorter trainings: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="fewer tracks and shorter trainings, for a smoke test")
     arguments = parser.parse_args()
     tracks, frames, trials = (6, 128, 10) if arguments.quick else (20, 256, 10)
     low, high = (2, 3) if arguments.quick else (7, 20)
@@ -61,17 +62,17 @@ def main() -> None:
             flush=True,
         )
         seconds, study = search(workdir, base, space, trials)
-        print(f"search with the shared frozen layers {seconds:8.1f} s", flush=True)
+        print(f"search with shared frozen layers {seconds:8.1f} s", flush=True)
         separate, difference = separate_runs(workdir, base, space, study)
-        print(f"separate plain runs                  {separate:8.1f} s")
-        print(f"greatest difference of a trial's best validation loss: {difference:.2e}")
+        print(f"separate plain runs              {separate:8.1f} s")
+        print(f"largest difference between the best validation losses of a trial: {difference:.2e}")
         if difference > 1e-3:
-            raise SystemExit("the two sides find different losses, so their times cannot be compared")
+            raise SystemExit("the losses of the two sides differ, so their times cannot be compared")
         print(f"ratio search_vs_separate_runs {separate / seconds:.3f}")
 
 
 def write_features(path: Path, tracks: int, frames: int) -> Path:
-    """Write a table of random windows [1, frames, bins], `tracks` of each genre, that differ a little by genre."""
+    """Write a table with `tracks` random windows [1, frames, bins] of each genre; genres differ slightly."""
     generator = np.random.default_rng(0)
     rows: dict[str, list[Any]] = {"track_id": [], "genre": [], "features": []}
     for index, genre in enumerate(GENRES):
@@ -86,7 +87,7 @@ def write_features(path: Path, tracks: int, frames: int) -> Path:
 
 
 def recipe(data: Path, frames: int) -> dict[str, Any]:
-    """Return the settings that both sides have."""
+    """Return the settings of both sides."""
     return {
         "model": {
             "head_input_dropout": 0.0,
@@ -115,7 +116,7 @@ def recipe(data: Path, frames: int) -> dict[str, Any]:
 
 
 def search(workdir: Path, base: dict[str, Any], space: dict[str, Any], trials: int) -> tuple[float, optuna.Study]:
-    """Return the seconds of the search, and its study."""
+    """Return the seconds of the search and its study."""
     folder = workdir / "search"
     settings = {
         **base,
@@ -131,7 +132,7 @@ def search(workdir: Path, base: dict[str, Any], space: dict[str, Any], trials: i
 def separate_runs(
     workdir: Path, base: dict[str, Any], space: dict[str, Any], study: optuna.Study
 ) -> tuple[float, float]:
-    """Return the seconds of all runs, and the greatest difference of a best validation loss from its trial's."""
+    """Return the seconds of all runs, and the largest difference between the best validation losses of run and trial."""
     plain = BaseRecipe(base, "benchmark")
     parameters = read_space(space, BaseRecipe({**base, "output_dir": str(workdir)}, "benchmark"))
     seconds, difference = 0.0, 0.0
@@ -140,29 +141,29 @@ def separate_runs(
             raise SystemExit(f"trial {trial.number} did not finish: {trial.user_attrs}")
         folder = workdir / f"run_{trial.number}"
         settings = {**plain.with_fields(fields_of(parameters, trial.params, plain)), "output_dir": str(folder)}
-        took = run("finetune_ast.py", settings, workdir)
+        run_seconds = run("finetune_ast.py", settings, workdir)
         training = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))["training"]
-        apart = abs(training["best_validation_loss"] - trial.value)
         print(
-            f"  trial {trial.number}: {trial.duration.total_seconds():6.1f} s in the search, {took:6.1f} s as a separate run, "
-            f"validation loss {trial.value:.5f}",
+            f"  trial {trial.number}: {trial.duration.total_seconds():6.1f} s in the search, {run_seconds:6.1f} s as a separate "
+            f"run, validation loss {trial.value:.5f}",
             flush=True,
         )
-        seconds, difference = seconds + took, max(difference, apart)
+        seconds += run_seconds
+        difference = max(difference, abs(training["best_validation_loss"] - trial.value))
     return seconds, difference
 
 
 def run(script: str, settings: dict[str, Any], workdir: Path) -> float:
-    """Run a recipe with caches of this benchmark's own, and return how many seconds it took."""
+    """Run a recipe with caches in `workdir`, and return its seconds."""
     config = workdir / "config.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     environment = {**os.environ, "HF_HOME": str(workdir / "cache"), "HF_HUB_OFFLINE": "1"}
     began = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, RECIPES / script, config], env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise SystemExit(f"{script} failed:\n{done.stderr}\n{json.dumps(settings, indent=2)}")
+    if process.returncode:
+        raise SystemExit(f"{script} failed:\n{process.stderr}\n{json.dumps(settings, indent=2)}")
     return time.monotonic() - began
 
 

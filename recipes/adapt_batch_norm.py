@@ -1,10 +1,10 @@
-"""Re-estimate the statistics of a network's batch norms on other data, for recordings that differ from its training data.
+"""Adapt the batch norms of a network to recordings that differ from its training data.
 
     python recipes/adapt_batch_norm.py [CONFIG.yaml] --data DATA --output_dir FOLDER [--field value ...]
 
-By default it adapts MusiCNN (recipes/configs/musicnn/folder.yaml). Random windows of the training side give the means and
-variances of all batch norms (Li et al. 2017, adaptive batch normalization); the weights stay as they are. FOLDER gets the
-encoder without a head, its front end, run.yaml and split.json. Then
+The default network is MusiCNN (recipes/configs/musicnn/folder.yaml). The means and variances of all batch norms are
+re-estimated on random windows of the training side (adaptive batch normalization, Li et al. 2017); the weights do not change.
+FOLDER gets the encoder without a head, its front end, run.yaml and split.json. Use it with
 
     python recipes/probe.py [CONFIG.yaml] --data DATA --model_name_or_path FOLDER ...
     hfmgc embed DATA OUT.parquet --checkpoint FOLDER
@@ -42,7 +42,7 @@ def main() -> None:
     folder = Path(run.output_dir)
     if (folder / "config.json").exists() and not run.overwrite:
         raise ConfigError(
-            f"output_dir {folder} holds a checkpoint: add --overwrite to replace it, or choose another folder"
+            f"output_dir {folder}: already holds a checkpoint: add --overwrite to replace it, or choose another folder"
         )
     begin_run(run, record)
 
@@ -54,15 +54,17 @@ def main() -> None:
     # Statistics of random training windows
     encoder = build_model(model_arguments, data.corpus.genres, run).base_model.to(run.device)
     if not any(name.endswith("running_mean") for name, _ in encoder.named_buffers()):
-        raise ConfigError(f"model_type {model_arguments.model_type}: has no batch norm to adapt")
+        raise ConfigError(
+            f"model_type {model_arguments.model_type}: has no batch norm to adapt: choose another network"
+        )
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # in use, nothing is dropped
+            module.p = 0.0  # train() updates the batch norms, but must not drop activations
     windows = data.train.windows
     if len(windows) < 2:
-        raise ConfigError(f"data {data_arguments.data}: its training side has only one window: add tracks")
+        raise ConfigError(f"data {data_arguments.data}: the training side has only one window: add tracks")
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(run.seed))
-    # A single window can have no variance.
+    # Leave out a last batch of one window, which may have no variance.
     batches = [rows for rows in order[: BATCHES * BATCH_SIZE].split(BATCH_SIZE) if len(rows) > 1]
     update_bn(
         (
@@ -81,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stages.run_recipe(main, resume_hint="start again with --overwrite")
+    stages.run_recipe(main, resume_hint="run it again with --overwrite")

@@ -2,14 +2,14 @@
 
     python recipes/classical_baselines.py [CONFIG.yaml] [--field value ...]
 
-One command fits every pipeline of the config, with each of its dimensions and seeds, and prints one table: accuracy on the
-test side with its interval, and the times of training and prediction. The default config is Table II of the Divide and
-Conquer paper, on FMA-medium with its official split:
+The command fits every pipeline of the config with each of its dimensions and seeds. It prints one table: accuracy on the test
+side with its interval, and the times of training and prediction. The default config is Table II of the Divide and Conquer
+paper, on FMA-medium with its official split:
 
     python recipes/classical_baselines.py --data_options.file fma_metadata.zip
 
-`output_dir` then has the table as CSV and as a picture, and a folder for each row, which `hfmgc predict` and `hfmgc
-evaluate` accept as that of any run. `--help` lists all fields.
+`output_dir` gets the table as CSV and as a plot, and a run folder for each row, which `hfmgc predict` and `hfmgc evaluate`
+accept. `--help` lists all fields.
 """
 
 import sys
@@ -40,25 +40,25 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "divide_and_conquer" / "tab
 
 def main() -> None:
     """Read the settings and run all stages."""
-    # Settings: checked here, unchanged from here on
+    # Settings, which do not change after this check
     groups = (ClassicalArguments, DataArguments, RunArguments)
     classical, data_arguments, run = read_settings(sys.argv[1:], groups, DEFAULT_CONFIG, defaults=CLASSICAL_SETTINGS)
     extractor = check_baselines(classical, data_arguments, run)
 
-    # Folders: one for the table, with one for each row
+    # Folders: one for the table, and in it one for each row
     output = Path(run.output_dir)
     finished = [row.label for row in classical.rows() if (output / row.label / "results.json").exists()]
     if (finished or (output / "table.csv").exists()) and not run.overwrite:
         raise ConfigError(
-            f"output_dir {output} holds results ({', '.join(finished) or 'table.csv'}): add --overwrite to replace them, or choose "
-            "another folder"
+            f"output_dir {output}: already holds results ({', '.join(finished) or 'table.csv'}): add --overwrite to replace "
+            "them, or choose another folder"
         )
     rows = []
     for row in classical.rows():
-        of_row = run.with_values(output_dir=str(output / row.label), seed=row.seeds[0])
-        record = RunRecord.from_settings((row, data_arguments, of_row), of_row)
-        begin_run(of_row, record)
-        rows.append((row, of_row, record))
+        row_run = run.with_values(output_dir=str(output / row.label), seed=row.seeds[0])
+        record = RunRecord.from_settings((row, data_arguments, row_run), row_run)
+        begin_run(row_run, record)
+        rows.append((row, row_run, record))
 
     # Data
     data = prepare_data(data_arguments, run, extractor)
@@ -68,8 +68,8 @@ def main() -> None:
     baselines, results = Baselines(data, extractor, classical), []
     for row, _, _ in rows:
         baselines.fitter.check(*row.pipeline)
-    for row, of_row, record in rows:
-        results.append(baselines.run(row, of_row, record))
+    for row, row_run, record in rows:
+        results.append(baselines.run(row, row_run, record))
         print(
             f"{row.label}: accuracy {results[-1].correct.mean():.4f} ({results[-1].train_seconds:.3g} s)", flush=True
         )
@@ -80,7 +80,7 @@ def main() -> None:
     table = save_comparison(results, output, "table", label="dimensions (dashed lines: all features)", title=title)
     print(f"\n{title}\n\n{table}\n\nwritten: table.csv, table.png and a folder for each row in {output}")
 
-    # Try the best one
+    # Try the best pipeline
     best = max(range(len(rows)), key=lambda index: results[index].correct.mean())
     stages.try_out(rows[best][1], data)
 

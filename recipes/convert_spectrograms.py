@@ -1,11 +1,14 @@
-"""Convert stored spectrograms to the features that MusiCNN's front end computes (the preset `musicnn`).
+"""Convert stored spectrograms to the features of MusiCNN's front end (the preset `musicnn`).
 
     python recipes/convert_spectrograms.py SPECTROGRAMS FOLDER
 
-SPECTROGRAMS holds parquet files of tracks of 30 s: log_mel, uint8 of [128 mels, frames] up to 11,025 Hz, decibels from the
-track's maximum down to -80, and any other columns (track_id, genre). Each file is written to FOLDER under the same name, with
-`features`, float16 of [1875 frames, 96 mels], in place of log_mel: a feature set for training, probing and evaluation. Mels and
-frames are interpolated, and the maximum of a track is taken to be 18 dB (ours).
+SPECTROGRAMS is a folder of parquet files with tracks of 30 s. Their column `log_mel` is uint8 [128 mels, frames] up to
+11,025 Hz, in decibels relative to the track's maximum, with a floor at -80. Each file is written to FOLDER under the same
+name, as a feature set for training, probing and evaluation: the column `features`, float16 [1875 frames, 96 mels], replaces
+`log_mel`, and all other columns (track_id, genre) are kept.
+
+Mels and frames are interpolated (ours). The stored spectrograms have no absolute level; the maximum of each track is assumed
+to be 18 dB (ours).
 """
 
 import sys
@@ -23,10 +26,9 @@ from hfmgc.files import atomic_write
 from hfmgc.training.stages import run_recipe
 
 
-# The stored spectrograms have no absolute level; the maximum of a track is taken to be this (ours).
-LOUDEST = 18.0  # dB
+LOUDEST = 18.0  # assumed maximum of a track in dB
 SECONDS = 30
-HIGHEST = 11025.0  # Hz, of the stored mels
+HIGHEST = 11025.0  # upper limit of the stored mels in Hz
 
 
 def main() -> None:
@@ -36,11 +38,9 @@ def main() -> None:
     spectrograms, folder = map(Path, sys.argv[1:])
     paths = sorted(spectrograms.glob("*.parquet"))
     if not paths:
-        raise DataError(f"{spectrograms}: no folder with parquet files; give the folder of the stored spectrograms")
+        raise DataError(f"{spectrograms}: not a folder with parquet files: pass the folder of the stored spectrograms")
     if folder.resolve() == spectrograms.resolve():
-        raise ConfigError(
-            f"{folder}: is the folder of the spectrograms, which would be replaced; choose another folder"
-        )
+        raise ConfigError(f"{folder}: the result would replace the stored spectrograms: choose another folder")
     for path in paths:
         check_columns(path)
 
@@ -51,12 +51,12 @@ def main() -> None:
             tracks = datasets.Dataset.from_parquet(str(path)).with_format(
                 "numpy", ["log_mel"], output_all_columns=True
             )
-            kinds = {name: kind for name, kind in tracks.features.items() if name != "log_mel"}
-            kinds["features"] = datasets.Array2D((None, extractor.num_bins), "float16")
+            columns = {name: feature for name, feature in tracks.features.items() if name != "log_mel"}
+            columns["features"] = datasets.Array2D((None, extractor.num_bins), "float16")
             converted = tracks.map(
                 lambda track: {"features": convert(track["log_mel"], extractor).astype(np.float16)},
                 remove_columns="log_mel",
-                features=datasets.Features(kinds),
+                features=datasets.Features(columns),
                 writer_batch_size=100,
                 desc=path.name,
             )
@@ -70,25 +70,25 @@ def check_columns(path: Path) -> None:
     try:
         columns = pq.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({first_line(error)}); remove or replace it") from error
+        raise DataError(f"{path}: cannot be read as parquet ({first_line(error)}): remove or replace it") from error
     if "log_mel" not in columns:
-        raise DataError(f"{path}: has no column log_mel, only {', '.join(columns)}; remove it or give another folder")
+        raise DataError(f"{path}: has no column log_mel, only {', '.join(columns)}: remove it or pass another folder")
 
 
 def convert(levels: np.ndarray, extractor: SpectrogramFeatureExtractor) -> np.ndarray:
-    """Return the un-normalised features [frames, bins] of stored levels, uint8 [mels, frames]."""
+    """Convert stored levels, uint8 [mels, frames], to un-normalised features [frames, bins]."""
     decibels = levels.astype(np.float32) / 255 * 80 - 80 + LOUDEST
     mels, frames = levels.shape
-    stored = librosa.hz_to_mel(librosa.mel_frequencies(mels + 2, fmax=HIGHEST)[1:-1])
-    wanted = librosa.hz_to_mel(librosa.mel_frequencies(extractor.num_bins + 2, fmax=extractor.sampling_rate / 2)[1:-1])
-    decibels = interpolate(decibels, np.interp(wanted, stored, np.arange(mels)))
+    source = librosa.hz_to_mel(librosa.mel_frequencies(mels + 2, fmax=HIGHEST)[1:-1])
+    target = librosa.hz_to_mel(librosa.mel_frequencies(extractor.num_bins + 2, fmax=extractor.sampling_rate / 2)[1:-1])
+    decibels = interpolate(decibels, np.interp(target, source, np.arange(mels)))
     count = int(SECONDS * extractor.sampling_rate / extractor.hop_length)
     decibels = interpolate(decibels.T, (np.arange(count) + 0.5) / count * frames - 0.5)
     return np.log(10 ** (decibels / 10) + extractor.log_offset).astype(np.float32)
 
 
 def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return an array [positions, ...] at fractional positions between its rows."""
+    """Interpolate linearly between `rows` [rows, columns] at fractional positions: [positions, columns]."""
     positions = positions.clip(0, len(rows) - 1)
     below = positions.astype(int)
     share = (positions - below)[:, None]
@@ -96,4 +96,4 @@ def interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_recipe(main, resume_hint="the same command starts again")
+    run_recipe(main, resume_hint="the same command starts over")

@@ -1,9 +1,9 @@
-"""Fine-tune an Audio Spectrogram Transformer for genres, with DoRA, and evaluate it on whole tracks.
+"""Fine-tune an Audio Spectrogram Transformer with DoRA to classify genres, and evaluate it on whole tracks.
 
     accelerate launch recipes/finetune_ast.py [CONFIG.yaml] [--field value ...]
 
-Without arguments: the AST report's configuration (recipes/configs/ast_gtzan.yaml), which fetches the AudioSet checkpoint
-and GTZAN from the Hub. Your own music, offline:
+The default config is that of the AST report (recipes/configs/ast_gtzan.yaml). It downloads the AudioSet checkpoint and GTZAN
+from the Hub. To train on your own music, offline:
 
     accelerate launch recipes/finetune_ast.py recipes/configs/folder.yaml --data MUSIC --output_dir runs/mine
 
@@ -13,7 +13,7 @@ and GTZAN from the Hub. Your own music, offline:
 from functools import partial
 from pathlib import Path
 
-from train_classifier import main  # the stages are the same for every architecture
+from train_classifier import main  # all architectures share the stages
 
 from hfmgc.training import stages
 

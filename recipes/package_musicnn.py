@@ -1,8 +1,8 @@
-"""Write the packaged MusiCNN checkpoint `msd` from the converted weights of its authors.
+"""Write the packaged MusiCNN checkpoint `msd` from the authors' weights.
 
     python recipes/package_musicnn.py model.safetensors [FOLDER]
 
-`hfmgc/models/convert_musicnn.py` converts the weights. FOLDER is by default where the package keeps the checkpoint.
+`hfmgc/models/convert_musicnn.py` writes model.safetensors. FOLDER defaults to the checkpoint's folder in the package.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification
 
 
-# In the order of the network's outputs; the genres are our reading of the tags (ours).
+# In the order of the network's outputs.
 TAGS = (
     "rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s", "alternative rock", "jazz",
     "beautiful", "metal", "chillout", "male vocalists", "classic rock", "soul", "indie rock", "Mellow", "electronica", "80s",
@@ -25,6 +25,7 @@ TAGS = (
     "female vocalist", "guitar", "Hip-Hop", "70s", "party", "country", "easy listening", "sexy", "catchy", "funk",
     "electro", "heavy metal", "Progressive rock", "60s", "rnb", "indie pop", "sad", "House", "happy",
 )  # fmt: skip
+# Which tags are genres is our choice (ours).
 NOT_GENRES = (
     "female vocalists", "00s", "beautiful", "male vocalists", "Mellow", "80s", "90s", "chill", "instrumental", "oldies",
     "acoustic", "female vocalist", "guitar", "70s", "party", "sexy", "catchy", "60s", "sad", "happy",

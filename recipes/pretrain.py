@@ -1,13 +1,12 @@
-"""Pre-train a model without genres.
+"""Pre-train a model without genre labels.
 
     accelerate launch recipes/pretrain.py CONFIG.yaml [--field value ...]
 
-The data can be one or more datasets, folders of audio, or stored features:
+The data are one or more datasets, folders of audio, or stored features:
 
     python recipes/pretrain.py CONFIG.yaml --data '[maestro, MUSIC, FEATURES/train.parquet]'
 
-The result is the starting point of recipes/train_classifier.py and recipes/probe.py (`--model_name_or_path`). `--help` lists
-all fields.
+recipes/train_classifier.py and recipes/probe.py start from the result (`--model_name_or_path`). `--help` lists all fields.
 """
 
 import sys

@@ -1,16 +1,16 @@
-"""Deformer in its three stages: prior autoencoder, denoising pre-training, fine-tuning.
+"""Train Deformer in its three stages: prior autoencoder, denoising pre-training, fine-tuning.
 
     python recipes/pretrain_deformer.py [--small] [--stages prior,pretrain,finetune,scratch] [--output_dir FOLDER]
         [--STAGE.field value ...]
 
-Each stage is a config of recipes/configs/deformer (with --small those for two cores) and starts from the result of the one
-before. `scratch` is the fine-tuning without pre-training; it is not among the default stages. `--data` sets the data of both
-pre-training stages:
+Each stage has a config in recipes/configs/deformer and starts from the result of the previous stage. `--small` takes the
+configs for two cores. `scratch` is fine-tuning without pre-training; it does not run by default. `--data` sets the data of
+both pre-training stages:
 
     python recipes/pretrain_deformer.py --small --stages prior,pretrain,finetune,scratch \\
         --data '[gtzan_logmel/train.parquet, gtzan_logmel/unlisted.parquet]' --finetune.data gtzan_logmel
 
-Fields of `finetune` apply to `scratch` too. When both have been run, FOLDER gets a picture of their losses.
+Fields of `finetune` apply to `scratch` too. After both have run, FOLDER gets a plot of their losses.
 """
 
 import sys
@@ -38,13 +38,13 @@ STAGES = ("prior", "pretrain", "finetune", "scratch")
 
 
 def main() -> None:
-    """Run the chosen stages."""
-    chosen, folder, prefix, words = parse(sys.argv[1:])
-    for stage in chosen:
+    """Run the selected stages."""
+    selected, folder, prefix, options = parse(sys.argv[1:])
+    for stage in selected:
         print(f"\n== {stage} ==", flush=True)
         config = CONFIGS / f"{prefix}{'finetune' if stage == 'scratch' else stage}.yaml"
-        more = [*words["finetune"], *words["scratch"]] if stage == "scratch" else words[stage]
-        argv = [str(config), "--output_dir", str(folder / f"{prefix}{stage}"), *more]
+        stage_options = [*options["finetune"], *options["scratch"]] if stage == "scratch" else options[stage]
+        argv = [str(config), "--output_dir", str(folder / f"{prefix}{stage}"), *stage_options]
         if stage in ("prior", "pretrain"):
             if stage == "pretrain":
                 argv[3:3] = ["--pretrained_parts.prior", str(folder / f"{prefix}prior")]
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def plot_comparison(folder: Path, prefix: str) -> None:
-    """Draw the losses of the fine-tuning with and without pre-training, when both have been run (Figure 11)."""
+    """Plot the losses of fine-tuning with and without pre-training (Figure 11), if both have run."""
     histories = {}
     for stage, name in (("finetune", "pre-trained"), ("scratch", "without pre-training")):
         states = sorted(
@@ -72,13 +72,13 @@ def plot_comparison(folder: Path, prefix: str) -> None:
 
 
 def parse(argv: Sequence[str]) -> tuple[list[str], Path, str, dict[str, list[str]]]:
-    """Return the chosen stages, the folder of their runs, the prefix of their configs, and the words for each stage.
+    """Return the selected stages, the folder of their runs, the prefix of their configs, and the options of each stage.
 
     Raises:
-        ConfigError: For a stage or a word that does not exist.
+        ConfigError: If a stage or an option does not exist.
     """
-    chosen, folder, prefix = list(STAGES[:3]), Path("runs/deformer"), ""
-    words: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    selected, folder, prefix = list(STAGES[:3]), Path("runs/deformer"), ""
+    options: dict[str, list[str]] = {stage: [] for stage in STAGES}
     rest = list(argv)
     if "--help" in rest or "-h" in rest:
         print(__doc__)
@@ -93,24 +93,25 @@ def parse(argv: Sequence[str]) -> tuple[list[str], Path, str, dict[str, list[str
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         stage, _, field = name.partition(".")
         if name == "stages":
-            chosen = value.split(",")
+            selected = value.split(",")
         elif name == "output_dir":
             folder = Path(value)
         elif name == "data":
-            for one in ("prior", "pretrain"):
-                words[one] += ["--data", value]
+            for pretraining_stage in ("prior", "pretrain"):
+                options[pretraining_stage] += ["--data", value]
         elif name in ("overwrite", "resume_from_checkpoint"):
-            for one in STAGES:
-                words[one] += [f"--{name}", value]
+            for every_stage in STAGES:
+                options[every_stage] += [f"--{name}", value]
         elif stage in STAGES and field:
-            words[stage] += [f"--{field}", value]
+            options[stage] += [f"--{field}", value]
         else:
-            known = (*(f"{one}.FIELD" for one in STAGES), "small", "stages", "output_dir", "data", "overwrite")
-            raise ConfigError(f"command line: unknown option {word!r}{did_you_mean(name, known)}")
-    for stage in chosen:
+            names = [*(f"{stage}.FIELD" for stage in STAGES), "small", "stages", "output_dir", "data", "overwrite"]
+            names.append("resume_from_checkpoint")
+            raise ConfigError(f"command line: unknown option {word!r}{did_you_mean(name, names)}")
+    for stage in selected:
         if stage not in STAGES:
             raise ConfigError(f"stages: no stage {stage!r}{did_you_mean(stage, STAGES)}")
-    return chosen, folder, prefix, words
+    return selected, folder, prefix, options
 
 
 if __name__ == "__main__":

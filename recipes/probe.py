@@ -2,21 +2,21 @@
 
     python recipes/probe.py [CONFIG.yaml] [--field value ...]
 
-By default: logistic regression on MusiCNN, whose checkpoint comes with the package (recipes/configs/musicnn/folder.yaml):
+The default is logistic regression on the MusiCNN checkpoint of the package (recipes/configs/musicnn/folder.yaml):
 
     python recipes/probe.py --data MUSIC --output_dir runs/mine
 
-`CONFIG --model_name_or_path CHECKPOINT`, with a config of the checkpoint's architecture, takes the encoder of one of our
-checkpoints, and recipes/configs/audio_encoder.yaml any audio encoder of the Hub. Each window's representation is computed once
-and stored; a cross-validation of the training tracks chooses the strength. With `--probe_head torch` the validation side
-chooses among 216 heads. `--help` lists all fields.
+For the encoder of another checkpoint of hfmgc, pass a config of its architecture and `--model_name_or_path CHECKPOINT`. For
+any audio encoder of the Hub, pass recipes/configs/audio_encoder.yaml. The representation of each window is computed once and
+stored. Cross-validation on the training tracks chooses the regularisation strength; with `--probe_head torch`, the validation
+side chooses among 216 heads. `--help` lists all fields.
 """
 
 import sys
 from functools import partial
 from pathlib import Path
 
-from train_classifier import train_and_evaluate  # apart from the training, the stages are the same
+from train_classifier import train_and_evaluate  # only the training differs
 
 from hfmgc.settings import read_settings
 from hfmgc.training import stages

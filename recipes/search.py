@@ -2,9 +2,9 @@
 
     python recipes/search.py [CONFIG.yaml] [--field value ...] [--search.trials 35 ...]
 
-Without arguments this is the search of the AST report (recipes/configs/ast_search.yaml). Any config of
-recipes/train_classifier.py can be searched once it has a section `search`. Commands started with the same output_dir (or
-search.storage) share the trials; the same command resumes a stopped search. Then the final fit:
+The default is the search of the AST report (recipes/configs/ast_search.yaml). To search any config of
+recipes/train_classifier.py, add a section `search` to it. Commands with the same output_dir (or search.storage) share the
+trials, and the same command resumes a stopped search. After the search, run the final fit:
 
     python recipes/search.py CONFIG.yaml --search.final_fit
 
@@ -14,7 +14,7 @@ search.storage) share the trials; the same command resumes a stopped search. The
 import sys
 from pathlib import Path
 
-from train_classifier import train_and_evaluate  # a run of the final fit is an ordinary run
+from train_classifier import train_and_evaluate  # for the final fit
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
@@ -43,13 +43,13 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
     recipe, arguments = read_search(sys.argv[1:], default_config)
     groups = recipe.groups()
     folder = Path(groups[2].output_dir)
-    url = open_storage(arguments, groups).url  # an unusable storage is refused before the data are prepared
+    url = open_storage(arguments, groups).url  # fails now, not after preparing the data, if the storage is unusable
 
     # Space
     parameters = read_space(arguments.space, recipe)
     print(f"search: {arguments.trials} trials of {', '.join(arguments.space)}")
 
-    # Data, once for all trials of this worker
+    # Data, prepared once for all trials of this worker
     shared = SharedData(groups[2].seed)
     checked = check_recipe(groups)
     data = shared(*checked.groups[1:], checked.extractor)

@@ -1,9 +1,9 @@
-"""Serve a checkpoint over HTTP: the bytes of an audio file in, genres and their scores out as JSON.
+"""Serve a checkpoint over HTTP: post the bytes of an audio file, get genres and their scores as JSON.
 
     python recipes/serve.py CHECKPOINT [PORT]
     curl --data-binary @song.mp3 http://127.0.0.1:8000
 
-An example, for this machine only: one request at a time, no authentication.
+This is an example for the local machine: it handles one request at a time, without authentication.
 """
 
 import json
@@ -18,7 +18,7 @@ LARGEST_UPLOAD = 200 * 2**20  # bytes
 
 
 def make_server(checkpoint: str, port: int) -> HTTPServer:
-    """Return a server that is ready to run; port 0 takes any free one."""
+    """Load the checkpoint and return a server that is ready to run; port 0 picks a free port."""
     classifier = TrackClassifier(checkpoint)
 
     class Handler(BaseHTTPRequestHandler):

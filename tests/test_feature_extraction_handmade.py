@@ -70,6 +70,7 @@ def test_statistics_are_those_of_each_column_and_are_saved(tmp_path):
         ({"std": 0.0}, "std"),
         ({"mean": [0.0, 1.0]}, "mean"),
         ({"sampling_rate": 0}, "sampling_rate"),
+        ({"sampling_rate": 12800}, "sampling_rate"),
     ],
 )
 def test_impossible_fields_are_refused_by_name(fields, named):

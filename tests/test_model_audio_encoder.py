@@ -153,7 +153,7 @@ def test_impossible_fields_are_refused(fields, message):
 
 def test_an_encoder_without_a_usable_output_is_refused_before_the_data_are_read(tmp_path):
     """A text encoder, whose pooled output audio never reaches."""
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig, BertModel, Wav2Vec2FeatureExtractor
 
     sizes = {
         "hidden_size": 8,
@@ -163,7 +163,7 @@ def test_an_encoder_without_a_usable_output_is_refused_before_the_data_are_read(
         "vocab_size": 20,
     }
     BertModel(BertConfig(**sizes)).save_pretrained(tmp_path / "bert")
-    AudioEncoderFeatureExtractor()._own.save_pretrained(tmp_path / "bert")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "bert")
     with pytest.raises(ConfigError, match="'bert'"):
         built(arguments_of("bert", tmp_path / "bert"), tmp_path)
 

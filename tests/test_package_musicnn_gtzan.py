@@ -105,7 +105,7 @@ def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, m
     model, extractor = load_checkpoint(str(tmp_path / "out"))
     assert list(model.config.id2label.values()) == list(genres)
     assert set(model.model.state_dict()) < set(load_checkpoint("package:msd")[0].model.state_dict())
-    clips = recipe.audio_clips(tmp_path / "clips", tmp_path / "train_filtered.txt", extractor)
+    clips = recipe.load_clips(tmp_path / "clips", tmp_path / "train_filtered.txt", extractor)
     assert len(clips) == 4
     part = recipe.represent(model.model, clips)
     answers = recipe.voted(recipe.window_logits(model.classifier, part)).argmax(-1)
@@ -117,6 +117,6 @@ def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, m
 def test_it_answers_for_real_clips_of_the_validation_side():
     model, extractor = load_checkpoint("package:gtzan")
     listed = Path(REAL_DATA) / "gtzan_fault_filtered" / "valid_filtered.txt"
-    clips = recipe.audio_clips(Path(REAL_DATA) / "gtzan_audio", listed, extractor)
+    clips = recipe.load_clips(Path(REAL_DATA) / "gtzan_audio", listed, extractor)
     assert len(clips) == 28
     assert recipe.accuracy(model.classifier, recipe.represent(model.model, clips))[0] > 0.6

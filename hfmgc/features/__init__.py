@@ -1,5 +1,5 @@
-"""Feature extractors: from a decoded waveform to a model's input.
+"""Feature extractors: they turn decoded waveforms into model inputs.
 
-These files are copied into every checkpoint, so they import numpy, scipy, librosa, torch, transformers, huggingface_hub
-and each other (`from .sibling import x`), never the rest of hfmgc.
+These files are copied into every checkpoint. They import only numpy, scipy, librosa, torch, transformers,
+huggingface_hub and each other (`from .sibling import x`), never the rest of hfmgc.
 """

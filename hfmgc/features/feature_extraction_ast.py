@@ -1,4 +1,4 @@
-"""Front end of the Audio Spectrogram Transformer: transformers' Kaldi filter banks, over windows of a track."""
+"""Front end for the Audio Spectrogram Transformer: transformers' Kaldi filter banks over the windows of a track."""
 
 import copy
 import warnings
@@ -10,26 +10,26 @@ from .feature_extraction_windowed import WindowedFeatureExtractor
 from .field_checks import check_types
 
 
-# Kaldi's frames at 16 kHz (25 ms every 10 ms), fixed inside ASTFeatureExtractor.
+# Kaldi's frames at 16 kHz (25 ms every 10 ms), which are hard-coded in ASTFeatureExtractor.
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
-# Frames whose spectra are in memory at once.
+# Number of frames whose spectra are in memory at once.
 BLOCK_FRAMES = 4096
 
 
 class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
-    r"""Log-mel filter banks as AST was pre-trained on, for windows over the whole track.
+    r"""The log-mel filter banks of AST's pre-training, for windows over the whole track.
 
-    transformers' own extractor keeps only the first 1,024 frames (10.24 s) of a track and ignores a `max_length` given
-    in the call; here `max_length` is the length of a window, and [`WindowedFeatureExtractor`] chooses the windows.
+    transformers' own extractor keeps only the first 1,024 frames (10.24 s) of a track. Here `max_length` is the length of a
+    window, and [`WindowedFeatureExtractor`] places the windows.
 
     Args:
-        sampling_rate (`int`, *optional*, defaults to 16000): Hz.
-        num_mel_bins (`int`, *optional*, defaults to 128): Mel bins.
-        max_length (`int`, *optional*, defaults to 1024): Frames of a window, one every 10 ms.
+        sampling_rate (`int`, *optional*, defaults to 16000): Sampling rate in Hz; no other is possible.
+        num_mel_bins (`int`, *optional*, defaults to 128): Number of mel bins.
+        max_length (`int`, *optional*, defaults to 1024): Length of a window in frames of 10 ms.
         do_normalize (`bool`, *optional*, defaults to `True`): Whether to normalise as (x - mean) / (2 std).
         mean (`float`, *optional*): Mean of the log-mel values; AudioSet's by default.
-        std (`float`, *optional*): Their standard deviation; AudioSet's by default.
+        std (`float`, *optional*): Standard deviation of the log-mel values; AudioSet's by default.
         kwargs: See [`WindowedFeatureExtractor`].
 
     Example:
@@ -59,11 +59,11 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         if not std > 0:
             raise ValueError(f"std must be above 0, not {std}")
         if sampling_rate != 16000:
-            # Kaldi's frame sizes are constants in samples there: another rate would silently change their duration.
-            raise ValueError(f"AST's filter banks are defined at 16000 Hz, not {sampling_rate}")
+            # transformers fixes the frame size in samples: another rate would silently change its duration.
+            raise ValueError(f"sampling_rate must be 16000, the rate of AST's filter banks, not {sampling_rate}")
         kwargs.pop("feature_size", None)
         with warnings.catch_warnings():
-            # With 128 mel bins over 257 frequencies the lowest filters are empty; AST was pre-trained with them.
+            # The lowest of 128 mel filters over 257 frequencies are empty; AST was pre-trained with them.
             warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
             super().__init__(
                 feature_size=num_mel_bins,
@@ -89,11 +89,11 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         return self.max_length, self.num_mel_bins
 
     def count_frames(self, num_samples: int) -> int:
-        """Return the number of whole frames, at least one."""
+        """Return the number of whole frames, at least 1."""
         return 1 + max(0, num_samples - FRAME_SAMPLES) // HOP_SAMPLES
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int]:
-        """Return the samples of `count` frames; no extra frames are needed."""
+        """Return the samples of `count` frames; nothing is skipped."""
         return first * HOP_SAMPLES, (first + count - 1) * HOP_SAMPLES + FRAME_SAMPLES, 0
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
@@ -111,5 +111,5 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         return np.concatenate(blocks).astype(np.float32, copy=False)
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
-        """Return (x - mean) / (2 std), also of the zeros that pad a short track, as transformers does."""
+        """Return (x - mean) / (2 std). Like transformers, this includes the zeros that pad a short track."""
         return self.normalize(window).astype(np.float32, copy=False) if self.do_normalize else window

@@ -1,4 +1,4 @@
-"""Front end of pre-trained audio encoders: windows of the waveform, and the encoder's own feature extractor on each."""
+"""Front end for pre-trained audio encoders: applies the encoder's own feature extractor to windows of the waveform."""
 
 import json
 from functools import lru_cache
@@ -12,26 +12,25 @@ from .feature_extraction_windowed import WindowedFeatureExtractor
 from .field_checks import check_positive, check_types
 
 
-# Of encoders that take any length (ours).
-DEFAULT_SECONDS = 10.0
-# Kaldi's frames at 16 kHz, fixed inside ASTFeatureExtractor.
+# Kaldi's frames at 16 kHz, which are hard-coded in ASTFeatureExtractor.
 AST_FRAME_SAMPLES, AST_HOP_SAMPLES = 400, 160
 
 
 class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
-    r"""Windows of a track as an audio encoder of transformers takes them, float32 [windows, frames, bins].
+    r"""Windows of a track as input for an audio encoder of transformers, float32 [windows, frames, bins].
 
-    The un-normalised features are the waveform itself [samples, 1]; the encoder's own feature extractor is applied to each
-    window. Encoders of waveforms get [samples, 1], encoders of spectrograms [frames, bins].
+    The un-normalised features are the waveform itself [samples, 1]. Each window goes through the encoder's own feature
+    extractor: a waveform encoder gets [samples, 1], a spectrogram encoder [frames, bins].
 
     Args:
         encoder_extractor (`dict`, *optional*):
-            The encoder's feature extractor as its `preprocessor_config.json` has it, with `feature_extractor_type`;
-            `Wav2Vec2FeatureExtractor` by default.
-        sampling_rate (`int`, *optional*): That of the encoder's feature extractor, which it must equal.
+            The fields of the encoder's `preprocessor_config.json`, including `feature_extractor_type`. Default: a
+            `Wav2Vec2FeatureExtractor`.
+        sampling_rate (`int`, *optional*): Must equal the rate of the encoder's feature extractor, the default.
         window_seconds (`float`, *optional*):
-            Length of a window. By default the most that the encoder's feature extractor keeps (Whisper 30 s, CLAP 10 s, AST
-            10.26 s), or 10 s. Longer windows are refused, because the encoder's extractor would drop the rest.
+            Length of a window. Default: the maximum of the encoder's feature extractor (Whisper 30 s, CLAP 10 s, AST
+            10.26 s), or 10 s if there is none. Longer windows are refused, because the encoder's feature extractor would
+            truncate them.
         kwargs: See [`WindowedFeatureExtractor`].
 
     Example:
@@ -44,9 +43,10 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
     """
 
     default_extractor: dict[str, Any] = {"feature_extractor_type": "Wav2Vec2FeatureExtractor"}  # noqa: RUF012
-    default_seconds = DEFAULT_SECONDS
-    # Replaces the base's property: here the length is a field.
-    window_seconds = DEFAULT_SECONDS
+    # Window length if the encoder takes any length (ours).
+    default_seconds = 10.0
+    # Replaces the property of the base class; set in the constructor.
+    window_seconds = default_seconds
 
     def __init__(
         self,
@@ -58,31 +58,31 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
         check_types(AudioEncoderFeatureExtractor.__init__, locals())
         check_positive(window_seconds=window_seconds)
         self.encoder_extractor = dict(self.default_extractor if encoder_extractor is None else encoder_extractor)
-        own = self._own
-        if sampling_rate not in (None, own.sampling_rate):
-            raise ValueError(
-                f"sampling_rate must be {own.sampling_rate}, as in encoder_extractor, not {sampling_rate}"
-            )
-        longest = _longest_window(own)
-        default = longest / own.sampling_rate if longest else self.default_seconds
+        wrapped = self._wrapped
+        rate = wrapped.sampling_rate
+        if sampling_rate not in (None, rate):
+            raise ValueError(f"sampling_rate must be {rate}, as in encoder_extractor, not {sampling_rate}")
+        longest = _longest_window(wrapped)
+        default = longest / rate if longest else self.default_seconds
         self.window_seconds = float(default if window_seconds is None else window_seconds)
-        if longest and round(self.window_seconds * own.sampling_rate) > longest:
+        if longest and round(self.window_seconds * rate) > longest:
             raise ValueError(
-                f"window_seconds must be at most {longest / own.sampling_rate:g}, not {window_seconds}: "
-                f"{type(own).__name__} drops the rest"
+                f"window_seconds must be at most {longest / rate:g}, the maximum of {type(wrapped).__name__}, "
+                f"not {window_seconds}"
             )
         for derived in ("feature_size", "padding_value"):
             kwargs.pop(derived, None)
-        # A window is one long feature: with a size of 1, transformers' `pad` would take stacks for one-dimensional.
-        super().__init__(feature_size=self.window_samples, sampling_rate=own.sampling_rate, **kwargs)
+        # With feature_size=1, transformers' `pad` would treat stacks of windows as one-dimensional.
+        super().__init__(feature_size=self.window_samples, sampling_rate=rate, **kwargs)
 
     @property
-    def _own(self) -> SequenceFeatureExtractor:
-        return _encoder_extractor(json.dumps(self.encoder_extractor, sort_keys=True))
+    def _wrapped(self) -> SequenceFeatureExtractor:
+        """The encoder's own feature extractor."""
+        return _load_extractor(json.dumps(self.encoder_extractor, sort_keys=True))
 
     @property
     def window_samples(self) -> int:
-        return max(1, round(self.window_seconds * self._own.sampling_rate))
+        return max(1, round(self.window_seconds * self._wrapped.sampling_rate))
 
     @property
     def cut_frames(self) -> int:
@@ -94,7 +94,7 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
 
     @property
     def feature_bins(self) -> int:
-        """One: the features are the samples."""
+        """1: the features are the samples."""
         return 1
 
     def count_frames(self, num_samples: int) -> int:
@@ -102,7 +102,7 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
         return num_samples
 
     def frame_span(self, first: int, count: int) -> tuple[int, int, int]:
-        """Return the samples themselves."""
+        """Return the samples of `count` frames; a frame is a sample."""
         return first, first + count, 0
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
@@ -111,40 +111,42 @@ class AudioEncoderFeatureExtractor(WindowedFeatureExtractor):
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
         """Apply the encoder's feature extractor to a window [samples, 1]: float32 [frames, bins]."""
-        return _extract(self._own, window[:, 0])
+        return _extract(self._wrapped, window[:, 0])
 
 
 def _extract(extractor: SequenceFeatureExtractor, window: np.ndarray) -> np.ndarray:
     """Apply an extractor of transformers to a window [samples]: float32 [frames, bins]."""
     batch = extractor(window, sampling_rate=extractor.sampling_rate, return_tensors="np")
     values = np.asarray(batch[extractor.model_input_names[0]][0], dtype=np.float32)
-    while values.ndim > 2:  # CLAP: equal channels, as no window is longer than the encoder takes
+    while values.ndim > 2:  # CLAP repeats a window that it does not truncate in all channels: take the first
         values = values[0]
     if values.ndim == 1:
         return values[:, None]
-    # EnCodec has [channels, samples], Whisper [bins, frames].
+    # EnCodec returns [channels, samples], Whisper [bins, frames].
     bins_first = len(values) == 1 or type(extractor).__name__ == "WhisperFeatureExtractor"
     return np.ascontiguousarray(values.T) if bins_first else values
 
 
 def _longest_window(extractor: SequenceFeatureExtractor) -> int | None:
-    """Return the samples after which an extractor of transformers drops audio; None if it keeps all."""
+    """Return the number of samples to which an extractor of transformers truncates its input; None if it does not."""
     if type(extractor).__name__ == "ASTFeatureExtractor":
         return AST_FRAME_SAMPLES + AST_HOP_SAMPLES * (extractor.max_length - 1)
     return getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None)
 
 
 @lru_cache(maxsize=8)
-def _encoder_extractor(fields: str) -> SequenceFeatureExtractor:
-    """Return the feature extractor of transformers that a JSON of its fields describes."""
-    values = json.loads(fields)
-    name = values.get("feature_extractor_type")
-    kind = getattr(transformers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, SequenceFeatureExtractor)):
-        raise ValueError(f"encoder_extractor.feature_extractor_type {name!r} is no audio front end of transformers")
-    return kind.from_dict(values)
+def _load_extractor(fields_json: str) -> SequenceFeatureExtractor:
+    """Create a feature extractor of transformers from the JSON of its fields."""
+    fields = json.loads(fields_json)
+    name = fields.get("feature_extractor_type")
+    extractor_class = getattr(transformers, str(name), None)
+    if not (isinstance(extractor_class, type) and issubclass(extractor_class, SequenceFeatureExtractor)):
+        raise ValueError(
+            f"encoder_extractor.feature_extractor_type: transformers has no audio feature extractor {name!r}"
+        )
+    return extractor_class.from_dict(fields)
 
 
 @lru_cache(maxsize=8)
-def _window_shape(fields: str, samples: int) -> tuple[int, int]:
-    return _extract(_encoder_extractor(fields), np.zeros(samples, dtype=np.float32)).shape
+def _window_shape(fields_json: str, samples: int) -> tuple[int, int]:
+    return _extract(_load_extractor(fields_json), np.zeros(samples, dtype=np.float32)).shape

@@ -1,4 +1,4 @@
-"""Front end of codec language models: the first seconds of a track as a waveform at the codec's rate."""
+"""Front end for codec language models: the first seconds of a track, as a waveform at the codec's sampling rate."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ class CALMFeatureExtractor(AudioEncoderFeatureExtractor):
     r"""One window of 25 s from the start of each track, at 32 kHz, for [`CALMForAudioClassification`].
 
     Args:
-        encoder_extractor (`dict`, *optional*): EnCodec's feature extractor; that of MusicGen's codec by default.
+        encoder_extractor (`dict`, *optional*): EnCodec's feature extractor; the one of MusicGen's codec by default.
         window_seconds (`float`, *optional*, defaults to 25.0): Length of the window.
         window_policy (`str`, *optional*, defaults to `"first"`): See [`WindowedFeatureExtractor`].
         kwargs: See [`AudioEncoderFeatureExtractor`].

@@ -1,4 +1,4 @@
-"""Front end of hand-made features: a whole track becomes one vector."""
+"""Front end for hand-made features: turns a whole track into one vector."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -10,6 +10,7 @@ from .field_checks import check_positive, check_types
 from .handmade_features import (
     GTZAN_SUMMARY_COLUMNS,
     MIN_SAMPLES,
+    MIN_SAMPLING_RATE,
     column_names,
     extract_handmade_features,
     extract_summary_features,
@@ -27,12 +28,13 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
 
     Args:
         layout (`str`, *optional*, defaults to `"fma_518"`):
-            `"fma_518"`: the columns of FMA's features.csv, five of whose features assume 22,050 Hz at every rate, as in
-            the published file. `"gtzan_57"`: those of GTZAN's features_30_sec.csv. `"table"`: those of any other table,
-            which cannot be computed from audio.
-        sampling_rate (`int`, *optional*): Hz; 44,100 for `"fma_518"` and 22,050 for `"gtzan_57"` by default, as published.
-        num_features (`int`, *optional*): Number of columns; needed for `"table"`.
-        columns (`list[str]`, *optional*): Names of the columns of a `"table"`.
+            `"fma_518"`: the columns of FMA's features.csv. As in the published file, five features assume 22,050 Hz at any
+            rate. `"gtzan_57"`: the columns of GTZAN's features_30_sec.csv. `"table"`: the columns of any other table, which
+            cannot be computed from audio.
+        sampling_rate (`int`, *optional*):
+            Sampling rate in Hz, above 12,800. Default: 44,100 for `"fma_518"`, 22,050 for `"gtzan_57"`, as published.
+        num_features (`int`, *optional*): Number of columns of a `"table"`.
+        columns (`list[str]`, *optional*): Names of the columns of a `"table"`; they make `num_features` optional.
         normalization (`str`, *optional*, defaults to `"none"`):
             `"none"`, or `"statistics"`: (x - mean) / std of each column; see [`fit_statistics`].
         mean, std (`float` or list of `float` [columns], *optional*, default to 0 and 1): See `normalization`.
@@ -47,7 +49,7 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
     (1, 1, 1, 57)
     """
 
-    # The shortest track with features; a window is the whole track, however long it is.
+    # A window is the whole track; this is the shortest one.
     window_samples = MIN_SAMPLES
     cut_frames = 1
     covers_track = True
@@ -66,17 +68,20 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         check_types(HandmadeFeatureExtractor.__init__, locals())
         kwargs.pop("feature_size", None)
         if columns is not None and layout in _COLUMNS:
-            raise ValueError(f"columns: those of layout {layout!r} are fixed")
+            raise ValueError(f"columns: layout {layout!r} has fixed columns: leave them out")
         names = _COLUMNS.get(layout, columns)
         size = len(names) if names else num_features
         if not size or size < 1:
             raise ValueError("layout 'table' needs num_features, the number of its columns")
         if num_features not in (None, size):
-            raise ValueError(f"num_features of layout {layout!r} is {size}, not {num_features}")
+            raise ValueError(f"num_features must be {size} for layout {layout!r}, not {num_features}: leave it out")
         check_positive(sampling_rate=sampling_rate)
+        rate = SAMPLING_RATES[layout] if sampling_rate is None else sampling_rate
+        if layout != "table" and rate < MIN_SAMPLING_RATE:
+            raise ValueError(f"sampling_rate must be at least {MIN_SAMPLING_RATE} for hand-made features, not {rate}")
         if not np.all(np.asarray(std) > 0) or not {np.size(mean), np.size(std)} <= {1, size}:
-            raise ValueError(f"mean and std must be one number or {size}, and std above 0")
-        super().__init__(feature_size=size, sampling_rate=sampling_rate or SAMPLING_RATES[layout], **kwargs)
+            raise ValueError(f"mean and std must be one number or {size}, one for each column, and std above 0")
+        super().__init__(feature_size=size, sampling_rate=rate, **kwargs)
         self.layout = layout
         self.num_features = size
         self.columns = columns
@@ -86,7 +91,7 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
 
     @property
     def feature_fields(self) -> tuple[str, ...]:
-        """The fields that affect the features; of a table, the names of its columns where they are recorded."""
+        """The fields that affect the features; for a table, this includes the column names if they are known."""
         if self.layout != "table":
             return (*WindowedFeatureExtractor.feature_fields, "layout")
         return ("feature_extractor_type", "layout", "num_features", *(["columns"] if self.columns else []))
@@ -98,7 +103,7 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
 
     @property
     def column_names(self) -> list[str]:
-        """The names of the columns in their order."""
+        """The names of the columns, in order."""
         names = _COLUMNS.get(self.layout, self.columns)
         return list(names or (f"feature_{index:03d}" for index in range(self.num_features)))
 
@@ -107,18 +112,18 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         return 1, self.num_features
 
     def count_frames(self, num_samples: int) -> int:
-        """Return 1: the statistics of a track, whatever its length."""
+        """Return 1: a track of any length is one frame."""
         return 1
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the features of a whole track, float32 [1, columns]; a clip below 2,048 samples is padded.
+        """Return the features of a whole track, float32 [1, columns]; tracks below 2,048 samples are padded.
 
         Raises:
             ValueError: For the layout `"table"`.
         """
         if self.layout == "table":
             raise ValueError(
-                "layout 'table': these columns cannot be computed from audio: give a table of the same columns"
+                "layout 'table': its columns cannot be computed from audio: use a table with the same columns as the data"
             )
         waveform = fill(waveform, MIN_SAMPLES, loop=self.short_tracks == "loop", padding=0.0)
         if self.layout == "gtzan_57":
@@ -126,25 +131,28 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
         return extract_handmade_features(waveform, self.sampling_rate)[None]
 
     def normalize_window(self, window: np.ndarray) -> np.ndarray:
-        """Return each column as (x - mean) / std if `normalization` says so."""
+        """Return each column as (x - mean) / std if `normalization` is `"statistics"`."""
         return normalize(window, self)
 
     def fit_statistics(self, tracks: Iterable[np.ndarray], *, per_bin: bool = False) -> "HandmadeFeatureExtractor":
-        """Set `normalization="statistics"` with mean and deviation of each column over `tracks`.
+        """Set `normalization="statistics"`, with mean and standard deviation of each column over `tracks`.
 
         Args:
-            tracks: Waveforms [samples] or features [1, columns], of the **training split only**.
-            per_bin: Must be true: the columns have different units.
+            tracks: Waveforms [samples] or features [1, columns], from the **training split only**.
+            per_bin: Must be true, because the columns have different units.
+
+        Returns:
+            The extractor itself.
 
         Raises:
-            ValueError: If there is no track, or `per_bin` is false.
+            ValueError: If there are no tracks, or `per_bin` is false.
         """
         if not per_bin:
-            raise ValueError("fit_statistics must be per_bin: columns of hand-made features have different units")
+            raise ValueError("fit_statistics must be per_bin: the columns of hand-made features have different units")
         features = (self.track_features(track) if track.ndim == 1 else track for track in tracks)
         self.mean, std = running_statistics(features, per_bin=True)
-        # The deviation of a constant column is 0, or rounding error.
-        spread = [1e-6 * abs(mean) for mean in self.mean]
-        self.std = [value if value > least else 1.0 for value, least in zip(std, spread, strict=True)]
+        # The standard deviation of a constant column is 0 or rounding error.
+        rounding = [1e-6 * abs(mean) for mean in self.mean]
+        self.std = [value if value > error else 1.0 for value, error in zip(std, rounding, strict=True)]
         self.normalization = "statistics"
         return self

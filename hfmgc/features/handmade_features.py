@@ -1,11 +1,12 @@
 """Hand-made features of whole clips: FMA's 518 in the order of its features.csv, and GTZAN's 57 summary features.
 
-FMA: Defferrard et al., "FMA: a dataset for music analysis" (ISMIR 2017), features.py of its repository, written for
-librosa 0.5. Its defaults and scales are restored: reflected ends, the lengths of the constant-Q filters, chroma folded
-from 12 bins per octave, and rmse as the root of the mean squared magnitude of the spectrum (librosa.feature.rms now has
-the waveform's level). Features without a constant-Q transform then equal librosa 0.5.1; chroma_cqt, chroma_cens and
-tonnetz are close, because librosa now builds and resamples that transform differently. GTZAN: the 30 s table distributed
-with the corpus.
+FMA: Defferrard et al., "FMA: a dataset for music analysis" (ISMIR 2017). The authors' features.py was written for librosa
+0.5, whose defaults and scales are restored here: reflected ends, the lengths of the constant-Q filters, chroma folded from
+12 bins per octave, and rmse as the root of the mean squared magnitude of the spectrum (today's librosa.feature.rms returns
+the level of the waveform). Features without a constant-Q transform equal librosa 0.5.1. chroma_cqt, chroma_cens and tonnetz
+are close to it; librosa now computes that transform differently.
+
+GTZAN: the table of 30 s clips that is distributed with the corpus.
 """
 
 import warnings
@@ -19,16 +20,17 @@ import numpy as np
 
 N_FFT = 2048
 HOP_LENGTH = 512
-# Frames that are in memory at once (48 s at 44,100 Hz); a multiple of 64, see `_constant_q`.
+# Number of frames in memory at once (48 s at 44,100 Hz); a multiple of 64, see `_constant_q`.
 BLOCK_FRAMES = 4096
+# Extra frames on each side of a block: more than the longest constant-Q filter.
 CONTEXT_FRAMES = 256
-# Half of a median filter of 31 frames, and the frames that overlap.
+# The same for the median filter of 31 frames: half its length and the frames that overlap.
 MEDIAN_CONTEXT_FRAMES = 32
-# One frame.
+# Features need at least one frame.
 MIN_SAMPLES = N_FFT
-# The sixth contrast band begins at 6,400 Hz, which must be below half the rate.
+# The last contrast band begins at 6,400 Hz, which must be below half the sampling rate.
 MIN_SAMPLING_RATE = 12801
-# librosa's default, which the authors' script assumes at every rate for chroma_stft and four spectral features.
+# librosa's default rate. The authors' script uses it at any rate for chroma_stft and four spectral features.
 ASSUMED_SAMPLING_RATE = 22050
 FEATURE_SIZES = {
     "chroma_cens": 12,
@@ -43,12 +45,12 @@ FEATURE_SIZES = {
     "tonnetz": 6,
     "zcr": 1,
 }
-# Lengths of the constant-Q filters: librosa 0.5 took Q = 1 / (r - 1) of neighbouring bins at the ratio r, and 0.10 has
-# taken (r^2 + 1) / (r^2 - 1) since.
+# Restores the lengths of the constant-Q filters. For neighbouring bins at the frequency ratio r, librosa 0.5 computed
+# Q = 1 / (r - 1); since 0.10, it computes (r^2 + 1) / (r^2 - 1).
 _BIN_RATIO = 2 ** (1 / 12)
 _FILTER_SCALE = (_BIN_RATIO**2 - 1) / (_BIN_RATIO**2 + 1) / (_BIN_RATIO - 1)
 STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
-_SUMMARISED = (
+_SUMMARISED_FEATURES = (
     "chroma_stft",
     "rms",
     "spectral_centroid",
@@ -59,14 +61,14 @@ _SUMMARISED = (
     "perceptr",
 )
 GTZAN_SUMMARY_COLUMNS = (
-    *(f"{name}_{statistic}" for name in _SUMMARISED for statistic in ("mean", "var")),
+    *(f"{name}_{statistic}" for name in _SUMMARISED_FEATURES for statistic in ("mean", "var")),
     "tempo",
     *(f"mfcc{number}_{statistic}" for number in range(1, 21) for statistic in ("mean", "var")),
 )
 
 
 def columns() -> list[tuple[str, str, str]]:
-    """Return the 518 columns (feature, statistic, number) in the order of features.csv, numbers as `01` to `20`."""
+    """Return the 518 columns (feature, statistic, number) in the order of features.csv; numbers are `01` to `20`."""
     return [
         (feature, statistic, f"{number:02d}")
         for feature, size in FEATURE_SIZES.items()
@@ -76,28 +78,25 @@ def columns() -> list[tuple[str, str, str]]:
 
 
 def column_names() -> list[str]:
-    """Return the 518 columns as flat names, such as `chroma_cens-kurtosis-01`."""
+    """Return the names of the 518 columns, such as `chroma_cens-kurtosis-01`."""
     return ["-".join(column) for column in columns()]
 
 
 def extract_handmade_features(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Compute FMA's 518 features of a clip: seven statistics over the frames of 74 dimensions.
 
-    A silent clip has finite features. A constant dimension has skew 0 and kurtosis -3, as in the authors' scipy; today's
-    returns NaN. As in the published features.csv, some features are computed as if the rate were 22,050 Hz, so that
-    frequencies of 44,100 Hz tracks are half of the true ones.
+    A silent clip has finite features. A constant dimension has skew 0 and kurtosis -3, as in the authors' version of scipy;
+    today's scipy returns NaN. As in the published features.csv, some features are computed as if the rate were 22,050 Hz,
+    so frequencies of tracks at 44,100 Hz are half the true values.
 
     Args:
-        waveform: Mono [samples], at least 2,048; 30 s or a whole track.
-        sampling_rate: In Hz, above 12,800. The authors used the file's own rate, mostly 44,100 Hz.
+        waveform: Mono float32 [samples], at least 2,048, all finite; 30 s or a whole track.
+        sampling_rate: Rate in Hz, above 12,800. The authors used the file's own rate, mostly 44,100 Hz.
 
     Returns:
         float32 [518], in the order of `columns()`.
-
-    Raises:
-        ValueError: If the waveform is not mono, too short, or has NaN or infinite samples, or the rate is too low.
     """
-    with _without_warnings():
+    with _suppress_warnings():
         frames = frame_features(waveform, sampling_rate)
     features = []
     for name in FEATURE_SIZES:
@@ -107,12 +106,11 @@ def extract_handmade_features(waveform: np.ndarray, sampling_rate: int) -> np.nd
 
 
 def frame_features(waveform: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
-    """Return the frames of each feature, [dimensions, frames]; see `extract_handmade_features`."""
-    waveform = _checked(waveform, sampling_rate)
+    """Compute the values of each feature in each frame, [dimensions, frames]; see `extract_handmade_features`."""
     constant_q = _constant_q(waveform, sampling_rate)
     octaves = {"C": constant_q, "n_chroma": 12, "n_octaves": 7, "bins_per_octave": 12}
     cens = librosa.feature.chroma_cens(**octaves)
-    rows = _concatenated(
+    rows = _join_blocks(
         {
             "mel": librosa.feature.melspectrogram(S=magnitude**2, sr=sampling_rate),
             "rmse": np.sqrt((magnitude**2).mean(axis=0, keepdims=True)),
@@ -121,7 +119,7 @@ def frame_features(waveform: np.ndarray, sampling_rate: int) -> dict[str, np.nda
             "spectral_rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=ASSUMED_SAMPLING_RATE),
             **_peaks_and_valleys(magnitude, ASSUMED_SAMPLING_RATE),
         }
-        for magnitude in _magnitudes(waveform)
+        for magnitude in _iter_magnitudes(waveform)
     )
     peaks, valleys = (librosa.power_to_db(rows.pop(name)) for name in ("peaks", "valleys"))
     return {
@@ -131,18 +129,18 @@ def frame_features(waveform: np.ndarray, sampling_rate: int) -> dict[str, np.nda
         "mfcc": _cepstrum(librosa.power_to_db(rows.pop("mel"))),
         "spectral_contrast": peaks - valleys,
         "tonnetz": librosa.feature.tonnetz(chroma=cens),
-        "zcr": _framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
+        "zcr": _compute_framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
         **rows,
     }
 
 
 def frame_statistics(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the seven statistics (population moments, excess kurtosis) of [dimensions, frames], each [dimensions]."""
+    """Return seven statistics [dimensions] of [dimensions, frames]: population moments, excess kurtosis."""
     frames = frames.astype(np.float64)
     mean = frames.mean(axis=1)
     centred = frames - mean[:, None]
     variance = (centred**2).mean(axis=1)
-    # The variance of a constant row is rounding error, and its higher moments would be noise.
+    # The variance of a constant row is rounding error; its higher moments would be noise.
     constant = variance <= (np.finfo(np.float64).eps * mean) ** 2
     safe = np.where(constant, 1.0, variance)
     return {
@@ -157,42 +155,39 @@ def frame_statistics(frames: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Compute GTZAN's 57 summary features: means and variances over frames, and the tempo in beats a minute.
+    """Compute GTZAN's 57 summary features: means and variances over frames, and the tempo in beats per minute.
 
-    `harmony` and `perceptr` are the samples of the harmonic and percussive parts of the waveform (median filters).
+    `harmony` and `perceptr` are statistics of the samples in the harmonic and percussive parts of the waveform, which
+    median filters separate.
 
     Args:
-        waveform: Mono [samples], at least 2,048; 30 s in the published table.
-        sampling_rate: In Hz, above 12,800; 22,050 in the published table.
+        waveform: Mono float32 [samples], at least 2,048, all finite; 30 s in the published table.
+        sampling_rate: Rate in Hz, above 12,800; 22,050 in the published table.
 
     Returns:
-        float32 [57], in the order of `GTZAN_SUMMARY_COLUMNS`. A silent clip has finite features, and tempo 0.
-
-    Raises:
-        ValueError: As `extract_handmade_features`.
+        float32 [57], in the order of `GTZAN_SUMMARY_COLUMNS`. A silent clip has finite features and tempo 0.
     """
-    waveform = _checked(waveform, sampling_rate)
-    with _without_warnings():
+    with _suppress_warnings():
         parts = _harmonic_and_percussive(waveform)
-        rows = _concatenated(
+        rows = _join_blocks(
             {
                 "mel": librosa.feature.melspectrogram(S=magnitude**2, sr=sampling_rate),
                 "spectral_centroid": librosa.feature.spectral_centroid(S=magnitude, sr=sampling_rate),
                 "spectral_bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=sampling_rate),
                 "rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=sampling_rate),
             }
-            for magnitude in _magnitudes(waveform)
+            for magnitude in _iter_magnitudes(waveform)
         )
         decibels = librosa.power_to_db(rows.pop("mel"))
         rows |= {
             "chroma_stft": _chroma(waveform, sampling_rate),
-            "rms": _framewise(librosa.feature.rms, waveform, "reflect"),
-            "zero_crossing_rate": _framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
+            "rms": _compute_framewise(librosa.feature.rms, waveform, "reflect"),
+            "zero_crossing_rate": _compute_framewise(librosa.feature.zero_crossing_rate, waveform, "edge"),
         }
         moments = {name: (row.mean(dtype=np.float64), row.var(dtype=np.float64)) for name, row in rows.items()} | parts
         tempo = _tempo(decibels, sampling_rate)
         cepstrum = _cepstrum(decibels)
-    features = [value for name in _SUMMARISED for value in moments[name]]
+    features = [value for name in _SUMMARISED_FEATURES for value in moments[name]]
     features += [
         tempo,
         *(value for row in cepstrum for value in (row.mean(dtype=np.float64), row.var(dtype=np.float64))),
@@ -200,34 +195,34 @@ def extract_summary_features(waveform: np.ndarray, sampling_rate: int) -> np.nda
     return np.array(features, dtype=np.float32)
 
 
-# Features of long tracks are computed in blocks of frames, so that only their rows are in memory as a whole. What depends
-# on the whole track (tuning, the maximum of the decibels, smoothing in time) is computed from all rows.
+# The features of long tracks are computed in blocks of frames, because the spectra of a whole track may not fit into memory.
+# Anything that depends on the whole track (tuning, the maximum in decibels, smoothing over time) uses the rows of all blocks.
 
 
-def _spans(waveform: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield the first frame of each block, and the frame after its last."""
+def _iter_blocks(waveform: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the first frame of each block and the frame after its last."""
     frames = 1 + len(waveform) // HOP_LENGTH
     for first in range(0, frames, BLOCK_FRAMES):
         yield first, min(first + BLOCK_FRAMES, frames)
 
 
-def _padded(waveform: np.ndarray, first: int, stop: int, pad_mode: str) -> np.ndarray:
-    """Return the samples of the centred frames `first` to `stop`, padded beyond the ends of the waveform."""
+def _pad_block(waveform: np.ndarray, first: int, stop: int, pad_mode: str) -> np.ndarray:
+    """Return the samples of the centred frames `first` to `stop`, padded at the ends of the waveform."""
     start, end = first * HOP_LENGTH - N_FFT // 2, (stop - 1) * HOP_LENGTH + N_FFT // 2
-    low, high = max(0, start - N_FFT), min(len(waveform), end)  # more than the samples that the end reflects
+    low, high = max(0, start - N_FFT), min(len(waveform), end)  # includes all samples that the end reflects
     padded = np.pad(waveform[low:high], (max(0, -start), end - high), mode=pad_mode)
     return padded[start + max(0, -start) - low :]
 
 
-def _magnitudes(waveform: np.ndarray, pad_mode: str = "reflect") -> Iterator[np.ndarray]:
+def _iter_magnitudes(waveform: np.ndarray, pad_mode: str = "reflect") -> Iterator[np.ndarray]:
     """Yield the magnitude spectrum [1025, frames] of each block."""
-    for first, stop in _spans(waveform):
-        block = _padded(waveform, first, stop, pad_mode)
+    for first, stop in _iter_blocks(waveform):
+        block = _pad_block(waveform, first, stop, pad_mode)
         yield np.abs(librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, center=False))
 
 
-def _concatenated(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the rows [dimensions, frames] of the blocks, by name."""
+def _join_blocks(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Concatenate the rows [dimensions, frames] of all blocks by name."""
     parts: dict[str, list[np.ndarray]] = {}
     for block in blocks:
         for name, rows in block.items():
@@ -235,8 +230,8 @@ def _concatenated(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarr
     return {name: np.concatenate(rows, axis=1) for name, rows in parts.items()}
 
 
-def _tuning(spectra: Iterable[np.ndarray], sampling_rate: int) -> float:
-    """Estimate the tuning, as `librosa.estimate_tuning`, from the spectral peaks of all blocks."""
+def _estimate_tuning(spectra: Iterable[np.ndarray], sampling_rate: int) -> float:
+    """Estimate the tuning from the spectral peaks of all blocks, like `librosa.estimate_tuning`."""
     pitches, strengths = [], []
     for spectrum in spectra:
         pitch, strength = librosa.piptrack(S=spectrum, sr=sampling_rate, n_fft=N_FFT)
@@ -249,30 +244,30 @@ def _tuning(spectra: Iterable[np.ndarray], sampling_rate: int) -> float:
 
 def _chroma(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Return the chroma of the power spectrum [12, frames]."""
-    tuning = _tuning((magnitude**2 for magnitude in _magnitudes(waveform)), sampling_rate)
+    tuning = _estimate_tuning((magnitude**2 for magnitude in _iter_magnitudes(waveform)), sampling_rate)
     chroma = {"sr": sampling_rate, "tuning": tuning, "n_chroma": 12}
     return np.concatenate(
-        [librosa.feature.chroma_stft(S=magnitude**2, **chroma) for magnitude in _magnitudes(waveform)], axis=1
+        [librosa.feature.chroma_stft(S=magnitude**2, **chroma) for magnitude in _iter_magnitudes(waveform)], axis=1
     )
 
 
 def _constant_q(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Return the magnitudes of the constant-Q transform [84, frames].
 
-    Each block is transformed with `CONTEXT_FRAMES` on both sides, more than the longest filter. Blocks start at whole
-    frames of the lowest octave, whose hop is 64 frames of the highest.
+    Each block is transformed with `CONTEXT_FRAMES` on both sides. Blocks start at whole frames of the lowest octave, where
+    one frame spans 64 frames of the highest.
     """
     fields = {
         "sr": sampling_rate,
         "hop_length": HOP_LENGTH,
         "n_bins": 7 * 12,
         "bins_per_octave": 12,
-        "tuning": _tuning(_magnitudes(waveform, "constant"), sampling_rate),
+        "tuning": _estimate_tuning(_iter_magnitudes(waveform, "constant"), sampling_rate),
         "filter_scale": _FILTER_SCALE,
         "pad_mode": "reflect",
     }
     blocks = []
-    for first, stop in _spans(waveform):
+    for first, stop in _iter_blocks(waveform):
         before = max(0, first - CONTEXT_FRAMES)
         block = waveform[before * HOP_LENGTH : (stop + CONTEXT_FRAMES) * HOP_LENGTH]
         blocks.append(np.abs(librosa.cqt(block, **fields))[:, first - before : stop - before])
@@ -280,10 +275,10 @@ def _constant_q(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def _peaks_and_valleys(magnitude: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
-    """Return the mean of the largest and of the smallest 2 % of each octave band [7, frames].
+    """Return the means of the largest and of the smallest 2 % of each octave band, [7, frames] each.
 
-    They are those of `librosa.feature.spectral_contrast`, which does not return them before it converts them to decibels
-    below the maximum of the track.
+    `librosa.feature.spectral_contrast` computes the same values, but returns them only in decibels below the maximum of its
+    input, which must be that of the whole track.
     """
     frequencies = librosa.fft_frequencies(sr=sampling_rate, n_fft=N_FFT)
     edges = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(7)])
@@ -305,17 +300,17 @@ def _cepstrum(decibels: np.ndarray) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
-def _framewise(feature: Callable[..., np.ndarray], waveform: np.ndarray, pad_mode: str) -> np.ndarray:
-    """Return a feature of librosa that is computed from the samples of each frame, [1, frames]."""
+def _compute_framewise(feature: Callable[..., np.ndarray], waveform: np.ndarray, pad_mode: str) -> np.ndarray:
+    """Compute a feature of librosa that takes the samples of each frame, [1, frames]."""
     fields = {"frame_length": N_FFT, "hop_length": HOP_LENGTH, "center": False}
-    blocks = [feature(y=_padded(waveform, *span, pad_mode), **fields) for span in _spans(waveform)]
+    blocks = [feature(y=_pad_block(waveform, *block, pad_mode), **fields) for block in _iter_blocks(waveform)]
     return np.concatenate(blocks, axis=1)
 
 
 def _harmonic_and_percussive(waveform: np.ndarray) -> dict[str, tuple[float, float]]:
     """Return mean and variance of the samples of the harmonic part (`harmony`) and of the percussive part (`perceptr`)."""
     sums = np.zeros((2, 2))
-    for first, stop in _spans(waveform):
+    for first, stop in _iter_blocks(waveform):
         before, after = max(0, first - MEDIAN_CONTEXT_FRAMES), stop + MEDIAN_CONTEXT_FRAMES
         block = waveform[before * HOP_LENGTH : after * HOP_LENGTH]
         spectrum = librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
@@ -329,9 +324,9 @@ def _harmonic_and_percussive(waveform: np.ndarray) -> dict[str, tuple[float, flo
 
 
 def _tempo(decibels: np.ndarray, sampling_rate: int) -> float:
-    """Return the tempo in beats a minute from a mel spectrogram in decibels; 0 without onsets.
+    """Return the tempo in beats per minute from a mel spectrogram in decibels; 0 if there are no onsets.
 
-    It is that of `librosa.beat.beat_track`, from the mean tempogram, which is computed in blocks.
+    This is the tempo of `librosa.beat.beat_track`, but the mean tempogram is computed in blocks.
     """
     onsets = librosa.onset.onset_strength(S=decibels, sr=sampling_rate, hop_length=HOP_LENGTH)
     if not onsets.any():
@@ -349,29 +344,9 @@ def _tempo(decibels: np.ndarray, sampling_rate: int) -> float:
     return librosa.feature.tempo(tg=mean, sr=sampling_rate, hop_length=HOP_LENGTH).item()
 
 
-def _checked(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    waveform = np.asarray(waveform, dtype=np.float32)
-    if waveform.ndim != 1:
-        raise ValueError(
-            f"a waveform must be mono [samples], not {list(waveform.shape)}: take the mean of its channels"
-        )
-    if sampling_rate < MIN_SAMPLING_RATE:
-        raise ValueError(
-            f"a sampling rate of {sampling_rate} Hz is too low for hand-made features, which need more than "
-            f"{MIN_SAMPLING_RATE - 1} Hz: decode at 22050 or 44100 Hz"
-        )
-    if len(waveform) < MIN_SAMPLES:
-        raise ValueError(
-            f"{len(waveform)} samples are too few for hand-made features, which need {MIN_SAMPLES}: exclude the clip"
-        )
-    if not np.isfinite(waveform).all():
-        raise ValueError("a waveform has NaN or infinite samples: exclude the clip or decode it again")
-    return waveform
-
-
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Suppress librosa's warnings for constant-Q filters longer than the clip and for the tuning of silence."""
+def _suppress_warnings() -> Iterator[None]:
+    """Suppress librosa's warnings about constant-Q filters longer than the clip and about the tuning of silence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")

@@ -1,4 +1,4 @@
-"""Checks of the fields of [`SpectrogramFeatureExtractor`] against each other; type hints cover their types and choices."""
+"""Checks between the fields of [`SpectrogramFeatureExtractor`]; its type hints cover types and choices."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ _POSITIVE = (
 
 
 def check_fields(extractor: Any) -> None:
-    """Raise a ValueError that names the impossible field of an extractor, and why."""
+    """Raise a ValueError that names the first impossible field of an extractor and says why it is impossible."""
     check_positive(**{name: getattr(extractor, name) for name in _POSITIVE})
     if extractor.win_length is not None and extractor.win_length > extractor.n_fft:
-        raise ValueError(f"win_length {extractor.win_length} is longer than n_fft {extractor.n_fft}")
+        raise ValueError(f"win_length must be at most n_fft, {extractor.n_fft}, not {extractor.win_length}")
     _check_frequencies(extractor)
     if extractor.scale == "db" and extractor.power not in (1, 2):
-        raise ValueError(f"power must be 1 or 2 for scale 'db', not {extractor.power}")
+        raise ValueError(f"power must be 1 or 2 if scale is 'db', not {extractor.power}")
     if extractor.scale == "none" and extractor.representation == "mfcc":
-        raise ValueError("scale of mfcc must be 'db' or 'log', not 'none'")
+        raise ValueError("scale must be 'db' or 'log' if representation is 'mfcc', not 'none'")
     if extractor.db_reference != "max":
         check_positive(db_reference=extractor.db_reference)
     _check_sizes(extractor)
@@ -35,18 +35,24 @@ def _check_frequencies(extractor: Any) -> None:
     high = nyquist if extractor.fmax is None else extractor.fmax
     if not 0 <= low < high <= nyquist:
         raise ValueError(
-            f"fmin {extractor.fmin} and fmax {extractor.fmax} must be ascending within 0..{nyquist:g} Hz, half the rate"
+            f"fmin and fmax must satisfy 0 <= fmin < fmax <= {nyquist:g} Hz, half the sampling rate: "
+            f"fmin is {extractor.fmin}, fmax is {extractor.fmax}"
         )
     if extractor.representation == "stft" and extractor.num_bins != extractor.n_fft // 2 + 1:
-        raise ValueError(f"num_bins of stft is n_fft // 2 + 1 = {extractor.n_fft // 2 + 1}, not {extractor.num_bins}")
+        raise ValueError(
+            f"num_bins must be n_fft // 2 + 1 = {extractor.n_fft // 2 + 1} for stft, not {extractor.num_bins}: omit it"
+        )
     if extractor.representation == "mfcc" and extractor.num_bins > extractor.num_mels:
-        raise ValueError(f"num_bins {extractor.num_bins} of mfcc cannot exceed num_mels {extractor.num_mels}")
+        raise ValueError(
+            f"num_bins must be at most num_mels, {extractor.num_mels}, for mfcc, not {extractor.num_bins}"
+        )
     if extractor.representation == "cqt":
         check_positive(fmin=extractor.fmin)
         highest = (extractor.fmin or 32.7) * 2 ** ((extractor.num_bins - 1) / extractor.bins_per_octave)
         if highest >= nyquist:
             raise ValueError(
-                f"num_bins {extractor.num_bins} of cqt reach {highest:.0f} Hz, beyond half the rate ({nyquist:g} Hz)"
+                f"num_bins: {extractor.num_bins} bins of the CQT reach {highest:.0f} Hz, above half the sampling rate "
+                f"({nyquist:g} Hz): use fewer bins"
             )
 
 
@@ -54,11 +60,13 @@ def _check_sizes(extractor: Any) -> None:
     least = extractor.hop_length if extractor.representation == "cqt" else extractor.n_fft
     if extractor.window_samples < least:
         raise ValueError(
-            f"window_seconds {extractor.window_seconds:g} is shorter than one analysis frame of {least} samples"
+            f"window_seconds {extractor.window_seconds:g} is shorter than an analysis frame of {least} samples"
         )
     rate = extractor.sampling_rate / extractor.hop_length
     if extractor.frames_per_second is not None and extractor.frames_per_second > rate:
-        raise ValueError(f"frames_per_second {extractor.frames_per_second:g} exceeds the frame rate, {rate:g}")
+        raise ValueError(
+            f"frames_per_second must be at most {rate:g}, the frame rate, not {extractor.frames_per_second:g}"
+        )
     for name in ("crop", "resize"):
         size = getattr(extractor, name)
         if size is not None and (len(size) != 2 or min(size) < 1):
@@ -76,6 +84,6 @@ def _check_statistics(extractor: Any) -> None:
     for name in ("mean", "std"):
         values = np.asarray(getattr(extractor, name), dtype=np.float64)
         if values.size not in (1, bins) or not np.isfinite(values).all():
-            raise ValueError(f"{name} must be a finite number or one for each of {bins} bins, not {values.size}")
+            raise ValueError(f"{name} must be one finite number or {bins}, one for each bin, not {values.size}")
     if not (np.asarray(extractor.std) > 0).all():
-        raise ValueError("std must be positive")
+        raise ValueError("std must be above 0 in each bin")

@@ -1,4 +1,4 @@
-"""The operations of a spectrogram front end: librosa's transforms and scales, decimation, resizing, normalisation."""
+"""The operations of the spectrogram front end: librosa's transforms and scales, decimation, resizing, normalisation."""
 
 import functools
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ import torch
 from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 
-# Frames whose spectra are in memory at once: complex spectra of hours of audio would not fit.
+# Number of frames whose spectra are in memory at once; the complex spectra of hours of audio would not fit.
 BLOCK_FRAMES = 4096
-# Smaller differences count as none: silent and constant inputs must not be divided by almost zero.
+# Ranges and deviations below this count as 0, so that silence is not divided by almost zero.
 TINY = 1e-8
-# librosa's least power, in dB against 1.
+# librosa's minimum power, in dB relative to 1.
 DB_FLOOR = -100.0
 
 
@@ -23,9 +23,10 @@ DB_FLOOR = -100.0
 def _mel_filters(
     *, sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, htk: bool, norm: str | None
 ) -> scipy.sparse.csr_array:
-    """Return the filters of `librosa.filters.mel`, sparse: a band covers a few of a thousand frequencies.
+    """Return the filters of `librosa.filters.mel` as a sparse matrix [mels, frequencies].
 
-    Computed here because librosa's module imports numba and scipy.signal, which takes longer than predicting a song.
+    librosa's function is not used because its import of numba and scipy.signal takes longer than predicting a song.
+    transformers' `mel_filter_bank` is wrong for odd `n_fft`.
     """
     scale = "htk" if htk else "slaney"
     low, high = (hertz_to_mel(frequency, scale) for frequency in (fmin, fmax or sr / 2))
@@ -40,18 +41,16 @@ def _mel_filters(
 
 
 @functools.lru_cache(maxsize=16)
-def _window(window: str, win_length: int) -> torch.Tensor:
-    if window == "hann":  # as scipy computes it; see `_mel_filters`
-        values = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, win_length + 1)[:-1])
-    else:
-        values = librosa.filters.get_window(window, win_length, fftbins=True)
-    return torch.from_numpy(values.astype(np.float32))
+def _analysis_window(name: str, win_length: int) -> torch.Tensor:
+    if name == "hann":  # without the slow import; see `_mel_filters`
+        return torch.hann_window(win_length, dtype=torch.float64).float()
+    return torch.from_numpy(librosa.filters.get_window(name, win_length, fftbins=True).astype(np.float32))
 
 
-def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
-    """Return the spectrogram of a waveform [samples] in its scale (dB against 1, without a floor), [bins, frames].
+def compute_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
+    """Return the spectrogram of a waveform [samples] on its scale (dB relative to 1, no floor), [bins, frames].
 
-    For MFCCs it is the mel spectrogram. `fields` is a [`SpectrogramFeatureExtractor`].
+    For MFCCs, it is the mel spectrogram. `fields` is a [`SpectrogramFeatureExtractor`].
     """
     waveform = np.asarray(waveform, dtype=np.float32)
     if fields.representation == "cqt":
@@ -75,7 +74,7 @@ def scaled_spectrogram(waveform: np.ndarray, fields: Any) -> np.ndarray:
 
 
 def _magnitudes(waveform: np.ndarray, fields: Any) -> np.ndarray:
-    """Return |STFT| ** power over centred frames, [n_fft // 2 + 1, frames], or its mel bands [mels, frames]."""
+    """Return |STFT| ** power of centred frames [n_fft // 2 + 1, frames], or its mel bands [mels, frames]."""
     n_fft, hop_length, win_length = fields.n_fft, fields.hop_length, fields.win_length or fields.n_fft
     padded = np.pad(waveform, n_fft // 2, mode=fields.pad_mode)
     num_frames = 1 + (len(padded) - n_fft) // hop_length
@@ -83,20 +82,20 @@ def _magnitudes(waveform: np.ndarray, fields: Any) -> np.ndarray:
     for first in range(0, num_frames, BLOCK_FRAMES):
         count = min(BLOCK_FRAMES, num_frames - first)
         samples = padded[first * hop_length : (first + count - 1) * hop_length + n_fft]
-        # The same transform as librosa.stft, in half the time.
+        # torch.stft equals librosa.stft in half the time.
         spectra = torch.stft(
             torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)),
             n_fft,
             hop_length,
             win_length,
-            window=_window(fields.window_function, win_length),
+            window=_analysis_window(fields.window_function, win_length),
             center=False,
             return_complex=True,
         )
         squares = spectra.real.square() + spectra.imag.square()
         block = (squares if fields.power == 2 else squares.sqrt() ** fields.power).numpy()
         if fields.representation != "stft":
-            # librosa.feature.melspectrogram, without rebuilding its filters for every window.
+            # librosa.feature.melspectrogram would recompute the filters for every window.
             filters = _mel_filters(
                 sr=fields.sampling_rate,
                 n_fft=n_fft,
@@ -111,10 +110,11 @@ def _magnitudes(waveform: np.ndarray, fields: Any) -> np.ndarray:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
-def relative_db(features: np.ndarray, *, reference: str | float, power: float, top_db: float | None) -> np.ndarray:
-    """Return dB [frames, bins] against `reference` (or their `"max"`) instead of 1, raised to `top_db` below the maximum.
+def rescale_db(features: np.ndarray, *, reference: str | float, power: float, top_db: float | None) -> np.ndarray:
+    """Convert dB relative to 1 [frames, bins] to dB relative to `reference`, which may be `"max"`, and apply a floor.
 
-    As `ref` and `top_db` of librosa's `power_to_db` (`amplitude_to_db` for a `power` of 1).
+    The floor lies `top_db` below the maximum. Both arguments work like `ref` and `top_db` of librosa's `power_to_db`, or of
+    its `amplitude_to_db` for a `power` of 1.
     """
     loudest = features.max()
     zero = loudest if reference == "max" else 10 * np.log10(max(1e-10, reference ** (2 / power)))
@@ -122,21 +122,21 @@ def relative_db(features: np.ndarray, *, reference: str | float, power: float, t
     return np.maximum(features, np.float32(floor)) - np.float32(zero)
 
 
-def decimated_count(num_frames: int, step: float) -> int:
-    """Return how many of `num_frames` frames remain if one in `step` is kept."""
+def count_decimated(num_frames: int, step: float) -> int:
+    """Return the number of frames after decimation to one frame in `step`, at least 1."""
     return max(1, int(num_frames / step))
 
 
 def decimate(features: np.ndarray, step: float) -> np.ndarray:
-    """Keep one in `step` frames of [frames, bins], the middle one of each step, without averaging."""
-    kept = np.arange(decimated_count(len(features), step))
-    return features[np.minimum(((kept + 0.5) * step).astype(np.int64), len(features) - 1)]
+    """Decimate [frames, bins] to the middle frame of every `step` frames, without averaging."""
+    steps = np.arange(count_decimated(len(features), step))
+    return features[np.minimum(((steps + 0.5) * step).astype(np.int64), len(features) - 1)]
 
 
 def resize(features: np.ndarray, size: list[int]) -> np.ndarray:
-    """Resize [frames, bins] to `size` = [bins, frames]: bilinear, with a low-pass filter where it shrinks (ours).
+    """Resize [frames, bins] to `size` = [bins, frames] by bilinear interpolation.
 
-    Without the filter most frames of a long window would be ignored.
+    A low-pass filter is applied if a side shrinks (ours); without it, most frames of a long window would be ignored.
     """
     image = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None, None]
     resized = torch.nn.functional.interpolate(
@@ -146,9 +146,9 @@ def resize(features: np.ndarray, size: list[int]) -> np.ndarray:
 
 
 def standardize(values: np.ndarray) -> np.ndarray:
-    """Return (x - mean) / standard deviation over all values, float32; zeros if they are constant."""
+    """Return (x - mean) / standard deviation over all values, float32; all 0 if the values are constant."""
     flat = values.reshape(-1, 1)
-    # In parts: hours of audio in float64 would not fit into memory.
+    # In blocks, because hours of audio in float64 do not fit into memory.
     mean, std = running_statistics(flat[first : first + 2**20] for first in range(0, len(flat), 2**20))
     if std < TINY:
         return np.zeros_like(values, dtype=np.float32)
@@ -156,7 +156,7 @@ def standardize(values: np.ndarray) -> np.ndarray:
 
 
 def normalize(features: np.ndarray, fields: Any) -> np.ndarray:
-    """Normalise [frames, bins] by the fields `normalization`, `mean`, ... of a [`SpectrogramFeatureExtractor`]."""
+    """Normalise [frames, bins] as the field `normalization` of an extractor says; see [`SpectrogramFeatureExtractor`]."""
     if fields.normalization == "min_max":
         low, high = float(features.min()), float(features.max())
         if high - low < TINY:
@@ -172,16 +172,17 @@ def normalize(features: np.ndarray, fields: Any) -> np.ndarray:
 
 
 def running_statistics(spectrograms: Iterable[np.ndarray], *, per_bin: bool = False) -> tuple:
-    """Return mean and standard deviation over many spectrograms, with one of them in memory at a time.
+    """Return mean and standard deviation over many spectrograms, reading one of them at a time.
 
-    They are merged in float64 by the formula of Chan, Golub and LeVeque (1979), which stays exact where sums of squares
-    of dB values lose digits.
+    The statistics are merged in float64 by the formula of Chan, Golub and LeVeque (1979), because sums of squares of dB
+    values lose digits.
 
-    The spectrograms [..., frames, bins] are of the **training split only**, or the other splits would leak. The result is two
-    floats, or with `per_bin` two lists of floats [bins].
+    Args:
+        spectrograms: [..., frames, bins] each. They must come from the **training split only**, or the other splits leak.
+        per_bin: Whether to return two lists of floats [bins] instead of two floats.
 
     Raises:
-        ValueError: If there is no spectrogram, or they have different bins.
+        ValueError: If there are no spectrograms, or their numbers of bins differ.
     """
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for spectrogram in spectrograms:

@@ -1,7 +1,7 @@
 """The papers' front ends as named sets of fields of [`SpectrogramFeatureExtractor`].
 
-Each names its source; what a paper omits is marked "ours". Fields that a preset does not set have the extractor's defaults:
-30 s at 22,050 Hz, 128 mels (2048/512), dB below the maximum down to -80.
+Each preset names its source; values that the paper omits are marked "ours". Other fields keep the extractor's defaults: 30 s
+at 22,050 Hz, 128 mels (n_fft 2048, hop 512), dB relative to the maximum with a floor at -80.
 """
 
 import difflib
@@ -12,29 +12,30 @@ from typing import Any, NamedTuple
 
 
 class Preset(NamedTuple):
-    """A front end: its source and the fields of the extractor."""
+    """The source of a front end, and the fields of its extractor."""
 
     source: str
     fields: dict[str, Any]
 
 
-# LGNet's frames of 30 ms every 15 ms in samples at 22,050 Hz, with the smallest transform that fits them.
+# LGNet's frames of 30 ms every 15 ms, in samples at 22,050 Hz; n_fft is the smallest power of two that fits.
 _LGNET_FRAMES = {"n_fft": 1024, "win_length": 662, "hop_length": 331, "normalization": "min_max"}
 _DIVIDE_AND_CONQUER_SOURCE = (
     "Divide and Conquer, front end of the authors' code: power_to_db(ref=max) of each snippet, (x + 80) / 80 (the paper's "
-    "Eq. 1 is a min-max). Ours: a track of 27 to 30 s is not looped to 30 s before it is cut, only one shorter than a "
-    "window is"
+    "Eq. 1 is a min-max). Ours: only tracks shorter than a window are looped; the authors loop tracks of 27 to 30 s to "
+    "30 s before they cut them"
 )
 
 PRESETS: dict[str, Preset] = {
     "deformer": Preset(
-        "Deformer, preprocessing: mel resized to 224x224, then min-max; parameters of the mel and 30 s are ours",
+        "Deformer, preprocessing: mel resized to 224x224, then min-max; the mel parameters and 30 s are ours",
         {"resize": [224, 224], "normalization": "min_max"},
     ),
     "ts_resformer": Preset(
         "TS-Resformer, section 3.1: z-scored audio, 12 s with 50 % overlap, Hann 4096/1024, dB, 128x512. Ours: the "
-        "z-score takes out the signed mean (the text describes a mean of absolute amplitudes, which leaves an offset), dB "
-        "against 1.0 (against the maximum the z-score would have no effect), and the first 512 of 517 frames",
+        "z-score subtracts the signed mean (the paper describes a mean of absolute amplitudes, which leaves an offset), dB "
+        "are relative to 1.0 (relative to the maximum, the z-score would have no effect), and of 517 frames the first "
+        "512 are kept",
         {
             "sampling_rate": 44100,
             "n_fft": 4096,
@@ -64,9 +65,10 @@ PRESETS: dict[str, Preset] = {
         {**_LGNET_FRAMES, "representation": "stft", "power": 1.0},
     ),
     "lgnet_cqt": Preset(
-        "LGNet, section 3.1: magnitudes, 36 bins an octave, every 15 ms; 8 octaves from C1, rate, dB, min-max and 30 s "
+        "LGNet, section 3.1: magnitudes, 36 bins per octave, every 15 ms; 8 octaves from C1, rate, dB, min-max and 30 s "
         "are ours",
-        # librosa halves the rate for lower octaves while the hop is even: 332 samples (15.06 ms) take a fifth of the time.
+        # librosa halves the rate for lower octaves as long as the hop is even, so 332 samples (15.06 ms) instead of 331
+        # take a fifth of the time.
         {
             **_LGNET_FRAMES,
             "hop_length": 332,
@@ -78,7 +80,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "m2d": Preset(
         "M2D, front end of the authors' code: ln(mel + eps of float32), reflected ends, 80x608, mean -7.1, std 4.2. Ours: "
-        "short tracks are looped, there they are padded with zeros before the normalisation",
+        "short tracks are looped; the authors pad them with zeros before the normalisation",
         {
             "sampling_rate": 16000,
             "n_fft": 400,
@@ -95,22 +97,22 @@ PRESETS: dict[str, Preset] = {
             "window_frames": 608,
         },
     ),
-    # Measured: every stored column is one frame, floor((column + 0.5) * frames / 387.5), every second pixel of a picture
-    # 775 wide. Clips of 30.01 s have 1293 frames, hence 12.9 frames a second.
+    # Measured: each stored column is one frame, floor((column + 0.5) * frames / 387.5), as if it were every second pixel of
+    # an image of width 775. Clips of 30.01 s have 1293 frames, so the rate is 12.9 frames per second.
     "gtzan_decimated": Preset(
-        "GTZAN's stored log-mel (387 frames for 30 s), recovered by comparison with the audio: single frames picked, none "
-        "averaged; dB against the track's maximum down to -80, min-max over the track. Here both are taken over the "
-        "picked frames, there over all frames, a difference of 0.3 % of the range on average (56 clips)",
+        "GTZAN's stored log-mel (387 frames for 30 s), recovered by comparison with the audio: single frames, not averages; "
+        "dB relative to the track's maximum with a floor at -80, min-max over the track. Here maximum and range are taken "
+        "over the kept frames, in the stored files over all frames, a difference of 0.3 % of the range on average (56 clips)",
         {
             "normalization": "min_max",
             "normalize_over": "track",
             "frames_per_second": 22050 / 512 * 387.5 / 1293,
         },
     ),
-    # log10(1 + 10000 x) = (ln(x + 1e-4) + 4 ln 10) / ln 10, which stores as ln(x + 1e-4).
+    # log10(1 + 10000 x) = (ln(x + 1e-4) + 4 ln 10) / ln 10; the stored features are ln(x + 1e-4).
     "musicnn": Preset(
-        "MusiCNN, front end of the authors' package: log10(1 + 10000 x) of 96 Slaney mels of power, 187 frames side by "
-        "side. The package rounds the mels to float16 first, so that a mel power above 6.55 becomes infinite; this is "
+        "MusiCNN, front end of the authors' package: log10(1 + 10000 x) of 96 Slaney mels of power, adjacent windows of 187 "
+        "frames. The package rounds the mels to float16 first, so that a mel power above 6.55 becomes infinite; this is "
         "left out here",
         {
             "sampling_rate": 16000,
@@ -131,20 +133,20 @@ PRESETS: dict[str, Preset] = {
 
 
 def with_preset(init: Callable) -> Callable:
-    """Let a constructor take the fields of the argument `preset` as defaults.
+    """Decorate a constructor to take its defaults from the argument `preset`.
 
     Raises:
-        ValueError: For an unknown preset, with the nearest name.
+        ValueError: If the preset is unknown; the message suggests the nearest name.
     """
 
-    @functools.wraps(init)  # keeps the signature, which names the fields
+    @functools.wraps(init)  # keeps the signature, from which the field names are read
     def init_with_preset(self: Any, preset: str | None = None, **fields: Any) -> None:
         defaults = {}
         if preset is not None:
             if preset not in PRESETS:
                 near = difflib.get_close_matches(str(preset), PRESETS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PRESETS)}"
-                raise ValueError(f"unknown preset {preset!r}; {hint}")
+                raise ValueError(f"preset: there is no preset {preset!r}: {hint}")
             defaults = dict(PRESETS[preset].fields)
         if "window_seconds" in fields or "window_frames" in fields:
             defaults.pop("window_seconds", None)
