@@ -94,7 +94,7 @@ def test_corpus_without_a_usable_file(tmp_path):
         (tmp_path / "music" / genre).mkdir(parents=True)
         soundfile.write(tmp_path / "music" / genre / "a.wav", np.zeros(8000), 16000)
     line = _run(tmp_path, tmp_path / "music")
-    assert "no track that can be used" in line
+    assert "folder (music): no track can be used" in line
     assert "blues/a.wav" in line
 
 

@@ -340,7 +340,7 @@ def test_truncated_files_are_named_when_their_features_are_used(music, tmp_path,
     extract(capsys, music, tmp_path / "out", *DECIMATED)
     corpus = decode_corpus(open_source(str(tmp_path / "out")), RATE)
     assert list(corpus.truncated) == ["pop/pop.000.wav"]
-    assert "1 tracks are truncated" in corpus.notes()[0]
+    assert "1 truncated tracks" in corpus.notes()[0]
 
 
 def test_depths_and_names_of_all_kinds_are_extracted(tmp_path, capsys):
