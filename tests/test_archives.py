@@ -214,14 +214,14 @@ def test_a_checksum_is_compared_and_both_are_named(tmp_path, algorithm, cache):
     archive = write_zip(tmp_path / "music.zip", FILES)
     found = hashlib.new(algorithm, archive.read_bytes()).hexdigest()
     verify_checksum(archive, f"{algorithm}:{found}")
-    verify_checksum(archive, f"{algorithm}:{found[:8].upper()}")
+    verify_checksum(archive, f"{algorithm}:{found.upper()}")
     wrong = "0" * len(found)
     with pytest.raises(DataError, match=rf"music\.zip has {algorithm} {found}, not the expected {wrong}"):
         unpack(archive, checksum=f"{algorithm}:{wrong}")
     assert_nothing_left(cache)
-    for vague in ("md5:" + "0" * 32, f"{algorithm}:0000", f"{algorithm}:{'x' * 40}", found):
-        with pytest.raises(DataError, match="write sha256: or sha1:"):
-            verify_checksum(archive, vague)
+    for unknown in ("md5:" + "0" * 32, found):
+        with pytest.raises(DataError, match=rf"checksum '{unknown}' of music\.zip"):
+            verify_checksum(archive, unknown)
 
 
 def test_what_is_no_archive_is_named(tmp_path):

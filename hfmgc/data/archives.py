@@ -29,7 +29,7 @@ _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadG
 # Raised for a path that is both a file and a folder, and (RuntimeError) for an encrypted member of a zip.
 _DAMAGE += (FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError)
 
-Wanted = Callable[[PurePosixPath], bool]
+MemberFilter = Callable[[PurePosixPath], bool]
 
 
 def is_archive(path: str | os.PathLike) -> bool:
@@ -38,24 +38,20 @@ def is_archive(path: str | os.PathLike) -> bool:
 
 
 def verify_checksum(path: Path, expected: str) -> None:
-    """Check a file against `sha1:...` or `sha256:...` with at least the first eight digits.
-
-    Raises:
-        DataError: If the checksum has another form, or the file another checksum.
-    """
-    algorithm, _, digits = expected.lower().partition(":")
-    if algorithm not in ("sha1", "sha256") or len(digits) < 8 or set(digits) - set("0123456789abcdef"):
-        raise DataError(f"checksum {expected!r} of {path.name}: write sha256: or sha1: and at least 8 hex digits")
+    """Raise a DataError if the checksum of a file is not `expected`, written as `sha1:...` or `sha256:...`."""
+    algorithm, _, digest = expected.lower().partition(":")
+    if algorithm not in ("sha1", "sha256"):
+        raise DataError(f"checksum {expected!r} of {path.name}: write sha256:DIGEST or sha1:DIGEST")
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, algorithm).hexdigest()
-    if not actual.startswith(digits):
+    if actual != digest:
         raise DataError(
-            f"{path.name} has {algorithm} {actual}, not the expected {digits}: download it again (it is damaged, incomplete "
+            f"{path.name} has {algorithm} {actual}, not the expected {digest}: download it again (it is damaged, incomplete "
             "or another edition)"
         )
 
 
-def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: Wanted, selection: str) -> Path:
+def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: MemberFilter, selection: str) -> Path:
     """Return the path of a folder, or of the unpacked files of an archive (`unpack`); `what` names the setting in errors."""
     if is_archive(origin):
         return unpack(Path(origin), checksum=checksum, wanted=wanted, selection=selection)
@@ -64,7 +60,7 @@ def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: Wanted, 
     return Path(origin)
 
 
-def unpack(archive: Path, *, checksum: str = "", wanted: Wanted = lambda member: True, selection: str = "") -> Path:
+def unpack(archive: Path, *, checksum: str = "", wanted: MemberFilter = lambda member: True, selection: str = "") -> Path:
     """Unpack an archive into a folder in the cache of `datasets`, unless it is unpacked already; return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; an interrupted unpacking resumes there. Links
@@ -121,7 +117,7 @@ def _contents(folder: Path) -> list[int]:
     return [len(sizes), sum(sizes)]
 
 
-def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
+def _extract(archive: Path, folder: Path, wanted: MemberFilter) -> None:
     """Unpack the wanted members that are not in the folder yet."""
     extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
     try:
@@ -132,7 +128,7 @@ def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
         raise DataError(f"{archive.name}: truncated or damaged ({error}): download it again") from error
 
 
-def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
+def _extract_tar(archive: Path, folder: Path, wanted: MemberFilter) -> None:
     with gzip.open(archive) as file:
         stream = _BoundedReader(file, archive)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -147,7 +143,7 @@ def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
             pass
 
 
-def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
+def _extract_zip(archive: Path, folder: Path, wanted: MemberFilter) -> None:
     unpacked = 0
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():

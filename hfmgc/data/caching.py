@@ -142,15 +142,14 @@ def reading_cache() -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        # For a damaged file pyarrow may raise a plain OSError without errno; other OSErrors have a subclass or errno.
-        if not isinstance(error, pyarrow.ArrowException) and (type(error) is not OSError or error.errno is not None):
-            path = Path(error.filename or cache)
-            # The path may also be a parent of the cache that could not be created.
-            if not (path.is_relative_to(cache) or cache.is_relative_to(path)):
-                raise
+        # For a damaged file, pyarrow may raise a plain OSError without errno; other OSErrors have an errno or a subclass.
+        if isinstance(error, pyarrow.ArrowException) or (type(error) is OSError and error.errno is None):
+            raise DataError(
+                f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and repeat "
+                "the command, which recreates it"
+            ) from error
+        path = Path(error.filename or cache)
+        if path.is_relative_to(cache) or cache.is_relative_to(path):  # a parent of the cache could not be created
             with saving_to(cache, "or set HF_HOME or HF_DATASETS_CACHE to another folder"):
                 raise
-        raise DataError(
-            f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and repeat the "
-            "command, which recreates it"
-        ) from error
+        raise

@@ -5,7 +5,7 @@ as a list.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import datasets
@@ -72,7 +72,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
-        return {**vars(self), "findings": [vars(finding) for finding in self.findings]}
+        return asdict(self)
 
     def exclusions(self) -> list[tuple[str, str]]:
         """Return track id and reason of the recommended exclusions; every run skips unusable tracks by itself."""
@@ -182,7 +182,7 @@ def _duplicates(tracks: dict[str, TrackIdentity], content: str) -> list[Finding]
 
 def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[str, Any]]:
     """Return the row of `_check_track` for each track, with an `identity` in place of the fingerprint."""
-    checked = cached_map(
+    table = cached_map(
         tracks,
         _check_track,
         ("checks", "decoding", "fingerprints"),
@@ -191,10 +191,10 @@ def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[st
         num_proc=num_proc,
         desc="checking",
     )
-    fingerprints = checked.select_columns("fingerprint").with_format("numpy")
+    fingerprints = table.select_columns("fingerprint").with_format("numpy")
     return [
         {**row, "identity": TrackIdentity(row["digest"], fingerprint["fingerprint"])}
-        for row, fingerprint in zip(checked.remove_columns("fingerprint").to_list(), fingerprints, strict=True)
+        for row, fingerprint in zip(table.remove_columns("fingerprint").to_list(), fingerprints, strict=True)
     ]
 
 

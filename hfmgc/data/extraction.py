@@ -132,14 +132,14 @@ def extract_corpus(
     with lock_folder(folder):
         with saving_to(folder):
             _claim(folder, description, identity)
-        written = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
+        shards_table = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
             _write_shard,
             fn_kwargs={"extraction": extraction},
             num_proc=num_proc if num_proc and num_proc > 1 else None,
             load_from_cache_file=False,  # complete shards are recognised in the folder
             desc=f"extracting {len(tracks)} tracks in {shards} shards",
         )
-        skipped = [row for shard in written[_SKIPPED][:] for row in json.loads(shard)]
+        skipped = [row for shard in shards_table[_SKIPPED][:] for row in json.loads(shard)]
         if len(skipped) == len(tracks):
             first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
             raise DataError(f"{source.title}: no track can be used; {first}")
@@ -186,10 +186,10 @@ def _read_skipped(shard: Path, tracks: int) -> list[dict[str, str]] | None:
     try:
         with pq.ParquetFile(shard, page_checksum_verification=True) as file:
             skipped = json.loads(file.metadata.metadata[_SKIPPED.encode()])
-            written = sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
+            rows = sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return None
-    return skipped if written + len(skipped) == tracks else None
+    return skipped if rows + len(skipped) == tracks else None
 
 
 @contextmanager

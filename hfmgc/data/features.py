@@ -39,16 +39,16 @@ def extract_features(
     """
     if "waveform" not in tracks.column_names:
         return tracks
-    removed = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
-    kept = {name: kind for name, kind in tracks.features.items() if name not in removed}
+    content = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
+    labels = {name: kind for name, kind in tracks.features.items() if name not in content}
     extracted = cached_map(
         tracks,
         _extract,
         ("features",),
         fn_kwargs={"extractor": extractor},
         key=front_end_fields(extractor),
-        features=datasets.Features({**kept, "features": FEATURES}),
-        remove_columns=removed,
+        features=datasets.Features({**labels, "features": FEATURES}),
+        remove_columns=content,
         num_proc=num_proc,
         desc="extracting features",
     )

@@ -82,7 +82,7 @@ def stored_fingerprint(values: np.ndarray) -> np.ndarray:
     all frames of fewer than 33 bins. The bands are shares of the bins, so only fingerprints of the same front end can be
     compared.
     """
-    if values.dtype == object or values.ndim not in (2, 3) or not values.size:
+    if values.ndim not in (2, 3):
         return np.zeros(0, np.uint32)
     is_levels = values.ndim == 2 and values.dtype.kind in "iu"
     features = values.T if is_levels else values.reshape(-1, values.shape[-1])

@@ -166,8 +166,8 @@ def _note_missing(
     if not counts:
         return None
     reasons = {track_id: source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
-    known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
-    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({known})' if known else ''}"
+    details = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
+    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({details})' if details else ''}"
 
 
 def _draw_validation_artists(tracks: datasets.Dataset, outside_fold: list[str], fold: int) -> dict[str, list[str]]:
