@@ -121,7 +121,7 @@ def test_a_truncated_archive_leaves_nothing(tmp_path, kind, share, cache):
     archive = write(kind, tmp_path, files)
     content = archive.read_bytes()
     archive.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match=r"music\..* (is truncated or damaged|has no files)"):
+    with pytest.raises(DataError, match=r"music\..*: truncated or damaged"):
         unpack(archive)
     assert_nothing_left(cache)
 
@@ -214,14 +214,14 @@ def test_a_checksum_is_compared_and_both_are_named(tmp_path, algorithm, cache):
     archive = write_zip(tmp_path / "music.zip", FILES)
     found = hashlib.new(algorithm, archive.read_bytes()).hexdigest()
     verify_checksum(archive, f"{algorithm}:{found}")
-    verify_checksum(archive, f"{algorithm}:{found[:8].upper()}")
+    verify_checksum(archive, f"{algorithm}:{found.upper()}")
     wrong = "0" * len(found)
     with pytest.raises(DataError, match=rf"music\.zip has {algorithm} {found}, not the expected {wrong}"):
         unpack(archive, checksum=f"{algorithm}:{wrong}")
     assert_nothing_left(cache)
-    for vague in ("md5:" + "0" * 32, f"{algorithm}:0000", f"{algorithm}:{'x' * 40}", found):
-        with pytest.raises(DataError, match="write sha256: or sha1:"):
-            verify_checksum(archive, vague)
+    for unknown in ("md5:" + "0" * 32, found):
+        with pytest.raises(DataError, match=rf"checksum '{unknown}' of music\.zip"):
+            verify_checksum(archive, unknown)
 
 
 def test_what_is_no_archive_is_named(tmp_path):
@@ -230,14 +230,12 @@ def test_what_is_no_archive_is_named(tmp_path):
     (tmp_path / "music.rar").write_bytes(b"Rar!")
     with pytest.raises(DataError, match=r"music\.rar cannot be unpacked: its name must end in \.tar\.gz"):
         unpack(tmp_path / "music.rar")
-    with pytest.raises(DataError, match="has no files in it"):
-        unpack(write_zip(tmp_path / "empty.zip", {}))
 
 
 def test_a_checksum_is_verified_for_an_archive_that_was_unpacked_without_it(tmp_path, monkeypatch):
     archive = write_zip(tmp_path / "music.zip", FILES)
     unpack(archive)
-    with pytest.raises(DataError, match="not the expected"):
+    with pytest.raises(DataError, match=r"music\.zip has sha256"):
         unpack(archive, checksum="sha256:" + "0" * 64)
     right = "sha256:" + hashlib.sha256(archive.read_bytes()).hexdigest()
     folder = unpack(archive, checksum=right)
@@ -247,10 +245,10 @@ def test_a_checksum_is_verified_for_an_archive_that_was_unpacked_without_it(tmp_
 
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, monkeypatch, cache):
-    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
     bomb = write(kind, tmp_path, {"genres/blues/a.wav": b"a" * 10, "genres/blues/b.wav": bytes(10_000_000)})
     assert bomb.stat().st_size < 50_000
-    with pytest.raises(DataError, match=rf"music\.{kind} unpacks to more than .* GB, far more than music does"):
+    with pytest.raises(DataError, match=rf"music\.{kind}: unpacks to more than"):
         unpack(bomb)
     assert_nothing_left(cache)
     # Members of a zip that are not wanted are not even opened; a tar must be read to its end.
@@ -260,12 +258,12 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, 
 
 
 def test_headers_of_a_tar_that_are_bombs_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
     with tarfile.open(tmp_path / "music.tar.gz", "w:gz") as file:
         member = tarfile.TarInfo("genres/blues/a.wav")
         member.pax_headers = {"comment": "a" * 10_000_000}
         file.addfile(member)
-    with pytest.raises(DataError, match="unpacks to more than"):
+    with pytest.raises(DataError, match=r"music\.tar\.gz: unpacks to more than"):
         unpack(tmp_path / "music.tar.gz")
 
 

@@ -86,7 +86,7 @@ def test_empty_folder(tmp_path):
 def test_genre_with_one_track(tmp_path):
     music = write_music(tmp_path / "music", {"blues": 4, "polka": 1}, seconds=1)
     line = _run(tmp_path, music)
-    assert "'polka' has 1 usable track" in line
+    assert "genre 'polka' has too few usable tracks (1)" in line
 
 
 def test_corpus_without_a_usable_file(tmp_path):
@@ -94,7 +94,7 @@ def test_corpus_without_a_usable_file(tmp_path):
         (tmp_path / "music" / genre).mkdir(parents=True)
         soundfile.write(tmp_path / "music" / genre / "a.wav", np.zeros(8000), 16000)
     line = _run(tmp_path, tmp_path / "music")
-    assert "no track that can be used" in line
+    assert "folder (music): no track can be used" in line
     assert "blues/a.wav" in line
 
 

@@ -309,7 +309,7 @@ def test_recordings_of_a_dataset_without_genres_are_usable_and_the_text_says_wha
     assert hfmgc.cli.main(["check", "maestro", "--data_options", options]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "maestro (maestro): 4 tracks, 4 usable, 8.0 seconds; 4 at 44100 Hz",
-        "no genres: for pre-training alone",
+        "no genres: for pre-training only",
         "nothing to report",
     ]
 

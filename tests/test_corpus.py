@@ -52,7 +52,7 @@ def test_selection_gives_the_tracks_asked_for_in_that_order(music_folder):
     assert chosen["track_id"] == wanted
     everything = dict(zip(corpus.tracks["track_id"], corpus.tracks["waveform"], strict=True))
     np.testing.assert_array_equal(chosen[0]["waveform"], everything[wanted[0]])
-    with pytest.raises(DataError, match=r"1 of 2 track ids are not in folder \(music\), the first is 'pop/gone.wav'"):
+    with pytest.raises(DataError, match=r"1 of 2 track ids are not in folder \(music\).* 'pop/gone.wav'"):
         corpus.select(["blues/blues.000.wav", "pop/gone.wav"])
 
 
@@ -163,7 +163,7 @@ def test_several_processes_decode_the_same(music_folder):
 def test_a_corpus_of_broken_files_alone_is_an_error_that_names_the_first(tmp_path):
     (tmp_path / "music" / "blues").mkdir(parents=True)
     (tmp_path / "music" / "blues" / "a.wav").write_bytes(b"")
-    with pytest.raises(DataError, match=r"music.* no track that can be used; the first: blues/a.wav: empty file"):
+    with pytest.raises(DataError, match=r"music.*; the first: blues/a.wav: empty file"):
         decode(tmp_path / "music")
 
 
@@ -259,7 +259,7 @@ class Unlabelled(Folder):
 
 
 def test_tracks_without_genres_are_refused_for_classification(music_folder):
-    with pytest.raises(DataError, match=r"has no track that can be used; the first: blues/blues.000.wav: no genre"):
+    with pytest.raises(DataError, match=r"music.*; the first: blues/blues.000.wav: no genre"):
         decode_corpus(Unlabelled(str(music_folder({"blues": 2}, seconds=0.2))), RATE)
 
 

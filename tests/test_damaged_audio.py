@@ -87,7 +87,7 @@ def test_truncated_files_are_reported_by_check_and_listed_in_a_run(tmp_path, cap
     assert corpus.truncated == found
     assert len(corpus.tracks) == 8
     assert corpus.notes() == [
-        f"2 tracks are truncated, and used as they are: blues/a.wav ({found['blues/a.wav']}), "
+        f"2 truncated tracks are used as they are: blues/a.wav ({found['blues/a.wav']}), "
         f"blues/b.mp3 ({found['blues/b.mp3']})"
     ]
 

@@ -13,7 +13,7 @@ from conftest import needs_real_data, tone
 
 from hfmgc.data import fingerprints
 from hfmgc.data.audio import load_audio
-from hfmgc.data.fingerprints import MOST_BIT_ERRORS, MOST_BIT_ERRORS_OF_EXCERPT, find_matches, fingerprint
+from hfmgc.data.fingerprints import MAX_BIT_ERRORS, MAX_BIT_ERRORS_OF_EXCERPT, find_matches, fingerprint
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 
@@ -101,7 +101,7 @@ def test_a_copy_is_found_in_every_disguise_and_nothing_else_is(originals, known,
     matches = find_matches(known + copies)
     assert [(match.first, match.second) for match in matches] == [(track, track + count) for track in range(count)]
     shared = 5.0 if "excerpt" in disguise.__name__ else 9.0
-    assert all(match.shared_seconds > shared and match.bit_errors < MOST_BIT_ERRORS for match in matches)
+    assert all(match.shared_seconds > shared and match.bit_errors < MAX_BIT_ERRORS for match in matches)
 
 
 def test_a_copy_at_another_rate_of_the_corpus_is_found(originals, known):
@@ -171,7 +171,7 @@ def test_twelve_seconds_within_two_other_recordings_of_thirty_are_found_with_the
     matches = find_matches([fingerprint(track, RATE) for track in (whole, again, moved, bare_noise(40, 30.0))])
     assert [(match.first, match.second) for match in matches] == [(0, 1), (0, 2), (1, 2)]
     assert all(11.5 < match.shared_seconds < 12.7 for match in matches)
-    assert all(match.bit_errors < MOST_BIT_ERRORS_OF_EXCERPT for match in matches)
+    assert all(match.bit_errors < MAX_BIT_ERRORS_OF_EXCERPT for match in matches)
 
 
 def test_no_fingerprints_have_no_matches():

@@ -302,7 +302,7 @@ def test_stored_features_with_the_identity_of_their_sound_are_known_by_it():
     known = {"sound of b": TrackIdentity(sounds["b"]["digest"], sounds["b"]["fingerprint"])}
     found = find_known(stored, known)
     assert {name: [item.track_id for item in items] for name, items in found.items()} == {"b": ["sound of b"]}
-    leaks = find_leaks(table, {"train": ["a"], "test": ["b"]}, sampling_rate=SAMPLING_RATE)
+    leaks = find_leaks(table, {"train": ["a"], "test": ["b"]}, stored)
     assert [(leak.ids, leak.detail) for leak in leaks] == [(("a", "b"), "the same features")]
 
 

@@ -225,7 +225,7 @@ def test_without_a_usual_size_nothing_is_accused_of_another(tmp_path):
 def test_features_that_are_all_broken_are_one_line(tmp_path, capsys, tiny_checkpoint):
     path = write_rows(tmp_path / "mel.parquet", [[[np.nan]], [[np.inf]]])
     line = fails(capsys, "evaluate", tiny_checkpoint(), "--data", path)
-    assert "no track that can be used; the first: a: NaN or infinite features" in line
+    assert "no track can be used; the first: a: NaN or infinite features" in line
 
 
 def test_repeated_ids_are_refused_also_over_files(tmp_path, capsys):

@@ -17,7 +17,7 @@ from conftest import needs_real_data
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
 from hfmgc.data.identity import identify_tracks
-from hfmgc.data.leaks import find_leaks, refuse_leaks
+from hfmgc.data.leaks import Leak, find_leaks, refuse_leaks
 from hfmgc.data.sources import open_source
 from hfmgc.data.sources.gtzan import GENRES
 from hfmgc.data.split_manifest import SplitManifest
@@ -65,13 +65,17 @@ def sides(train: str, validation: str = "", test: str = "") -> dict[str, list[st
     return {"train": train.split(), "validation": validation.split(), "test": test.split()}
 
 
+def leaks_of(tracks: datasets.Dataset, split: dict[str, list[str]], rate: int = RATE, **options) -> list[Leak]:
+    return find_leaks(tracks, split, identify_tracks(tracks, rate), **options)
+
+
 def found(tracks: datasets.Dataset, split: dict[str, list[str]], **options) -> list[tuple]:
-    return [(leak.kind, leak.sides, leak.ids) for leak in find_leaks(tracks, split, sampling_rate=RATE, **options)]
+    return [(leak.kind, leak.sides, leak.ids) for leak in leaks_of(tracks, split, **options)]
 
 
 def test_a_clean_split_has_no_leaks():
     tracks = unlike("a", "b", "c", artists={"a": "Ann", "b": "Bob"})
-    assert find_leaks(tracks, sides("a", "b", "c"), sampling_rate=RATE) == []
+    assert leaks_of(tracks, sides("a", "b", "c")) == []
 
 
 def test_a_track_on_two_sides_is_found():
@@ -94,7 +98,7 @@ def test_an_artist_on_two_sides_is_one_leak_for_each_pair_of_sides():
 def test_an_artist_is_one_however_the_name_is_written():
     artists = {"a": "Bj\u00f6rk", "b": "BJO\u0308RK ", "c": "\uff26\uff55\uff4e  Lovers", "d": "fun lovers", "e": " "}
     artists["f"] = " "
-    leaks = find_leaks(unlike(*"abcdef", artists=artists), sides("a c e", "b d f"), sampling_rate=RATE)
+    leaks = leaks_of(unlike(*"abcdef", artists=artists), sides("a c e", "b d f"))
     assert [(leak.kind, leak.ids) for leak in leaks] == [("artist", ("a", "b")), ("artist", ("c", "d"))]
     assert leaks[0].detail == "artist Bj\u00f6rk"
 
@@ -110,13 +114,13 @@ def test_an_artist_of_one_side_or_of_tracks_that_are_left_out_is_no_leak():
 
 def test_a_waived_artist_is_passed_over_and_no_other():
     tracks = unlike(*"abcd", artists={"a": "Ann", "b": "Ann", "c": "Bob", "d": "Bob"})
-    leaks = found(tracks, sides("a c", "b d"), waived=lambda artist: "published so" if artist == "Ann" else None)
+    leaks = found(tracks, sides("a c", "b d"), is_waived=lambda artist: "published so" if artist == "Ann" else None)
     assert leaks == [("artist", ("train", "validation"), ("c", "d"))]
 
 
 def test_a_waiver_for_an_artist_does_not_waive_their_recording():
     tracks = decoded({"a": noise(0), "b": 0.3 * noise(0)}, {"a": "Ann", "b": "Ann"})
-    assert found(tracks, sides("a", "b"), waived=lambda artist: "so") == [
+    assert found(tracks, sides("a", "b"), is_waived=lambda artist: "so") == [
         ("recording", ("train", "validation"), ("a", "b"))
     ]
 
@@ -129,10 +133,9 @@ def test_a_recording_on_two_sides_is_found_and_one_on_a_single_side_is_not():
 def test_two_processes_find_what_one_finds():
     tracks = decoded({"a": noise(0), "b": noise(1), "c": 0.2 * noise(0), "d": noise(3)})
     split = sides("a b", "d", "c")
-    two = identify_tracks(tracks, RATE, num_proc=2)
-    assert (
-        found(tracks, split, identities=two) == found(tracks, split) == [("recording", ("train", "test"), ("a", "c"))]
-    )
+    leaks = find_leaks(tracks, split, identify_tracks(tracks, RATE, num_proc=2))
+    assert leaks == leaks_of(tracks, split)
+    assert [(leak.kind, leak.sides, leak.ids) for leak in leaks] == [("recording", ("train", "test"), ("a", "c"))]
 
 
 def test_equal_features_on_two_sides_are_found():
@@ -182,7 +185,7 @@ def test_features_of_a_copy_encoded_again_are_found_and_no_others(music, form):
     for number, gain in ((1, 0.4), (2, 0.1)):
         features[f"test {number}"] = features_of(encoded_again(at_rate[number], 22050, gain))
     split = {side: [track_id for track_id in features if track_id.startswith(side)] for side in ("train", "test")}
-    leaks = find_leaks(kept(features, "uint8" if form == "levels" else "float32"), split, sampling_rate=RATE)
+    leaks = leaks_of(kept(features, "uint8" if form == "levels" else "float32"), split)
     assert [leak.ids for leak in leaks] == [("train 1", "test 1"), ("train 2", "test 2")]
     assert all("nearly the same features" in leak.detail for leak in leaks)
 
@@ -190,7 +193,7 @@ def test_features_of_a_copy_encoded_again_are_found_and_no_others(music, form):
 def test_equal_features_are_told_once(music):
     extractor = SpectrogramFeatureExtractor(preset="gtzan_decimated", window_seconds=10.0)
     features = dict.fromkeys(("a", "b"), levels(extractor, soxr.resample(music[0], SAMPLING_RATE, 22050)))
-    leaks = find_leaks(kept(features, "uint8"), sides("a", "b"), sampling_rate=RATE)
+    leaks = leaks_of(kept(features, "uint8"), sides("a", "b"))
     assert [leak.detail for leak in leaks] == ["the same features"]
 
 
@@ -214,7 +217,7 @@ def test_real_features_of_mp3_copies_are_found_and_the_fault_filtered_sides_have
         features[f"{path.stem} again"] = levels(extractor, encoded_again(waveform, 22050, 0.4))
         split["train"].append(path.stem)
         split["test"].append(f"{path.stem} again")
-    leaks = find_leaks(kept(features, "uint8"), split, sampling_rate=22050)
+    leaks = leaks_of(kept(features, "uint8"), split, rate=22050)
     assert [leak.ids for leak in leaks] == list(zip(*split.values(), strict=True))
 
     folder = Path(os.environ["HFMGC_REAL_DATA"]) / "gtzan_logmel"
@@ -227,13 +230,13 @@ def test_real_features_of_mp3_copies_are_found_and_the_fault_filtered_sides_have
         "numpy", columns=["features"], output_all_columns=True
     )
     clean = {side: list(table["track_id"]) for side, table in tables.items()}
-    assert [leak.ids for leak in find_leaks(filtered, clean, sampling_rate=22050)] == []
+    assert [leak.ids for leak in leaks_of(filtered, clean, rate=22050)] == []
 
 
 def test_a_refusal_names_ids_sides_kinds_and_the_ways_out():
     tracks = decoded({"my/a": noise(0), "my/b": noise(1), "my/c": 0.2 * noise(0)}, {"my/b": "Ann", "my/c": "Ann"})
     with pytest.raises(SplitError) as refusal:
-        refuse_leaks(find_leaks(tracks, sides("my/a", "my/b", "my/c my/b"), sampling_rate=RATE))
+        refuse_leaks(leaks_of(tracks, sides("my/a", "my/b", "my/c my/b")))
     message = str(refusal.value)
     assert "1 by track: my/b (validation) and my/b (test)" in message
     assert "1 by recording: my/a (train) and my/c (test): the same recording" in message
@@ -247,7 +250,7 @@ def test_a_refusal_of_many_leaks_names_the_first_and_counts_the_rest():
     artists = {track_id: f"artist {number // 2}" for number, track_id in enumerate(ids)}
     with pytest.raises(SplitError, match=r"8 by artist: t0 .* and 3 more") as refusal:
         split = {"train": ids[::2], "validation": ids[1::2], "test": []}
-        refuse_leaks(find_leaks(unlike(*ids, artists=artists), split, sampling_rate=RATE))
+        refuse_leaks(leaks_of(unlike(*ids, artists=artists), split))
     assert "t8 " in str(refusal.value)
     assert "t10 " not in str(refusal.value)
 
@@ -255,7 +258,7 @@ def test_a_refusal_of_many_leaks_names_the_first_and_counts_the_rest():
 def test_allowed_leaks_are_returned_and_can_be_recorded(tmp_path):
     tracks = decoded({"a": noise(0), "b": noise(1), "c": 0.2 * noise(0)})
     split = sides("a", "b", "c")
-    leaks = find_leaks(tracks, split, sampling_rate=RATE)
+    leaks = leaks_of(tracks, split)
     assert [leak.ids for leak in leaks] == [("a", "c")]
     manifest = SplitManifest(
         "x", None, "official", [], 0, split, leaks=json.loads(json.dumps(list(map(asdict, leaks))))
@@ -290,12 +293,12 @@ def refused_with_planted_copy(folder: Path, original: str, work: Path) -> None:
     manifest.save(work / "split.json")
     split = split_corpus(corpus.tracks, source, policy="stratified", manifest=work / "split.json")
     # Ids 0 to 9 of a genre are often by one artist, which the guard tells as well: here it is told to pass them over.
-    passed_over = {"sampling_rate": corpus.sampling_rate, "waived": lambda artist: True}
+    passed_over = lambda artist: True  # noqa: E731
     with pytest.raises(SplitError) as refusal:
-        refuse_leaks(find_leaks(corpus.tracks, split.sides, **passed_over))
+        refuse_leaks(leaks_of(corpus.tracks, split.sides, is_waived=passed_over))
     assert f"the split leaks: 1 by recording: {original} (train) and rock.00077 (test)" in str(refusal.value)
     unplanted = {side: [track for track in members if track != "rock.00077"] for side, members in split.sides.items()}
-    assert find_leaks(corpus.tracks, unplanted, **passed_over) == []
+    assert leaks_of(corpus.tracks, unplanted, is_waived=passed_over) == []
 
 
 def test_a_planted_mp3_in_a_gtzan_folder_is_refused(tmp_path):

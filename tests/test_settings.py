@@ -270,7 +270,7 @@ def test_scalars_are_read_as_people_mean_them(tmp_path):
         ({"windows_per_track": 0}, "windows_per_track must be at least 1"),
         ({"augmentation": "heavy"}, "fresh, offline or none, not 'heavy'"),
         ({"augmentation_probability": 1.5}, r"augmentation_probability must lie in \[0, 1\]"),
-        ({"split_ratios": "8:0:2"}, "leave no tracks"),
+        ({"split_ratios": "8:0:2"}, "split_ratios: .8:0:2"),
         ({"output_dir": ""}, "output_dir is not set"),
         ({"learning_rat": 1e-3}, "did you mean 'learning_rate'"),
         ({"eval_strategy": "sometimes"}, "sometimes"),

@@ -36,13 +36,13 @@ def test_ratios_are_read(text, numbers):
 
 @pytest.mark.parametrize("text", ["8", "8:1:1:1", "8:-1:1", "0.8:0.1:0.1", "a:b", "", "8:1:", "8:²:1", 28861])
 def test_other_ratios_are_refused(text):
-    with pytest.raises(ConfigError, match='such as "8:1:1"'):
+    with pytest.raises(ConfigError, match=r"^split_ratios: "):
         parse_ratios(text)
 
 
 @pytest.mark.parametrize("text", ["0:1:1", "8:0:2"])
 def test_a_split_without_training_or_validation_is_refused(text):
-    with pytest.raises(ConfigError, match="leave no tracks"):
+    with pytest.raises(ConfigError, match=f"^split_ratios: '{text}'"):
         parse_ratios(text)
 
 
@@ -96,10 +96,10 @@ def test_the_split_of_these_tracks_stays_what_it_is():
     assert manifest(sides=sides).digest == digest
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "1 usable track,"), (2, "2 usable tracks,")])
-def test_a_genre_with_too_few_tracks_is_named(count, said):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_genre_with_too_few_tracks_is_named(count):
     ids, genres = corpus(blues=10, pop=count)
-    with pytest.raises(SplitError, match=f"'pop' has {said} a split into 3 sides needs at least 3"):
+    with pytest.raises(SplitError, match=rf"^genre 'pop' .*\({count}\) for 3 sides"):
         stratified_split(ids, genres, ratios=[8, 1, 1], seed=0)
 
 
@@ -134,7 +134,7 @@ def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path):
 def test_a_file_that_is_no_manifest_is_named(tmp_path, content):
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(SplitError, match=r"split\.json is not a split manifest"):
+    with pytest.raises(SplitError, match=r"split\.json: not a split manifest"):
         SplitManifest.load(path)
 
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hfmgc.data.sources import open_source, synthetic
-from hfmgc.data.synthesis import corpus
+from hfmgc.data.synthesis import composer, corpus
 from hfmgc.data.synthesis.composer import chord_tone, compose_track, frequency, parse_chord, voice_chord
 from hfmgc.data.synthesis.corpus import write_corpus
 from hfmgc.data.synthesis.instruments import KITS, SAMPLING_RATE, VOICES
@@ -177,7 +177,7 @@ def test_complete_corpus_is_not_rendered_again_and_a_lost_track_is(small_corpus,
         calls.append((genre, index))
         return compose_track(genre, index, **settings)
 
-    monkeypatch.setattr(corpus, "compose_track", counting)
+    monkeypatch.setattr(composer, "compose_track", counting)
     write_corpus(small_corpus, tracks_per_genre=1, seconds=1.5, seed=3)
     assert calls == []
     (small_corpus / "pop" / "pop.00000.flac").unlink()
@@ -202,7 +202,7 @@ def test_interrupted_rendering_leaves_whole_tracks_and_resumes(tmp_path, monkeyp
             raise OSError(28, "No space left on device")
         return compose_track(genre, index, **settings)
 
-    monkeypatch.setattr(corpus, "compose_track", failing)
+    monkeypatch.setattr(composer, "compose_track", failing)
     with pytest.raises(SaveError, match="half"):
         write_corpus(tmp_path / "half", **settings)
     half = contents(tmp_path / "half")

@@ -1,4 +1,4 @@
-"""Unpacking archives: all of their files or none, and nothing outside the folder."""
+"""Unpacking archives into the cache of `datasets`."""
 
 import gzip
 import hashlib
@@ -20,39 +20,39 @@ from ..files import file_lock, write_text
 
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
-# Written into an unpacked folder: the number of files and their bytes.
+# File in an unpacked folder with the number and the total size of the other files.
 MARKER = ".hfmgc-unpacked.json"
-# An archive that unpacks to more than both limits is a bomb: audio hardly compresses, tables a few times.
-MOST_TIMES = 20
-MOST_BYTES = 1 << 30
+# Archives that unpack to more than both limits are refused: audio hardly compresses, and tables only a few times.
+MAX_RATIO = 20
+MAX_BYTES = 1 << 30
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
-# What a member that is both a file and a folder raises, and (RuntimeError) an encrypted member of a zip.
+# Raised for a path that is both a file and a folder, and (RuntimeError) for an encrypted member of a zip.
 _DAMAGE += (FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError)
 
-Wanted = Callable[[PurePosixPath], bool]
+MemberFilter = Callable[[PurePosixPath], bool]
 
 
 def is_archive(path: str | os.PathLike) -> bool:
-    """Return whether a file is, by its name, an archive that `unpack` reads."""
+    """Return whether the name of a file is that of an archive that `unpack` reads."""
     return str(path).lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def verify_checksum(path: Path, expected: str) -> None:
-    """Refuse a file that differs from `sha1:...` or `sha256:...`, given by at least eight digits."""
-    algorithm, _, digits = expected.lower().partition(":")
-    if algorithm not in ("sha1", "sha256") or len(digits) < 8 or set(digits) - set("0123456789abcdef"):
-        raise DataError(f"checksum {expected!r} of {path.name}: write sha256: or sha1: and at least 8 hex digits")
+    """Raise a DataError if the checksum of a file is not `expected`, written as `sha1:...` or `sha256:...`."""
+    algorithm, _, digest = expected.lower().partition(":")
+    if algorithm not in ("sha1", "sha256"):
+        raise DataError(f"checksum {expected!r} of {path.name}: write sha256:DIGEST or sha1:DIGEST")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if not found.startswith(digits):
+        actual = hashlib.file_digest(file, algorithm).hexdigest()
+    if actual != digest:
         raise DataError(
-            f"{path.name} has {algorithm} {found}, not the expected {digits}: it is damaged, incomplete or another "
-            "edition; download it again"
+            f"{path.name} has {algorithm} {actual}, not the expected {digest}: download it again (it is damaged, incomplete "
+            "or another edition)"
         )
 
 
-def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: Wanted, selection: str) -> Path:
-    """Return a folder as it is, or the folder of an archive's files (see `unpack`); `what` names the setting in errors."""
+def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: MemberFilter, selection: str) -> Path:
+    """Return the path of a folder, or of the unpacked files of an archive (`unpack`); `what` names the setting in errors."""
     if is_archive(origin):
         return unpack(Path(origin), checksum=checksum, wanted=wanted, selection=selection)
     if not Path(origin).is_dir():
@@ -60,16 +60,21 @@ def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: Wanted, 
     return Path(origin)
 
 
-def unpack(archive: Path, *, checksum: str = "", wanted: Wanted | None = None, selection: str = "") -> Path:
-    """Unpack an archive into a folder in the cache of datasets, unless all of its files are there; return the folder.
+def unpack(archive: Path, *, checksum: str = "", wanted: MemberFilter = lambda member: True, selection: str = "") -> Path:
+    """Unpack an archive into a folder in the cache of `datasets`, unless it is unpacked already; return the folder.
 
-    Members are written to `<folder>.partial`, which is renamed at the end; after an interruption, only missing members are
-    written. Links and devices are skipped. Several processes may call this at once. A replaced archive gets another folder,
-    and so does another `selection`, which names the `wanted` members (all by default). The checksum is verified first.
+    Members are written to `<folder>.partial`, which is renamed at the end; an interrupted unpacking resumes there. Links
+    and devices are skipped. Several processes may call this at once.
+
+    Args:
+        archive: A file with one of the `ARCHIVE_SUFFIXES`. A replaced archive gets another folder.
+        checksum: Verified first, see `verify_checksum`.
+        wanted: Returns whether to unpack a member.
+        selection: Name of the `wanted` members; each selection has its own folder.
 
     Raises:
-        DataError: If the archive is missing, damaged, empty or of another checksum, has a path that leads out of the
-            folder (tar), or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept then.
+        DataError: If the archive is missing or damaged, has another checksum, has a path that leads out of the folder
+            (tar), or unpacks to more than 20 times its size (and 1 GiB). Nothing of it is kept.
         SaveError: If the disk is full.
     """
     if not archive.is_file():
@@ -81,28 +86,25 @@ def unpack(archive: Path, *, checksum: str = "", wanted: Wanted | None = None, s
     name = f"hfmgc-unpacked-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     folder = Path(datasets.config.HF_DATASETS_CACHE, name)
     with file_lock(folder.with_name(f"{name}.lock")), saving_to(folder):
-        if _is_whole(folder):
+        if _is_complete(folder):
             return folder
         if checksum:
             verify_checksum(archive, checksum)
         partial = folder.with_name(f"{name}.partial")
         partial.mkdir(exist_ok=True)
         try:
-            _extract(archive, partial, wanted or (lambda name: True))
-            contents = _contents(partial)
-            if not contents[0] and wanted is None:
-                raise DataError(f"{archive.name} has no files in it")
+            _extract(archive, partial, wanted)
         except DataError:
             shutil.rmtree(partial)
             raise
-        write_text(partial / MARKER, json.dumps(contents))
+        write_text(partial / MARKER, json.dumps(_contents(partial)))
         shutil.rmtree(folder, ignore_errors=True)  # incomplete
         partial.rename(folder)
     return folder
 
 
-def _is_whole(folder: Path) -> bool:
-    """Return whether a folder has all files that were unpacked: cached files can be deleted at any time."""
+def _is_complete(folder: Path) -> bool:
+    """Return whether a folder still has all unpacked files: files in a cache may be deleted at any time."""
     try:
         return json.loads((folder / MARKER).read_text(encoding="utf-8")) == _contents(folder)
     except (OSError, ValueError):
@@ -110,38 +112,38 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _contents(folder: Path) -> list[int]:
-    """Return the number of files in a folder and their bytes."""
+    """Return the number of files in a folder and their total size in bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
     return [len(sizes), sum(sizes)]
 
 
-def _extract(archive: Path, folder: Path, wanted: Wanted) -> None:
-    """Write the wanted files of an archive that are not in the folder yet."""
+def _extract(archive: Path, folder: Path, wanted: MemberFilter) -> None:
+    """Unpack the wanted members that are not in the folder yet."""
     extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
     try:
         extract(archive, folder, wanted)
     except tarfile.FilterError as error:
-        raise DataError(f"{archive.name}: {error}; nothing was unpacked: use the authors' archive") from error
+        raise DataError(f"{archive.name}: {error}: nothing was unpacked: use the authors' archive") from error
     except _DAMAGE as error:
-        raise DataError(f"{archive.name} is truncated or damaged ({error}): download it again") from error
+        raise DataError(f"{archive.name}: truncated or damaged ({error}): download it again") from error
 
 
-def _extract_tar(archive: Path, folder: Path, wanted: Wanted) -> None:
+def _extract_tar(archive: Path, folder: Path, wanted: MemberFilter) -> None:
     with gzip.open(archive) as file:
-        stream = _Bounded(file, archive)
+        stream = _BoundedReader(file, archive)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
-                # A sparse file can be far larger than the bounded stream.
+                # A sparse file can be far larger than the limit of the stream.
                 if not member.isreg() or member.issparse() or not wanted(PurePosixPath(member.name)):
                     continue
-                if not _is_complete(folder / member.name, member.size):
+                if not _has_size(folder / member.name, member.size):
                     tar.extract(member, folder, filter="data")
-        # tarfile takes a cut between two members for the end; only gzip notices it.
+        # Read to the end: tarfile does not notice a truncation between two members, but gzip does.
         while stream.read(1 << 20):
             pass
 
 
-def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
+def _extract_zip(archive: Path, folder: Path, wanted: MemberFilter) -> None:
     unpacked = 0
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
@@ -150,16 +152,16 @@ def _extract_zip(archive: Path, folder: Path, wanted: Wanted) -> None:
                 continue
             unpacked += member.file_size
             _check_size(archive, unpacked)
-            if not _is_complete(folder / member.filename, member.file_size):
-                file.extract(member, folder)  # drops roots, drives and .. from the name
+            if not _has_size(folder / member.filename, member.file_size):
+                file.extract(member, folder)  # removes roots, drives and .. from the name
 
 
-def _is_complete(path: Path, size: int) -> bool:
+def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-class _Bounded:
-    """The content of a compressed file, up to the largest size that it may unpack to, headers included."""
+class _BoundedReader:
+    """Reads a compressed file up to the size that it may unpack to, including the headers of members."""
 
     def __init__(self, stream: BinaryIO, archive: Path):
         self._stream, self._archive, self._unpacked = stream, archive, 0
@@ -172,9 +174,9 @@ class _Bounded:
 
 
 def _check_size(archive: Path, unpacked: int) -> None:
-    most = max(MOST_BYTES, MOST_TIMES * archive.stat().st_size)
-    if unpacked > most:
+    limit = max(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
+    if unpacked > limit:
         raise DataError(
-            f"{archive.name} unpacks to more than {most / 1e9:.1f} GB, far more than music does: download it again, or "
+            f"{archive.name}: unpacks to more than {limit / 1e9:.1f} GB, which is too much for music: download it again, or "
             "unpack it yourself and name the folder"
         )

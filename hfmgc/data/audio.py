@@ -1,4 +1,4 @@
-"""From a file or its bytes to a waveform, without FFmpeg, torchcodec or torchaudio."""
+"""Decoding audio files, or their bytes, into waveforms without FFmpeg, torchcodec or torchaudio."""
 
 import io
 import os
@@ -16,56 +16,57 @@ import soxr
 from ..errors import AudioError, saving_to
 
 
-# Decoded by all current builds of libsndfile.
+# Formats that all current builds of libsndfile decode.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".aif", ".aiff")
-# Not decoded by libsndfile: such files are reported with a hint instead of being ignored.
+# Formats that libsndfile does not decode; such files are reported with the command that converts them.
 FOREIGN_AUDIO_SUFFIXES = (
     ".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".mka", ".mpc", ".tta", ".webm", ".wma", ".wv",
 )  # fmt: skip
 
 # Shorter tracks are skipped by default.
 SHORTEST_SECONDS = 1.0
-# A recording that peaks below -80 dB of full scale is silent.
+# Audio with a lower peak is silent (-80 dB below full scale).
 SILENCE_PEAK = 1e-4
-# Values beyond these come from damaged headers, and would fill the memory or overflow.
-LOWEST_RATE = 1000
-LOUDEST_PEAK = 1e6
+# Values outside these limits come from damaged headers, and would exhaust memory or overflow.
+MIN_RATE = 1000
+MAX_PEAK = 1e6
 # Waveforms have 16 bits: samples are whole multiples of 1 / FULL_SCALE.
 FULL_SCALE = 32768
-# Frames decoded at a time; decoded samples above MEMORY_BYTES (4 minutes at 16 kHz) are stored in a temporary file.
+# Frames decoded at a time. More than MEMORY_BYTES of decoded samples (4 minutes at 16 kHz) go to a temporary file.
 BLOCK_FRAMES = 2**17
 MEMORY_BYTES = 2**23
-# Lossy codecs and resampling overshoot full scale by less; files with higher peaks use another scale.
-LARGEST_OVERSHOOT = 2.0
+# Lossy codecs and resampling overshoot full scale by less. A file with a higher peak has another scale.
+MAX_OVERSHOOT = 2.0
 
-# How libsndfile logs that a header declares more bytes than the file has.
+# The log line in which libsndfile reports that a header declares more bytes than the file has.
 _DECLARED_BYTES = re.compile(r"(?m)^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
-_STREAMED_BYTES = 0x7FF00000  # from here on a size stands for "unknown", as writers to a pipe declare it
-# Decoders may drop a frame or two of MP3.
+# Programs that write to a pipe declare a size from here on, which means "unknown".
+_STREAMED_BYTES = 0x7FF00000
+# Less may be missing without a warning: decoders may drop a frame or two of MP3.
 _TRUNCATED_SECONDS = 0.1
 
 
 @dataclass
 class DecodedAudio:
-    """The content of an audio file: the mean of its channels, as it is and resampled to the requested rate."""
+    """A decoded audio file: the mean of its channels, resampled to the requested rate."""
 
-    pcm: BinaryIO  # resampled, 16-bit; hours of audio lie on disk
-    rate: int  # of the file, in Hz
-    frames: int = 0  # decoded, at that rate
-    declared_frames: float = 0  # by the header; the decoded ones if it declares none
-    lowest: float = np.inf  # of the decoded samples
+    pcm: BinaryIO  # resampled 16-bit samples; long audio is on disk
+    rate: int  # sampling rate of the file in Hz
+    frames: int = 0  # decoded frames, before resampling
+    declared_frames: float = 0  # frames that the header declares; `frames` if it declares none
+    lowest: float = np.inf  # lowest and highest sample before resampling
     highest: float = -np.inf
-    length: int = 0  # samples, resampled
-    peak: float = 0.0  # of the resampled samples
+    length: int = 0  # resampled samples
+    peak: float = 0.0  # after resampling
 
     @property
     def seconds(self) -> float:
-        """The decoded length."""
+        """Duration of the decoded audio."""
         return self.frames / self.rate
 
     @property
     def declared_seconds(self) -> float:
-        """The length that the header declares."""
+        """Duration that the header declares."""
         return self.declared_frames / self.rate
 
     @property
@@ -74,24 +75,24 @@ class DecodedAudio:
         return self.read(0, self.length)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return the samples from `start` up to `stop` or the end, float32 [samples]."""
+        """Return the samples from `start` to `stop`, or to the end, float32 [samples]."""
         self.pcm.seek(2 * start)
         samples = np.frombuffer(self.pcm.read(2 * (stop - start)), np.int16)
         return samples.astype(np.float32) / np.float32(FULL_SCALE)
 
     @property
     def truncation(self) -> str:
-        """How much is missing; "" if the file is as long as its header declares."""
+        """How much of the file is left if it is truncated, otherwise ""."""
         if self.declared_seconds - self.seconds <= _TRUNCATED_SECONDS:
             return ""
         return f"{self.seconds:.2f} s of the {self.declared_seconds:.2f} s that its header declares"
 
 
 def open_nameless(path: str | os.PathLike) -> BinaryIO:
-    """Open a file for soundfile, which then recognises its format by content alone.
+    """Open a file so that soundfile recognises its format by content, not by name.
 
-    Given a path, libsndfile takes any .au file for headerless sound; given a handle with a name, soundfile requires the
-    rate of any .raw file.
+    By path, libsndfile reads damaged .au files as headerless audio; by a handle with a name, soundfile asks for the
+    sampling rate of .raw files.
     """
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
 
@@ -113,14 +114,20 @@ def load_audio(
 def decode_audio(
     source: str | os.PathLike | bytes, sampling_rate: int, *, name: str | None = None, shortest_seconds: float = 0.0
 ) -> DecodedAudio:
-    """Decode audio as mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
+    """Decode audio to mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
 
-    The cache keeps 16 bits, so rounding here makes cached and fresh audio equal. Samples above full scale (1.0) are
-    clipped; audio that peaks above 2.0 is scaled down to full scale instead. `source` is a path or the bytes of a file;
-    `name` replaces the path in errors.
+    The cache stores 16 bits, so rounding makes fresh audio equal to cached audio. Samples above full scale (1.0) are
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
+
+    Args:
+        source: A path, or the bytes of a file.
+        sampling_rate: In Hz.
+        name: Replaces the path in errors.
+        shortest_seconds: Shorter audio is refused.
 
     Raises:
-        AudioError: If it is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite samples.
+        AudioError: If the audio is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite
+            samples.
     """
     if source is None:
         raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
@@ -135,21 +142,19 @@ def decode_audio(
             if not path.is_file():
                 raise AudioError(name, "no such file" if not path.exists() else "not a file")
             size = path.stat().st_size
-        except OSError as error:  # a name that is too long, a folder without permission
+        except OSError as error:  # such as a name that is too long
             raise AudioError(name, f"no such file ({error.strerror})") from error
     if size == 0:
         raise AudioError(name, "empty file (0 bytes)")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open_nameless(source) as handle:
-            # libsndfile reads a descriptor itself; an object costs a call back to Python for every block.
+            # libsndfile reads from a descriptor directly, but from a Python object through a callback for every block.
             content = handle if isinstance(source, bytes) else handle.fileno()
             with soundfile.SoundFile(content, closefd=False) as file:
-                if file.samplerate < LOWEST_RATE:
-                    raise AudioError(
-                        name, f"a sampling rate of {file.samplerate} Hz: its header is damaged, or it is no music"
-                    )
+                if file.samplerate < MIN_RATE:
+                    raise AudioError(name, f"a sampling rate of {file.samplerate} Hz: the header is damaged")
                 decoded = _decode(file, sampling_rate, name)
-                if decoded.peak > LARGEST_OVERSHOOT:
+                if decoded.peak > MAX_OVERSHOOT:
                     file.seek(0)
                     decoded = _decode(file, sampling_rate, name, full_scale=decoded.peak)
                 decoded.declared_frames = max(decoded.frames, _declared_frames(file, decoded.frames, handle))
@@ -170,7 +175,7 @@ def decode_audio(
 
 
 def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale: float = 1.0) -> DecodedAudio:
-    """Decode a file block by block: whole, an hour of stereo takes gigabytes."""
+    """Decode a file in blocks: decoding an hour of stereo at once takes gigabytes."""
     pcm = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 (the result reads from it)
     decoded = DecodedAudio(pcm, file.samplerate)
     resampler = None
@@ -182,11 +187,11 @@ def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale
         samples = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
         ended = len(samples) < BLOCK_FRAMES
         if len(samples):
-            peak = max(samples.max(), -samples.min())  # NaN, if any sample is
+            peak = max(samples.max(), -samples.min())  # NaN if any sample is NaN
             if not np.isfinite(peak):
                 raise AudioError(name, "NaN or infinite samples")
-            if peak > LOUDEST_PEAK:
-                raise AudioError(name, f"samples of {peak:.0e} times full scale: no audio")
+            if peak > MAX_PEAK:
+                raise AudioError(name, f"samples of {peak:.0e} times full scale: the file is damaged")
         waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
         decoded.frames += len(waveform)
         decoded.lowest = min(decoded.lowest, waveform.min(initial=np.inf))
@@ -202,7 +207,7 @@ def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale
 
 
 def _conversion_hint(name: str) -> str:
-    """Return the command that converts a file in a format that libsndfile does not decode; "" for other files."""
+    """Return a hint with the command that converts a file of `FOREIGN_AUDIO_SUFFIXES`; "" for other files."""
     file = Path(name)
     if file.suffix.lower() not in FOREIGN_AUDIO_SUFFIXES:
         return ""
@@ -210,15 +215,15 @@ def _conversion_hint(name: str) -> str:
 
 
 def _declared_frames(file: soundfile.SoundFile, decoded: int, content: BinaryIO) -> float:
-    """Return the number of frames that the header declares, or of those decoded if it declares none."""
+    """Return the number of frames that the header declares, or `decoded` if it declares none."""
     if file.format == "MP3":
-        # Without one of these tags the number of frames is an estimate of the decoder.
+        # Without one of these tags, `file.frames` is only an estimate.
         content.seek(0)
         head = content.read(10)
         if head[:3] == b"ID3":
             content.seek(10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
-        beginning = head + content.read(2048)
-        return file.frames if any(tag in beginning for tag in (b"Xing", b"Info", b"VBRI")) else decoded
-    sizes = [(int(declared), int(found)) for declared, found in _DECLARED_BYTES.findall(file.extra_info)]
-    shares = [declared / found for declared, found in sizes if found > 0 and declared < _STREAMED_BYTES]
-    return decoded * max([1.0, *shares])
+        head += content.read(2048)
+        return file.frames if any(tag in head for tag in (b"Xing", b"Info", b"VBRI")) else decoded
+    sizes = [(int(declared), int(actual)) for declared, actual in _DECLARED_BYTES.findall(file.extra_info)]
+    ratios = [declared / actual for declared, actual in sizes if actual > 0 and declared < _STREAMED_BYTES]
+    return decoded * max([1.0, *ratios])

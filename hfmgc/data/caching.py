@@ -1,7 +1,7 @@
-"""The cache of `datasets`, whose keys also include versions of our code and of libraries.
+"""The cache of `datasets`, extended by versions of our code and of libraries.
 
-`datasets` identifies a function of a module by its name only. So each cached computation has a version, and lists the
-libraries that affect its values; a change of either recomputes it.
+`datasets` identifies a function by its name only. So each cached computation has a version and lists the libraries that
+affect its values; when one of them changes, it is computed again.
 """
 
 import hashlib
@@ -17,12 +17,11 @@ import datasets
 import multiprocess
 import pyarrow
 import soundfile
-import torch
 
 from ..errors import DataError, first_line, saving_to
 
 
-# Rows in memory before they are written. A decoded hour takes 230 MB, and about four times as much while it is written.
+# Rows held in memory until they are written. A decoded hour takes 230 MB, and about four times as much during writing.
 WRITER_BATCH_SIZE = 2
 
 
@@ -34,12 +33,12 @@ class Computation:
     libraries: tuple[str, ...] = ()
 
 
-# Raise a version when values change: tests/test_code_versions.py compares them with golden values.
+# Raise the version of a computation when its values change; tests/test_code_versions.py compares golden values.
 COMPUTATIONS = {
     "tables": Computation(1),
     "decoding": Computation(3, ("libsndfile", "numpy", "soundfile", "soxr")),
     "features": Computation(2, ("librosa", "numpy", "scipy", "torch", "transformers")),
-    "fingerprints": Computation(2, ("librosa", "numpy", "scipy", "torch")),
+    "fingerprints": Computation(2, ("numpy", "scipy", "torch")),
     "augmentation": Computation(1, ("audiomentations", "numpy", "python-stretch", "scipy")),
     "checks": Computation(2),
     "frozen prefix": Computation(1, ("peft", "torch", "transformers")),
@@ -47,7 +46,7 @@ COMPUTATIONS = {
 
 
 def code_identity(*computations: str) -> dict[str, str]:
-    """Return the versions of computations and of their libraries by name."""
+    """Return name -> version of computations and of the libraries that affect them."""
     chosen = [COMPUTATIONS[name] for name in computations]
     libraries = sorted({library for computation in chosen for library in computation.libraries})
     return {
@@ -57,19 +56,21 @@ def code_identity(*computations: str) -> dict[str, str]:
 
 
 def _version(library: str) -> str:
-    # soundfile may use a libsndfile of the system.
+    # soundfile may load the system's libsndfile.
     return soundfile.__libsndfile_version__ if library == "libsndfile" else importlib.metadata.version(library)
 
 
 def use_one_thread_in_workers() -> None:
-    """Limit torch to one thread in the worker processes of `map`, of which there is one for each core."""
+    """Limit torch to one thread in worker processes of `map`, which already occupy one core each."""
     if multiprocess.parent_process() is not None:
+        import torch  # takes two seconds, and every command that opens a source imports this module
+
         torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
 class _Versioned:
-    """A function for `map` whose fingerprint includes the identity of its code."""
+    """A function for `map`; the fingerprint that `datasets` computes for it includes `identity`."""
 
     function: Callable
     identity: dict[str, str]
@@ -88,13 +89,19 @@ def cached_map(
     key: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> datasets.Dataset:
-    """Map a table with a function of a module, cached by the table, the arguments and the identity of its code.
+    """Map a table with a module-level function; the result is cached.
 
-    `computations` are the names in `COMPUTATIONS` of what it computes. `key` replaces the arguments (`fn_kwargs`) in the
-    identity if only some of them affect the result. `more`: other arguments of `datasets.Dataset.map`.
+    Args:
+        table: The table to map.
+        function: Applied to each row.
+        computations: Names in `COMPUTATIONS` of what the function computes.
+        num_proc: Number of worker processes.
+        key: Replaces the arguments of the function (`fn_kwargs`) in the cache key, if only some affect the result.
+        more: Other arguments of `datasets.Dataset.map`.
 
     Raises:
         DataError: If a file in the cache is damaged.
+        SaveError: If the cache cannot be written.
     """
     versioned = _Versioned(function, code_identity(*computations))
     new_fingerprint = None
@@ -111,36 +118,38 @@ def cached_map(
                 **more,
             )
         except Exception as error:
-            # After Ctrl-C datasets waits for its workers, and their timeout hides the interruption.
+            # After Ctrl-C, datasets waits for its workers and raises their timeout instead of the interruption.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             raise
 
 
 def table_fingerprint(table: datasets.Dataset) -> str:
-    """Return the identity of a table in the cache: its files, and how rows and columns were chosen from them."""
-    # Private, and read only here: datasets has no public name for it.
+    """Return the fingerprint of a table, which covers its files and the selection of its rows and columns."""
+    # datasets has no public name for it.
     return table._fingerprint
 
 
 @contextmanager
 def reading_cache() -> Iterator[None]:
-    """Turn errors of the cache into one line: DataError for a damaged file, SaveError if it cannot be written.
+    """Turn errors of the cache into one-line errors; also a decorator.
 
-    Also a decorator.
+    Raises:
+        DataError: If a file in the cache is damaged.
+        SaveError: If the cache cannot be written.
     """
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        # pyarrow raises a plain OSError without a number or file name, unlike a full disk or the Hub.
-        if not isinstance(error, pyarrow.ArrowException) and (type(error) is not OSError or error.errno is not None):
-            path = Path(error.filename or cache)
-            if not (path.is_relative_to(cache) or cache.is_relative_to(path)):  # a parent that could not be created
-                raise
+        # For a damaged file, pyarrow may raise a plain OSError without errno; other OSErrors have an errno or a subclass.
+        if isinstance(error, pyarrow.ArrowException) or (type(error) is OSError and error.errno is None):
+            raise DataError(
+                f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and repeat "
+                "the command, which recreates it"
+            ) from error
+        path = Path(error.filename or cache)
+        if path.is_relative_to(cache) or cache.is_relative_to(path):  # a parent of the cache could not be created
             with saving_to(cache, "or set HF_HOME or HF_DATASETS_CACHE to another folder"):
                 raise
-        raise DataError(
-            f"a file in the cache of datasets is damaged ({first_line(error).rstrip('.')}): delete {cache} and repeat the "
-            "command, which recomputes its content"
-        ) from error
+        raise

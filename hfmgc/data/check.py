@@ -1,10 +1,11 @@
-"""`hfmgc check`: decode everything and report broken, truncated, short, silent, clipped and duplicate tracks.
+"""`hfmgc check`: decode all tracks and report broken, truncated, short, silent, clipped and duplicate tracks.
 
-A check changes nothing. A run excludes duplicates and short tracks if it is given the list of `CheckReport.exclusions`.
+A check changes nothing. To exclude the reported duplicates and short tracks from a run, pass it `CheckReport.exclusions`
+as a list.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import datasets
@@ -13,6 +14,7 @@ import numpy as np
 from ..errors import AudioError
 from .audio import SHORTEST_SECONDS, decode_audio
 from .caching import cached_map, reading_cache
+from .corpus import reasons_to_skip
 from .identity import TrackIdentity, identify_tracks, track_identity
 from .leaks import find_copies
 from .names import distinct_names, genres_of, one_spelling, spelling_note
@@ -20,10 +22,12 @@ from .sources.contract import TrackSource
 from .sources.feature_rows import feature_problems
 
 
-# In Hz: enough for fingerprints and the other measures, and the same for all tracks.
+# Hz; enough for fingerprints and the other measures.
 CHECK_RATE = 16000
-# Share of samples at full scale whose neighbour is too: a limiter leaves single ones, overdriven recordings runs.
+# Share of samples at full scale with a neighbour at full scale: clipping causes runs of them, a limiter only single ones.
 CLIPPED_SHARE = 0.005
+# Lines for each kind of finding in the text.
+MAX_LINES = 50
 
 CHECKED_FEATURES = datasets.Features(
     {
@@ -38,23 +42,23 @@ CHECKED_FEATURES = datasets.Features(
         "fingerprint": datasets.List(datasets.Value("uint32")),
     }
 )
-# Of a track whose sound is unknown.
-_NOTHING = {"problem": "", "truncation": "", "seconds": 0.0, "rate": 0, "clipped": 0.0}
+# Values of a track without decoded audio.
+_NO_AUDIO = {"problem": "", "truncation": "", "seconds": 0.0, "rate": 0, "clipped": 0.0}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem of a track. `exclude`: excluding the track is recommended."""
+    """A problem of a track."""
 
     track_id: str
     kind: str
     detail: str
-    exclude: bool
+    exclude: bool  # whether the check recommends to exclude the track
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `hfmgc check` found in a source."""
+    """The result of `hfmgc check`."""
 
     data: dict[str, Any]
     tracks: int
@@ -67,11 +71,11 @@ class CheckReport:
     findings: list[Finding] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {**vars(self), "findings": [vars(finding) for finding in self.findings]}
+        """Return the report as plain values for JSON."""
+        return asdict(self)
 
     def exclusions(self) -> list[tuple[str, str]]:
-        """Return track id and reason of the recommended exclusions; unusable tracks are skipped without a list."""
+        """Return track id and reason of the recommended exclusions; every run skips unusable tracks by itself."""
         return [
             (finding.track_id, f"{finding.kind}: {finding.detail}")
             for finding in self.findings
@@ -84,30 +88,30 @@ class CheckReport:
         rates = ", ".join(f"{count} at {rate} Hz" for rate, count in self.rates.items())
         lines = [
             f"{self.data['name']} ({self.data['location']}): {self.tracks} tracks, {self.usable} usable"
-            + (f", {_length(self.total_seconds)}; {rates}" if rates else ""),
+            + (f", {_format_duration(self.total_seconds)}; {rates}" if rates else ""),
             *(f"  {genre:<24}{count:>8} usable" for genre, count in self.genres.items()),
             *(f"  {genre:<24}{'no tracks':>8}" for genre in self.empty_genres),
-            *(["no genres: for pre-training alone"] if not (self.genres or self.empty_genres) else []),
+            *(["no genres: for pre-training only"] if not (self.genres or self.empty_genres) else []),
             *(f"note: {note}" for note in self.notes),
             "nothing to report" if not kinds else ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
         ]
         for kind in kinds:
-            found = [finding for finding in self.findings if finding.kind == kind]
-            exclude = "exclusion recommended: --write_exclusions FILE lists them" if found[0].exclude else "usable"
+            findings = [finding for finding in self.findings if finding.kind == kind]
+            exclude = "exclusion recommended: --write_exclusions FILE lists them" if findings[0].exclude else "usable"
             lines.append(f"{kind} ({'skipped by every run' if kind == 'unusable' else exclude}):")
-            if kind == "unexpected rate":  # a corpus of mixed rates has a line for each rate, not for each track
-                first = {finding.detail: finding.track_id for finding in reversed(found)}
-                for detail, count in Counter(finding.detail for finding in found).items():
+            if kind == "unexpected rate":  # one line per rate, not per track
+                first = {finding.detail: finding.track_id for finding in reversed(findings)}
+                for detail, count in Counter(finding.detail for finding in findings).items():
                     tracks = f"{count} tracks, the first " if count > 1 else ""
                     lines.append(f"  {tracks}{first[detail]}: {detail}")
                 continue
-            lines += [f"  {finding.track_id}: {finding.detail}" for finding in found[:50]]
-            if len(found) > 50:
-                lines.append(f"  and {len(found) - 50} more, all in the JSON report")
+            lines += [f"  {finding.track_id}: {finding.detail}" for finding in findings[:MAX_LINES]]
+            if len(findings) > MAX_LINES:
+                lines.append(f"  and {len(findings) - MAX_LINES} more, all in the JSON report")
         return "\n".join(lines)
 
 
-def _length(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Return a duration in hours, minutes or seconds."""
     if seconds >= 3600:
         return f"{seconds / 3600:.2f} hours"
@@ -118,19 +122,18 @@ def _length(seconds: float) -> str:
 def check_source(
     source: TrackSource, *, num_proc: int | None = None, shortest_seconds: float = SHORTEST_SECONDS
 ) -> CheckReport:
-    """Decode all tracks of a source, in parallel and with progress, and report their problems.
+    """Decode all tracks of a source with `num_proc` processes, and report their problems.
 
-    Of several copies of a recording the first (by id) is usable, the others are duplicates. Clipped and truncated tracks
-    and those of an unusual rate are usable.
+    If a recording has several copies, the first (by id) is usable and the others are duplicates. Clipped and truncated
+    tracks are usable, and so are tracks with an unusual sampling rate.
     """
     tracks = source.tracks()
     is_audio = "features" not in tracks.column_names
     rows = (_check_audio if is_audio else _check_features)(tracks, num_proc)
     spelling = one_spelling(source.genres())
-    for row in rows:
-        # In the order of decode_corpus; data without any genres, for pre-training, lack none.
-        without = "no genre" if spelling and not row["genre"] else ""
-        row["problem"] = source.reason_to_skip(row["track_id"]) or row["problem"] or without
+    # Sources without genres are for pre-training, where tracks need none.
+    for row, reason in zip(rows, reasons_to_skip(tracks, source, labelled=bool(spelling)), strict=True):
+        row["problem"] = reason or row["problem"]
     findings = [Finding(row["track_id"], "unusable", row["problem"], True) for row in rows if row["problem"]]
     rows = [row for row in rows if not row["problem"]]
     rates = Counter(row["rate"] for row in rows if row["rate"])
@@ -155,13 +158,13 @@ def check_source(
         if track_id in usable_ids
         for genre in {spelling.get(genre, genre) for genre in genres}
     )
-    known = distinct_names(spelling)
+    labels = distinct_names(spelling)
     return CheckReport(
         data=source.describe(),
         tracks=len(tracks),
         usable=len(usable_ids),
-        genres={genre: counts[genre] for genre in known if counts[genre]},
-        empty_genres=[genre for genre in known if not counts[genre]] + source.empty_genres(),
+        genres={genre: counts[genre] for genre in labels if counts[genre]},
+        empty_genres=[genre for genre in labels if not counts[genre]] + source.empty_genres(),
         total_seconds=sum(row["seconds"] for row in rows if row["track_id"] in usable_ids),
         rates={str(rate): count for rate, count in rates.most_common()},
         notes=list(filter(None, [spelling_note(spelling)])),
@@ -178,8 +181,8 @@ def _duplicates(tracks: dict[str, TrackIdentity], content: str) -> list[Finding]
 
 
 def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[str, Any]]:
-    """Return the findings of `_check_track` for each track, and its `identity`."""
-    checked = cached_map(
+    """Return the row of `_check_track` for each track, with an `identity` in place of the fingerprint."""
+    table = cached_map(
         tracks,
         _check_track,
         ("checks", "decoding", "fingerprints"),
@@ -188,36 +191,36 @@ def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[st
         num_proc=num_proc,
         desc="checking",
     )
-    words = checked.select_columns("fingerprint").with_format("numpy")
+    fingerprints = table.select_columns("fingerprint").with_format("numpy")
     return [
-        {**row, "identity": TrackIdentity(row["digest"], word["fingerprint"])}
-        for row, word in zip(checked.remove_columns("fingerprint").to_list(), words, strict=True)
+        {**row, "identity": TrackIdentity(row["digest"], fingerprint["fingerprint"])}
+        for row, fingerprint in zip(table.remove_columns("fingerprint").to_list(), fingerprints, strict=True)
     ]
 
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {**_NOTHING, "track_id": track["track_id"], "genre": track["genre"], "digest": ""}
+    row = {**_NO_AUDIO, "track_id": track["track_id"], "genre": track["genre"], "digest": ""}
     try:
         decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
     except AudioError as error:
-        # An array as in the other rows: datasets cannot write a mixture of lists and arrays.
+        # An array, as in the rows without a problem: datasets cannot write lists and arrays into one column.
         return {**row, "problem": error.reason, "fingerprint": np.zeros(0, np.uint32)}
     waveform = decoded.waveform
-    # Resampling overshoots at clipped peaks, so they still reach full scale.
-    full_scale = np.abs(waveform) >= 0.999
-    clipped = float((full_scale[1:] & full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
+    # Clipped peaks stay at full scale after resampling, which overshoots there.
+    is_full_scale = np.abs(waveform) >= 0.999
+    clipped = float((is_full_scale[1:] & is_full_scale[:-1]).mean()) if len(waveform) > 1 else 0.0
     measures = {"rate": decoded.rate, "seconds": decoded.seconds, "truncation": decoded.truncation, "clipped": clipped}
     return {**row, **measures, **track_identity(waveform, CHECK_RATE)}
 
 
 def _check_features(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[str, Any]]:
-    """Return the problem of each track of stored features, and the `identity` of the usable ones."""
+    """Return a row for each track of stored features, as `_check_audio` does; unusable tracks have no `identity`."""
     problems = feature_problems(tracks, num_proc)
     usable = tracks.select([row for row, problem in enumerate(problems) if not problem])
     usable = usable.with_format("numpy", columns=["features"], output_all_columns=True)
     identities = identify_tracks(usable, CHECK_RATE, num_proc=num_proc)
     return [
-        {**_NOTHING, "track_id": name, "genre": genre, "problem": problem, "identity": identities.get(name)}
-        for name, genre, problem in zip(tracks["track_id"][:], tracks["genre"][:], problems, strict=True)
+        {**_NO_AUDIO, "track_id": track_id, "problem": problem, "identity": identities.get(track_id)}
+        for track_id, problem in zip(tracks["track_id"][:], problems, strict=True)
     ]

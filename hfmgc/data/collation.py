@@ -1,4 +1,4 @@
-"""From examples to a batch."""
+"""Collating examples into a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class TrackCollator:
-    """Stacks examples of `input_values` and `genre` (multi-label: `genres`) into the models' input.
+    """Stacks examples with `input_values` and `genre` (multi-label: `genres`) into a batch for the models.
 
-    Examples hold one window [frames, bins] (training) or a track's windows [windows, frames, bins] (evaluation); with
-    `first_stage`, the states that enter the model at that stage ([`WindowedModel.run_stages`]) instead of windows. Tracks
-    are padded to the most windows in the batch and masked.
+    An example holds one window [frames, bins] (training) or all windows of a track [windows, frames, bins] (evaluation).
+    With `first_stage`, it holds the states that enter the model at that stage ([`WindowedModel.run_stages`]) instead.
+    Tracks are padded to the longest track in the batch, with a mask.
 
     Args:
-        label2id: The index of each genre.
-        multi_label: Whether tracks have several genres; the targets of a track without any are zeros.
+        label2id: Genre -> index.
+        multi_label: Whether tracks have several genres; a track without genres has all-zero targets.
 
     Example:
 
@@ -38,9 +38,9 @@ class TrackCollator:
     multi_label: bool = False
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_values`, `labels` and, for stacks, `window_mask` [tracks, windows].
+        """Return `input_values`, `labels` and, for windows of tracks, `window_mask` [tracks, windows].
 
-        Labels are genre indices [tracks], or for multi-label models zeros and ones, float32 [tracks, labels].
+        Labels are genre indices [tracks], or for multi-label models zeros and ones (float32 [tracks, labels]).
 
         Raises:
             DataError: If an example has no `genres` in multi-label mode.
@@ -58,7 +58,7 @@ class TrackCollator:
         windows = torch.tensor([len(stack) for stack in values])
         stacks = torch.zeros(len(values), int(windows.max()), *values[0].shape[1:])
         for row, stack in enumerate(values):
-            stacks[row, : len(stack)] = torch.tensor(stack)  # stored features are read-only
+            stacks[row, : len(stack)] = torch.tensor(stack)  # copies: stored features are read-only
         mask = torch.arange(stacks.shape[1]).unsqueeze(0) < windows.unsqueeze(1)
         return {"input_values": stacks, "window_mask": mask, **batch}
 
@@ -67,12 +67,12 @@ class TrackCollator:
         for row, example in enumerate(examples):
             if example.get("genres") is None:
                 raise DataError(
-                    "the data have no column genres (a list for each track), which multi-label models need: add it, or "
-                    "train without problem_type multi_label_classification"
+                    "genres: the data have no such column (a list for each track), which multi-label models need: add it, "
+                    "or train without problem_type multi_label_classification"
                 )
             targets[row, [self._index(genre) for genre in example["genres"]]] = 1
         return targets
 
     def _index(self, genre: str | int) -> int:
-        """Return the index of a genre; values of a `ClassLabel` column are indices."""
+        """Return the index of a genre; values of a `ClassLabel` column are indices already."""
         return self.label2id[genre] if isinstance(genre, str) else int(genre)

@@ -1,4 +1,4 @@
-"""A decoded corpus: broken tracks are skipped and reported, the rest is ready for training and evaluation."""
+"""Decoding a corpus for training and evaluation; broken tracks are skipped and reported."""
 
 import io
 import shutil
@@ -27,8 +27,9 @@ DECODED_FEATURES = datasets.Features(
     LABEL_FEATURES
     | {"waveform": WAVEFORM, "problem": datasets.Value("string"), "truncation": datasets.Value("string")}
 )
-# Tracks that a note names at most; `hfmgc check` names all.
+# A note names at most this many tracks; `hfmgc check` names all.
 NAMED_TRACKS = 20
+# Headers from which the length of all tracks is estimated.
 SAMPLED_HEADERS = 8
 
 
@@ -42,10 +43,11 @@ class SkippedTrack:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Decoded tracks of a source.
+    """The usable tracks of a source, decoded.
 
-    `tracks` has the columns track_id, genre, genres, artist, split, and waveform (float32 [samples] at `sampling_rate`)
-    or features, as they were stored. `truncated` maps the id of a truncated track to its missing part.
+    `tracks` has the columns track_id, genre, genres, artist, split, and either waveform (float32 [samples] at
+    `sampling_rate`) or stored features, unchanged. `truncated` maps the id of a truncated track to the length of what is
+    left of it.
     """
 
     source: TrackSource
@@ -56,38 +58,38 @@ class Corpus:
     truncated: dict[str, str] = field(default_factory=dict)
 
     def select(self, track_ids: list[str]) -> datasets.Dataset:
-        """Return the tracks with these ids, in their order."""
+        """Return the tracks with these ids, in the order of the ids."""
         rows = {track_id: row for row, track_id in enumerate(self.tracks["track_id"][:])}
         if missing := [track_id for track_id in track_ids if track_id not in rows]:
             raise DataError(
-                f"{len(missing)} of {len(track_ids)} track ids are not in {self.source.title}, the first is {missing[0]!r}"
+                f"{len(missing)} of {len(track_ids)} track ids are not in {self.source.title}; the first is {missing[0]!r}"
             )
         return self.tracks.select([rows[track_id] for track_id in track_ids])
 
     def skipped_report(self) -> list[dict[str, str]]:
-        """Return the skipped tracks as plain rows."""
+        """Return the skipped tracks as dictionaries."""
         return [asdict(track) for track in self.skipped]
 
     def exclusions(self) -> dict[str, Any] | None:
-        """Return the record of the tracks that the user excluded, or None without exclusions."""
+        """Return the record of the tracks that the user excluded, or None if there are none."""
         return describe_exclusions(self.source.excluded, [track.track_id for track in self.skipped])
 
     def notes(self) -> list[str]:
-        """Return the notes that results on these tracks need."""
+        """Return the notes to publish with results on these tracks."""
         exclusions = self.exclusions()
         notes = [exclusions_text(exclusions)] if exclusions else []
         notes += filter(None, [spelling_note(self.source.genres())])
         if empty := self.source.empty_genres():
             notes.append(f"genre folders without audio files are skipped: {', '.join(empty)}")
         if self.truncated:
-            named = [f"{track_id} ({missing})" for track_id, missing in [*self.truncated.items()][:NAMED_TRACKS]]
+            names = [f"{track_id} ({length})" for track_id, length in [*self.truncated.items()][:NAMED_TRACKS]]
             if len(self.truncated) > NAMED_TRACKS:
-                named.append(f"{len(self.truncated) - NAMED_TRACKS} more")
-            notes.append(f"{len(self.truncated)} tracks are truncated, and used as they are: {', '.join(named)}")
+                names.append(f"{len(self.truncated) - NAMED_TRACKS} more")
+            notes.append(f"{len(self.truncated)} truncated tracks are used as they are: {', '.join(names)}")
         return notes
 
     def summary(self) -> str:
-        """Return one line on the usable and the skipped tracks."""
+        """Return one line about the usable and the skipped tracks."""
         genres = {genre for names in genres_of(self.tracks) for genre in names}
         line = f"{len(self.tracks)} tracks of {len(genres)} genres from {self.source.title}"
         if self.source.card.synthetic:
@@ -108,24 +110,27 @@ def decode_corpus(
     shortest_seconds: float = 0.0,
     labelled: bool = True,
 ) -> Corpus:
-    """Decode all tracks of a source, cached.
+    """Decode all tracks of a source; cached.
 
-    Tracks are skipped, with a reason, if the user excludes them, if they are known to be broken, if they have no genre
-    (unless `labelled` is False), or if they cannot be decoded or are shorter than `shortest_seconds`; stored features, if
-    they are empty, ragged, not finite, or differ in size from the rest. `labels` are a checkpoint's genres, whose spelling
-    replaces that of the source.
+    These tracks are skipped, with a reason: tracks that the user excludes, that are known to be broken or have no genre
+    (`reasons_to_skip`), that cannot be decoded or are too short; and stored features that are empty, ragged, not finite,
+    or of another size than the rest.
+
+    Args:
+        source: Where the tracks come from.
+        sampling_rate: Of the waveforms, in Hz.
+        labels: Genres of a checkpoint; their spelling replaces that of the source.
+        num_proc: Number of worker processes.
+        shortest_seconds: Shorter audio is skipped.
+        labelled: Whether tracks need a genre.
 
     Raises:
         DataError: If no track can be used.
     """
     tracks = source.tracks()
     spelling = one_spelling([*labels, *source.genres()])
-    tracks = _spelled(tracks, spelling)
-    pairs = zip(tracks["track_id"][:], tracks["genre"][:], strict=True)
-    problems = [
-        source.reason_to_skip(track_id) or ("" if genre or not labelled else "no genre") for track_id, genre in pairs
-    ]
-    usable, skipped = _without(tracks, problems)
+    tracks = _unify_spelling(tracks, spelling)
+    usable, skipped = _drop_problems(tracks, reasons_to_skip(tracks, source, labelled=labelled))
     content = "features" if "features" in tracks.column_names else "waveform"
     if len(usable):
         if content == "features":
@@ -143,15 +148,15 @@ def decode_corpus(
             )
             problems = list(usable["problem"])
             usable = usable.remove_columns("problem")
-        usable, broken = _without(usable, problems)
+        usable, broken = _drop_problems(usable, problems)
         skipped += broken
     if not len(usable):
         first = f"; the first: {skipped[0].track_id}: {skipped[0].reason}" if skipped else ""
-        raise DataError(f"{source.title} has no track that can be used{first}")
+        raise DataError(f"{source.title}: no track can be used{first}")
     truncated = {}
     if "truncation" in usable.column_names:
         pairs = zip(usable["track_id"], usable["truncation"], strict=True)
-        truncated = {track_id: missing for track_id, missing in pairs if missing}
+        truncated = {track_id: length for track_id, length in pairs if length}
         usable = usable.remove_columns("truncation")
     return Corpus(
         source=source,
@@ -163,33 +168,41 @@ def decode_corpus(
     )
 
 
-def _spelled(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.Dataset:
+def reasons_to_skip(tracks: datasets.Dataset, source: TrackSource, *, labelled: bool = True) -> list[str]:
+    """Return why each track is skipped without being decoded, or "". `labelled`: tracks need a genre."""
+    pairs = zip(tracks["track_id"][:], tracks["genre"][:], strict=True)
+    return [
+        source.reason_to_skip(track_id) or ("" if genre or not labelled else "no genre") for track_id, genre in pairs
+    ]
+
+
+def _unify_spelling(tracks: datasets.Dataset, spelling: Mapping[str, str]) -> datasets.Dataset:
     """Return the tracks with one spelling of each genre."""
-    if all(written == genre for written, genre in spelling.items()):
+    if all(name == genre for name, genre in spelling.items()):
         return tracks
-    spelled = {
+    columns = {
         "genre": [spelling.get(genre, genre) for genre in tracks["genre"][:]],
         "genres": [list(dict.fromkeys(spelling.get(name, name) for name in names)) for names in tracks["genres"][:]],
     }
-    for name, column in spelled.items():
+    for name, column in columns.items():
         tracks = tracks.remove_columns(name).add_column(name, column, feature=LABEL_FEATURES[name])
     return tracks
 
 
-def _without(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
-    """Return the tracks without a problem, and the others."""
+def _drop_problems(tracks: datasets.Dataset, problems: list[str]) -> tuple[datasets.Dataset, list[SkippedTrack]]:
+    """Divide the tracks into those without a problem and the skipped ones."""
     pairs = zip(tracks["track_id"][:], problems, strict=True)
     skipped = [SkippedTrack(track_id, problem) for track_id, problem in pairs if problem]
     if not skipped:
         return tracks, skipped
-    # As slices of the table: after `select` with a list of rows, adding a column would copy the table.
+    # Select ranges of rows: after `select` with a list of rows, adding a column would copy the table.
     breaks = np.flatnonzero(np.diff([True, *map(bool, problems), True]))
     slices = [tracks.select(range(start, end)) for start, end in zip(breaks[::2], breaks[1::2], strict=True)]
     return datasets.concatenate_datasets(slices or [tracks.select([])]), skipped
 
 
 def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0) -> dict:
-    """Return the waveform of a track or its problem (one of the two is empty), and how far it is truncated."""
+    """Return the columns `waveform` and `problem`, one of which is empty, and `truncation` of a track."""
     audio, options = track["audio"], {"name": track["track_id"], "shortest_seconds": shortest_seconds}
     try:
         decoded = decode_audio(audio["bytes"] or audio["path"], sampling_rate, **options)
@@ -199,9 +212,9 @@ def decode_track(track: dict, sampling_rate: int, shortest_seconds: float = 0.0)
 
 
 def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> str:
-    """Return one line on the space that decoded audio and features take in the cache, estimated from a few headers.
+    """Return one line about the space that decoded audio and features need in the cache, estimated from a few headers.
 
-    "" for stored features, which are not copied, and if no header can be read.
+    Return "" for stored features, which are not copied, or if no header can be read.
     """
     tracks = source.tracks()
     if "features" in tracks.column_names or not len(tracks):
@@ -211,19 +224,20 @@ def cache_forecast(source: TrackSource, extractor: WindowedFeatureExtractor) -> 
     if not seconds:
         return ""
     samples = round(np.mean(seconds) * extractor.sampling_rate)
-    sound = len(tracks) * samples * 2
-    extracted = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
+    audio_bytes = len(tracks) * samples * 2
+    feature_bytes = len(tracks) * extractor.count_frames(samples) * extractor.feature_bins * 4
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     advice = f"; only {format_size(free)} are free: set HF_DATASETS_CACHE to a folder on a larger disk"
     return (
-        f"cache: decoded audio of {len(tracks):,} tracks about {format_size(sound)}, features about {format_size(extracted)} in "
-        f"{cache}, unless they are cached already{advice if free < sound + extracted else ''}"
+        f"cache: decoded audio of {len(tracks):,} tracks about {format_size(audio_bytes)}, features about "
+        f"{format_size(feature_bytes)} in {cache}, unless they are cached already"
+        f"{advice if free < audio_bytes + feature_bytes else ''}"
     )
 
 
 def _seconds(audio: dict) -> float:
-    """Return the length that a file declares; 0 if it cannot be read."""
+    """Return the length that the header of a file declares, or 0 if it cannot be read."""
     try:
         return soundfile.info(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]).duration
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):

@@ -1,7 +1,8 @@
-"""`hfmgc extract`: the features that training caches (`features.py`), written to a folder of parquet shards.
+"""`hfmgc extract`: write the features of a source to a folder of parquet shards.
 
-The folder is a feature set (`sources/features.py`) for training and evaluation: un-normalised features of whole tracks,
-cut and normalised as if they came from audio. A worker holds one track in memory.
+The folder is a feature set (`sources/features.py`) for training and evaluation. It holds the un-normalised features of
+whole tracks that training would cache (`features.py`), so windows and normalisation can still be chosen. A worker holds one
+track in memory.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from .sources.features import EXTRACTED_BY, EXTRACTION
 
 DTYPES = ("float32", "float16")
 LOCK_FILE = ".hfmgc.lock"
-# Metadata of a shard: its skipped tracks as JSON.
+# Key in the metadata of a shard; the value is a JSON list of its skipped tracks.
 _SKIPPED = "skipped"
 
 
@@ -49,15 +50,15 @@ class _Extraction:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of a shard; by digest and fingerprint of the sound, stored features are recognised."""
+        """The columns of a shard. Digest and fingerprint of the audio identify tracks of stored features."""
         labels = datasets.Features(LABEL_FEATURES).arrow_schema
-        sound = {"digest": pa.string(), "fingerprint": pa.list_(pa.uint32()), "truncation": pa.string()}
+        identity = {"digest": pa.string(), "fingerprint": pa.list_(pa.uint32()), "truncation": pa.string()}
         features = {"features": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype)))}
-        return pa.schema([*labels, *pa.schema(sound | features)])
+        return pa.schema([*labels, *pa.schema(identity | features)])
 
     def identity(self) -> dict[str, Any]:
-        """Return what an extraction must share with another to resume it."""
-        return {
+        """Return the part of the description that must be equal for an extraction to be resumed."""
+        identity = {
             "tracks_digest": _digest([self.tracks["track_id"][:], table_fingerprint(self.tracks)]),
             "excluded_digest": _digest(sorted(self.known_problems.items())),
             "front_end": front_end_fields(self.extractor),
@@ -66,27 +67,26 @@ class _Extraction:
             "shard_size": self.shard_size,
             "shortest_seconds": self.shortest_seconds,
         }
-
-    def saved_identity(self) -> dict[str, Any]:
-        """Return the identity as the description has it, with lists instead of tuples."""
-        return json.loads(json.dumps(self.identity()))
+        return json.loads(json.dumps(identity))  # lists instead of tuples, as in the saved description
 
     def row(self, index: int) -> pa.Table:
-        """Return the table of one track.
+        """Return a track as a table of one row.
 
         Raises:
             AudioError: If the track cannot be used.
+            ConfigError: If its features exceed the range of the dtype.
         """
         track = self.tracks[index]
-        name = track["track_id"]
-        problem = self.known_problems.get(name)
-        decoded = {} if problem else decode_track(track, self.extractor.sampling_rate, self.shortest_seconds)
-        if problem := problem or decoded["problem"]:
-            raise AudioError(name, problem)
+        track_id = track["track_id"]
+        if problem := self.known_problems.get(track_id):
+            raise AudioError(track_id, problem)
+        decoded = decode_track(track, self.extractor.sampling_rate, self.shortest_seconds)
+        if decoded["problem"]:
+            raise AudioError(track_id, decoded["problem"])
         with np.errstate(over="ignore"):
             features = track_features(decoded, self.extractor).astype(self.dtype, copy=False)
         if not np.isfinite(features).all():
-            raise ConfigError(f"the features of {name} are beyond the range of {self.dtype}: choose float32")
+            raise ConfigError(f"dtype: the features of {track_id} exceed the range of {self.dtype}: choose float32")
         identity = track_identity(decoded["waveform"], self.extractor.sampling_rate)
         row = {**track, **identity, "truncation": decoded["truncation"], "features": list(features)}
         return pa.Table.from_pylist([row], schema=self.schema)
@@ -105,44 +105,44 @@ def extract_corpus(
 ) -> dict[str, Any]:
     """Write the features of all tracks of a source to `folder`; return the description that is saved with them.
 
-    An interrupted extraction resumes when it is repeated with the same source and front end. `float16` takes half the
-    space of `float32` and has 11 bits of precision (over 80 dB, steps of 0.06 dB). Audio below `shortest_seconds` is
-    skipped.
+    To resume an interrupted extraction, call this again with the same source and front end. `float16` takes half the space
+    of `float32` and has 11 bits of precision (over a range of 80 dB, steps of 0.06 dB). Audio shorter than
+    `shortest_seconds` is skipped.
 
     Raises:
-        ConfigError: If `folder` holds the features of another source, front end or exclusion list, or if another process
-            is writing to it.
-        DataError: If no track could be used.
+        ConfigError: If `folder` holds something else or an extraction with other settings, or if another process is writing
+            to it.
+        DataError: If no track can be used.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     check_front_end(source, extractor)
     tracks = source.tracks()
     if "features" in tracks.column_names:
-        raise ConfigError(f"{source.location} holds features, not audio: use them as they are")
-    # Libraries load parts of themselves on first use: once here instead of in every worker.
+        raise ConfigError(f"{source.location}: these are features already: use them without extracting")
+    # Libraries load parts of themselves on first use; do that once here instead of in every worker.
     extractor.track_features(np.zeros(extractor.sampling_rate, dtype=np.float32))
     known_problems = {
         track_id: problem for track_id in tracks["track_id"][:] if (problem := source.reason_to_skip(track_id))
     }
     extraction = _Extraction(tracks, extractor, folder, known_problems, dtype, shard_size, shortest_seconds)
-    identity = extraction.saved_identity()
+    identity = extraction.identity()
     description = {"hfmgc_version": __version__, "data": source.describe(), **identity, "complete": False}
     shards = -(-len(tracks) // shard_size)
     with lock_folder(folder):
         with saving_to(folder):
             _claim(folder, description, identity)
-        written = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
+        shards_table = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
             _write_shard,
             fn_kwargs={"extraction": extraction},
             num_proc=num_proc if num_proc and num_proc > 1 else None,
-            load_from_cache_file=False,  # finished shards are found in the folder
+            load_from_cache_file=False,  # complete shards are recognised in the folder
             desc=f"extracting {len(tracks)} tracks in {shards} shards",
         )
-        skipped = [row for shard in written[_SKIPPED][:] for row in json.loads(shard)]
+        skipped = [row for shard in shards_table[_SKIPPED][:] for row in json.loads(shard)]
         if len(skipped) == len(tracks):
             first = f"the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else "it is empty"
-            raise DataError(f"{source.title}: no track could be used; {first}")
+            raise DataError(f"{source.title}: no track can be used; {first}")
         result = {**description, "complete": True, "tracks": len(tracks) - len(skipped), "skipped": skipped}
         with saving_to(folder):
             write_text(folder / EXTRACTION, json.dumps(result, indent=1, ensure_ascii=False))
@@ -154,15 +154,15 @@ def _digest(content: list) -> str:
 
 
 def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]:
-    """Write one shard, unless it is complete; return the tracks that were skipped in it as JSON."""
+    """Write a shard unless it is complete; return its skipped tracks as JSON."""
     use_one_thread_in_workers()
     folder, size = extraction.folder, extraction.shard_size
     path = folder / f"part-{row['shard']:05d}.parquet"
     rows = range(row["shard"] * size, min((row["shard"] + 1) * size, len(extraction.tracks)))
-    skipped = _skipped_in(path, len(rows))
+    skipped = _read_skipped(path, len(rows))
     if skipped is None:
         skipped = []
-        # Dictionaries and statistics of random-like floats cost six times the writing itself.
+        # Dictionaries and statistics of noise-like floats would take six times as long as the writing itself.
         options = {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
         with (
             saving_to(folder),
@@ -175,21 +175,21 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
                 except AudioError as error:
                     skipped.append({"track_id": error.name, "reason": error.reason})
             writer.add_key_value_metadata({_SKIPPED: json.dumps(skipped)})
-            # Of a killed extraction: the folder may have another one since.
-            if _changes(folder / EXTRACTION, extraction.saved_identity()):
-                raise ConfigError(f"{folder}: another extraction has taken this folder: choose another folder")
+            # This worker may have outlived a killed extraction, and another extraction may use the folder by now.
+            if _changed_fields(folder / EXTRACTION, extraction.identity()):
+                raise ConfigError(f"{folder}: another extraction uses this folder by now: choose another folder")
     return {_SKIPPED: json.dumps(skipped)}
 
 
-def _skipped_in(shard: Path, tracks: int) -> list[dict[str, str]] | None:
-    """Return the skipped tracks of a complete shard of `tracks` tracks; None if it is missing or damaged."""
+def _read_skipped(shard: Path, tracks: int) -> list[dict[str, str]] | None:
+    """Return the skipped tracks of a shard, or None if it is missing or damaged or does not hold `tracks` tracks."""
     try:
         with pq.ParquetFile(shard, page_checksum_verification=True) as file:
             skipped = json.loads(file.metadata.metadata[_SKIPPED.encode()])
-            written = sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
+            rows = sum(batch.num_rows for batch in file.iter_batches(batch_size=1))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return None
-    return skipped if written + len(skipped) == tracks else None
+    return skipped if rows + len(skipped) == tracks else None
 
 
 @contextmanager
@@ -198,36 +198,35 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: If it holds something else, or another process has locked it.
-        SaveError: If it cannot be written to.
+        SaveError: If it cannot be created or read.
     """
     with saving_to(folder):
-        others = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
-    if others and not (folder / EXTRACTION).is_file():
-        raise ConfigError(f"{folder} is not empty, and not an extraction: choose another folder")
+        has_files = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
+    if has_files and not (folder / EXTRACTION).is_file():
+        raise ConfigError(f"{folder} is not empty and not an extraction: choose another folder")
     in_use = f"{folder}: another hfmgc extract is writing to it: wait until it has ended, or choose another folder"
     with file_lock(folder / LOCK_FILE, in_use=in_use):
         yield
 
 
 def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Save the description of this extraction in a locked folder, unless it holds shards of another extraction."""
+    """Save the description of this extraction in a locked folder that has no shards of another extraction."""
     path = folder / EXTRACTION
-    changed = _changes(path, identity)
+    changed = _changed_fields(path, identity)
     if changed and any(folder.glob("part-*.parquet")):
         raise ConfigError(
-            f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or "
-            "remove this one"
+            f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or remove this one"
         )
-    # Of killed processes. A worker that outlived its parent fails when it renames its file, or finds another description.
+    # Remove files of killed processes. A worker that outlived its parent then fails when it renames its file.
     for temporary in folder.glob("part-*.tmp"):
         temporary.unlink()
     write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
 
 
-def _changes(description: Path, identity: dict[str, Any]) -> list[str]:
-    """Return in what an extraction differs from the one that the folder is of, if there is one."""
+def _changed_fields(description: Path, identity: dict[str, Any]) -> list[str]:
+    """Return the fields of an extraction that differ from the saved description; none if there is no description."""
     try:
-        earlier = dict(json.loads(description.read_text(encoding="utf-8"))) if description.is_file() else identity
+        saved = dict(json.loads(description.read_text(encoding="utf-8"))) if description.is_file() else identity
     except (ValueError, TypeError) as error:
-        raise DataError(f"{description}: damaged; extract the features again into another folder") from error
-    return [key for key, value in identity.items() if earlier.get(key) != value]
+        raise DataError(f"{description}: damaged: extract the features again into another folder") from error
+    return [key for key, value in identity.items() if saved.get(key) != value]

@@ -1,4 +1,4 @@
-"""From a track of a corpus to its features and windows, for audio and stored features alike."""
+"""Features and windows of the tracks of a corpus, from audio or stored features."""
 
 import hashlib
 import reprlib
@@ -22,9 +22,9 @@ from .sources.features import FeatureSet
 
 Augmentation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
-# The content of a track, waveform or features, and the columns that identify it.
+# Columns with the content of a track (waveform or features) and its identity.
 CONTENT_COLUMNS = ("waveform", "features", "digest", "fingerprint")
-# A table of features up to this size is kept in memory.
+# Tables of features up to this size are kept in memory.
 SMALL_TABLE_BYTES = 2**28
 FEATURES = datasets.LargeList(datasets.List(datasets.Value("float32")))
 
@@ -32,23 +32,23 @@ FEATURES = datasets.LargeList(datasets.List(datasets.Value("float32")))
 def extract_features(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, num_proc: int | None = None
 ) -> datasets.Dataset:
-    """Return tracks with their un-normalised features (float32 [frames, bins]) in place of the waveforms.
+    """Return tracks with un-normalised features (float32 [frames, bins]) in place of their waveforms.
 
-    They are cached for these tracks and the fields of the front end that affect them, whatever its windows and
-    normalisation. So extract a whole corpus, then split it. Stored features are returned as they are.
+    The cache key is the table of tracks and `front_end_fields`, which exclude windows and normalisation. So extract a whole
+    corpus first, then split it. Stored features are returned unchanged.
     """
     if "waveform" not in tracks.column_names:
         return tracks
-    removed = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
-    kept = {name: kind for name, kind in tracks.features.items() if name not in removed}
+    content = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
+    labels = {name: kind for name, kind in tracks.features.items() if name not in content}
     extracted = cached_map(
         tracks,
         _extract,
         ("features",),
         fn_kwargs={"extractor": extractor},
         key=front_end_fields(extractor),
-        features=datasets.Features({**kept, "features": FEATURES}),
-        remove_columns=removed,
+        features=datasets.Features({**labels, "features": FEATURES}),
+        remove_columns=content,
         num_proc=num_proc,
         desc="extracting features",
     )
@@ -60,39 +60,44 @@ def _extract(track: dict, extractor: WindowedFeatureExtractor) -> dict:
 
 
 def front_end_fields(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
-    """Return the fields of a front end that affect the values of `track_features`."""
+    """Return the fields of a front end that affect `track_features`."""
     fields = extractor.to_dict()
     return {name: fields[name] for name in extractor.feature_fields}
 
 
 def check_front_end(source: TrackSource, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse stored features of another front end, if the source records it, and audio for a front end of tables.
+    """Check that a source has audio or features for a front end.
 
     Raises:
-        DataError: Naming the fields that differ.
+        DataError: If another front end extracted the stored features, or the front end needs a table and the source has
+            audio.
     """
-    made = source.front_end()
-    if made is None:
+    recorded = source.front_end()
+    if recorded is None:
         if not extractor.takes_audio and not isinstance(source, FeatureSet):
             raise DataError(
-                f"{source.location}: front_end.layout {extractor.layout!r} cannot be computed from audio: use a table of its columns"
+                f"{source.location}: front_end.layout {extractor.layout!r} cannot be computed from audio: use a table with "
+                "its columns"
             )
         return
-    asked = front_end_fields(extractor)
-    if different := [name for name in asked if made.get(name) != asked[name]]:
-        shown = reprlib.repr  # a list of columns is long
-        fields = ", ".join(f"{name} {shown(made.get(name))}, not {shown(asked[name])}" for name in different)
+    expected = front_end_fields(extractor)
+    if different := [name for name in expected if recorded.get(name) != expected[name]]:
+        short = reprlib.repr  # a list of columns is long
+        fields = ", ".join(f"{name} {short(recorded.get(name))}, not {short(expected[name])}" for name in different)
         raise DataError(
-            f"{source.location}: these features come from another front end ({fields}): extract them with this one, or "
-            "use a model that was trained on theirs"
+            f"{source.location}: another front end extracted these features ({fields}): extract them again with this front "
+            "end, or use a model that was trained with the other"
         )
 
 
 class TrackWindows(torch.utils.data.Dataset):
-    """Tracks as stacks of windows, cut and normalised when a row is read.
+    """Tracks as stacks of windows, which are cut and normalised when a row is read.
 
     A row has the columns of the tracks, with `input_values` (float32 [windows, frames, bins]) in place of the content.
-    `tracks` have the column `features`.
+
+    Args:
+        tracks: Tracks with the column `features`.
+        extractor: The front end that cuts and normalises the windows.
     """
 
     def __init__(self, tracks: datasets.Dataset, extractor: WindowedFeatureExtractor):
@@ -128,26 +133,27 @@ class TrackWindows(torch.utils.data.Dataset):
 
     @cached_property
     def _lengths(self) -> list[tuple[int, int]]:
-        """The number of stored slices, or 0, and of frames of each track."""
+        """The number of stored slices (0 if there are none) and of frames of each track."""
         lengths = []
         for batch in self._features.iter(batch_size=100):
             for row in range(len(batch)):
                 values = features_array(batch.slice(row, 1))
-                # Slices are [windows, frames, bins], features [frames, bins], levels [bins, frames].
+                # Slices are [slices, frames, bins], features [frames, bins], integer levels [bins, frames].
                 if values.ndim == 3:
                     lengths.append(values.shape[:2])
                 else:
                     lengths.append((0, values.shape[0 if values.dtype.kind == "f" else 1]))
         return lengths
 
-    def stack(self, row: int, chosen: slice = slice(None)) -> np.ndarray:
+    def stack(self, row: int, selection: slice = slice(None)) -> np.ndarray:
         """Return windows of the track in a row, all by default, float32 [windows, frames, bins]."""
-        return track_windows(self.track(row), self.extractor, chosen)
+        return track_windows(self.track(row), self.extractor, selection)
 
     def track(self, row: int) -> dict[str, Any]:
-        """Return a row of the tracks with its features (read-only), ten times as fast as `datasets` reads nested lists.
+        """Return a row of the tracks with its features (read-only).
 
-        Rows of small tables stay in memory: reading a vector again would take longer than to train on it.
+        Reading from Arrow is ten times as fast as the nested lists of `datasets`. Rows of small tables stay in memory:
+        reading a feature vector would take longer than training on it.
         """
         if row in self._rows:
             return self._rows[row]
@@ -158,7 +164,7 @@ class TrackWindows(torch.utils.data.Dataset):
 
 
 def features_array(row: pa.Table) -> np.ndarray:
-    """Return the features in a table of one row, lists of equal length: read-only, not copied."""
+    """Return the features in a table of one row as a read-only array without copying; nested lists must not be ragged."""
     values = row["features"].combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
@@ -170,7 +176,7 @@ def features_array(row: pa.Table) -> np.ndarray:
 
 
 class ExtractedWindows:
-    """The windows of all tracks one after the other."""
+    """The windows of all tracks as one sequence."""
 
     def __init__(self, tracks: TrackWindows):
         self.tracks = tracks
@@ -180,7 +186,7 @@ class ExtractedWindows:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the row of a window's track, and its number among the windows of the track."""
+        """Return the row of the track of a window, and the position of the window in the track."""
         row = int(np.searchsorted(self.ends, index, side="right"))
         return row, index - self.first(row)
 
@@ -190,12 +196,12 @@ class ExtractedWindows:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return a window, float32 [frames, bins]."""
-        row, number = self.locate(index)
-        return self.tracks.stack(row, slice(number, number + 1))[0]
+        row, position = self.locate(index)
+        return self.tracks.stack(row, slice(position, position + 1))[0]
 
     @cached_property
     def digest(self) -> str:
-        """A digest of all windows and of the number of windows of each track; it reads every window."""
+        """Digest of all windows and of the number of windows per track; reads every window."""
         digest = hashlib.sha256(self.ends.tobytes())
         for row in range(len(self.tracks)):
             stack = self.tracks.stack(row)
@@ -205,22 +211,22 @@ class ExtractedWindows:
 
 
 def track_windows(
-    track: Mapping[str, Any], extractor: WindowedFeatureExtractor, chosen: slice = slice(None)
+    track: Mapping[str, Any], extractor: WindowedFeatureExtractor, selection: slice = slice(None)
 ) -> np.ndarray:
     """Return windows of a track of a `Corpus` for evaluation, all by default, float32 [windows, frames, bins]."""
     if "features" not in track:
-        return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0][chosen]
+        return extractor(track["waveform"], sampling_rate=extractor.sampling_rate)["input_values"][0][selection]
     stored = np.asarray(track["features"])
     if stored.ndim == 3:
-        return _slices(track, stored[chosen], extractor)
-    return extractor.cut_features(track_features(track, extractor), chosen)
+        return _check_slices(track, stored[selection], extractor)
+    return extractor.cut_features(track_features(track, extractor), selection)
 
 
 def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor) -> np.ndarray:
     """Return the un-normalised features of a track of a `Corpus`, float32 [frames, bins].
 
     Raises:
-        DataError: If stored features do not fit the front end, naming the track.
+        DataError: If stored features do not fit the front end.
     """
     if "features" not in track:
         return extractor.track_features(np.asarray(track["waveform"], dtype=np.float32))
@@ -228,8 +234,8 @@ def track_features(track: Mapping[str, Any], extractor: WindowedFeatureExtractor
         return extractor.as_features(np.asarray(track["features"]))
     except ValueError as error:
         raise DataError(
-            f"{track['track_id']}: the stored features do not fit the front end ({error}): name the one that made them, "
-            "such as front_end: {preset: gtzan_decimated}"
+            f"{track['track_id']}: the stored features do not fit the front end ({error}): set the front end that "
+            "extracted them, such as front_end: {preset: gtzan_decimated}"
         ) from error
 
 
@@ -239,16 +245,16 @@ def training_window(
     generator: np.random.Generator,
     augmentation: Augmentation | None = None,
 ) -> np.ndarray:
-    """Return one window of a track of a `Corpus` from a uniformly random position, float32 [frames, bins].
+    """Return one window of a track of a `Corpus` at a uniformly random position, float32 [frames, bins].
 
-    Audio and stored features give the same window. An augmentation needs audio and is applied before `prepare`, as for
-    augmentation offline; the window comes from the same position of the augmented track.
+    Audio and stored features give the same window. An augmentation needs audio and precedes `prepare`, as in offline
+    augmentation; the window then comes from the same relative position of the augmented audio.
     """
     position = generator.random()
     if "features" in track:
         stored = np.asarray(track["features"])
         if stored.ndim == 3:
-            slices = _slices(track, stored, extractor)
+            slices = _check_slices(track, stored, extractor)
             return slices[int(position * len(slices))]
         return extractor.feature_window(track_features(track, extractor), position)
     waveform = track["waveform"]
@@ -258,25 +264,25 @@ def training_window(
 
 
 def _segment(waveform: np.ndarray, extractor: WindowedFeatureExtractor, position: float) -> np.ndarray:
-    """Return the part of a track [samples] to augment: as much as the fastest tempo needs for one window.
+    """Return the part of a track [samples] to augment: enough for one window at the fastest tempo.
 
-    It is the whole track if the front end needs all of it. It starts at `position` of its possible starts; the window is then
-    cut at the same `position` of the augmented segment. So whatever the tempo, the window starts uniformly in the track.
+    If the front end needs the whole track, return all of it. Otherwise `position` chooses the start of the segment, and
+    later the start of the window in the augmented segment, so windows start uniformly in the track at any tempo.
     """
     if extractor.frame_span(0, 1) is None or extractor.prepare(waveform) is not waveform:
         return waveform
-    # Its outer frames hear a little more than the window.
+    # The outer frames cover a few samples outside the window.
     first, stop, _ = extractor.frame_span(extractor.cut_frames, extractor.cut_frames)
     needed = source_samples_needed(max(stop - first, extractor.window_samples))
     start = round(position * max(0, len(waveform) - needed))
     return waveform[start : start + needed]
 
 
-def _slices(track: Mapping[str, Any], stored: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
-    """Return stored slices [slices, frames, bins] if the front end makes such windows."""
-    if stored.shape[1:] != extractor.window_shape:
+def _check_slices(track: Mapping[str, Any], slices: np.ndarray, extractor: WindowedFeatureExtractor) -> np.ndarray:
+    """Return stored slices as float32 [slices, frames, bins]; they must have the shape of the front end's windows."""
+    if slices.shape[1:] != extractor.window_shape:
         raise DataError(
-            f"{track['track_id']}: stored slices of {stored.shape[1]} frames and {stored.shape[2]} bins, the front end "
-            f"makes {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end that made them"
+            f"{track['track_id']}: stored slices have {slices.shape[1]} frames and {slices.shape[2]} bins, windows of the "
+            f"front end {extractor.window_shape[0]} and {extractor.window_shape[1]}: use the front end that made the slices"
         )
-    return stored.astype(np.float32, copy=False)
+    return slices.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Names of artists and genres, compared regardless of case, blanks and Unicode form."""
+"""Comparing names of artists and genres regardless of case, whitespace and Unicode form."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -7,30 +7,30 @@ import datasets
 
 
 def normalize_name(name: str) -> str:
-    """Return a name without differences of case, blanks and Unicode form (NFKC)."""
+    """Return the form of a name that is equal for all spellings that differ in case, whitespace or Unicode form."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).casefold().split())  # folding can undo the form
+    return " ".join(unicodedata.normalize("NFKC", folded).casefold().split())  # casefold can undo NFKC
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Return name -> the spelling to use: the first of the names with the same `normalize_name` form."""
+    """Return name -> the first of the names with the same normalised form."""
     first: dict[str, str] = {}
     return {name: first.setdefault(normalize_name(name), name) for name in names}
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
-    """Return names in their order, in one spelling each."""
+    """Return the first spelling of each name, in order."""
     return list(dict.fromkeys(one_spelling(names).values()))
 
 
 def spelling_note(genres: Iterable[str]) -> str | None:
-    """Return which spellings of genres are merged, or None if there are none."""
-    others = [f"{other!r} as {genre!r}" for other, genre in one_spelling(genres).items() if other != genre]
-    return f"genres that differ only in case, blanks or Unicode form are one: {', '.join(others)}" if others else None
+    """Return a note on spellings of genres that are merged, or None if there are none."""
+    merged = ", ".join(f"{name!r} as {genre!r}" for name, genre in one_spelling(genres).items() if name != genre)
+    return f"genres that differ only in case, whitespace or Unicode form are merged: {merged}" if merged else None
 
 
 def genres_of(tracks: datasets.Dataset) -> list[list[str]]:
-    """Return all genres of each track; without a column `genres`, its one genre."""
+    """Return all genres of each track: the column `genres`, or else the one in `genre`."""
     if "genres" in tracks.column_names:
         return [list(genres) for genres in tracks["genres"][:]]
     return [[genre] for genre in tracks["genre"][:]]

@@ -1,4 +1,4 @@
-"""The record of a split: the side of each track, and how the split was made."""
+"""The record of a split: which tracks are on which side, and how the split was made."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SIDES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """A split that can be repeated exactly, and compared with the split of another result.
+    """A split that can be repeated exactly and compared with other splits.
 
     Example:
 
@@ -36,14 +36,14 @@ class SplitManifest:
     seed: int
     sides: dict[str, list[str]]
     comparable_note: str | None = None
-    # How many tracks of a published split are available, if some are missing.
+    # A note on missing tracks of a published split.
     incomplete: str | None = None
     genres: list[str] = field(default_factory=list)
-    # Tracks, artists and recordings on two sides, if the leak guard was overridden.
+    # What is on two sides (`leaks.Leak`), if the leak guard was overridden.
     leaks: list[dict[str, Any]] = field(default_factory=list)
-    # Track id -> its identity (`identity.TrackIdentity.to_json`), independent of its name. Older versions wrote none.
+    # Track id -> `identity.TrackIdentity.to_json`. Empty in manifests of older versions.
     identities: dict[str, dict[str, str]] = field(default_factory=dict)
-    # The version of the fingerprints (`caching.COMPUTATIONS`): only equal versions can be compared.
+    # Version of the fingerprints (`caching.COMPUTATIONS`). Fingerprints of different versions cannot be compared.
     fingerprint_version: int | None = None
 
     @property
@@ -59,7 +59,7 @@ class SplitManifest:
 
     @property
     def evaluation_side(self) -> str:
-        """The side that results are reported for: test, or validation where the ratios leave no test side."""
+        """The side that results are reported for: test, or validation in a split without a test side."""
         return "test" if self.sides.get("test") else "validation"
 
     def notes(self) -> list[str]:
@@ -67,8 +67,8 @@ class SplitManifest:
         notes = [note for note in (self.incomplete, self.comparable_note) if note]
         if self.leaks:
             kinds = Counter(leak["kind"] for leak in self.leaks)
-            found = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
-            notes.append(f"the leak guard was overridden: leaks between sides ({found}), so results are optimistic")
+            text = ", ".join(f"{count} by {kind}" for kind, count in kinds.items())
+            notes.append(f"the leak guard was overridden: leaks between sides ({text}), so results are optimistic")
         return notes
 
     def counts(self) -> dict[str, int]:
@@ -76,7 +76,7 @@ class SplitManifest:
         return {side: len(self.sides.get(side, [])) for side in SIDES}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `split.json` holds."""
+        """Return the content of `split.json`."""
         digests = {"digest": self.digest, "identities_digest": self.identities_digest}
         return {**vars(self), **digests, "counts": self.counts()}
 
@@ -86,7 +86,11 @@ class SplitManifest:
 
     @classmethod
     def load(cls, path: str | Path) -> "SplitManifest":
-        """Read a manifest, refusing one that was edited."""
+        """Read a manifest.
+
+        Raises:
+            SplitError: If it is missing or not a manifest, or its tracks were edited.
+        """
         try:
             content = load_json(Path(path).read_text(encoding="utf-8"))
             digest = content.pop("digest")
@@ -97,7 +101,7 @@ class SplitManifest:
         except FileNotFoundError as error:
             raise SplitError(f"{path}: no such split manifest") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SplitError(f"{path} is not a split manifest of hfmgc ({error})") from error
+            raise SplitError(f"{path}: not a split manifest of hfmgc ({error})") from error
         if not matches:
-            raise SplitError(f"{path}: its tracks do not match its digests: use the original file")
+            raise SplitError(f"{path}: its tracks do not match its digests: use the unedited file")
         return manifest

@@ -1,15 +1,14 @@
-"""Split policies: which track is on which side. Tracks are split, never slices of them."""
+"""Split policies, which put each track on a side. Tracks are split as a whole, never their slices."""
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ..errors import ConfigError, SplitError, did_you_mean
 from ..randomness import example_generator
@@ -18,18 +17,23 @@ from .sources.contract import TrackSource
 from .split_manifest import SIDES, SplitManifest
 
 
+# Policies that draw the sides at random. The sides of the other policies are published (`TrackSource.published_sides`).
+DRAWN_POLICIES = ("stratified", "grouped")
+POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
+
+
 def parse_ratios(ratios: str) -> list[int]:
-    """Return [train, validation, test] from `8:1:1`, or `4:1` for a split without a test side.
+    """Return [train, validation, test] from `8:1:1`, or from `4:1` for a split without a test side.
 
     Raises:
         ConfigError: If the ratios have another form.
     """
     parts = str(ratios).split(":")
     if len(parts) not in (2, 3) or not all(part.strip().isdecimal() for part in parts):
-        raise ConfigError(f'split_ratios must be train:validation:test such as "8:1:1", not {ratios!r}')
+        raise ConfigError(f'split_ratios: {ratios!r} is not of the form train:validation:test, such as "8:1:1"')
     numbers = [int(part) for part in parts] + [0] * (3 - len(parts))
     if numbers[0] == 0 or numbers[1] == 0:
-        raise ConfigError(f"split_ratios {ratios!r} leave no tracks for training or none for choosing the checkpoint")
+        raise ConfigError(f"split_ratios: {ratios!r} leaves the training or the validation side empty: use e.g. 8:1:1")
     return numbers
 
 
@@ -43,47 +47,32 @@ def split_corpus(
     fold: int = 1,
     manifest: str | Path | None = None,
 ) -> SplitManifest:
-    """Split the usable tracks of a source by a policy, or exactly as in a `manifest`.
+    """Split the usable tracks of a source by a policy, or repeat the split of a `manifest`.
 
-    `ratios` and `seed` are for `DRAWN_POLICIES`; `fold`, from 1, is the test side under `artist_folds`.
+    `ratios` and `seed` apply to `DRAWN_POLICIES`. `fold` (from 1) is the test side under `artist_folds`.
 
     Raises:
-        SplitError: If the split cannot be made, or a side that it should have is empty.
+        SplitError: If the split cannot be made, or would leave a side empty.
         ConfigError: If the policy, ratios or fold do not exist.
     """
     if manifest:
-        return _repeat(SplitManifest.load(manifest), tracks, source, manifest)
+        return _repeat_split(manifest, tracks, source)
     numbers = check_split(source, policy=policy, ratios=ratios)
-    drawn = policy in DRAWN_POLICIES
-    incomplete = None
-    if drawn:
+    is_drawn = policy in DRAWN_POLICIES
+    notes, incomplete = [source.split_note(policy)], None
+    if is_drawn:
         _check_genres(tracks, source)
-        sides, has_test = DRAWN_POLICIES[policy](tracks, numbers, seed), numbers[2] > 0
-        hint = "the artists cannot be divided so; choose other split_ratios"
+        sides = _draw_sides(tracks, policy, numbers, seed)
+        if _has_several_genres(tracks):
+            notes.append("tracks with several genres were divided by the first genre of each (rare ones together)")
     else:
-        lists = source.published_sides(policy, fold)
-        incomplete = _incomplete(tracks, source, policy, lists)
-        _check_genres(tracks, source)
-        sides = {side: sorted(set(lists[side]).intersection(tracks["track_id"][:])) for side in SIDES}
-        if policy == "artist_folds":
-            sides |= _validation_artists(tracks, sides["train"], fold)
-        # A published split may have no test side.
-        has_test = bool(lists["test"])
-        hint = f"none of its listed tracks is in {source.title}"
-    for side in SIDES if has_test else SIDES[:2]:
-        if not sides[side]:
-            if policy == "official" and not lists[side]:
-                hint = f"{source.title} lists none; choose another split_policy"
-            raise SplitError(f"split_policy {policy!r} leaves no track for {side}: {hint}")
-    notes = [source.split_note(policy)]
-    if drawn and _has_several_genres(tracks):
-        notes.append("tracks with several genres were divided by the first genre of each (rare ones together)")
+        sides, incomplete = _published_sides(tracks, source, policy, fold)
     return SplitManifest(
         dataset=source.card.name,
         revision=source.revision,
         policy=policy if policy != "artist_folds" else f"artist_folds, fold {fold}",
-        ratios=numbers if drawn else [],
-        seed=seed if drawn else 0,
+        ratios=numbers if is_drawn else [],
+        seed=seed if is_drawn else 0,
         sides=sides,
         comparable_note="; ".join(filter(None, notes)) or None,
         incomplete=incomplete,
@@ -92,7 +81,7 @@ def split_corpus(
 
 
 def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
-    """Return the ratios as numbers, or refuse a split that no tracks of the source could have, before they are read.
+    """Check the settings of a split before its tracks are read; return the ratios as numbers.
 
     Raises:
         ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
@@ -106,17 +95,25 @@ def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
     return parse_ratios(ratios)
 
 
-def _strata(tracks: datasets.Dataset, *, needed: int) -> list[str]:
-    """Return the genre of each track; of tracks with several, the first, or "" for all first genres of too few tracks.
+def _draw_sides(tracks: datasets.Dataset, policy: str, ratios: list[int], seed: int) -> dict[str, list[str]]:
+    if policy == "grouped":
+        return grouped_split(tracks["track_id"], tracks["genre"], tracks["artist"], ratios=ratios, seed=seed)
+    strata = _strata(tracks, smallest=sum(ratio > 0 for ratio in ratios))
+    return stratified_split(tracks["track_id"], strata, ratios=ratios, seed=seed)
 
-    A genre that is rare as the first one may be the second of many tracks, so the data are not refused.
+
+def _strata(tracks: datasets.Dataset, *, smallest: int) -> list[str]:
+    """Return the stratum of each track: its genre, or for data with several genres per track the first genre.
+
+    First genres of fewer than `smallest` tracks form one stratum (""), so that data with rare first genres can be split.
+    If this stratum is too small as well, its tracks join the largest one.
     """
     genres = tracks["genre"][:]
     if not _has_several_genres(tracks):
         return genres
     counts = Counter(genres)
-    strata = [genre if counts[genre] >= needed else "" for genre in genres]
-    if 0 < strata.count("") < needed:
+    strata = [genre if counts[genre] >= smallest else "" for genre in genres]
+    if 0 < strata.count("") < smallest:
         largest = min(counts, key=lambda genre: (-counts[genre], genre))
         strata = [genre or largest for genre in strata]
     return strata
@@ -126,85 +123,108 @@ def _has_several_genres(tracks: datasets.Dataset) -> bool:
     return any(len(genres) > 1 for genres in genres_of(tracks))
 
 
-# Policies that draw the sides, from tracks, ratios and seed.
-DRAWN_POLICIES: dict[str, Callable[[datasets.Dataset, list[int], int], dict[str, list[str]]]] = {
-    "stratified": lambda tracks, ratios, seed: stratified_split(
-        tracks["track_id"], _strata(tracks, needed=sum(ratio > 0 for ratio in ratios)), ratios=ratios, seed=seed
-    ),
-    "grouped": lambda tracks, ratios, seed: grouped_split(
-        tracks["track_id"], tracks["genre"], tracks["artist"], ratios=ratios, seed=seed
-    ),
-}
-# The sides of the others are published: see `TrackSource.published_sides`.
-POLICIES = (*DRAWN_POLICIES, "official", "fault_filtered", "artist_folds")
-
-
-def _validation_artists(tracks: datasets.Dataset, training: list[str], fold: int) -> dict[str, list[str]]:
-    """Return a training and a validation side: a fifth of the artists outside the fold choose the checkpoint."""
-    members = set(training)
-    others = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in members])
-    try:
-        sides = DRAWN_POLICIES["grouped"](others, [4, 1, 0], 0)
-    except SplitError as error:
-        raise SplitError(
-            f"split_policy 'artist_folds' cannot choose a validation side among the {len(others)} tracks here outside "
-            f"fold {fold}: it needs five artists and a genre of five tracks at least; add tracks, or use stratified"
-        ) from error
-    return {side: sides[side] for side in ("train", "validation")}
-
-
-def _incomplete(tracks: datasets.Dataset, source: TrackSource, policy: str, lists: dict[str, list[str]]) -> str | None:
-    """Return how many listed tracks are available, the test side first; None for all. Refuse lists without any."""
-    if not any(lists.values()):
-        raise SplitError(f"{source.title} has no {policy} split")
+def _published_sides(
+    tracks: datasets.Dataset, source: TrackSource, policy: str, fold: int
+) -> tuple[dict[str, list[str]], str | None]:
+    """Return the available tracks of each side of a published split, and a note on its missing tracks, if any."""
+    lists = source.published_sides(policy, fold)
+    incomplete = _note_missing(tracks, source, policy, lists)
+    _check_genres(tracks, source)
     available = set(tracks["track_id"][:])
-    missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
-    if not available & set().union(*lists.values()):
+    sides = {side: sorted(available.intersection(lists[side])) for side in SIDES}
+    if policy == "artist_folds":
+        sides |= _draw_validation_artists(tracks, sides["train"], fold)
+    for side in SIDES:
+        is_optional = side == "test" and not lists["test"]
+        if not sides[side] and not is_optional:
+            hint = f"none of its listed tracks is in {source.title}"
+            if not lists[side]:
+                hint = f"{source.title} lists none; choose another split_policy"
+            raise SplitError(f"split_policy {policy!r} leaves no track for {side}: {hint}")
+    return sides, incomplete
+
+
+def _note_missing(
+    tracks: datasets.Dataset, source: TrackSource, policy: str, lists: dict[str, list[str]]
+) -> str | None:
+    """Return a note on listed tracks that are missing, or None if there are none.
+
+    Raises:
+        SplitError: If the lists are empty, or no listed track is available.
+    """
+    listed = set().union(*lists.values())
+    if not listed:
+        raise SplitError(f"{source.title} has no {policy} split: choose another split_policy")
+    available = set(tracks["track_id"][:])
+    if not available & listed:
         raise SplitError(
-            f"the {policy} lists match none of the {len(available)} tracks of {source.location}: their ids look like "
-            f"{next(track_id for ids in lists.values() for track_id in ids)!r}, the tracks' like {min(available)!r}"
+            f"the {policy} lists match none of the {len(available)} tracks of {source.location}: the lists have ids like "
+            f"{min(listed)!r}, the tracks have ids like {min(available)!r}"
         )
+    missing = {side: sorted(set(lists[side]) - available) for side in reversed(SIDES)}
     counts = [f"{len(lists[side]) - len(ids)} of {len(lists[side])} {side}" for side, ids in missing.items() if ids]
     if not counts:
         return None
     reasons = {track_id: source.reason_to_skip(track_id) for ids in missing.values() for track_id in ids}
-    known = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
-    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({known})' if known else ''}"
+    details = "; ".join(f"{track_id}: {reason}" for track_id, reason in reasons.items() if reason)
+    return f"incomplete: {', '.join(counts)} tracks of the {policy} lists{f' ({details})' if details else ''}"
+
+
+def _draw_validation_artists(tracks: datasets.Dataset, outside_fold: list[str], fold: int) -> dict[str, list[str]]:
+    """Divide the tracks outside the test fold by artist: a fifth for validation, the rest for training."""
+    members = set(outside_fold)
+    candidates = tracks.select([row for row, track_id in enumerate(tracks["track_id"][:]) if track_id in members])
+    try:
+        sides = _draw_sides(candidates, "grouped", [4, 1, 0], seed=0)
+    except SplitError as error:
+        raise SplitError(
+            f"split_policy 'artist_folds' cannot choose a validation side among the {len(candidates)} tracks outside fold "
+            f"{fold}: it needs at least five artists and a genre with five tracks; add tracks, or use stratified"
+        ) from error
+    return {side: sides[side] for side in ("train", "validation")}
 
 
 def grouped_split(
     track_ids: Sequence[str], genres: Sequence[str], artists: Sequence[str], *, ratios: Sequence[int], seed: int
 ) -> dict[str, list[str]]:
-    """Split tracks by artist, genres in the given ratios as nearly as whole artists allow.
+    """Split tracks by artist; genres follow the ratios as closely as whole artists allow.
 
-    The tracks are divided into as many stratified group folds (scikit-learn) as the ratios add up to, and each side gets
-    its number of folds. Spellings of a name are one artist; a track without a known artist is a group alone.
+    The tracks are divided into stratified group folds (scikit-learn), as many as the sum of the reduced ratios; each side
+    gets its share of the folds. Spellings of a name count as one artist, and a track without an artist as a group of its
+    own.
 
     Raises:
-        SplitError: If no artist is known, or there are fewer artists, or fewer tracks of each genre, than folds.
+        SplitError: If no artist is known, there are too few artists or tracks for the folds, or a side stays empty.
     """
+    # Imported here: scikit-learn takes a second to import, and the settings of every recipe import this module.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     if not any(map(normalize_name, artists)):
-        raise SplitError("split_policy 'grouped' needs artists, and none is known here: use stratified")
+        raise SplitError("split_policy 'grouped' needs artists, and no artist is known: use stratified")
     rows = sorted(zip(track_ids, genres, artists, strict=True))
     groups = [normalize_name(artist) or f"track {track_id}" for track_id, _, artist in rows]
     ratios = [ratio // math.gcd(*ratios) for ratio in ratios]  # 80:10:10 needs no more artists than 8:1:1
     folds, largest = sum(ratios), max(Counter(genre for _, genre, _ in rows).values())
     needs = f"split_policy 'grouped' with ratios {':'.join(map(str, ratios))} needs"
     if len(set(groups)) < folds:
-        raise SplitError(f"{needs} {folds} artists at least, there are {len(set(groups))}: choose smaller numbers")
+        raise SplitError(f"{needs} at least {folds} artists, not {len(set(groups))}: choose smaller numbers")
     if largest < folds:
         raise SplitError(
-            f"{needs} a genre of {folds} tracks at least, the largest has {largest}: choose smaller numbers or add tracks"
+            f"{needs} a genre of at least {folds} tracks; the largest has {largest}: choose smaller numbers or add tracks"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         parts = [fold for _, fold in splitter.split(rows, [genre for _, genre, _ in rows], groups)]
     side_of_fold = np.repeat(SIDES, ratios)
-    return {
+    sides = {
         side: sorted(rows[row][0] for fold in np.flatnonzero(side_of_fold == side) for row in parts[fold])
         for side in SIDES
     }
+    for side, ratio in zip(SIDES, ratios, strict=True):
+        if ratio and not sides[side]:
+            raise SplitError(f"split_policy 'grouped' leaves no track for {side}: choose other split_ratios")
+    return sides
 
 
 def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
@@ -213,20 +233,20 @@ def _check_genres(tracks: datasets.Dataset, source: TrackSource) -> None:
     for genre in distinct_names(source.genres()):
         if not counts[genre]:
             raise SplitError(
-                f"genre {genre!r} of {source.title} has 0 usable tracks: add tracks (hfmgc check "
-                "reports what is wrong with its files), or remove the genre"
+                f"genre {genre!r} of {source.title} has 0 usable tracks: add tracks (hfmgc check lists broken files), or "
+                "remove the genre"
             )
     if len(counts) < 2:
         raise SplitError(f"{source.title} has one genre only: classification needs two")
 
 
-def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSource, path: str | Path) -> SplitManifest:
-    """Return a manifest for these data, refusing it if a track is missing."""
+def _repeat_split(path: str | Path, tracks: datasets.Dataset, source: TrackSource) -> SplitManifest:
+    """Return the split of a saved manifest for these data; all of its tracks must be available."""
+    manifest = SplitManifest.load(path)
     available = set(tracks["track_id"][:])
     if missing := sorted(set().union(*manifest.sides.values()) - available):
         raise SplitError(
-            f"{path}: {len(missing)} of its tracks are not in {source.title}, or cannot be "
-            f"used; the first is {missing[0]!r}"
+            f"{path}: {len(missing)} of its tracks are not in {source.title} or cannot be used; the first is {missing[0]!r}"
         )
     return replace(
         manifest, dataset=source.card.name, revision=source.revision, genres=distinct_names(source.genres())
@@ -236,13 +256,13 @@ def _repeat(manifest: SplitManifest, tracks: datasets.Dataset, source: TrackSour
 def stratified_split(
     track_ids: Sequence[str], genres: Sequence[str], *, ratios: Sequence[int], seed: int
 ) -> dict[str, list[str]]:
-    """Split tracks at random, genre by genre, in the given ratios.
+    """Split the tracks of each genre at random in the given ratios.
 
-    The sorted ids of each side depend on the ids and the seed alone, not on their order. Each side with a ratio gets at
-    least one track of each genre; the tracks that remain after rounding down go to the largest remainders.
+    The sides depend only on the ids and the seed, not on the order of the ids, and are sorted. Each side with a ratio gets
+    at least one track of each genre. Tracks that remain after rounding down go to the largest remainders.
 
     Raises:
-        SplitError: If a genre has fewer tracks than sides, naming it.
+        SplitError: If a genre has fewer tracks than there are sides.
     """
     by_genre: dict[str, list[str]] = {}
     for track_id, genre in zip(track_ids, genres, strict=True):
@@ -253,18 +273,18 @@ def stratified_split(
         members = sorted(by_genre[genre])
         if len(members) < needed:
             raise SplitError(
-                f"genre {genre!r} has {len(members)} usable track{'s' if len(members) != 1 else ''}, a split into "
-                f"{needed} sides needs at least {needed}: add tracks, leave the genre out, or choose other split_ratios"
+                f"genre {genre!r} has too few usable tracks ({len(members)}) for {needed} sides: add tracks, leave the "
+                "genre out, or choose other split_ratios"
             )
         order = example_generator("stratified", seed, genre).permutation(len(members))
-        parts = np.split(order, np.cumsum(_allot(len(members), ratios))[:-1])
+        parts = np.split(order, np.cumsum(_apportion(len(members), ratios))[:-1])
         for side, part in zip(SIDES, parts, strict=True):
             sides[side] += [members[i] for i in part]
     return {side: sorted(members) for side, members in sides.items()}
 
 
-def _allot(total: int, ratios: Sequence[int]) -> list[int]:
-    """Divide `total` tracks by the ratios: largest remainders, and one at least for each ratio above 0."""
+def _apportion(total: int, ratios: Sequence[int]) -> list[int]:
+    """Divide `total` tracks by the ratios: largest remainders, and at least one track for each ratio above 0."""
     shares = [total * ratio / sum(ratios) for ratio in ratios]
     counts = [int(share) for share in shares]
     by_remainder = sorted(range(len(ratios)), key=lambda i: counts[i] - shares[i])

@@ -1,4 +1,4 @@
-"""Decoded sound in a table of `datasets`: 16 bits a sample on disk, float32 in memory."""
+"""A column type of `datasets` for decoded audio: 16 bits per sample on disk, float32 in memory."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from .audio import FULL_SCALE
 
 @dataclass(frozen=True)
 class Waveform:
-    """Type of a column of mono waveforms: written as int16, read as float32 [samples] in [-1, 1].
+    """Column type of mono waveforms, written as int16 and read as float32 [samples] in [-1, 1].
 
-    `decode_audio` returns multiples of 1 / 32768, which are stored exactly. Other floats are rounded, and clipped
-    at full scale. A table that was saved with this column is read by `datasets` once this module is imported.
+    `decode_audio` returns multiples of 1 / 32768, which are stored exactly. Other floats are rounded and clipped at full
+    scale. `datasets` can load saved tables with this column after this module has been imported.
     """
 
     dtype: ClassVar[str] = "float32"
@@ -24,11 +24,11 @@ class Waveform:
     _type: str = field(default="Waveform", init=False, repr=False)
 
     def __call__(self) -> pa.DataType:
-        """Return the type on disk."""
+        """Return the Arrow type of the column."""
         return self.pa_type
 
     def cast_storage(self, storage: pa.Array) -> pa.Array:
-        """Return lists of samples as they are written."""
+        """Return an array of lists of samples in the type of the column."""
         samples = storage.flatten().to_numpy(zero_copy_only=False)
         if samples.dtype.kind == "f":
             samples = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
@@ -42,7 +42,7 @@ class Waveform:
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # "register_feature is experimental": a test reads a table in another process
+    warnings.simplefilter("ignore")  # "register_feature is experimental"
     register_feature(Waveform, "Waveform")
 
 WAVEFORM = Waveform()

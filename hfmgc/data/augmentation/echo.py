@@ -1,6 +1,6 @@
-"""An echo for audiomentations, which has none: FFmpeg's `aecho`.
+"""FFmpeg's echo `aecho` for audiomentations, which has no echo.
 
-Source: FFmpeg's documentation of the filter and libavfilter/af_aecho.c (behaviour only; the code is ours).
+Source: FFmpeg's documentation of the filter, and the behaviour of libavfilter/af_aecho.c; the code is ours.
 """
 
 import random
@@ -13,17 +13,16 @@ from audiomentations.core.transforms_interface import BaseWaveformTransform
 class Echo(BaseWaveformTransform):
     """Add delayed, attenuated copies of the signal: `out_gain * (in_gain * x[n] + sum_k decay_k * x[n - delay_k])`.
 
-    As in `aecho`, the copies are of the raw input (without the input gain or feedback), delays are truncated to whole
-    samples, and the result is clipped to -1..1. Unlike `aecho`, the result is as long as the input.
+    As in `aecho`, copies come from the raw input (no input gain, no feedback), delays are truncated to whole samples, and
+    the output is clipped to -1..1. Unlike the output of `aecho`, ours has the shape of the input: float32 [samples] or
+    [channels, samples].
 
     Args:
-        in_gain: Range (lowest, highest) of the gain of the direct sound, in 0..1.
+        in_gain: Range (lowest, highest) of the gain of the direct signal, in 0..1.
         out_gain: Range of the gain of the sum, in 0..1.
-        delays: A range in milliseconds for each copy.
-        decays: A range of the gain for each copy, in 0..1.
+        delays: For each copy, the range of its delay in milliseconds.
+        decays: For each copy, the range of its gain, in 0..1.
         p: Probability that the transform is applied.
-
-    Shapes: float32 [samples] or [channels, samples] in, the same shape out.
     """
 
     supports_multichannel = True
@@ -37,12 +36,12 @@ class Echo(BaseWaveformTransform):
         p: float = 0.5,
     ):
         super().__init__(p)
-        # Lists: a configuration must equal itself after a round trip through JSON.
+        # Lists, because JSON turns tuples into lists and a configuration must survive the round trip.
         self.in_gain, self.out_gain = list(in_gain), list(out_gain)
         self.delays, self.decays = [list(bounds) for bounds in delays], [list(bounds) for bounds in decays]
 
     def randomize_parameters(self, samples: np.ndarray, sample_rate: int) -> None:
-        """Draw the gains, delays (ms) and decays from the global `random`, as audiomentations' transforms do."""
+        """Draw gains, delays (ms) and decays from the global `random`, as audiomentations' own transforms do."""
         super().randomize_parameters(samples, sample_rate)
         if self.parameters["should_apply"]:
             self.parameters["in_gain"] = random.uniform(*self.in_gain)
@@ -51,11 +50,11 @@ class Echo(BaseWaveformTransform):
             self.parameters["decays"] = [random.uniform(*bounds) for bounds in self.decays]
 
     def apply(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Return the signal with the echo of `parameters`, float32, same shape."""
+        """Return the signal with the echo that `parameters` describes, float32, same shape."""
         output = np.float32(self.parameters["in_gain"]) * samples
         length = samples.shape[-1]
         for delay, decay in zip(self.parameters["delays"], self.parameters["decays"], strict=True):
-            shift = max(int(delay * sample_rate / 1000.0), 1)  # a delay of 0 samples would be a gain
+            shift = max(int(delay * sample_rate / 1000.0), 1)  # 0 samples would change the gain only
             if shift < length:
                 output[..., shift:] += np.float32(decay) * samples[..., : length - shift]
         return np.clip(np.float32(self.parameters["out_gain"]) * output, -1.0, 1.0).astype(np.float32)

@@ -1,66 +1,69 @@
-"""The six augmentations of the AST report, drawn in every epoch or, offline, once for a corpus seven times as large.
+"""The six augmentations of the AST report: drawn anew in every epoch, or applied once to make a corpus 7 times as large.
 
-Source: the report, which used FFmpeg (atempo; highpass and lowpass, two poles, 12 dB an octave; aecho). Ours: the tempo is
-changed by audiomentations' Signalsmith stretcher, cutoffs are drawn uniformly on the mel scale, filters start from the
-steady state of the first sample instead of zero, and parameters are real numbers.
+Source: the report, which used FFmpeg (atempo; highpass and lowpass with two poles, 12 dB per octave; aecho). Ours: the
+Signalsmith stretcher of audiomentations changes the tempo, cutoffs are drawn uniformly on the mel scale, filters start in
+the steady state of the first sample instead of zero, and parameters are real numbers.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
-from audiomentations.core.transforms_interface import BaseWaveformTransform
 
-from hfmgc.data.augmentation.echo import Echo
 from hfmgc.errors import AudioError, ConfigError, did_you_mean
 from hfmgc.randomness import seeded_globals
 
 
+if TYPE_CHECKING:
+    from audiomentations import Compose
+    from audiomentations.core.transforms_interface import BaseWaveformTransform
+
 ORIGINAL = "original"
+VARIANTS = ("faster", "slower", "high_pass", "low_pass", "echo", "bundle")  # in the order of the report
 FASTEST_TEMPO = 1.9
-# A two-pole Butterworth filter falls by 12 dB an octave.
-_TWO_POLES = {"min_rolloff": 12, "max_rolloff": 12, "p": 1.0}
 
 
-def _tempo(slowest: float, fastest: float) -> TimeStretch:
-    return TimeStretch(min_rate=slowest, max_rate=fastest, leave_length_unchanged=False, p=1.0)
+def build_transform(variant: str) -> "BaseWaveformTransform | Compose":
+    """Return the audiomentations transform of one of the `VARIANTS`; it is always applied."""
+    # Imported here: audiomentations takes a second to import, and most commands do not augment.
+    from audiomentations import Compose, HighPassFilter, LowPassFilter, TimeStretch
 
+    from hfmgc.data.augmentation.echo import Echo
 
-def _bundle() -> Compose:
+    stretch = partial(TimeStretch, leave_length_unchanged=False, p=1.0)
+    two_poles = {"min_rolloff": 12, "max_rolloff": 12, "p": 1.0}  # a two-pole Butterworth filter: 12 dB per octave
+    match variant:
+        case "faster":
+            return stretch(1.6, FASTEST_TEMPO)
+        case "slower":
+            return stretch(0.6, 0.8)
+        case "high_pass":
+            return HighPassFilter(1400.0, 1599.0, **two_poles)
+        case "low_pass":
+            return LowPassFilter(900.0, 1099.0, **two_poles)
+        case "echo":
+            return Echo(p=1.0)
     two_copies = Echo((0.8, 0.8), (0.9, 0.9), ((200, 200), (400, 400)), ((0.3, 0.3), (0.3, 0.3)), p=1.0)
-    return Compose([LowPassFilter(500.0, 799.0, **_TWO_POLES), _tempo(0.6, 0.9), two_copies])
-
-
-VARIANTS: Mapping[str, Callable[[], BaseWaveformTransform | Compose]] = MappingProxyType(
-    {
-        "faster": lambda: _tempo(1.6, FASTEST_TEMPO),
-        "slower": lambda: _tempo(0.6, 0.8),
-        "high_pass": lambda: HighPassFilter(1400.0, 1599.0, **_TWO_POLES),
-        "low_pass": lambda: LowPassFilter(900.0, 1099.0, **_TWO_POLES),
-        "echo": lambda: Echo(p=1.0),
-        "bundle": _bundle,
-    }
-)
-"""Name -> builder of an audiomentations transform that is always applied; in the order of the report."""
+    return Compose([LowPassFilter(500.0, 799.0, **two_poles), stretch(0.6, 0.9), two_copies])
 
 
 def source_samples_needed(samples: int) -> int:
-    """Return how many samples of the source every variant turns into at least `samples`: 1.9 times as many (ours)."""
-    # Rounded first: a product such as 10 * 1.9 can be slightly above the whole number.
+    """Return how many source samples are enough for every variant to give `samples`: 1.9 times as many (ours)."""
+    # Round first: a product such as 10 * 1.9 can be slightly above the whole number.
     return math.ceil(round(samples * FASTEST_TEMPO, 6))
 
 
 def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: np.random.Generator) -> np.ndarray:
-    """Return one variant of a clip, float32 [samples], finite and never empty.
+    """Return a variant of a clip, float32 [samples], finite and never empty.
 
-    A slower clip is longer than its source, a faster one shorter. Stretched and filtered clips can exceed full scale (1.0).
-    The variant is a name in `VARIANTS`, or `original` for the unchanged clip. All parameters come from the generator; the
-    global random state stays untouched.
+    `variant` is one of `VARIANTS`, or `original` for the unchanged clip. A change of tempo changes the length; stretched
+    and filtered clips can exceed full scale (1.0). All parameters come from the generator; the global random state does
+    not change.
 
     Raises:
-        ConfigError: If there is no such variant.
+        ConfigError: If `variant` is unknown.
         AudioError: If the waveform is empty, not one-dimensional, or not finite.
 
     Example:
@@ -77,7 +80,7 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
         raise AudioError(f"waveform of shape {samples.shape}", "needs finite samples in one dimension")
     if variant == ORIGINAL:
         return samples
-    transform = VARIANTS[variant]()
+    transform = build_transform(variant)
     with seeded_globals(generator):
         return np.ascontiguousarray(transform(samples, sampling_rate), dtype=np.float32)
 
@@ -85,34 +88,35 @@ def augment(waveform: np.ndarray, sampling_rate: int, variant: str, generator: n
 class FreshAugmentation:
     """A random variant at every call: `augmentation(waveform, sampling_rate, generator) -> waveform`.
 
-    Source: the report's seven versions of each track, here drawn in every epoch (ours) instead of stored.
+    Source: the report, which stored seven versions of each track; drawing one in every epoch is ours.
 
     Args:
-        probability: Share of the calls that augment, in 0..1; the six variants are equally likely. By default 6/7, the
-            report's proportions: the original is as likely as each variant.
+        probability: Share of the calls that augment, in 0..1; the six variants are equally likely. The default, 6/7, makes
+            the original as likely as each variant, as in the report.
     """
 
     def __init__(self, probability: float | None = None):
+        build_transform("bundle")  # import audiomentations once, before DataLoader workers fork
         self.probability = len(VARIANTS) / (len(VARIANTS) + 1) if probability is None else probability
 
     def draw(self, generator: np.random.Generator) -> str:
         """Return the name of a variant, or `original`."""
         if generator.random() >= self.probability:
             return ORIGINAL
-        return tuple(VARIANTS)[int(generator.integers(len(VARIANTS)))]
+        return VARIANTS[int(generator.integers(len(VARIANTS)))]
 
     def __call__(self, waveform: np.ndarray, sampling_rate: int, generator: np.random.Generator) -> np.ndarray:
-        """Return the clip, augmented or not, float32 [samples]; errors as those of `augment`."""
+        """Return the clip, augmented or not, float32 [samples]; see `augment` for the errors."""
         return augment(waveform, sampling_rate, self.draw(generator), generator)
 
 
 def offline_variants(
     waveform: np.ndarray, sampling_rate: int, generator_for: Callable[[str], np.random.Generator]
 ) -> dict[str, np.ndarray]:
-    """Return the original and its six variants by name, float32 [at most as many samples] each.
+    """Return the original and its six variants by name, each float32 and at most as long as the original.
 
-    Source: the report, also for the random crop of a slower clip to the length of its source. `generator_for` returns the
-    generator of a variant: variants do not depend on each other.
+    Slower clips are cropped at random, as in the report. `generator_for` returns the generator of a variant, so variants do
+    not depend on each other.
     """
     clips = {}
     for variant in (ORIGINAL, *VARIANTS):

@@ -1,4 +1,7 @@
-"""Instruments. Source: ours; pitched ones by additive synthesis, percussion as a falling sine, noise or both."""
+"""Instruments of the synthetic corpus.
+
+Source: ours. Pitched instruments use additive synthesis; percussion is a falling sine, noise or both.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,16 +11,16 @@ from scipy.signal import butter, sosfilt
 
 
 SAMPLING_RATE = 22_050
-_TABLE = 2048
+_TABLE = 2048  # samples of one period in a wavetable
 
 
 def seconds_axis(seconds: float) -> np.ndarray:
-    """Return the sample times of `seconds`, float32 [samples], at least one."""
+    """Return the times of the samples in `seconds`, float32 [samples]; at least one sample."""
     return np.arange(max(int(seconds * SAMPLING_RATE), 1), dtype=np.float32) / np.float32(SAMPLING_RATE)
 
 
 def envelope(samples: int, attack: float, release: float) -> np.ndarray:
-    """Return a gain that rises over `attack` and falls over the last `release` seconds, float32 [samples]."""
+    """Return a gain that rises for `attack` seconds and falls for the last `release` seconds, float32 [samples]."""
     index = np.arange(samples, dtype=np.float32)
     rise = index / max(attack * SAMPLING_RATE, 1.0)
     fall = (samples - index) / max(release * SAMPLING_RATE, 1.0)
@@ -25,7 +28,7 @@ def envelope(samples: int, attack: float, release: float) -> np.ndarray:
 
 
 def _oscillate(frequency: float, amplitudes: np.ndarray, t: np.ndarray, vibrato: float) -> np.ndarray:
-    """Return a tone with these harmonics below the Nyquist frequency; `vibrato` is a share of the frequency, at 5.5 Hz."""
+    """Return a tone with the harmonics below the Nyquist frequency; `vibrato` (5.5 Hz) is a share of the frequency."""
     count = min(len(amplitudes), int(0.45 * SAMPLING_RATE / frequency))
     spectrum = np.zeros(_TABLE // 2 + 1, dtype=np.complex128)
     spectrum[1 : count + 1] = -0.5j * _TABLE * amplitudes[:count]
@@ -36,21 +39,21 @@ def _oscillate(frequency: float, amplitudes: np.ndarray, t: np.ndarray, vibrato:
 
 @dataclass(frozen=True)
 class Instrument:
-    """An instrument; times are in seconds."""
+    """A pitched instrument; times are in seconds."""
 
     harmonics: int
-    slope: float  # the amplitudes of the harmonics fall as 1 / n**slope
+    slope: float  # the amplitude of harmonic n is 1 / n**slope
     attack: float = 0.003
-    decay: float = math.inf  # in which the first harmonics of A3 fall by 1/e; the others fall four times as fast
+    decay: float = math.inf  # time constant of the first three harmonics at A3; a quarter for the others
     release: float = 0.06  # how long a note rings after it ends
-    vibrato: float = 0.0  # a share of the frequency
+    vibrato: float = 0.0  # share of the frequency
     voices: int = 1  # players, slightly out of tune with each other
-    drive: tuple[float, float] = (0.0, 0.0)  # range of the amplifier's distortion
+    drive: tuple[float, float] = (0.0, 0.0)  # range of amplifier distortion
 
     def __call__(self, frequency: float, seconds: float, timbre: float, generator: np.random.Generator) -> np.ndarray:
-        """Return a note of `seconds` and its release, float32 [samples], about within -1..1.
+        """Return a note of `seconds` plus its release, float32 [samples], roughly within -1..1.
 
-        `frequency` is in Hz, `timbre` from 0 (dark) to 1 (bright).
+        `frequency` is in Hz; `timbre` runs from 0 (dark) to 1 (bright).
         """
         t = seconds_axis(seconds + self.release)
         amplitudes = 1.0 / np.arange(1, self.harmonics + 1) ** (self.slope + 0.6 * (0.5 - timbre))
@@ -93,7 +96,7 @@ VOICES: dict[str, Instrument] = {
     "synth lead": Instrument(24, 0.8, attack=0.01, vibrato=0.003, voices=2),
 }
 
-# Kick's pitch (Hz), decay (s) and noise, snare's pitch and decay, lowest frequency of the cymbals.
+# Kick: pitch (Hz), decay (s), noise. Snare: pitch (Hz), decay (s). Cymbals: lowest frequency (Hz).
 KITS: dict[str, tuple[float, ...]] = {
     "acoustic": (58, 0.11, 0.2, 190, 0.09, 5500),
     "jazz": (75, 0.10, 0.05, 210, 0.11, 4200),
@@ -106,7 +109,7 @@ KITS: dict[str, tuple[float, ...]] = {
 
 
 def render_kit(kind: str, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return the strokes of one of the `KITS`, varied in pitch, damping and brightness, each float32 [samples]."""
+    """Return the drums of a kit, each a stroke of float32 [samples]; pitch, damping and brightness vary at random."""
     kick, kick_decay, click, snare, snare_decay, low = np.array(KITS[kind]) * generator.uniform(0.8, 1.25, 6)
 
     def stroke(
@@ -115,8 +118,8 @@ def render_kit(kind: str, generator: np.random.Generator) -> dict[str, np.ndarra
         t = seconds_axis(min(5 * decay, 1.6))
         hiss = sosfilt(butter(2, band, "bandpass", fs=SAMPLING_RATE, output="sos"), generator.standard_normal(len(t)))
         body = np.sin(2 * np.pi * (tone * t + fall * (1 - np.exp(-t / 0.02))))
-        sound = (body + noise * hiss / hiss.std()) * np.exp(-t / decay)
-        return (sound * envelope(len(t), 0.0005, 0.01)).astype(np.float32)
+        samples = (body + noise * hiss / hiss.std()) * np.exp(-t / decay)
+        return (samples * envelope(len(t), 0.0005, 0.01)).astype(np.float32)
 
     cymbals = (low, 10_800)
     return {

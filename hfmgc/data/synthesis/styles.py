@@ -1,9 +1,17 @@
-"""The ten genres of GTZAN as procedural music: tempo, harmony, parts, drums and mix of each.
+"""Styles of GTZAN's ten genres for procedural music: tempo, harmony, parts, drums and mix.
 
-Source: ours, after the textbook descriptions of the genres. Ranges overlap on purpose: no single number distinguishes
-two genres. A row of steps fills one bar, usually 16 (straight) or 12 (triplets). Steps of a part: `x` the chord,
-`1 3 5 7 8` one tone (`harmony.chord_tone`), `~` a tone of a random walk over the chord, `-` hold, `.` rest. Strokes of
-drums: `X` accent, `x` stroke, `o` soft.
+Source: ours, after textbook descriptions of the genres. Ranges overlap on purpose, so no single number separates two
+genres.
+
+A row of steps fills one bar, usually with 16 steps (straight) or 12 (triplets). Steps of a part:
+
+- `x`: the chord
+- `1 3 5 7 8`: one chord tone (`composer.chord_tone`)
+- `~`: the next tone of a random walk over the chord
+- `-`: hold
+- `.`: rest
+
+Drum strokes: `X` accented, `x` normal, `o` soft.
 """
 
 from dataclasses import dataclass
@@ -14,11 +22,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """One player. Of each list, a track uses one entry; the first is the most frequent."""
+    """One player. A track uses one row and one instrument; the first of each list is the most frequent."""
 
-    rows: str  # of steps, separated by blanks
+    rows: str  # rows of steps, separated by spaces
     instruments: str  # separated by commas
-    low: int  # the pitch above which chords are folded
+    low: int  # MIDI pitch; chords are folded into the octave above it
     gain: float = 0.0  # dB
     chance: float = 1.0  # probability that a track has this part
 
@@ -27,11 +35,11 @@ class Part:
 class GenreStyle:
     """The style of a genre; a track draws one value from each range."""
 
-    tempo: Range  # beats a minute, four a bar
-    progressions: tuple[str, ...]  # a chord for each bar, in C; tracks are transposed
+    tempo: Range  # beats per minute, four beats per bar
+    progressions: tuple[str, ...]  # one chord per bar, in C; tracks are transposed
     parts: tuple[Part, ...]
-    grooves: tuple[dict[str, str], ...] = ()  # of each: stroke -> row
-    kits: str = "acoustic"
+    grooves: tuple[dict[str, str], ...] = ()  # drum -> row of strokes
+    kits: str = "acoustic"  # separated by commas
     drum_gain: float = 0.0  # dB
     reverberation: Range = (0.4, 1.0)  # seconds
     tilt: Range = (-3.0, 3.0)  # dB
