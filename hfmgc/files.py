@@ -25,6 +25,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def file_state(path: str | Path | None) -> tuple[int, int] | None:
+    """Return the size and modification time of a file, which change when it is replaced; None if there is no such file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError, TypeError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
     with atomic_write(path) as temporary:

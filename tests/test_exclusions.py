@@ -43,7 +43,7 @@ def test_a_list_may_be_csv_json_or_text(tmp_path, name, text, expected):
     ("name", "text", "error", "said"),
     [
         ("a.csv", "reason\nnoise\n", DataError, "a.csv, line 2: no track_id"),
-        ("a.xls", "", ConfigError, "must end in"),
+        ("a.xls", "", ConfigError, "a.xls"),
         ("gone.csv", None, DataError, "no such file"),
     ],
 )
