@@ -96,7 +96,12 @@ def write_stored(folder: Path) -> tuple[str, dict]:
 
 @pytest.mark.parametrize(
     ("make", "track_id"),
-    [(write_manifest, "pop.001"), (write_hub, "pop.001"), (write_stored, "pop.1")],
+    [
+        (write_manifest, "pop.001"),
+        (write_hub, "pop.001"),
+        (write_stored, "pop.1"),
+        (lambda _: ("synthetic", {"tracks_per_genre": 1, "seconds": 1.0}), "pop/pop.00000.flac"),
+    ],
 )
 def test_every_kind_of_source_leaves_out_what_is_excluded(tmp_path, make, track_id):
     data, options = make(tmp_path)

@@ -1,7 +1,7 @@
 """The embedded corpus: procedural music in GTZAN's ten genres, always marked as synthetic."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
@@ -53,5 +53,5 @@ class Synthetic(TrackSource):
 
     def tracks(self) -> datasets.Dataset:
         """Render missing tracks, and return all tracks."""
-        write_corpus(Path(self.origin), **vars(self))
+        write_corpus(Path(self.origin), **asdict(self))
         return Folder(self.origin).tracks()
