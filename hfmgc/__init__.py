@@ -1,7 +1,7 @@
 """hfmgc: music genre classification in the Hugging Face ecosystem.
 
-`import hfmgc` makes transformers' Auto classes and pipelines know the architectures of the toolkit, and costs no more
-than that: the names below are imported when they are first used, and torch and the rest with them.
+`import hfmgc` registers the toolkit's architectures with transformers' Auto classes and pipelines. It is cheap: the public
+names below, and libraries such as torch, are imported on first use.
 """
 
 from typing import Any

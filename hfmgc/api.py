@@ -1,4 +1,4 @@
-"""`hfmgc.load_dataset`: any dataset of the toolkit, split by a policy that is checked and recorded."""
+"""`hfmgc.load_dataset`: loads any dataset of the toolkit, and splits it by a policy, which is checked and recorded."""
 
 import os
 from dataclasses import replace
@@ -40,39 +40,40 @@ def load_dataset(
 ) -> datasets.DatasetDict:
     """Load a dataset as the recipes do: skip unusable files, split whole tracks, check the split for leaks.
 
-    Columns: `track_id`, `artist` ("" if unknown), `genre` (`ClassLabel`), `genres` (a list of `ClassLabel`: all genres of
-    the track), and one of
+    The columns are `track_id`, `artist` ("" if unknown), `genre` (`ClassLabel`), `genres` (all genres of the track, as a list
+    of `ClassLabel`), and one of
 
-    - `waveform`: float32 [samples], mono, at `sampling_rate`;
+    - `waveform`, with a `sampling_rate`: float32 [samples], mono;
     - `audio`, without a `sampling_rate`: `Audio(decode=False)`, a path or the bytes of a file;
-    - `features`, of stored features: as they were stored, for any `sampling_rate`.
+    - `features`, for stored features with or without a `sampling_rate`: as they were stored.
 
-    Decoded tracks and fingerprints are cached by `datasets`. For the checks, undecoded audio is decoded too (at 16 kHz).
-    Skipped tracks and notes about the data and the split are logged as warnings.
+    `datasets` caches decoded tracks and fingerprints. The checks need decoded audio, so without a `sampling_rate` they decode
+    it at 16 kHz. Skipped tracks and notes about the data and the split are logged as warnings.
 
     Args:
         name_or_path: Name of a dataset, such as `gtzan`, or the path of a manifest, of stored features or of a folder with
             one subfolder for each genre.
-        split_policy: `stratified`, `grouped`, `official`, `fault_filtered` or `artist_folds`, if the dataset has it.
+        split_policy: One of the policies of the dataset: `stratified`, `grouped`, `official`, `fault_filtered` or
+            `artist_folds`.
         sampling_rate: Rate of the waveforms in Hz.
         split_ratios: train:validation:test, for `stratified` and `grouped`.
         split_seed: Seed of `stratified` and `grouped`.
-        split_fold: Which fold is the test side under `artist_folds`, from 1.
-        split_manifest: A saved manifest (a run's `split.json`) to repeat exactly, instead of a policy.
-        save_manifest: Where to save the manifest of this split; `SplitManifest.load` reads it.
-        allow_leaks: Record artists or recordings on two sides instead of refusing them.
-        exclude: A list of tracks to exclude.
-        shortest_seconds: Shorter audio is skipped.
-        num_proc: Processes that decode and fingerprint.
-        options: Options of the dataset, as a recipe's `data_options`: `folder=...`, `subset=...`.
+        split_fold: Number of the fold that is the test side under `artist_folds`, from 1.
+        split_manifest: Path of a saved manifest (a run's `split.json`). Its split is repeated exactly, and the policy ignored.
+        save_manifest: Path at which to save the manifest of this split; `SplitManifest.load` reads it.
+        allow_leaks: Record artists and recordings that are on two sides, instead of refusing the split.
+        exclude: Path of a list of tracks to exclude.
+        shortest_seconds: Skip shorter audio.
+        num_proc: Number of processes that decode and fingerprint.
+        options: Options of the dataset, as in a recipe's `data_options`: `folder=...`, `subset=...`.
 
     Returns:
         The sides that have tracks: `train`, `validation` and, for most policies, `test`.
 
     Raises:
         DataError: If the data cannot be found or no track can be used.
-        SplitError: If the split cannot be made, or leaks.
-        ConfigError: If a policy or an option does not exist.
+        SplitError: If the split is impossible or leaks.
+        ConfigError: If the policy or an option does not exist.
 
     Example:
 
@@ -85,9 +86,7 @@ def load_dataset(
     ((32000,), 'blues')
     """
     if sampling_rate is not None and sampling_rate < 1:
-        raise ConfigError(
-            f"sampling_rate must be at least 1 Hz, not {sampling_rate}; leave it out for undecoded audio"
-        )
+        raise ConfigError(f"sampling_rate: must be at least 1 Hz, not {sampling_rate}: omit it for undecoded audio")
     options = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
     source = open_source(os.fspath(name_or_path), options, exclude=exclude)
     if split_manifest is None:
@@ -110,32 +109,31 @@ def load_dataset(
     if save_manifest is not None:
         with saving_to(Path(save_manifest)):
             manifest.save(Path(save_manifest))
-    tracks = _with_class_labels(corpus.tracks, corpus.genres)
+    tracks = _add_class_labels(corpus.tracks, corpus.genres)
     if sampling_rate is None and "waveform" in tracks.column_names:
-        tracks = _undecoded(tracks, source)
+        tracks = _restore_audio(tracks, source)
     corpus = replace(corpus, tracks=tracks)
     return datasets.DatasetDict({side: corpus.select(ids) for side, ids in manifest.sides.items() if ids})
 
 
-def _with_class_labels(tracks: datasets.Dataset, genres: list[str]) -> datasets.Dataset:
-    """Return the tracks with `genre` and `genres` as class labels; waveforms are not copied."""
+def _add_class_labels(tracks: datasets.Dataset, genres: list[str]) -> datasets.Dataset:
+    """Turn `genre` and `genres` into class labels, without `cast`, which would copy the waveforms."""
     label = datasets.ClassLabel(names=genres)
     columns = {
         "genre": label.str2int(tracks["genre"]),
         "genres": [label.str2int(names) for names in genres_of(tracks)],
     }
     features = {"genre": label, "genres": datasets.List(label)}
-    shown = tracks.format
     labelled = tracks.remove_columns([name for name in (*columns, "split") if name in tracks.column_names])
     for name, column in columns.items():
         labelled = labelled.add_column(name, column, feature=features[name])
-    return labelled.with_format(**shown)
+    return labelled.with_format(**tracks.format)
 
 
-def _undecoded(tracks: datasets.Dataset, source: TrackSource) -> datasets.Dataset:
-    """Return the tracks with `audio` as path or bytes in place of their waveforms."""
-    listed = source.tracks()
-    row_of = {track_id: row for row, track_id in enumerate(listed["track_id"][:])}
-    audio = listed.select_columns("audio").select([row_of[track_id] for track_id in tracks["track_id"][:]])
+def _restore_audio(tracks: datasets.Dataset, source: TrackSource) -> datasets.Dataset:
+    """Replace the waveforms by `audio`, the paths or bytes from the source."""
+    source_tracks = source.tracks()
+    row_of = {track_id: row for row, track_id in enumerate(source_tracks["track_id"][:])}
+    audio = source_tracks.select_columns("audio").select([row_of[track_id] for track_id in tracks["track_id"][:]])
     audio = audio.cast_column("audio", datasets.Audio(decode=False))
     return datasets.concatenate_datasets([tracks.with_format(None).remove_columns("waveform"), audio], axis=1)

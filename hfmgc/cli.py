@@ -1,4 +1,4 @@
-"""The command `hfmgc`. Each verb is a few lines; what it needs is imported when it is called."""
+"""The command `hfmgc`: its arguments, and a function for each verb, which imports what it needs when it is called."""
 
 import argparse
 import contextlib
@@ -17,16 +17,16 @@ from .text import escape_output, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 after an error or if `check` found no usable file, 3 if `predict` skipped one."""
+    """Run the command; return its exit code: 1 after an error or if `check` found no usable file, 3 if `predict` skipped a file."""
     options = vars(_parser().parse_args(argv))
     escape_output()
     verb, as_json = options.pop("verb"), options.pop("json", False)
-    if "--json" in options.get("overrides", ()):  # behind the config, where fields of the recipe stand
+    if "--json" in options.get("overrides", ()):  # argparse takes all words after the config for overrides
         options["overrides"].remove("--json")
         as_json = True
     catch_signals()
     try:
-        # Under --json nothing but the document may reach standard output, whatever libraries print.
+        # With --json only the document may reach standard output, whatever libraries print.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             result, text, *code = verb(**options)
     except HfmgcError as error:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         release_signals()
     try:
-        # Backslash escapes are invalid JSON, so where output is not UTF-8 JSON uses its own escapes.
+        # The backslash escapes of `escape_output` are invalid JSON, so JSON for other encodings than UTF-8 is ASCII.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         document = as_json and json.dumps(result, indent=2, ensure_ascii=ascii_only, allow_nan=False)
         print(document or text, flush=True)
@@ -53,84 +53,87 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hfmgc {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    # Arguments of several verbs
-    shared = {
-        "data": {"help": "a folder of genres, a manifest, features, or a dataset's name"},
-        "embeddings": {"type": Path, "help": "parquet file by hfmgc embed"},
+    shared = {  # arguments that several verbs have
+        "data": {"help": "folder of genres, manifest, stored features, or name of a dataset"},
+        "embeddings": {"type": Path, "help": "parquet file written by hfmgc embed"},
         "song": {"help": "audio file"},
         "--data_options": {"type": _mapping, "default": {}, "help": "options of the dataset, as YAML or JSON"},
-        "--exclude": {"help": "list of tracks to leave out: track_id, reason"},
-        "--shortest_seconds": {"type": _seconds, "default": 1.0, "help": "shorter audio is skipped"},
-        "--num_proc": {"type": _positive, "default": 1, "help": "processes that decode and extract"},
-        "--revision": {"help": "commit of the repository on the Hub"},
+        "--exclude": {"help": "list of tracks to exclude, with the columns track_id and reason"},
+        "--shortest_seconds": {"type": _seconds, "default": 1.0, "help": "skip shorter audio (default: 1)"},
+        "--num_proc": {"type": _positive, "default": 1, "help": "processes that decode and extract (default: 1)"},
+        "--revision": {"help": "commit of the checkpoint's repository on the Hub"},
         "--batch_size": {"type": _positive, "help": "windows per batch"},
         "--json": {"action": "store_true", "help": "print one JSON document"},
     }
 
     def add(name: str, verb: Callable, text: str, *arguments: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=text)
-        added.set_defaults(verb=verb)
+        verb_parser = verbs.add_parser(name, help=text)
+        verb_parser.set_defaults(verb=verb)
         for argument in arguments:
-            added.add_argument(argument, **shared[argument])
-        return added
+            verb_parser.add_argument(argument, **shared[argument])
+        return verb_parser
 
-    of_data = ("--data_options", "--shortest_seconds", "--json")
-    options = (*of_data, "--exclude", "--num_proc", "--revision")
-    evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *options)
+    data_arguments = ("--data_options", "--shortest_seconds", "--json")
+    arguments = (*data_arguments, "--exclude", "--num_proc", "--revision")
+    evaluate = add("evaluate", _evaluate, "evaluate a saved checkpoint", *arguments)
     evaluate.add_argument("checkpoint", help="folder of a finished run, or a repository on the Hub")
     evaluate.add_argument("--data", required=True, **shared["data"])
     evaluate.add_argument(
         "--side",
         choices=("auto", "all", "unseen", "train", "validation", "test"),
         default="auto",
-        help="a side of the checkpoint's own split; unseen: tracks that it was not trained on, under any "
-        "name; auto: the test side if the data contain it, otherwise the unseen tracks",
+        help="train, validation or test: a side of the checkpoint's split; unseen: tracks that it was not trained on; "
+        "auto (default): the test side if the data contain it, otherwise the unseen tracks; all: every track",
     )
-    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch")
-    evaluate.add_argument("--output", type=Path, help="folder for results.json and the picture")
+    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch (default: 8)")
+    evaluate.add_argument("--output", type=Path, help="folder for results.json and the plot")
 
     add("list", _list, "list the architectures, with their papers, sizes and recipes", "--json")
 
     show = add("show", _show, "show what a recipe would build, without building it", "--json")
-    show.add_argument("config", help="recipe config (YAML)")
-    show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as in the recipe")
+    show.add_argument("config", help="config of a recipe (YAML)")
+    show.add_argument("overrides", nargs=argparse.REMAINDER, help="--field value ..., as for the recipe")
 
-    options = ("data", *of_data, "--num_proc")
-    check = add("check", _check, "report broken, silent, short and duplicate tracks", *options)
-    check.add_argument("--write_exclusions", metavar="FILE", help="write the tracks to exclude as a CSV for --exclude")
+    arguments = ("data", *data_arguments, "--num_proc")
+    check = add("check", _check, "report broken, silent, short and duplicate tracks", *arguments)
+    check.add_argument("--write_exclusions", metavar="FILE", help="write the tracks to exclude to a CSV for --exclude")
 
-    options = ("data", *of_data, "--exclude", "--num_proc")
-    extract = add("extract", _extract, "store the features of a dataset, to train from later", *options)
-    extract.add_argument("output", type=Path, help="folder of the shards; an interrupted extraction resumes there")
+    arguments = ("data", *data_arguments, "--exclude", "--num_proc")
+    extract = add("extract", _extract, "extract and store the features of a dataset for later training", *arguments)
+    extract.add_argument(
+        "output", type=Path, help="folder for the shards; the same command resumes after an interruption"
+    )
     extract.add_argument(
         "--front_end", type=_mapping, default={}, help="fields of the front end, such as '{preset: gtzan_decimated}'"
     )
     extract.add_argument(
-        "--model_type", default="hfmgc-ast", help="architecture whose front end is used without a preset"
+        "--model_type",
+        default="hfmgc-ast",
+        help="architecture whose front end is used if --front_end has no preset (default: hfmgc-ast)",
     )
-    extract.add_argument("--dtype", default="float32", help="float32, or float16 for half the size")
-    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard")
+    extract.add_argument("--dtype", default="float32", help="float32 (default), or float16 for half the size")
+    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard (default: 64)")
 
-    restore = add("restore", _restore, "draw what a model pre-trained by denoising restores of a song", "--json")
+    restore = add("restore", _restore, "plot how a model pre-trained by denoising restores a song", "--json")
     restore.add_argument(
         "checkpoint", help="folder of a pre-training run (Deformer, prior autoencoder), or a repository"
     )
     restore.add_argument("song", **shared["song"])
-    restore.add_argument("--output", type=Path, help="the picture; by default SONG.restored.png")
-    restore.add_argument("--seed", type=int, default=0, help="of the noise")
+    restore.add_argument("--output", type=Path, help="PNG file (default: SONG.restored.png)")
+    restore.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
 
-    options = ("data", *of_data, "--exclude", "--revision", "--batch_size")
-    embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *options)
+    arguments = ("data", *data_arguments, "--exclude", "--revision", "--batch_size")
+    embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *arguments)
     embed.add_argument("output", type=Path, help="parquet file; the same command resumes after an interruption")
     embed.add_argument(
         "--checkpoint",
         default="package:msd",
         help="folder of a finished run, a repository on the Hub, or package:NAME (default: package:msd)",
     )
-    embed.add_argument("--windows", action="store_true", help="a row for each window, not for each track")
+    embed.add_argument("--windows", action="store_true", help="write a row per window instead of per track")
 
-    options = ("--shortest_seconds", "--batch_size", "--json")
-    predict = add("predict", _predict, "predict the genres of files", *options)
+    arguments = ("--shortest_seconds", "--batch_size", "--json")
+    predict = add("predict", _predict, "predict the genres of files", *arguments)
     predict.add_argument(
         "paths",
         nargs="+",
@@ -138,32 +141,34 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of a finished run or repository on the Hub (default: the packaged checkpoints), then files, folders, "
         "globs, or - for a list on standard input",
     )
-    predict.add_argument("--top_k", type=_positive, default=5, help="how many genres and tags to print for each file")
+    predict.add_argument("--top_k", type=_positive, default=5, help="genres and tags to print per file (default: 5)")
     predict.add_argument(
         "--output", type=Path, help=".csv, .jsonl or .parquet file; the same command resumes after an interruption"
     )
     predict.add_argument(
-        "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song as CSV and PNG"
+        "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song to a CSV and a PNG"
     )
     predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
-    predict.add_argument("--num_proc", type=_positive, default=1, help="files decoded at the same time")
+    predict.add_argument("--num_proc", type=_positive, default=1, help="files decoded at the same time (default: 1)")
 
-    options = ("song", "embeddings", "--json")
-    similar = add("similar", _similar, "find the songs of an embeddings file that are nearest to a song", *options)
-    similar.add_argument("--checkpoint", help="the checkpoint of the embeddings, if it was moved")
-    similar.add_argument("--top_k", type=_positive, default=10, help="how many songs to print")
+    arguments = ("song", "embeddings", "--json")
+    similar = add("similar", _similar, "find the songs whose embeddings are nearest to a song's", *arguments)
+    similar.add_argument("--checkpoint", help="checkpoint of the embeddings, if it was moved")
+    similar.add_argument("--top_k", type=_positive, default=10, help="songs to print (default: 10)")
 
-    options = ("embeddings", "--json")
-    project = add("project", _project, "draw embeddings in two dimensions, coloured by genre", *options)
+    arguments = ("embeddings", "--json")
+    project = add("project", _project, "plot embeddings in two dimensions, coloured by genre", *arguments)
     project.add_argument("output", type=Path, help="PNG file")
-    project.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="t-SNE, or principal components")
-    project.add_argument("--seed", type=int, default=0, help="seed of t-SNE")
+    project.add_argument(
+        "--method", choices=("tsne", "pca"), default="tsne", help="t-SNE (default) or principal components"
+    )
+    project.add_argument("--seed", type=int, default=0, help="seed of t-SNE (default: 0)")
 
     push = add("push", _push, "publish a finished run on the Hub in one commit")
     push.add_argument("folder", type=Path, help="folder of a finished run")
     push.add_argument("--hub_model_id", required=True, help="USER/NAME")
-    push.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    push.add_argument("--revision", help="branch to commit to; created if missing")
+    push.add_argument("--private", action="store_true", default=None, help="if the repository is new, make it private")
+    push.add_argument("--revision", help="branch to commit to; it is created if it does not exist")
     return parser
 
 
@@ -180,7 +185,7 @@ def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]
     if output:
         check_output_folder("output", output, options["data"])
         if (output / RUN_FILE).exists():
-            raise HfmgcError(f"output {output} holds a run, whose results would be replaced: name another folder")
+            raise HfmgcError(f"output {output}: holds a run, which would lose its results: name another folder")
     report = evaluate_checkpoint(**options)
     text = report.to_text()
     if output:
@@ -191,7 +196,7 @@ def _evaluate(output: Path | None, **options: Any) -> tuple[dict[str, Any], str]
 
 
 def _show(**options: Any) -> tuple[dict[str, Any], str]:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import; recipes are shown from the local cache
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported; `show` downloads nothing
     from .training.show import show_recipe
 
     return show_recipe(**options)
@@ -205,7 +210,7 @@ def _check(
     from .data.sources.exclusions import write_exclusions as write
 
     if write_exclusions and Path(write_exclusions).suffix.lower() != ".csv":
-        raise HfmgcError(f"write_exclusions {write_exclusions}: the list is a CSV: name a file that ends in .csv")
+        raise HfmgcError(f"write_exclusions {write_exclusions}: must be a CSV: name a file that ends in .csv")
     report = check_source(open_source(data, data_options), **options)
     text = report.to_text()
     if write_exclusions:
@@ -249,12 +254,11 @@ def _embed(**options: Any) -> tuple[dict[str, Any], str]:
     from .inference.embed import embed_tracks
     from .training.run_folder import check_output_folder
 
-    check_output_folder(
-        "output", options["output"].parent, options["data"]
-    )  # a parquet file would turn it into features
+    # A parquet file in the folder of the data would make it a folder of stored features.
+    check_output_folder("output", options["output"].parent, options["data"])
     result = embed_tracks(**options)
     kind = "windows" if options["windows"] else "tracks"
-    text = f"written: {options['output']}: embeddings of {result['rows']} {kind}, {result['hidden']} values each"
+    text = f"written: {options['output']} ({result['rows']} {kind}, {result['hidden']} values each)"
     return result, "\n".join([text, *_skipped(result)])
 
 
@@ -265,14 +269,14 @@ def _skipped(result: dict[str, Any]) -> list[str]:
 def _predict(
     paths: list[str], output: Path | None, timeline: Path | None, **options: Any
 ) -> tuple[dict[str, Any], str, int]:
-    # A waiting thread of OpenMP spins by default: on a busy machine that takes many times the processor time of the model.
+    # By default waiting OpenMP threads spin. On a busy machine this takes many times the processor time of the model.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with _without_collections():
+    with _no_garbage_collection():
         from transformers.utils.logging import disable_progress_bar
 
         from .inference.songs import SongPredictor, find_files, predictions_text, split_checkpoint
 
-        disable_progress_bar()  # of loading the weights
+        disable_progress_bar()  # of transformers, which shows how it loads the weights
         checkpoints, paths = split_checkpoint(paths)
         files = find_files(paths)
         if timeline:
@@ -296,8 +300,8 @@ def _predict(
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Keep what is imported and loaded out of garbage collections, during the imports and at exit: they take a second."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Skip garbage collections of imported modules and loaded models, which take a second here and at exit."""
     gc.disable()
     try:
         yield
@@ -334,19 +338,17 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, at least 0, got {text!r}")
     return seconds
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    import yaml
-
-    from .settings import load_yaml, yaml_problem
+    from .settings import load_yaml
 
     try:
         value = load_yaml(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{yaml_problem(error)}: {text!r}") from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}: {text!r}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a mapping such as '{{seed: 1}}', got {text!r}")
     return value

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every message is one line that names the file, field or checkpoint and the way out. The command line and the recipes print
-it without a traceback and exit with 1; callers of the library catch `HfmgcError`.
+A message is one line that names the file, field or checkpoint, the problem and the way out. The commands and recipes print
+it without a traceback and exit with code 1. Callers of the library catch `HfmgcError`.
 """
 
 import difflib
@@ -17,11 +17,16 @@ _PROBE_BYTES = 2**24
 
 
 class HfmgcError(Exception):
-    """Base of all errors that name their cause and the way out."""
+    """Base class of these errors."""
 
 
 class AudioError(HfmgcError):
-    """A file or buffer that cannot be used as audio; reports list `reason`."""
+    """A file or buffer that cannot be used as audio.
+
+    Args:
+        name: The file, or a name for the buffer.
+        reason: The problem, which reports list.
+    """
 
     def __init__(self, name: str, reason: str):
         super().__init__(f"{name}: {reason}")
@@ -29,16 +34,16 @@ class AudioError(HfmgcError):
         self.reason = reason
 
     def __reduce__(self) -> tuple:
-        """Pickle with both arguments, so that workers can raise it in their parent."""
+        """Pickle both arguments, because worker processes pass this error to their parent."""
         return type(self), (self.name, self.reason)
 
 
 class DataError(HfmgcError):
-    """A corpus that is missing, empty, too small for the split, or has unexpected labels."""
+    """Data that are missing, unreadable or empty, or whose labels are unexpected."""
 
 
 class UnreachableDataError(DataError):
-    """A dataset that could not be loaded from the Hub, but may exist."""
+    """A dataset that could not be loaded from the Hub, though it may exist."""
 
 
 class SplitError(DataError):
@@ -46,7 +51,7 @@ class SplitError(DataError):
 
 
 class ConfigError(HfmgcError):
-    """A setting that does not exist or does not fit the others."""
+    """A setting that does not exist, or that contradicts another."""
 
 
 class CheckpointError(HfmgcError):
@@ -54,33 +59,39 @@ class CheckpointError(HfmgcError):
 
 
 class UnreachableError(CheckpointError):
-    """A checkpoint that could not be downloaded from the Hub, but may exist."""
+    """A checkpoint that could not be downloaded from the Hub, though it may exist."""
 
 
 class TrainingError(HfmgcError):
-    """A training that cannot continue, because its loss is NaN or infinite."""
+    """Training that cannot continue, because the loss is NaN or infinite."""
 
 
 class SaveError(HfmgcError):
     """A result that could not be written."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean ...?)` with the nearest of `known`, or the sorted list if none is near."""
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """Return ` (did you mean ...?)` with the most similar of the known names.
+
+    If none is similar, return `otherwise`, or by default a list of the known names.
+    """
     known = sorted(known)
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else otherwise or f" (known: {', '.join(known)})"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, and the next if it ends in a colon; its type if it has none."""
+    """Return the first line of an exception's message, with the second if the first ends in a colon.
+
+    An exception without a message is named by its type.
+    """
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
 
 
 @contextmanager
 def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[None]:
-    """Turn a full disk and any other failure to write into a SaveError that names the folder."""
+    """Raise a SaveError that names the folder if it cannot be written, or if the disk is full."""
     try:
         yield
     except HfmgcError:
@@ -91,14 +102,14 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
             raise SaveError(
                 f"{folder}: the disk is full or a quota is reached ({text}): free some space, {way_out}"
             ) from error
-        # Network clients raise OSErrors too, without a number.
+        # Network clients also raise OSErrors, but without an errno.
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise SaveError(f"{folder}: cannot be written ({text}): choose another place, {way_out}") from error
         raise
 
 
 def _is_full(folder: str | Path) -> bool:
-    """Return whether a few megabytes fail to fit: safetensors and torch lose the number of the system's error."""
+    """Return whether a few megabytes do not fit. It is tried, because errors of safetensors and torch have no errno."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBE_BYTES))

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and locks between processes."""
+"""Atomic writes, and locks between processes."""
 
 import os
 from collections.abc import Iterator
@@ -14,15 +14,10 @@ from .errors import ConfigError, saving_to
 logger = logging.get_logger(__name__)
 
 
-def temporary_path(path: Path) -> Path:
-    """Return where this process writes a file until it is complete; the name ends in the process id and `.tmp`."""
-    return path.with_suffix(f".{os.getpid()}.tmp")
-
-
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` at the end; after an error `path` is unchanged."""
-    temporary = temporary_path(path)
+    """Yield a temporary path beside `path`, and rename it to `path` at the end; after an error `path` is unchanged."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -30,20 +25,32 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def file_state(path: str | Path | None) -> tuple[int, int] | None:
+    """Return the size and modification time of a file, which change when it is replaced; None if there is no such file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError, TypeError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 atomically."""
+    """Write a text file atomically, in UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def file_lock(lock_file: Path, *, in_use: str = "", waiting: str = "") -> Iterator[None]:
-    """Hold a lock file, creating its folder; the lock is released when this process ends, even if killed.
+    """Hold a lock file, and create its folder. The lock is released when this process ends, even if it is killed.
 
-    If another process holds it, raise a ConfigError with the text `in_use`; without one log the warning `waiting` and wait.
+    Args:
+        lock_file: Path of the lock file.
+        in_use: Message of the error if another process holds the lock. Without it, wait for the other process.
+        waiting: Warning to log before waiting.
 
     Raises:
-        ConfigError: `in_use`.
+        ConfigError: If another process holds the lock and `in_use` is given.
         SaveError: If the lock file cannot be written.
     """
     lock = FileLock(lock_file)

@@ -1,7 +1,7 @@
-"""Random draws that depend only on their key.
+"""Random draws that depend only on a key.
 
-The crop, augmentation and noise of an example are drawn from (seed, epoch, example id), never from a global state: so runs
-repeat, resume exactly, and do not depend on the number of workers or processes.
+The crop, augmentation and noise of an example are drawn from (seed, epoch, example id), never from a global state.
+Therefore runs repeat and resume exactly, whatever the number of workers and processes.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ import numpy as np
 
 
 def example_generator(*key: int | str) -> np.random.Generator:
-    """Return the generator of a key such as `(seed, epoch, track_id, "crop")`.
+    """Return the generator for a key such as `(seed, epoch, track_id, "crop")`.
 
-    Equal keys give equal streams on every machine; different keys give independent ones.
+    Equal keys give equal streams on every machine; different keys give independent streams.
     """
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))

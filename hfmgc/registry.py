@@ -1,8 +1,8 @@
-"""The architectures of the toolkit, and how transformers' Auto classes and pipelines find them.
+"""The architectures of the toolkit, and their registration with transformers' Auto classes and pipelines.
 
-Registering a class imports it, and with it torch. To keep `import hfmgc` cheap, names are added to the tables from which
-transformers loads its own architectures lazily, when these tables are imported. Where transformers was imported before
-hfmgc, the classes are registered at once.
+Registering a class would import it, and torch with it. To keep `import hfmgc` cheap, an import hook adds the names of the
+classes to the tables from which transformers loads its own architectures lazily. If transformers was imported before hfmgc,
+the classes are registered at once.
 """
 
 import importlib
@@ -18,25 +18,25 @@ from types import ModuleType
 SPECTROGRAM_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_spectrogram:SpectrogramFeatureExtractor"
 HANDMADE_FEATURE_EXTRACTOR = "hfmgc.features.feature_extraction_handmade:HandmadeFeatureExtractor"
 
-# The classes of an architecture: role -> what follows the prefix in the name.
+# The classes of an architecture: role -> suffix of the class name.
 CLASSIFIER = {"base_model": "Model", "model": "ForAudioClassification"}
 PRETRAINED_CLASSIFIER = {**CLASSIFIER, "pretraining_model": "ForPreTraining"}
-# A part of another model, trained alone by one class.
+# A part of another model, which one class trains separately.
 PART = {"base_model": "", "pretraining_model": ""}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture, whose classes are imported when they are used.
+    """An architecture; its classes are imported on first use.
 
     Args:
-        name: Of its files, `configuration_NAME.py` and `modeling_NAME.py`; its model type is `hfmgc-NAME`.
-        prefix: Of its classes: `PREFIXConfig`, and those that `classes` names.
-        paper: Where it was published.
-        recipe: Config in `recipes/configs` that trains it.
-        parameters: Of the default config with 10 genres.
-        feature_extractor: Its front end, as `module:Class`.
-        classes: Role of each class -> its name without the prefix.
+        name: Name in the model type `hfmgc-NAME` and in the files `configuration_NAME.py` and `modeling_NAME.py`.
+        prefix: Prefix of the class names, such as `PREFIXConfig`.
+        paper: Publication.
+        recipe: Path of the config that trains it.
+        parameters: Number of parameters of the default config with 10 genres.
+        feature_extractor: The front end, as `module:Class`.
+        classes: Role of each class -> suffix of its name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Architecture:
         return f"hfmgc-{self.name}"
 
     def address(self, role: str) -> str:
-        """Return where the class of `role` is, as `module:Class`: `config`, `feature_extractor` or a role of `classes`."""
+        """Return the class of a role as `module:Class`; the roles are `config`, `feature_extractor` and those of `classes`."""
         stem = self.name.replace("-", "_")
         if role == "config":
             return f"hfmgc.models.configuration_{stem}:{self.prefix}Config"
@@ -63,11 +63,11 @@ class Architecture:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of all its classes."""
+        """The roles of all classes."""
         return ("config", *self.classes, "feature_extractor")
 
     def load(self, role: str) -> type:
-        """Import and return the class of `role`."""
+        """Import and return the class of a role."""
         return load_class(self.address(role))
 
 
@@ -170,9 +170,9 @@ _PARTS = (
 )
 # fmt: on
 ARCHITECTURES = {architecture.model_type: architecture for architecture in _ARCHITECTURES}
-# All that a checkpoint can hold: the architectures, and parts of them that are trained first.
+# Everything that a checkpoint can hold: the architectures, and parts of them that are trained first.
 MODELS = ARCHITECTURES | {part.model_type: part for part in _PARTS}
-# Those that recipes/pretrain.py trains.
+# The models that recipes/pretrain.py trains.
 PRETRAINING_MODELS = {name: item for name, item in MODELS.items() if "pretraining_model" in item.classes}
 
 # Role -> transformers' Auto class that loads it.
@@ -182,7 +182,7 @@ AUTO_CLASSES = {
     "pretraining_model": "AutoModelForPreTraining",
 }
 
-# Module of transformers -> its tables of class names -> the role of the classes there.
+# Module of transformers -> table of class names in it -> role of the classes in the table.
 _TABLES = {
     "transformers.models.auto.configuration_auto": {"CONFIG_MAPPING_NAMES": "config"},
     "transformers.models.auto.modeling_auto": {
@@ -199,7 +199,7 @@ _PIPELINES, _OUR_PIPELINE = "transformers.pipelines", "hfmgc.inference.pipeline"
 
 
 def register_architectures() -> None:
-    """Register the architectures with transformers' Auto classes, and our pipeline; repeating it changes nothing."""
+    """Register the architectures and our pipeline with transformers; a second call changes nothing."""
     if not any(isinstance(finder, _TransformersFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TransformersFinder())
     if any(name in sys.modules for name in _TABLES):
@@ -220,7 +220,7 @@ def _register_classes() -> None:
 
 
 def _extend(module: ModuleType) -> None:
-    """Add our names to the tables of a module of transformers; or, to its pipelines, ours."""
+    """Add the names of our classes to the tables of a module of transformers, or our pipeline to its pipelines."""
     if module.__name__ == _PIPELINES:
         importlib.import_module(_OUR_PIPELINE)
     for table, role in _TABLES.get(module.__name__, {}).items():
@@ -229,10 +229,9 @@ def _extend(module: ModuleType) -> None:
 
 
 class _TransformersFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Extends modules of transformers when they are imported, and provides those named in `_MODULES`.
+    """Import hook that extends modules of transformers when they are imported, and provides the modules in `_MODULES`.
 
-    An import hook, because transformers has no lazy way to register a class. `tests/test_registry.py` fails if its
-    tables change.
+    transformers has no way to register a class lazily. `tests/test_registry.py` fails if its tables change.
     """
 
     def find_spec(

@@ -1,13 +1,12 @@
-"""Settings of a recipe: one YAML file, overridden on the command line, checked against the types of their fields.
+"""Settings of a recipe: a YAML file and overrides from the command line, checked against the types of the fields.
 
     recipes/finetune_ast.py CONFIG.yaml --learning_rate 1e-4 --front_end.max_windows 20 --bf16
 
-Values on the command line are read as YAML. `--field.entry value` sets one entry of a mapping. A file may begin with
-`base: OTHER.yaml` (relative to its own folder): it inherits the other file's fields and overrides them; mappings are
-merged entry by entry.
+Values on the command line are parsed as YAML. `--field.entry value` sets one entry of a mapping. A file that begins with
+`base: OTHER.yaml` (a path relative to its own folder) inherits the fields of the other file. It can override them; mappings
+are merged entry by entry.
 """
 
-import copy
 import dataclasses
 import enum
 import errno
@@ -18,7 +17,6 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from .errors import ConfigError, did_you_mean
+from .text import one_line
 
 
 # Section of a config that only recipes/search.py reads; the other recipes ignore it.
@@ -33,14 +32,14 @@ SEARCH = "search"
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML with the scalars of version 1.2 and without duplicate keys.
+    """Loader for the scalars of YAML 1.2 that refuses duplicate keys.
 
-    PyYAML reads version 1.1, where `8:1:1` is a number of base 60, `no` is false, `1e-4` is a string and `2024-01-02` a
-    date, and it silently keeps the last of duplicate keys.
+    PyYAML follows YAML 1.1, where `8:1:1` is a number in base 60, `no` is false, `1e-4` is a string and `2024-01-02` is a
+    date. It also keeps the last of duplicate keys without a warning.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping; a duplicate key raises a ConstructorError with its line."""
+        """Return a mapping; raise a ConstructorError that names the line of a duplicate key."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -63,28 +62,19 @@ for _tag, _pattern, _first in (
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML; `yaml.YAMLError` if it is invalid, repeats a key or is nested too deeply."""
+    """Parse YAML; raise a one-line ValueError if it is invalid, repeats a key or is nested too deeply."""
     try:
-        return copy.deepcopy(_parsed(text))
+        return yaml.load(text, Loader=SettingsLoader)
     except RecursionError:
-        raise yaml.YAMLError("nested too deeply") from None
-
-
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> Any:
-    """Parse YAML once for all the configs that share a base."""
-    return yaml.load(text, Loader=SettingsLoader)
-
-
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """Return in one line what is wrong with a YAML text, and where."""
-    mark = getattr(error, "problem_mark", None)
-    line = f" in line {mark.line + 1}" if mark else ""
-    return f"not valid YAML{line} ({getattr(error, 'problem', None) or error})"
+        raise ValueError("not valid YAML (nested too deeply)") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ValueError(f"not valid YAML{line} ({getattr(error, 'problem', None) or error})") from error
 
 
 def load_json(text: str) -> Any:
-    """Parse JSON; `ValueError` if it is invalid or nested too deeply."""
+    """Parse JSON; raise a ValueError if it is invalid or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -98,14 +88,17 @@ def read_settings(
     *,
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """Return one instance of each dataclass in `groups`, whose fields have different names.
+    """Return one instance of each dataclass in `groups`, which share no field name.
 
-    `argv` is the command line, the config file first; without one `default_config` is read. `defaults` are the recipe's
-    own, in place of those of the fields.
+    Args:
+        argv: The command line, without the program's name. It may begin with the config file.
+        groups: The dataclasses.
+        default_config: The config file if `argv` names none.
+        defaults: Replace the default values of the fields.
 
     Raises:
-        ConfigError: For an unreadable file, an unknown field (with the nearest name) or a value of the wrong type.
-        SystemExit: After printing the fields, for `--help`.
+        ConfigError: If a file cannot be read, a field does not exist or a value has the wrong type.
+        SystemExit: After printing the help text, for `--help`.
     """
     if "--help" in argv or "-h" in argv:
         print(describe_fields(groups))
@@ -118,7 +111,7 @@ def read_settings(
 def read_values(
     argv: Sequence[str], groups: Sequence[type], default_config: Path | None = None
 ) -> tuple[dict[str, Any], str]:
-    """Return the fields set by a config file and the command line, unchecked, and the names of these sources."""
+    """Return the unchecked fields that a config file and the command line set, and where they were set, for errors."""
     arguments = list(argv)
     config = default_config
     if arguments and not arguments[0].startswith("--"):
@@ -134,44 +127,44 @@ def read_values(
         name, equals, text = word[2:].partition("=")
         if not equals:
             text = arguments.pop(0) if arguments and not arguments[0].startswith("--") else "true"
-        set_field(values, name, _parse(name, text, groups), "command line")
+        set_field(values, name, _parse_argument(name, text, groups), "command line")
     return values, " and ".join(sources) or "settings"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the fields of a config file and of the files it is based on."""
+    """Return the fields of a config file, including those that it inherits."""
     path = Path(path)
     values, seen = _read_yaml(path), [path.resolve()]
     while "base" in values:
         name = values.pop("base")
         if not isinstance(name, str):
-            raise ConfigError(f"{path}: base is the name of another config file, not {name!r}")
+            raise ConfigError(f"{path}: base must name another config file, not {name!r}")
         path = path.parent / name
         if path.resolve() in seen:
-            raise ConfigError(f"{path}: is based on itself through {seen[-1].name}")
+            raise ConfigError(f"{path}: is based on itself through {seen[-1].name}: remove one of the two bases")
         seen.append(path.resolve())
-        values = _merged(_read_yaml(path), values)
+        values = _merge(_read_yaml(path), values)
     return values
 
 
 def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str) -> tuple[Any, ...]:
-    """Return one instance of each dataclass in `groups`; errors name the source of the values, `where`."""
-    owners = _owners(groups)
-    chosen: dict[type, dict[str, Any]] = {group: {} for group in groups}
+    """Return one instance of each dataclass in `groups`; errors begin with `where`, the source of the values."""
+    group_of = _group_of_each_field(groups)
+    fields: dict[type, dict[str, Any]] = {group: {} for group in groups}
     for name, value in values.items():
-        if name not in owners:
-            hint = did_you_mean(name, owners)
-            hint = hint if hint.startswith(" (did") else "; --help lists all fields"
+        if name not in group_of:
+            hint = did_you_mean(name, group_of, otherwise="; --help lists all fields")
             raise ConfigError(f"{where}: unknown field {name!r}{hint}")
-        chosen[owners[name]][name] = coerce(name, value, typing.get_type_hints(owners[name])[name], where)
+        group = group_of[name]
+        fields[group][name] = coerce(name, value, typing.get_type_hints(group)[name], where)
     try:
-        return tuple(group(**chosen[group]) for group in groups)
+        return tuple(group(**fields[group]) for group in groups)
     except (ValueError, TypeError, ConfigError) as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
 def describe_fields(groups: Iterable[type], *, prefix: str = "") -> str:
-    """Return the help text: all fields with choices, defaults and help; `prefix` is the section's name and a dot."""
+    """Return the help text: the choices, default and description of each field; `prefix` precedes the names (`search.`)."""
     lines = [] if prefix else [__doc__.strip(), ""]
     for group in groups:
         lines.append(f"{group.__name__}:")
@@ -188,19 +181,21 @@ def describe_fields(groups: Iterable[type], *, prefix: str = "") -> str:
 
 
 def known_fields(target: type) -> dict[str, Any]:
-    """Return the fields that the constructors of `target` and of its bases name, with their type hints."""
+    """Return the type hint of each parameter of the constructors of `target` and its base classes."""
     hints: dict[str, Any] = {}
     for base in reversed(target.__mro__):
         if "__init__" in vars(base):
-            hints |= {name: given.annotation for name, given in inspect.signature(base.__init__).parameters.items()}
+            parameters = inspect.signature(base.__init__).parameters
+            hints |= {name: parameter.annotation for name, parameter in parameters.items()}
     return {name: hint for name, hint in hints.items() if name not in ("self", "args", "kwargs")}
 
 
 def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, Any]:
-    """Return the fields as the types that `target` takes: a config, a feature extractor or a dataclass.
+    """Return the fields, coerced to the types of `target`: the class of a config or feature extractor, or a dataclass.
 
     Raises:
-        ConfigError: For an unknown field, with the nearest name, a value of the wrong type or an impossible nested config.
+        ConfigError: If a field is unknown, a value has the wrong type or a nested config cannot be built. The message
+            begins with `group`, the field of the recipe that holds these fields.
     """
     hints = known_fields(target)
     values = {}
@@ -208,41 +203,41 @@ def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, 
         if name not in hints:
             raise ConfigError(f"{group}: {target.__name__} has no field {name!r}{did_you_mean(str(name), hints)}")
         nested = getattr(target, "sub_configs", {}).get(name)
-        # AutoConfig has no fields: the config itself checks those of the backbone's class.
+        # transformers' configs accept unknown fields, so nested ones are checked here. AutoConfig is not one of them.
         if hasattr(nested, "model_type") and isinstance(value, dict):
-            with_fields(nested, value, f"{group}.{name}")  # transformers' configs keep unknown fields
-        # Constructors of transformers have no hints, or hints as text.
+            with_fields(nested, value, f"{group}.{name}")
+        # The constructors of transformers have no type hints, or hints as text.
         hint = Any if hints[name] is inspect.Parameter.empty or isinstance(hints[name], str) else hints[name]
         values[name] = coerce(name, value, hint, group)
     return values
 
 
 def with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
-    """Return a config or feature extractor with the recipe's `fields` and the toolkit's own, `more`.
+    """Return a `target` with `fields`, which are checked by `check_fields`, and the keyword arguments `more`, which are not.
 
     Raises:
-        ConfigError: As `check_fields`, or if the class refuses a value.
+        ConfigError: If `check_fields` or the class refuses a field or value.
     """
     values = check_fields(target, fields, group)
     try:
         return target(**values, **more)
     except Exception as error:
-        # The cause names the fields; the error itself only the method that compared them.
-        shown = error.__cause__ if isinstance(error, StrictDataclassClassValidationError) else error
-        raise ConfigError(f"{group}: {' '.join(str(shown).split())}") from error
+        # This error names only the method that compared the fields; its cause names the fields.
+        cause = error.__cause__ if isinstance(error, StrictDataclassClassValidationError) else error
+        raise ConfigError(f"{group}: {one_line(cause)}") from error
 
 
 def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as the type of the field `name`: int to float, number to text, items of a list likewise.
+    """Convert the value of a field to its type: an int to float, a number to text, the items of a list in the same way.
 
     Raises:
-        ConfigError: For a value of another type or a number that is not finite; it names the source `where`.
+        ConfigError: If the value has another type or holds a number that is not finite; the message begins with `where`.
     """
     if not _is_finite(value):
         raise ConfigError(f"{where}: field {name!r} takes finite numbers, not {value!r}")
     kinds = _kinds(hint)
     if Any in kinds or typing.Literal in kinds or (value is None and type(None) in kinds):
-        return value  # classes check their literals themselves
+        return value  # a class checks its own literals
     if isinstance(value, bool):
         if bool in kinds:
             return value
@@ -258,13 +253,13 @@ def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
         if str in kinds and isinstance(value, (int, float)):
             return str(value)
         if not any(kind in (int, float, str, bool, dict, list) for kind in kinds):
-            return value  # enumerations convert themselves
+            return value  # an enumeration converts its own values
     expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
     raise ConfigError(f"{where}: field {name!r} takes {expected}, not {value!r}")
 
 
 def check_path_length(what: str, value: object) -> None:
-    """Raise a ConfigError for a text that is too long for the operating system to look up as a path."""
+    """Raise a ConfigError if a text is too long for the operating system to look up as a path."""
     try:
         if isinstance(value, str):
             Path(value).stat()
@@ -276,14 +271,14 @@ def check_path_length(what: str, value: object) -> None:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """Return the types that a type hint allows, without their parameters."""
+    """Return the members of a union, or the only type, without type parameters."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     kinds = typing.get_args(hint) if is_union else (hint,)
     return tuple(typing.get_origin(kind) or kind for kind in kinds)
 
 
 def _is_finite(value: Any) -> bool:
-    """Return whether all numbers in a value are finite: 1e400 is read as infinity."""
+    """Return whether all numbers in a value are finite; 1e400, for instance, is parsed as infinity."""
     if isinstance(value, (dict, list)):
         return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
@@ -297,11 +292,11 @@ def _coerce_items(name: str, values: list[Any], hint: Any, where: str) -> list[A
     return values
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = {**below, **above}
-    for name in below.keys() & above.keys():
-        if isinstance(below[name], dict) and isinstance(above[name], dict):
-            merged[name] = _merged(below[name], above[name])
+def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = {**base, **overrides}
+    for name in base.keys() & overrides.keys():
+        if isinstance(base[name], dict) and isinstance(overrides[name], dict):
+            merged[name] = _merge(base[name], overrides[name])
     return merged
 
 
@@ -312,38 +307,37 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such config file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {yaml_problem(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigError(f"{path}: a config is a mapping of field names to values")
     return content
 
 
-def _owners(groups: Sequence[type]) -> dict[str, type]:
-    """Return the dataclass of each field."""
+def _group_of_each_field(groups: Sequence[type]) -> dict[str, type]:
     return {field.name: group for group in groups for field in dataclasses.fields(group) if field.init}
 
 
-def _parse(name: str, text: str, groups: Sequence[type]) -> Any:
-    """Parse a value of the command line as YAML; text fields take it literally."""
-    owner = _owners(groups).get(name)
-    kinds = _kinds(typing.get_type_hints(owner)[name]) if owner else ()
+def _parse_argument(name: str, text: str, groups: Sequence[type]) -> Any:
+    """Parse a value from the command line as YAML, unless its field is text."""
+    group = _group_of_each_field(groups).get(name)
+    kinds = _kinds(typing.get_type_hints(group)[name]) if group else ()
     if str in kinds and not {bool, dict, list} & set(kinds):
         return None if text == "null" and type(None) in kinds else text
     try:
         return load_yaml(text) if text else text
-    except yaml.YAMLError as error:
+    except ValueError as error:
         if dict in kinds:
-            raise ConfigError(f"command line: field {name!r}: {yaml_problem(error)}") from error
+            raise ConfigError(f"command line: field {name!r}: {error}") from error
         return text
 
 
 def set_field(values: dict[str, Any], path: str, value: Any, where: str) -> None:
-    """Set a field, or an entry of a mapping named with dots; errors name the source of the value, `where`."""
+    """Set a field, or an entry of a mapping (`model.hidden_size`); errors begin with `where`, the source of the value."""
     *parents, last = path.split(".")
     for depth, parent in enumerate(parents):
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             prefix = ".".join(parents[: depth + 1])
-            raise ConfigError(f"{where}: {prefix} is not a mapping, so it has no entry {last!r}")
+            raise ConfigError(f"{where}: {prefix} is not a mapping, so entry {last!r} cannot be set")
     values[last] = value

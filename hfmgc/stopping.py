@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command with one line, also during its imports and with workers."""
+"""Ctrl-C and SIGTERM end a command with a one-line message, even during its imports or while workers run."""
 
 import multiprocessing
 import os
@@ -9,20 +9,20 @@ from typing import Any
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_BEFORE: dict[int, Any] = {}
+_PREVIOUS_HANDLERS: dict[int, Any] = {}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled wherever Ctrl-C is."""
+    """Raised for SIGTERM, and handled wherever Ctrl-C is."""
 
 
 def catch_signals(*, importing: bool = False) -> None:
-    """Raise KeyboardInterrupt for SIGINT and Terminated for SIGTERM, only in this process.
+    """Raise KeyboardInterrupt for SIGINT and Terminated for SIGTERM, in this process only.
 
-    A terminal also sends Ctrl-C to forked workers, which ignore it; this process ends them.
+    A terminal sends Ctrl-C to forked workers too. They ignore it, and this process ends them.
 
     Args:
-        importing: Exit instead, because no command can handle the exception yet.
+        importing: Exit instead of raising, because no handler is in place during the imports of a command.
     """
     owner = os.getpid()
 
@@ -37,18 +37,18 @@ def catch_signals(*, importing: bool = False) -> None:
             os.kill(os.getpid(), number)
 
     if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None:
-        return  # only the main thread can; a spawned worker that imports a recipe is ended by its parent
+        return  # only the main thread can set handlers; a spawned worker that imports a recipe is ended by its parent
     for number in _SIGNALS:
-        before = signal.signal(number, stop)
-        _BEFORE.setdefault(number, before if before is not None else signal.SIG_DFL)
+        previous = signal.signal(number, stop)
+        _PREVIOUS_HANDLERS.setdefault(number, signal.SIG_DFL if previous is None else previous)
 
 
 def release_signals() -> None:
-    """Restore the handlers from before `catch_signals`."""
-    while _BEFORE:
-        signal.signal(*_BEFORE.popitem())
+    """Restore the handlers that `catch_signals` replaced."""
+    while _PREVIOUS_HANDLERS:
+        signal.signal(*_PREVIOUS_HANDLERS.popitem())
 
 
 def exit_code(stopped: KeyboardInterrupt) -> int:
-    """Return 130 for Ctrl-C and 143 for SIGTERM, as a shell does."""
+    """Return the exit code that a shell expects: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)

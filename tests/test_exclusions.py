@@ -43,7 +43,7 @@ def test_a_list_may_be_csv_json_or_text(tmp_path, name, text, expected):
     ("name", "text", "error", "said"),
     [
         ("a.csv", "reason\nnoise\n", DataError, "a.csv, line 2: no track_id"),
-        ("a.xls", "", ConfigError, "must end in"),
+        ("a.xls", "", ConfigError, "a.xls"),
         ("gone.csv", None, DataError, "no such file"),
     ],
 )
@@ -96,7 +96,12 @@ def write_stored(folder: Path) -> tuple[str, dict]:
 
 @pytest.mark.parametrize(
     ("make", "track_id"),
-    [(write_manifest, "pop.001"), (write_hub, "pop.001"), (write_stored, "pop.1")],
+    [
+        (write_manifest, "pop.001"),
+        (write_hub, "pop.001"),
+        (write_stored, "pop.1"),
+        (lambda _: ("synthetic", {"tracks_per_genre": 1, "seconds": 1.0}), "pop/pop.00000.flac"),
+    ],
 )
 def test_every_kind_of_source_leaves_out_what_is_excluded(tmp_path, make, track_id):
     data, options = make(tmp_path)

@@ -139,7 +139,7 @@ def test_without_a_place_the_mirror_of_the_subset_is_read_and_not_pinned():
 def test_missing_columns_are_named(tmp_path, drop):
     write_fma_metadata(tmp_path / "fma_metadata", drop=drop)
     audio = write_fma_audio(tmp_path / "fma_small")
-    with pytest.raises(DataError, match=r"tracks\.csv has no column .*in its first two rows") as caught:
+    with pytest.raises(DataError, match=r"tracks\.csv: no column .*in its first two rows") as caught:
         fma(audio=str(audio), metadata=str(tmp_path / "fma_metadata")).tracks()
     assert all(str(column) in str(caught.value) for column in drop)
 
@@ -147,12 +147,12 @@ def test_missing_columns_are_named(tmp_path, drop):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("[17, 103]", "[17, 999]", "000140 has the genre 999, which genres.csv does not name"),
-        ("[17, 103]", "17; 103", r"tracks\.csv, track 140 cannot be read"),
+        ("[17, 103]", "[17, 999]", "genre 999 of 000140 is not in genres.csv"),
+        ("[17, 103]", "17; 103", r"tracks\.csv, track 140: "),
         ("validation", "holdout", "'holdout' is not a side of a split"),
-        ("\n140,", "\nx,", r"tracks\.csv, track x cannot be read"),
+        ("\n140,", "\nx,", r"tracks\.csv, track x: "),
         ("\n140,", "\n10,", "track id '000010' occurs more than once"),
-        ("Folk", "Polka", "000140 has the unknown top genre 'Polka'"),
+        ("Folk", "Polka", "'Polka' of 000140"),
     ],
 )
 def test_damaged_metadata_is_named(tmp_path, authors, old, new, said):
@@ -200,8 +200,8 @@ def test_of_a_larger_archive_only_the_subset_is_unpacked(tmp_path, authors):
     ("options", "said"),
     [
         ({"subset": "smal"}, "no subset 'smal'.*did you mean 'small'"),
-        ({"labels": "both"}, "labels are top or all"),
-        ({"audio": "x"}, "no labels without metadata"),
+        ({"labels": "both"}, "labels must be top or all"),
+        ({"audio": "x"}, "audio needs metadata"),
         ({"labels": "top"}, "mirrors have no top genre"),
         ({"repository": "a/b", "metadata": "x"}, "not both"),
     ],
@@ -215,7 +215,7 @@ def test_a_repository_that_is_no_mirror_is_named(tmp_path):
     import datasets
 
     folder = write_parquet(tmp_path / "other", {"train": {"text": ["a"]}}, {"text": datasets.Value("string")})
-    with pytest.raises(DataError, match=r"FMA \(other, split 'train'\) has no column 'audio', only text"):
+    with pytest.raises(DataError, match=r"FMA \(other, split 'train'\): no column 'audio', only text"):
         fma(repository=str(folder)).tracks()
 
 

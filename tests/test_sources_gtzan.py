@@ -117,7 +117,7 @@ def test_the_fault_filtered_mirror_agrees_with_the_lists(tmp_path):
 
 def test_a_mirror_that_does_not_keep_to_the_lists_is_refused(tmp_path):
     sides = {"train": ["rock.00099"], "validation": ["blues.00012"]}
-    with pytest.raises(DataError, match=r"split 'validation': blues\.00012 .* in test"):
+    with pytest.raises(DataError, match=r"split 'validation': .*blues\.00012 on test"):
         gtzan(repository=str(write_fault_filtered_mirror(tmp_path / "mirror", sides))).tracks()
 
 
@@ -192,7 +192,7 @@ def test_the_broken_track_stays_in_the_table_and_is_known(tmp_path):
 def test_a_file_that_is_no_track_of_its_genre_is_named(tmp_path, name):
     folder = write_gtzan_folder(tmp_path / "copy")
     (folder / name).write_bytes(b"")
-    with pytest.raises(DataError, match=rf"{name} is not named as a track of its genre \(blues\.00000 or"):
+    with pytest.raises(DataError, match=rf"{name}: .*blues\.00000 or"):
         gtzan(folder=str(folder)).tracks()
 
 
@@ -205,7 +205,7 @@ def test_a_track_in_two_formats_is_refused(tmp_path):
 
 def test_places_without_gtzan_are_named_and_no_path_above_them(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty has no subfolder named after one of GTZAN's genres"):
+    with pytest.raises(DataError, match="empty has no subfolder"):
         gtzan(folder=str(tmp_path / "empty")).tracks()
     archive = write_tar(tmp_path / "other.tar.gz", {"readme.txt": b"nothing"})
     with pytest.raises(DataError, match=r"other\.tar\.gz has no subfolder"):
@@ -252,7 +252,7 @@ def test_a_class_number_without_a_name_is_named_where_nothing_else_tells_the_gen
     features = {"audio": datasets.Audio(decode=False), "genre": datasets.ClassLabel(names=list(GENRES))}
     rows = {"audio": [{"bytes": audio_bytes(0), "path": None}], "genre": [number]}
     mirror = write_parquet(tmp_path / "mirror", {"train": rows}, features)
-    with pytest.raises(DataError, match=rf"row 0 of split 'train' has the genre {number}"):
+    with pytest.raises(DataError, match=rf"row 0 of split 'train': {number} "):
         gtzan(repository=str(mirror)).tracks()
 
 

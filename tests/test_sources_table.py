@@ -127,7 +127,7 @@ def test_without_the_test_tracks_the_validation_side_is_evaluated(tmp_path):
     source = table(stand_ins.write_gtzan_table(tmp_path / "features_30_sec.csv", ids))
     split = make_split(decode_corpus(source, 22050), policy="fault_filtered")
     assert (split.evaluation_side, split.sides["test"]) == ("validation", [])
-    assert "no track of the fault-filtered test side" in split.comparable_note
+    assert "fault-filtered test side" in split.comparable_note
 
 
 def test_gtzans_table_of_snippets_is_refused(tmp_path):
@@ -183,7 +183,7 @@ def test_fmas_and_gtzans_broken_rows_are_skipped_too(tmp_path, fma_metadata):
     frame.loc[1, ["tempo", "mfcc3_var"]] = np.inf
     frame.to_csv(path, index=False)
     reasons = {track.track_id: track.reason for track in decode_corpus(table(path), 22050).skipped}
-    assert reasons["blues.00029"] == "no finite number in column tempo and 1 more columns"
+    assert reasons["blues.00029"] == "no finite number in column tempo, mfcc3_var"
 
 
 def test_check_and_load_dataset_take_a_table(tmp_path):

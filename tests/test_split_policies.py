@@ -176,7 +176,7 @@ def test_the_folds_depend_neither_on_seed_nor_on_ratios(gtzan):
 
 @pytest.mark.parametrize("fold", [0, 4, -1])
 def test_another_fold_is_refused(gtzan, fold):
-    with pytest.raises(ConfigError, match=f"split_fold {fold}: there are folds 1 to 3"):
+    with pytest.raises(ConfigError, match=f"split_fold {fold}: "):
         split(gtzan, "artist_folds", fold=fold)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that come with the package: `default_checkpoint` returns their folders."""
+"""Checkpoints in the package: `default_checkpoint` returns the folder of one."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from ..errors import CheckpointError, did_you_mean
 
 
 FOLDER = Path(__file__).parent
-# In settings: package:NAME. A folder's path would differ between machines.
+# Settings name them package:NAME, because the path of the folder differs between machines.
 PREFIX = "package:"
 
 
 def default_checkpoint(name: str = "gtzan") -> Path:
-    """Return the folder of a packaged checkpoint, which loads like any other without a network.
+    """Return the folder of a packaged checkpoint, which loads without a network.
 
     Args:
-        name: `"msd"`: MusiCNN with the 50 tags of the Million Song Dataset on which its authors trained it.
-            `"gtzan"`: the same network with a head for the ten genres of GTZAN.
+        name: `"msd"` is MusiCNN as its authors trained it, with 50 tags of the Million Song Dataset. `"gtzan"` is the same
+            network with a head for the ten genres of GTZAN.
 
     Raises:
-        ValueError: If there is no checkpoint of that name.
+        CheckpointError: If there is no checkpoint of that name.
 
     Example:
 
@@ -28,19 +28,16 @@ def default_checkpoint(name: str = "gtzan") -> Path:
     """
     names = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
     if name not in names:
-        raise ValueError(f"no packaged checkpoint {name!r}{did_you_mean(name, names)}")
+        raise CheckpointError(f"checkpoint {PREFIX + name!r}: no such packaged checkpoint{did_you_mean(name, names)}")
     return FOLDER / name
 
 
 def resolve_checkpoint(name_or_path: str) -> str:
-    """Return the folder of `package:NAME`; other names and paths as they are.
+    """Return the folder of `package:NAME`, and any other name or path unchanged.
 
     Raises:
         CheckpointError: If there is no packaged checkpoint of that name.
     """
-    if not name_or_path.startswith(PREFIX):
-        return name_or_path
-    try:
+    if name_or_path.startswith(PREFIX):
         return str(default_checkpoint(name_or_path.removeprefix(PREFIX)))
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint {name_or_path!r}: {error}") from error
+    return name_or_path

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
@@ -178,7 +177,7 @@ def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         content = load_yaml(text) if path.suffix == ".yaml" else load_json(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise CardError(f"{path}: cannot be read ({one_line(error)}): restore it") from error
     if not isinstance(content, dict):
         raise CardError(f"{path}: must hold names and values, not a {type(content).__name__}: restore it")

@@ -1,1 +1,1 @@
-"""Predictions for files and embeddings of tracks, from any saved checkpoint."""
+"""Predictions for files and embeddings of tracks by a saved checkpoint."""

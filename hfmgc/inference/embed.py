@@ -1,4 +1,4 @@
-"""Embeddings of a dataset's tracks by a trained network, in one parquet file: `hfmgc embed`."""
+"""Embeddings of the tracks of a dataset, in a parquet file: `hfmgc embed`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from ..data.sources.feature_rows import feature_problems
 from ..errors import DataError, first_line
 from ..evaluation.checkpoints import load_checkpoint, network_digest, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from .parts import DIGEST, parquet_digest, write_in_parts, write_table
+from .parts import write_in_parts, write_table
 from .songs import BATCH_SIZES
 
 
@@ -35,8 +35,11 @@ _ROW = {
     "artist": pa.string(),
     "split": pa.string(),
 }
-# In the metadata of the parquet file: the skipped tracks; the checkpoint, as given, and a digest of its network and front end.
-_SKIPPED, CHECKPOINT, NETWORK = b"hfmgc_skipped", b"hfmgc_checkpoint", b"hfmgc_network"
+# Keys in the metadata of the parquet file.
+_DIGEST = b"hfmgc_digest"  # digest of everything that the rows depend on
+_SKIPPED = b"hfmgc_skipped"  # tracks that could not be used
+CHECKPOINT = b"hfmgc_checkpoint"  # name and revision of the checkpoint, as given
+NETWORK = b"hfmgc_network"  # its `network_digest`
 
 
 @reading_cache()
@@ -52,15 +55,28 @@ def embed_tracks(
     batch_size: int | None = None,
     shortest_seconds: float = SHORTEST_SECONDS,
 ) -> dict[str, Any]:
-    """Write the embeddings of all usable tracks; return what was written and skipped.
+    """Write the embeddings of all usable tracks to a parquet file.
 
-    `checkpoint` and `data` are those of `load_checkpoint` and `open_source`. The parquet file `output` has a row for each track:
-    the columns `track_id`, `genre`, `genres`, `artist` and `split`, and `embedding`, the mean over the track's windows, float32
-    [hidden]. With `windows` it has a row for each window, and its index in the track as `window`.
+    It has a row per track with the columns `track_id`, `genre`, `genres`, `artist`, `split` and `embedding`, the mean over the
+    windows of the track (float32 [hidden]).
+
+    Args:
+        checkpoint: The checkpoint, for `load_checkpoint`.
+        data: The dataset, for `open_source`, as are `data_options` and `exclude`.
+        output: Parquet file to write.
+        data_options: Options of the dataset.
+        exclude: Path of a list of tracks to exclude.
+        revision: Commit of the checkpoint's repository.
+        windows: Write a row per window, with the index of the window in the track as column `window`.
+        batch_size: Windows per batch; by default from `BATCH_SIZES`.
+        shortest_seconds: Skip shorter audio.
+
+    Returns:
+        The number of `rows`, the size of an embedding (`hidden`) and the `skipped` tracks.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ConfigError: If `output` exists and has other content.
+        ConfigError: If `output` exists and holds other results.
         DataError: If no track can be used.
         SaveError: If `output` cannot be written.
     """
@@ -70,20 +86,20 @@ def embed_tracks(
     tracks = source.tracks()
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
     network = network_digest(model, extractor)
-    described = [network, table_fingerprint(tracks), source.describe(), options, sorted(source.excluded or ())]
-    digest = weights_digest([*described, code_identity("decoding", "features"), TRACKS_PER_PART])
-    recorded = {DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network}
+    inputs = [network, table_fingerprint(tracks), source.describe(), options, sorted(source.excluded or ())]
+    digest = weights_digest([*inputs, code_identity("decoding", "features"), TRACKS_PER_PART])
+    metadata = {_DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network}
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
-        problems = _problems(source, tracks)
+        problems = _find_problems(source, tracks)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         for rows in tqdm(missing, desc=f"embedding {len(tracks)} tracks", unit="part"):
             yield _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
 
-    def join(parts: list[Path]) -> None:
-        _join(parts, output, recorded)
+    def join(tables: list[pa.Table]) -> None:
+        _join(tables, output, metadata)
 
-    write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, join, parquet_digest)
+    write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, join, _read_digest)
     file = pq.ParquetFile(output)
     return {
         "rows": file.metadata.num_rows,
@@ -93,13 +109,14 @@ def embed_tracks(
 
 
 class Embeddings(NamedTuple):
-    """The content of a file by `embed_tracks`.
+    """The content of a file that `embed_tracks` wrote.
 
     Args:
-        rows: Its columns apart from the embeddings.
+        rows: The columns apart from the embeddings.
         values: The embeddings [rows, hidden].
-        checkpoint, revision: The checkpoint, as given.
-        network: Its `network_digest`.
+        checkpoint: Name or path of the checkpoint, as given.
+        revision: Commit of the checkpoint's repository, as given.
+        network: The `network_digest` of the checkpoint.
     """
 
     rows: pa.Table
@@ -110,10 +127,10 @@ class Embeddings(NamedTuple):
 
 
 def read_embeddings(path: Path) -> Embeddings:
-    """Read a parquet file by `embed_tracks`.
+    """Read a parquet file that `embed_tracks` wrote.
 
     Raises:
-        DataError: If it is another file.
+        DataError: If it is another file, or is damaged.
     """
     try:
         table = pq.read_table(path)
@@ -126,15 +143,15 @@ def read_embeddings(path: Path) -> Embeddings:
         return Embeddings(table.drop_columns("embedding"), values, *checkpoint, network)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         problem = first_line(error) if path.is_file() else "no such file"
-        raise DataError(f"{path}: not an embeddings file by `hfmgc embed` ({problem})") from error
+        raise DataError(f"{path}: not embeddings ({problem}): give a file that `hfmgc embed` wrote") from error
 
 
-def _problems(source: TrackSource, tracks: datasets.Dataset) -> list[str | None]:
-    """Return for each row why it cannot be used, as far as this is known before decoding."""
-    problems = [source.reason_to_skip(track_id) for track_id in tracks["track_id"][:]]
-    if "features" in tracks.column_names:
-        problems = [known or found for known, found in zip(problems, feature_problems(tracks), strict=True)]
-    return problems
+def _find_problems(source: TrackSource, tracks: datasets.Dataset) -> list[str | None]:
+    """Return for each track the problem that is known before decoding, or None."""
+    reasons = [source.reason_to_skip(track_id) for track_id in tracks["track_id"][:]]
+    if "features" not in tracks.column_names:
+        return reasons
+    return [reason or problem for reason, problem in zip(reasons, feature_problems(tracks), strict=True)]
 
 
 def _embed_rows(
@@ -148,7 +165,7 @@ def _embed_rows(
     windows: bool,
     shortest_seconds: float,
 ) -> pa.Table:
-    """Return the table of some tracks; its metadata lists those that cannot be used."""
+    """Return the table for some of the tracks; its metadata lists the tracks that cannot be used."""
     stacks, skipped, used = [], [], []
     for row in rows:
         track, problem = tracks[row], problems[row]
@@ -183,12 +200,19 @@ def embed_windows(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: 
     return torch.cat(batches).numpy()
 
 
-def _join(files: list[Path], output: Path, recorded: dict[bytes, str]) -> None:
-    """Join the parts in one file with `recorded` in its metadata."""
-    tables = [pq.read_table(file) for file in files]
+def _join(tables: list[pa.Table], output: Path, metadata: dict[bytes, str]) -> None:
+    """Join the parts in one file with this metadata and a list of the skipped tracks."""
     skipped = [row for table in tables for row in json.loads(table.schema.metadata[_SKIPPED])]
     if not sum(map(len, tables)):
-        first = f"; the first: {skipped[0]['track_id']}: {skipped[0]['reason']}" if skipped else ""
-        raise DataError(f"no track can be used{first}")
-    metadata = {**recorded, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
-    write_table(output, tables, tables[0].schema.with_metadata(metadata))
+        first = f" (the first: {skipped[0]['track_id']}: {skipped[0]['reason']})" if skipped else ""
+        raise DataError(f"no track can be used{first}: check the data with hfmgc check")
+    metadata = {**metadata, _SKIPPED: json.dumps(skipped, ensure_ascii=False)}
+    write_table(output, pa.concat_tables(tables).replace_schema_metadata(metadata))
+
+
+def _read_digest(path: Path) -> str | None:
+    """Return the digest in the metadata of a parquet file, or None."""
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_DIGEST, b"").decode()
+    except (OSError, pa.ArrowException):
+        return None

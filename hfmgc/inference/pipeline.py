@@ -1,6 +1,6 @@
 """`pipeline("music-genre-classification")`: transformers' audio pipeline for any recording, without FFmpeg or torchaudio.
 
-After `import hfmgc` this module is imported together with transformers' pipelines (see `hfmgc.registry`).
+`hfmgc.registry` imports this module when transformers' pipelines are imported.
 """
 
 import os
@@ -24,11 +24,15 @@ URL_TIMEOUT = 60  # seconds
 class MusicGenreClassificationPipeline(AudioClassificationPipeline):
     """`AudioClassificationPipeline` that decodes and resamples as in training.
 
-    Inputs, one or a list (with `batch_size`): a path; the bytes of a file; a URL (http, https, file); a dict of `array` or
-    `raw` [samples] and their `sampling_rate`, or of `path` or `bytes` as `datasets.Audio(decode=False)` gives it; a
-    waveform [samples] at the model's rate.
+    An input, or each input in a list (with `batch_size`), is one of
 
-    Calls also take `shortest_seconds`; shorter files are refused. Audio that cannot be downloaded or used is an `AudioError`.
+    - a path, the bytes of a file, or a URL (http, https, file);
+    - a dict of `array` or `raw` [samples] and `sampling_rate`;
+    - a dict of `path` or `bytes`, as from `datasets.Audio(decode=False)`;
+    - a waveform [samples] at the model's sampling rate.
+
+    Audio that cannot be downloaded or used, or is shorter than the argument `shortest_seconds` of the call, raises an
+    `AudioError`.
 
     Example:
 
@@ -46,7 +50,7 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         return preprocess, forward, postprocess
 
     def check_model_type(self, supported_models: Any) -> None:
-        """Accept classical pipelines, which are not in transformers' tables, without a warning."""
+        """Accept classical pipelines without a warning, though transformers' tables do not list them."""
         if self.model.config.model_type != CLASSICAL:
             super().check_model_type(supported_models)
 
@@ -55,7 +59,7 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         return super().preprocess(self._waveform(inputs, shortest_seconds))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and feature extractor, but not this class, so that transformers' own pipeline loads them too."""
+        """Save the model and feature extractor, but not this class, so that transformers' own pipeline can load them."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.feature_extractor.save_pretrained(save_directory, **kwargs)
 
@@ -68,7 +72,7 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
             return samples
         if isinstance(inputs, dict):
             if "raw" in inputs or "array" in inputs:
-                raise AudioError("<array>", "no sampling_rate beside it")
+                raise AudioError("<array>", "no sampling_rate: add it to the dict")
             inputs, name = inputs.get("bytes") or inputs.get("path"), inputs.get("path")
         if isinstance(inputs, str) and inputs.startswith(("http://", "https://", "file://")):
             inputs, name = _download(inputs), inputs

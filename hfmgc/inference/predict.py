@@ -1,4 +1,4 @@
-"""Genres of a file from a checkpoint."""
+"""Predictions of the genres of one file."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from .pipeline import TASK, MusicGenreClassificationPipeline
 
 
 class TrackClassifier:
-    """`pipeline("music-genre-classification")` of a checkpoint, after a check that it is complete and contains no code that would run.
+    """`pipeline("music-genre-classification")` for a checkpoint, which must be complete and whose own code never runs.
 
     Example:
 
@@ -31,11 +31,15 @@ class TrackClassifier:
         return self.pipeline.feature_extractor.sampling_rate
 
     def classify(self, waveform: np.ndarray, top_k: int | None = None) -> list[dict[str, Any]]:
-        """Return labels and scores for a waveform [samples], the highest score first."""
+        """Return labels and scores for a waveform [samples], in descending order of score."""
         return self.pipeline(np.asarray(waveform), top_k=top_k)
 
     def classify_file(
         self, path: str | os.PathLike, top_k: int | None = None, *, shortest_seconds: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Return labels and scores for a file, the highest score first; AudioError if it is unusable or too short."""
+        """Return labels and scores for a file, in descending order of score.
+
+        Raises:
+            AudioError: If the file is unusable or shorter than `shortest_seconds`.
+        """
         return self.pipeline(os.fspath(path), top_k=top_k, shortest_seconds=shortest_seconds)

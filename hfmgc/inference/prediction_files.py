@@ -1,4 +1,4 @@
-"""Predictions in a file (CSV, JSON lines or parquet) that an interrupted `hfmgc predict` resumes."""
+"""Files of predictions (CSV, JSON Lines or parquet), which `hfmgc predict` resumes after an interruption."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 from ..data.caching import code_identity
 from ..errors import ConfigError
 from ..evaluation.checkpoints import network_digest, weights_digest
-from ..files import atomic_write
+from ..files import atomic_write, file_state
 from .parts import write_in_parts, write_table
 from .songs import SongPredictor
 
@@ -41,18 +41,18 @@ _SCHEMA = pa.schema(
 
 
 def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Path) -> list[dict[str, Any]]:
-    """Write the predictions for files to `output`, resuming an interrupted call; return its rows.
+    """Write the predictions for files to `output`, or resume an interrupted call; return the rows.
 
     The column `run` is a digest of the models, the settings and the files.
 
     Raises:
-        ConfigError: If `output` has a suffix that is not in `SUFFIXES`, or exists with the predictions of another run.
-        SaveError: If it cannot be written.
+        ConfigError: If the suffix of `output` is not in `SUFFIXES`, or `output` exists with the predictions of another run.
+        SaveError: If `output` cannot be written.
     """
     if output.suffix not in SUFFIXES:
-        raise ConfigError(f"--output {output}: its name must end in {', '.join(SUFFIXES)}")
-    described = [
-        [[network_digest(model, predictor.extractor), *_answers(model.config)] for model in predictor.models],
+        raise ConfigError(f"--output {output}: unknown format: name a file that ends in {', '.join(SUFFIXES)}")
+    inputs = [
+        [[network_digest(model, predictor.extractor), *_label_fields(model.config)] for model in predictor.models],
         [
             predictor.shortest_seconds,
             predictor.top_k,
@@ -60,9 +60,9 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
             predictor.timeline and str(predictor.timeline.folder),
         ],
         code_identity("decoding", "features"),
-        [(file, _size_and_time(file)) for file in files],
+        [(file, file_state(file)) for file in files],
     ]
-    digest = weights_digest(described)
+    digest = weights_digest(inputs)
 
     def compute(missing: list[range]) -> Iterator[pa.Table]:
         songs = predictor.predict([files[index] for part in missing for index in part])
@@ -70,31 +70,23 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
             rows = [song.row | {"run": digest} for song in islice(songs, len(part))]
             yield pa.Table.from_pylist(rows, _SCHEMA)
 
-    def join(parts: list[Path]) -> None:
-        _write(output, [pq.read_table(part) for part in parts])
+    def join(tables: list[pa.Table]) -> None:
+        _write(output, pa.concat_tables(tables))
 
-    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _recorded_digest)
+    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _read_digest)
     return _read(output)
 
 
-def _answers(config: PreTrainedConfig) -> list[Any]:
-    """Return the fields of a config that decide what the logits of a song's windows mean."""
+def _label_fields(config: PreTrainedConfig) -> list[Any]:
+    """Return the fields of a config that turn the logits of windows into labels of a song."""
     return [config.id2label, config.problem_type, config.voting, getattr(config, "genres", None)]
 
 
-def _size_and_time(file: str) -> tuple[int, int] | None:
-    try:
-        status = Path(file).stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _write(output: Path, tables: list[pa.Table]) -> None:
+def _write(output: Path, table: pa.Table) -> None:
     if output.suffix == ".parquet":
-        return write_table(output, tables, _SCHEMA)
+        return write_table(output, table)
     with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = (row for table in tables for row in table.to_pylist())
+        rows = table.to_pylist()
         if output.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
@@ -112,8 +104,8 @@ def _read(output: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file)) if output.suffix == ".csv" else [json.loads(line) for line in file]
 
 
-def _recorded_digest(output: Path) -> str | None:
-    """Return the digest in an existing output; None if it has none."""
+def _read_digest(output: Path) -> str | None:
+    """Return the digest in the first row of an existing file, or None."""
     try:
         return _read(output)[0]["run"]
     except (OSError, ValueError, LookupError, TypeError, csv.Error, pa.ArrowException):

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, coloured by genre: `hfmgc project`."""
+"""Plots of embeddings in two dimensions, coloured by genre: `hfmgc project`."""
 
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,23 @@ FEWEST_POINTS = 4
 
 
 def project_embeddings(embeddings: Path, output: Path, *, method: str = "tsne", seed: int = 0) -> dict[str, Any]:
-    """Draw the rows of a file by `hfmgc embed` in two dimensions; return the number of points and genres.
+    """Plot the rows of a file by `hfmgc embed` in two dimensions; return the number of points and genres.
 
-    `tsne` is Figure 2 of Divide and Conquer; its perplexity of 30 is ours. Each dimension of the embeddings is standardised first,
-    because the scales of hand-made features differ.
+    `tsne` reproduces Figure 2 of Divide and Conquer; the perplexity of 30 is ours. Each dimension of the embeddings is
+    standardised first, because the scales of hand-made features differ.
 
     Raises:
-        DataError: If the file is not one by `hfmgc embed`, or is too small.
-        ConfigError: If the output is not a PNG.
-        SaveError: If it cannot be written.
+        DataError: If `hfmgc embed` did not write the file, or the file is too small.
+        ConfigError: If `output` is not a PNG.
+        SaveError: If `output` cannot be written.
     """
     if output.suffix.lower() != ".png":
-        raise ConfigError(f"output {output}: its name must end in .png")
+        raise ConfigError(f"output {output}: not a PNG: name a file that ends in .png")
     table = read_embeddings(embeddings)
     rows, dimensions = table.values.shape
     if rows < FEWEST_POINTS or dimensions < 2:
         raise DataError(
-            f"{embeddings}: {rows} rows of {dimensions} values: a projection needs {FEWEST_POINTS} rows of 2 values"
+            f"{embeddings}: {rows} rows of {dimensions} values: give a file with at least {FEWEST_POINTS} rows of 2 values"
         )
     genres = [genre or NO_GENRE for genre in table.rows["genre"].to_pylist()]
     values = StandardScaler().fit_transform(table.values)

@@ -1,4 +1,4 @@
-"""The songs of an embeddings file that are nearest to a song: `hfmgc similar`."""
+"""The songs whose embeddings are nearest to a song's: `hfmgc similar`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,32 @@ from .embed import embed_windows, read_embeddings
 def similar_songs(
     song: str, embeddings: Path, *, checkpoint: str | None = None, top_k: int = 10
 ) -> list[dict[str, Any]]:
-    """Return the nearest rows of a parquet file by `hfmgc embed`: its columns without the embedding, and `similarity`.
+    """Return the `top_k` songs of a parquet file by `hfmgc embed` that are most similar to a song.
 
-    The song is embedded as those of the file were. `checkpoint` says where their checkpoint is now, if it was moved.
+    Args:
+        song: Audio file.
+        embeddings: The parquet file.
+        checkpoint: New path of the checkpoint that computed the embeddings, if it was moved.
+        top_k: Number of songs to return.
+
+    Returns:
+        The columns of the nearest rows without the embedding, and `similarity` (cosine), the most similar song first.
 
     Raises:
         AudioError: If the song cannot be used.
         CheckpointError: If the checkpoint cannot be used.
-        ConfigError: If it is not the checkpoint of the embeddings.
-        DataError: If the file is not one by `hfmgc embed`.
+        ConfigError: If another checkpoint computed the embeddings.
+        DataError: If `hfmgc embed` did not write the file.
     """
     table = read_embeddings(embeddings)
     name, revision = (checkpoint, None) if checkpoint else (table.checkpoint, table.revision)
     model, extractor = load_checkpoint(name, revision, auto_class=AutoModel)
     require_audio(name, extractor)
     if network_digest(model, extractor) != table.network or table.values.shape[1] != model.embedding_size:
-        raise ConfigError(f"{embeddings} was not embedded with {name}: name its --checkpoint, or rerun `hfmgc embed`")
+        raise ConfigError(f"{embeddings}: {name} did not compute it: name its --checkpoint, or rerun `hfmgc embed`")
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
     embedding = embed_windows(model, [windows]).mean(axis=0)
     nearest = NearestNeighbors(n_neighbors=min(top_k, len(table.values)), metric="cosine").fit(table.values)
     distances, rows = nearest.kneighbors(embedding[None])
-    found = zip(table.rows.take(rows[0]).to_pylist(), distances[0], strict=True)
-    return [row | {"similarity": 1 - float(distance)} for row, distance in found]
+    songs = table.rows.take(rows[0]).to_pylist()
+    return [row | {"similarity": 1 - float(distance)} for row, distance in zip(songs, distances[0], strict=True)]

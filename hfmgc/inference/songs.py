@@ -1,7 +1,7 @@
 """Predictions for many files: `hfmgc predict`.
 
-Threads decode files ahead of the model (decoding releases Python's lock), and windows of several songs share a batch. A
-song is decoded and cut in blocks, so that memory does not grow with its length.
+Threads decode files ahead of the model (decoding releases the GIL), and a batch can hold windows of several songs. Songs are
+decoded and cut in blocks, so memory does not grow with their length.
 """
 
 import glob
@@ -32,33 +32,34 @@ from ..text import one_line, to_unicode
 if TYPE_CHECKING:
     from .timeline import TimelineWriter  # imports matplotlib
 
-# Without a checkpoint on the command line: genres from the first of these that is packaged, tags from "msd".
+# The checkpoints that are used if the command line names none: the first that is packaged predicts the genres, "msd" the tags.
 PACKAGED = ("gtzan", "msd")
 # Windows of a song that are cut at a time.
 BLOCK_WINDOWS = 16
-# Windows per batch. On a CPU MusiCNN takes 2.5 times as long for each of four windows as for each of two.
+# Windows per batch. On a CPU, MusiCNN takes 2.5 times as long per window in batches of four as in batches of two.
 BATCH_SIZES = {"cpu": 2, "cuda": 32}
-# Fields of a front end that only decide where windows lie.
+# Fields of a front end that affect only the positions of windows.
 _WINDOW_FIELDS = ("window_policy", "max_windows", "window_overlap", "window_seed", "short_tracks", "auto_map")
 
 
 @dataclass
 class Song:
-    """A song while it is classified, and then what the models predict for it.
+    """A song and, once all of its windows are classified, the prediction.
 
     Args:
-        file: Its path.
-        problem: Why it cannot be used.
-        seconds: Its length.
-        starts: Seconds at which its windows start [windows].
-        blocks: Its windows, some at a time, cut when they are needed.
-        logits: For each model [windows, labels]; the first `classified` rows are set. Allocated in one piece: small blocks between
-            the large ones of a forward pass would fragment the memory.
-        row: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing` (windows
-            whose likeliest genre is `genre`), `seconds`, `heard_seconds`, `note` and `problem`.
+        file: Path of the file.
+        problem: Why the file cannot be used; "" if it can.
+        seconds: Length of the song.
+        starts: Start of each window in seconds [windows]; empty for an unusable file.
+        blocks: The windows in blocks, which are cut on demand.
+        logits: The logits of each model [windows, labels], of which the first `classified` rows are set. They are allocated at
+            once: small allocations between the large ones of a forward pass would fragment the memory.
+        classified: Number of windows that are classified.
+        row: The prediction: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing`
+            (windows whose likeliest genre is `genre`), `seconds`, `heard_seconds` (covered by windows), `note` and `problem`.
         genres: Names of all genres.
-        ends: Seconds at which its windows end [windows].
-        probabilities: Of each window's genres [windows, genres].
+        ends: End of each window in seconds [windows].
+        probabilities: Probabilities of the genres in each window [windows, genres].
     """
 
     file: str
@@ -73,28 +74,23 @@ class Song:
     ends: np.ndarray | None = None
     probabilities: np.ndarray | None = None
 
-    @property
-    def is_classified(self) -> bool:
-        """Whether all of its windows are; there are none of an unusable file."""
-        return self.classified == len(self.starts)
-
 
 class SongPredictor:
-    """One or several checkpoints with the same front end, for any number of files.
+    """Predicts genres and tags of files with one or more checkpoints that have the same front end.
 
     Args:
-        checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first predicts the genres, the
-            last the tags if its config names which of its labels are genres.
-        all_windows: Cover the whole track, even if the front end takes a limited number of windows.
-        batch_size: Windows per batch; by default that of `BATCH_SIZES`.
-        num_proc: Files that are decoded at the same time.
+        checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first checkpoint predicts the genres. The last
+            predicts tags if its config says which of its labels are genres.
+        all_windows: Cover the whole of each song, even if the front end limits the number of windows.
+        batch_size: Windows per batch; by default from `BATCH_SIZES`.
+        num_proc: Number of files that are decoded at the same time.
         shortest_seconds: Shorter audio is unusable.
-        top_k: How many genres and tags to return.
-        timeline: Writes the genres along each song as well.
+        top_k: Number of genres and tags to return.
+        timeline: Writes the genres along each song.
 
     Raises:
         ConfigError: If the front ends differ.
-        CheckpointError: If they do not take audio.
+        CheckpointError: If a checkpoint cannot be loaded or does not take audio.
     """
 
     def __init__(
@@ -113,7 +109,7 @@ class SongPredictor:
         self.extractor = loaded[0][1]
         for name, (_, extractor) in zip(checkpoints, loaded, strict=True):
             if _front_end(extractor) != _front_end(self.extractor):
-                raise ConfigError(f"{name}: its front end is not that of {checkpoints[0]}: give one checkpoint")
+                raise ConfigError(f"{name}: the front end differs from that of {checkpoints[0]}: give one checkpoint")
         if all_windows and self.extractor.window_policy != "all":
             self.extractor.window_policy, self.extractor.max_windows = "even", None
         require_audio(checkpoints[0], self.extractor)
@@ -125,7 +121,7 @@ class SongPredictor:
         self.shared_stages = _shared_stages(self.models)
 
     def predict(self, files: Sequence[str]) -> Iterator[Song]:
-        """Yield each file with its prediction, in order."""
+        """Yield a song with its prediction for each file, in order."""
         songs: deque[Song] = deque()
         windows = self._windows(files, songs)
         with tqdm(total=len(files), unit="song", disable=True if len(files) == 1 else None) as progress:
@@ -133,7 +129,7 @@ class SongPredictor:
                 batch = list(islice(windows, self.batch_size))
                 if batch:
                     self._classify(batch)
-                while songs and songs[0].is_classified:
+                while songs and songs[0].classified == len(songs[0].starts):
                     song = songs.popleft()
                     self._set_prediction(song)
                     if self.timeline:
@@ -144,24 +140,25 @@ class SongPredictor:
                     return
 
     def _windows(self, files: Sequence[str], songs: deque[Song]) -> Iterator[tuple[Song, np.ndarray]]:
-        """Yield the windows of all songs, each of which is appended to `songs` first."""
-        for song in self._decoded(files):
+        """Yield the windows of all songs. A song is appended to `songs` before its first window is yielded."""
+        for song in self._open_ahead(files):
             songs.append(song)
             for block in song.blocks:
                 yield from ((song, window) for window in block)
 
-    def _decoded(self, files: Sequence[str]) -> Iterator[Song]:
+    def _open_ahead(self, files: Sequence[str]) -> Iterator[Song]:
+        """Yield the songs in order, while threads open the next `num_proc` files."""
         with ThreadPoolExecutor(self.num_proc) as pool:
-            ahead: deque = deque()
+            pending: deque = deque()
             for file in files:
-                ahead.append(pool.submit(self._open, file))
-                if len(ahead) > self.num_proc:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                pending.append(pool.submit(self._open, file))
+                if len(pending) > self.num_proc:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     def _open(self, file: str) -> Song:
-        """Decode a file and cut its first block of windows; the others are cut when they are needed."""
+        """Decode a file and cut its first block of windows."""
         try:
             audio = decode_audio(file, self.extractor.sampling_rate, shortest_seconds=self.shortest_seconds)
         except AudioError as error:
@@ -178,49 +175,56 @@ class SongPredictor:
         outputs = [model(states, first_stage=self.shared_stages) for model in self.models]
         logits = [output.window_logits[:, 0].float().cpu() for output in outputs]
         for index, (song, _) in enumerate(batch):
-            for known, new in zip(song.logits, logits, strict=True):
-                known[song.classified] = new[index]
+            for song_logits, batch_logits in zip(song.logits, logits, strict=True):
+                song_logits[song.classified] = batch_logits[index]
             song.classified += 1
 
     def _set_prediction(self, song: Song) -> None:
-        song.row = {
+        """Vote over the windows, and set `row`, `genres`, `ends` and `probabilities`."""
+        row = song.row = {
             "file": to_unicode(song.file),
             "genre": None,
             "genres": [],
             "tags": [],
             "windows": len(song.starts),
+            "agreeing": 0,
+            "seconds": song.seconds,
+            "heard_seconds": 0.0,
+            "note": "",
+            "problem": song.problem,
         }
-        song.row |= {"agreeing": 0, "seconds": song.seconds, "heard_seconds": 0.0, "note": "", "problem": song.problem}
         if song.problem:
             return
-        row, model, tagger = song.row, self.models[0], self.models[-1]
-        labels, tags = _labels(model), _labels(tagger)
+        model, tagger = self.models[0], self.models[-1]
+        labels = _labels(model)
         song.genres = getattr(model.config, "genres", None) or labels
-        chosen = [labels.index(genre) for genre in song.genres]
-        row["genres"] = _likeliest(song.genres, _voted(model, song.logits[0])[chosen], self.top_k)
+        genre_columns = [labels.index(genre) for genre in song.genres]
+        row["genres"] = _likeliest(song.genres, _vote(model, song.logits[0])[genre_columns], self.top_k)
         if getattr(tagger.config, "genres", None):
-            row["tags"] = _likeliest(tags, _voted(tagger, song.logits[-1]), self.top_k)
+            row["tags"] = _likeliest(_labels(tagger), _vote(tagger, song.logits[-1]), self.top_k)
         row["genre"] = row["genres"][0]["label"]
-        song.probabilities = _probabilities(model, song.logits[0])[:, chosen].numpy()
+        song.probabilities = _probabilities(model, song.logits[0])[:, genre_columns].numpy()
         row["agreeing"] = int((song.probabilities.argmax(axis=1) == song.genres.index(row["genre"])).sum())
         length = song.seconds if self.extractor.covers_track else self.extractor.window_seconds
         song.ends = np.minimum(song.starts + length, song.seconds)
-        heard = float((np.minimum(song.ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
-        row["heard_seconds"] = heard
+        covered = float((np.minimum(song.ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
+        row["heard_seconds"] = covered
         if song.seconds < self.extractor.window_seconds:
-            filled = "looped" if self.extractor.short_tracks == "loop" else "padded"
-            row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {filled}"
-        elif heard < 0.95 * song.seconds:
-            row["note"] = f"heard {heard:.0f} of {song.seconds:.0f} s: use --all_windows to hear all"
+            how = "looped" if self.extractor.short_tracks == "loop" else "padded"
+            row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {how}"
+        elif covered < 0.95 * song.seconds:
+            row["note"] = f"windows cover {covered:.0f} of {song.seconds:.0f} s: use --all_windows to cover all"
 
 
 def find_files(paths: Iterable[str]) -> list[str]:
-    """Return the files that paths name, each once: a file, all audio in a folder, a glob, or `-` for a list on stdin.
+    """Return the files that paths name, without duplicates.
+
+    A path is a file, a folder (all audio in it and its subfolders), a glob, or `-` for a list of paths on standard input.
 
     Raises:
         DataError: If a folder has no audio, a glob matches nothing, or the list is empty.
     """
-    files: dict[str, str] = {}  # by absolute path
+    files: dict[str, str] = {}  # absolute path -> path as given
     for path in paths:
         if path == "-":
             lines = (line for line in sys.stdin.buffer.read().splitlines() if line.strip() not in (b"", b"-"))
@@ -229,7 +233,7 @@ def find_files(paths: Iterable[str]) -> list[str]:
             suffixes = (*AUDIO_SUFFIXES, *FOREIGN_AUDIO_SUFFIXES)
             audio = (file for file in Path(path).rglob("[!.]*") if file.suffix.lower() in suffixes)
             found = sorted(str(file) for file in audio if not file.is_dir())
-            problem = "no audio in this folder, and no config.json of a checkpoint"
+            problem = "no audio and no config.json of a checkpoint in this folder"
         elif glob.has_magic(path) and not Path(path).exists():
             found = [file for file in sorted(glob.glob(path, recursive=True)) if not Path(file).is_dir()]  # noqa: PTH207 (Path refuses absolute patterns)
             problem = "no file matches"
@@ -243,18 +247,19 @@ def find_files(paths: Iterable[str]) -> list[str]:
 
 
 def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the checkpoints and the paths of a command line, whose first argument may be a checkpoint.
+    """Return the checkpoints and the paths in the arguments `[CHECKPOINT] PATH ...`.
 
-    It is one if it is `package:NAME` or a folder with a config.json, or looks like a repository on the Hub and does not exist here.
+    The first argument is a checkpoint if it is `package:NAME`, a folder with a config.json, or `USER/NAME` and not an existing
+    path. Otherwise the checkpoints are the packaged ones.
 
     Raises:
-        ConfigError: If nothing follows a checkpoint.
+        ConfigError: If there is a checkpoint and no path.
     """
     first = arguments[0]
     is_run = first.startswith(PREFIX) or Path(first, "config.json").is_file()
     is_repository = first.count("/") == 1 and not (Path(first).suffix or glob.has_magic(first) or Path(first).exists())
     if is_run and len(arguments) == 1:
-        raise ConfigError(f"{first} is a checkpoint: give audio files or folders after it")
+        raise ConfigError(f"{first}: a checkpoint without audio: name files or folders after it")
     if is_run or (is_repository and len(arguments) > 1):
         return [first], list(arguments[1:])
     return [PREFIX + name for name in PACKAGED if (FOLDER / name / "config.json").is_file()], list(arguments)
@@ -265,42 +270,42 @@ def _front_end(extractor: WindowedFeatureExtractor) -> dict[str, Any]:
 
 
 def _cut(audio: DecodedAudio, extractor: WindowedFeatureExtractor) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """Return the seconds at which a song's windows start and blocks of the windows, as the extractor's `track_windows`."""
+    """Return the start of each window in seconds, and the windows of the extractor's `track_windows` in blocks."""
     frames, window_frames = extractor.count_frames(audio.length), extractor.cut_frames
-    # Some front ends need the whole track: for random windows, a constant-Q transform, or normalisation over the track.
-    whole = extractor.window_policy == "random" or extractor.frame_span(0, 1) is None or frames <= window_frames
-    if whole or extractor.waveform_normalization != "none":
+    # Random windows, constant-Q transforms and normalisation over the track need the whole track.
+    needs_track = extractor.window_policy == "random" or extractor.frame_span(0, 1) is None or frames <= window_frames
+    if needs_track or extractor.waveform_normalization != "none":
         features = extractor.track_features(audio.waveform)
         starts = extractor.starts(len(features), features)
         blocks = iter([extractor.cut_features(features)])
     else:
         starts = extractor.starts(frames)
-        windows = (_window(audio, extractor, start) for start in starts)
+        windows = (_cut_window(audio, extractor, start) for start in starts)
         blocks = (np.stack(block) for block in iter(lambda: list(islice(windows, BLOCK_WINDOWS)), []))
-    # The last window that fits ends with the song.
+    # The last possible window ends with the song.
     spare = max(0.0, audio.seconds - extractor.window_seconds)
     return starts / max(1, frames - window_frames) * spare, blocks
 
 
-def _window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first: int) -> np.ndarray:
-    start, stop, skipped = extractor.frame_span(first, extractor.cut_frames)
+def _cut_window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first_frame: int) -> np.ndarray:
+    start, stop, skip = extractor.frame_span(first_frame, extractor.cut_frames)
     frames = extractor.transform(audio.read(start, stop))
-    return extractor.normalize_window(frames[skipped : skipped + extractor.cut_frames])
+    return extractor.normalize_window(frames[skip : skip + extractor.cut_frames])
 
 
 def _shared_stages(models: Sequence[PreTrainedModel]) -> int:
-    """Return how many first stages of these models have the same weights, so that they are computed once."""
+    """Return the number of initial stages with equal weights in all models, which need to be computed only once."""
     first, *others = (model.model for model in models)
     if not others or any(type(other) is not type(first) for other in others):
         return 0
-    stages, weights = min(encoder.num_stages for encoder in (first, *others)), first.state_dict()
+    stages = min(encoder.num_stages for encoder in (first, *others))
     for other in (encoder.state_dict() for encoder in others):
-        different = (
+        differing = (
             first.stage_of(name)
-            for name, one in weights.items()
-            if name not in other or not torch.equal(one, other[name])
+            for name, weights in first.state_dict().items()
+            if name not in other or not torch.equal(weights, other[name])
         )
-        stages = min([stages, *different])
+        stages = min([stages, *differing])
     return stages
 
 
@@ -308,7 +313,7 @@ def _labels(model: PreTrainedModel) -> list[str]:
     return [model.config.id2label[index] for index in range(model.config.num_labels)]
 
 
-def _voted(model: PreTrainedModel, window_logits: torch.Tensor) -> torch.Tensor:
+def _vote(model: PreTrainedModel, window_logits: torch.Tensor) -> torch.Tensor:
     """Return the probabilities of a song [labels] from the logits of its windows [windows, labels]."""
     logits = vote(window_logits[None], rule=model.config.voting, multi_label=_is_multi_label(model))
     return _probabilities(model, logits)[0]
@@ -328,13 +333,13 @@ def _likeliest(labels: Sequence[str], probabilities: torch.Tensor, top_k: int) -
 
 
 def predictions_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Return predictions as a table, then the notes and the unusable files, a line each."""
+    """Return a table of the predictions, followed by a line for each note and each unusable file."""
     usable = [row for row in rows if not row["problem"]]
     titles = ("file", "genre", "windows", "other genres", "tags" if any(row["tags"] for row in usable) else "")
     lines = [titles] if usable else []
     for row in usable:
-        genre, *others = map(_with_score, row["genres"])
-        tags = map(_with_score, row["tags"])
+        genre, *others = map(_label_and_score, row["genres"])
+        tags = map(_label_and_score, row["tags"])
         agreeing = f"{row['agreeing']} of {row['windows']}"
         lines.append((one_line(row["file"]), genre, agreeing, ", ".join(others), ", ".join(tags)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -344,5 +349,5 @@ def predictions_text(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def _with_score(label: dict[str, Any]) -> str:
-    return one_line(f"{label['label']} {label['score']:.2f}")
+def _label_and_score(item: dict[str, Any]) -> str:
+    return one_line(f"{item['label']} {item['score']:.2f}")

@@ -1,4 +1,4 @@
-"""Genres along a song, as a table and a picture: `hfmgc predict --timeline`."""
+"""Genres along a song, as a table and a plot: `hfmgc predict --timeline`."""
 
 import csv
 from collections.abc import Sequence
@@ -13,10 +13,9 @@ from .songs import Song
 
 
 class TimelineWriter:
-    """Writes the genres along each of `files` to a folder: SONG.csv and SONG.png.
+    """Writes SONG.csv and SONG.png with the genres along each of `files` to a folder.
 
-    Raises:
-        SaveError: If the folder cannot be written to.
+    Songs with the same file name get numbers: SONG, SONG-2, ...
     """
 
     def __init__(self, folder: Path, files: Sequence[str]):
@@ -30,12 +29,16 @@ class TimelineWriter:
             taken.add(self.names[file])
 
     def write(self, song: Song) -> None:
-        """Write table and picture of a song; nothing if its file is unusable."""
+        """Write the table and the plot for a song, or nothing if the file is unusable.
+
+        Raises:
+            SaveError: If the folder cannot be written.
+        """
         if song.row["problem"]:
             return
         with saving_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            table, picture = (self.folder / f"{self.names[song.row['file']]}{suffix}" for suffix in (".csv", ".png"))
+            table, plot = (self.folder / f"{self.names[song.row['file']]}{suffix}" for suffix in (".csv", ".png"))
             with atomic_write(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(["start", "end", "genre", *song.genres])
@@ -43,4 +46,4 @@ class TimelineWriter:
                     genre = song.genres[row.argmax()]
                     writer.writerow([f"{start:.2f}", f"{end:.2f}", genre, *(f"{value:.4f}" for value in row)])
             title = f"{Path(song.row['file']).name}: {song.row['genre']}"
-            plot_timeline(song.probabilities, song.genres, song.starts, song.ends, picture, title=title)
+            plot_timeline(song.probabilities, song.genres, song.starts, song.ends, plot, title=title)

@@ -249,7 +249,7 @@ def recorded(folder: Path, name: str) -> Any:
     """Return an entry of the `run.yaml` of an earlier start, or None."""
     try:
         return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -283,7 +283,7 @@ def _published(value: Any) -> Any:
         return value
     name, equals, text = str(value).rpartition("=")  # --data=/home/me/music
     if text.startswith(("{", "[")):  # --data_options '{audio: /home/me/music}'
-        with contextlib.suppress(yaml.YAMLError):
+        with contextlib.suppress(ValueError):
             inner = load_yaml(text)
             if _published(inner) != inner:
                 text = yaml.safe_dump(

@@ -1,4 +1,4 @@
-"""The contract of every dataset: its card, its options and its table of tracks."""
+"""The contract of a dataset: its card, its options and its table of tracks."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import datasets
 
 from ...errors import ConfigError
+from ...files import file_state
 from ...settings import check_fields, check_path_length
 from ...text import to_unicode
 
@@ -19,8 +20,8 @@ NOT_UTF8 = "its path or genre is not UTF-8: rename it"
 if sys.getfilesystemencoding().lower() != "utf-8":
     NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
 
-# A track: audio as path or bytes (never decoded by datasets); all genres of the track, and the first of them as `genre`;
-# artist and split (the official side: train, validation or test) are "" where unknown.
+# The columns of a table of tracks. `audio` holds a path or bytes, which `datasets` never decodes. `genres` holds all genres of
+# the track, and `genre` the first. `artist` and `split` (the official side: train, validation or test) are "" if unknown.
 TRACK_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
@@ -31,7 +32,7 @@ TRACK_FEATURES = datasets.Features(
         "split": datasets.Value("string"),
     }
 )
-# Columns of a track beside its audio.
+# The columns apart from the audio.
 LABEL_FEATURES = {name: kind for name, kind in TRACK_FEATURES.items() if name != "audio"}
 
 
@@ -44,7 +45,7 @@ def track_row(
     artist: str = "",
     split: str = "",
 ) -> dict[str, Any]:
-    """Return one row of `TRACK_FEATURES`."""
+    """Return a row of a table of `TRACK_FEATURES`."""
     genres = [genre for genre in genres if genre]
     return {
         "track_id": track_id,
@@ -57,36 +58,43 @@ def track_row(
 
 
 def public_location(origin: str) -> str:
-    """Return the name of a repository, or the last part of a path on disk: its parents are not published."""
+    """Return the name of a repository, or the last part of a path on disk, whose parents must not be published."""
     return Path(origin).resolve().name if Path(origin).exists() else origin
 
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """The facts about a dataset that its users need."""
+    """Facts about a dataset.
+
+    Args:
+        name: Name in `--data`.
+        citation: The publication.
+        licence: The licence of the recordings.
+        synthetic: Whether results say nothing about real music.
+        known_bad: Track id -> problem, for tracks that are broken or too short in every copy. They are skipped.
+        repositories: Repository on the Hub -> pinned commit, or "".
+        checksums: Name of the authors' file -> `sha1:...` or `sha256:...`.
+    """
 
     name: str
     citation: str
     licence: str
     synthetic: bool = False
-    # Track id -> reason, of tracks that are broken or too short in every copy; they are skipped.
     known_bad: Mapping[str, str] = field(default_factory=dict)
-    # Repository on the Hub -> its pinned commit, or "".
     repositories: Mapping[str, str] = field(default_factory=dict)
-    # The authors' file -> `sha1:...` or `sha256:...`.
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class TrackSource(ABC):
-    """A dataset. Its fields are the options that `data_options` sets."""
+    """A dataset. The fields of the dataclass are the options that `data_options` sets."""
 
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
 
-    # Not annotated, or they would be options of `data_options`.
-    repository_revision = None  # an option of sources with a repository
-    excluded = MappingProxyType({})  # track id -> why the user excludes it, see `exclusions`
+    # These attributes have no annotation, or `data_options` could set them.
+    repository_revision = None  # sources with a repository make this an option
+    excluded = MappingProxyType({})  # track id -> reason in the user's exclusion list, see `exclusions`
     unreadable = MappingProxyType({})  # track id -> why it cannot be opened; set by `tracks`
 
     @property
@@ -96,7 +104,7 @@ class TrackSource(ABC):
 
     @property
     def location(self) -> str:
-        """The origin as it is published."""
+        """The origin in the form that is published."""
         return public_location(self.origin)
 
     @property
@@ -106,7 +114,7 @@ class TrackSource(ABC):
 
     @property
     def revision(self) -> str | None:
-        """The commit of a repository, by default the pinned one; None for data on disk."""
+        """The commit of the repository, by default the pinned commit; None for data on disk."""
         if Path(self.origin).exists():
             return None
         return self.repository_revision or self.card.repositories.get(self.origin) or None
@@ -116,59 +124,62 @@ class TrackSource(ABC):
         """Return the genres in the order of the labels."""
 
     def empty_genres(self) -> list[str]:
-        """Return the genres without tracks; they are skipped."""
+        """Return the genres without tracks, which are skipped."""
         return []
 
     @abstractmethod
     def tracks(self) -> datasets.Dataset:
         """Return all tracks as a table of `TRACK_FEATURES`, in a fixed order.
 
-        A listed track whose file is missing stays in the table: decoding reports it. The genre of an unlabelled track,
-        which can serve for pre-training, is "".
+        A track whose file is missing stays in the table, and decoding reports it. The genre of an unlabelled track, which can
+        be used for pre-training, is "".
 
         Raises:
             DataError: If the data cannot be found.
         """
 
     def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
-        """Return rows of `track_row` with paths as the table for `tracks`.
+        """Turn rows of `track_row` with paths into the table that `tracks` returns, and set `unreadable`.
 
-        Its fingerprint depends on the rows and on the state of the files. Tracks whose names are not UTF-8 are skipped, and
-        their names escaped. `unreadable`: track id -> why a file cannot be opened.
+        The table's fingerprint depends on the rows, and on the size and time of the files, so a replaced file is decoded again.
+        Tracks whose path or genre is not UTF-8 are skipped under an escaped name.
+
+        Args:
+            rows: The rows.
+            unreadable: Track id -> why its file cannot be opened.
         """
         self.unreadable = dict(unreadable or {})
-        rows = [_as_text(row, self.unreadable) for row in rows]
-        # Size and modification time are part of the fingerprint: a replaced file must be decoded.
-        states = [_state(row["audio"]["path"]) for row in rows]
+        rows = [_escape_row(row, self.unreadable) for row in rows]
+        states = [file_state(row["audio"]["path"]) for row in rows]
         return datasets.Dataset.from_generator(
             _rows, gen_kwargs={"rows": rows, "states": states}, features=TRACK_FEATURES, split="train"
         )
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return the known problem of a track of this dataset, or None."""
+        """Return the problem that a track has in every copy of the dataset, or None."""
         return self.card.known_bad.get(track_id)
 
     def reason_to_skip(self, track_id: str) -> str | None:
-        """Return why a track is skipped without being decoded, or None."""
+        """Return why a track is skipped before it is decoded, or None."""
         if track_id in self.excluded:
             return f"excluded: {self.excluded[track_id]}"
         return self.unreadable.get(track_id) or self.known_problem(track_id)
 
     def notes(self) -> list[str]:
-        """Return the notes that results on these data need."""
+        """Return what a reader of results on these data must know."""
         if self.revision or Path(self.origin).exists():
             return []
-        return [f"{self.origin} is not pinned to a commit: set repository_revision to repeat results"]
+        return [f"{self.origin} is not pinned to a commit: set repository_revision to make results repeatable"]
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return the fields of the front end that made stored features; None for audio, or where unknown."""
+        """Return the fields of the front end that extracted stored features; None for audio, or if they are unknown."""
         return None
 
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
-        """Return the track ids of each side of a published split, including tracks that cannot be used.
+        """Return the track ids of each side of a published split, including unusable tracks.
 
-        By default the policy is `official`, the column split of the tracks. `fold`, from 1, is the test side of a policy
-        that has folds.
+        This implementation is for the policy `official`, the column `split` of the tracks. For a policy with folds, `fold`
+        (from 1) is the test side.
         """
         sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         tracks = self.tracks()
@@ -178,15 +189,15 @@ class TrackSource(ABC):
         return sides
 
     def split_note(self, policy: str) -> str | None:
-        """Return the note that results with `policy` need, or None."""
+        """Return what a reader of results with this split policy must know, or None."""
         return None
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:
-        """Return why the published split `policy` may have this artist on two sides, or None."""
+        """Return why this artist may be on two sides of the published split `policy`, or None."""
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return the record of the data in a result."""
+        """Return the description of the data for results."""
         return {
             "name": self.card.name,
             "location": self.location,
@@ -198,17 +209,8 @@ class TrackSource(ABC):
         }
 
 
-def _state(path: str | None) -> tuple[int, int] | None:
-    """Return size and modification time of a file; None if it has none, which decoding reports."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError, TypeError):
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _as_text(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
-    """Return a row that can be stored: as it is, or escaped and without audio."""
+def _escape_row(row: dict[str, Any], unreadable: dict[str, str]) -> dict[str, Any]:
+    """Return a row that is UTF-8: unchanged, or escaped, without audio, and recorded in `unreadable`."""
     texts = [row["track_id"], row["audio"]["path"] or "", row["artist"], *row["genres"]]
     if all(to_unicode(text) == text for text in texts):
         return row
@@ -223,12 +225,12 @@ def _rows(rows: list[dict[str, Any]], states: list[tuple[int, int] | None]) -> I
 
 
 def make_source(source_class: type[TrackSource], options: dict[str, Any]) -> TrackSource:
-    """Return the source with its options, refusing unknown and missing ones."""
+    """Return the source with these options; raise a ConfigError if one is unknown or missing."""
     where = f"data_options of {source_class.card.name}"
     for name, value in options.items():
         check_path_length(f"data_options: {name}", value)
     values = check_fields(source_class, options, where)
     for option in fields(source_class):
         if option.name not in values and option.default is MISSING:
-            raise ConfigError(f"{where}: {option.name!r} is missing: write {{{option.name}: ...}}")
+            raise ConfigError(f"{where}: {option.name!r} is missing: add {{{option.name}: ...}}")
     return source_class(**values)

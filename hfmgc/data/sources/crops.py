@@ -1,4 +1,4 @@
-"""Random crops of long recordings, read in place: a recording is never downloaded or held in memory as a whole."""
+"""Random crops of long recordings, which are neither downloaded nor loaded into memory as a whole."""
 
 import math
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ CROP_FEATURES = datasets.Features(
         "waveform": datasets.List(datasets.Value("float32")),
     }
 )
-# Also read on both sides of a crop: its ends are resampled as parts of the recording.
+# Read before and after a crop, because resampling needs the samples around it.
 _MARGIN_SECONDS = 0.05
-# Bytes of a request to the Hub: about six seconds of stereo at 44.1 kHz.
+# Bytes per request to the Hub: about six seconds of stereo at 44.1 kHz.
 _BLOCK_BYTES = 1 << 20
 
 
@@ -43,9 +43,9 @@ def crop_stream(
 ) -> datasets.IterableDataset:
     """Return a stream of crops at random positions of recordings (track id -> path or `hf://` address), in random order.
 
-    Its rows are track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono; zero after the end of a
-    shorter recording). Order and positions are drawn from (seed, epoch, track id), so they repeat and do not depend on the
-    number of workers. A recording that cannot be read is skipped with a warning.
+    The columns are track_id, start (seconds) and waveform (float32 [seconds * sampling_rate], mono; zero after the end of a
+    shorter recording). Order and positions depend only on (seed, epoch, track id), not on the number of workers. A recording
+    that cannot be read is skipped with a warning.
     """
     if not (seconds > 0 and sampling_rate > 0 and per_track > 0):
         raise ConfigError(
@@ -83,10 +83,10 @@ def _crops(
 
 @contextmanager
 def open_recording(location: str, name: str) -> Iterator[soundfile.SoundFile]:
-    """Open a recording; whatever fails while it is open becomes an AudioError."""
+    """Open a recording; any error while it is open becomes an AudioError."""
     try:
         if location.startswith("hf://"):
-            # Requests the blocks that are read, not the whole recording.
+            # Downloads only the blocks that are read.
             content = HfFileSystem().open(location, "rb", block_size=_BLOCK_BYTES)
         else:
             content = open_nameless(location)
@@ -98,19 +98,19 @@ def open_recording(location: str, name: str) -> Iterator[soundfile.SoundFile]:
         raise
     except FileNotFoundError as error:
         raise AudioError(name, "no such file") from error
-    except Exception as error:  # of libsndfile, the Hub's client or its HTTP library
+    except Exception as error:  # from libsndfile, huggingface_hub or its HTTP library
         reason = first_line(error).rstrip(".")
         raise AudioError(name, f"cannot be decoded ({reason})") from error
 
 
 def read_crop(file: soundfile.SoundFile, start: float, seconds: float, sampling_rate: int, name: str) -> np.ndarray:
-    """Return a crop of a recording, mono (the mean of its channels), float32 [round(seconds * sampling_rate)].
+    """Return a crop of a recording, float32 [round(seconds * sampling_rate)], the mean of its channels.
 
-    Beyond the end of the recording, samples are zero.
+    Samples after the end of the recording are zero.
     """
-    rate, wanted = file.samplerate, round(seconds * sampling_rate)
+    rate, length = file.samplerate, round(seconds * sampling_rate)
     first = min(round(start * rate), file.frames)
-    # A whole number of samples at both rates, or the crop would be shifted by a fraction of a sample.
+    # The lead is a whole number of samples at both rates; otherwise the crop would be shifted by a fraction of a sample.
     step = rate // math.gcd(rate, sampling_rate)
     lead = math.ceil(_MARGIN_SECONDS * rate / step) * step
     begin = max(first - lead, 0)
@@ -122,5 +122,5 @@ def read_crop(file: soundfile.SoundFile, start: float, seconds: float, sampling_
     samples = np.pad(samples, (lead - (first - begin), 0))
     if rate != sampling_rate:
         samples = soxr.resample(samples, rate, sampling_rate)
-    crop = samples[lead * sampling_rate // rate :][:wanted]
-    return np.pad(crop, (0, wanted - len(crop))).astype(np.float32, copy=False)
+    crop = samples[lead * sampling_rate // rate :][:length]
+    return np.pad(crop, (0, length - len(crop))).astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Lists of tracks that a run excludes: written by `hfmgc check --write_exclusions`, or by hand."""
+"""Lists of tracks to exclude from a run, written by `hfmgc check --write_exclusions` or by hand."""
 
 import hashlib
 from collections import Counter
@@ -14,14 +14,14 @@ from .tables import read_rows
 
 
 def read_exclusions(path: str | Path) -> dict[str, str]:
-    """Return track id -> reason of a list of tracks.
+    """Read a list of tracks to exclude; return track id -> reason.
 
-    It is a `.txt` with one track id a line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id` and
-    optionally `reason`; UTF-8.
+    The list is a `.txt` with one track id per line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id` and
+    optionally `reason`, in UTF-8.
 
     Raises:
-        DataError: If it cannot be read, or a row has no track id.
-        ConfigError: If its suffix is another one.
+        DataError: If the list cannot be read, or a row has no track id.
+        ConfigError: If the suffix is unknown.
     """
     excluded = {}
     for place, row in read_rows(Path(path), line_field="track_id"):
@@ -33,16 +33,16 @@ def read_exclusions(path: str | Path) -> dict[str, str]:
 
 
 def write_exclusions(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """Write pairs of track id and reason as a CSV that `read_exclusions` reads."""
+    """Write pairs of track id and reason to a CSV for `read_exclusions`."""
     table = pd.DataFrame(rows, columns=["track_id", "reason"])
     with saving_to(path):
         write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:
-    """Return the record of the excluded tracks (id -> reason), or None without exclusions.
+    """Return a summary of the excluded tracks (id -> reason) for results, or None if no track is excluded.
 
-    Reasons are counted by their text before the first colon. The digest is that of the excluded ids in the data.
+    It counts the reasons by their text before the first colon. The digest covers the excluded ids that are in the data.
     """
     if not excluded:
         return None
@@ -56,7 +56,7 @@ def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -
 
 
 def exclusions_text(described: Mapping[str, Any] | None) -> str:
-    """Return the record of `describe_exclusions` as one line."""
+    """Return the summary of `describe_exclusions` as one line."""
     if described is None:
         return "no tracks excluded"
     reasons = ", ".join(f"{count} {reason}" for reason, count in described["reasons"].items())

@@ -1,4 +1,4 @@
-"""Tables of features: FMA's features.csv, GTZAN's features_30_sec.csv, embeddings, and your own as CSV or NumPy archive."""
+"""Tables of features: FMA's features.csv, GTZAN's features_30_sec.csv, embeddings, any CSV, and NumPy archives."""
 
 import re
 from collections.abc import Iterator
@@ -15,24 +15,25 @@ from transformers.utils import logging
 
 from ...errors import ConfigError, DataError, did_you_mean, first_line
 from ...features.handmade_features import GTZAN_SUMMARY_COLUMNS, column_names, columns
+from ...files import file_state
 from ..caching import COMPUTATIONS
 from .contract import DatasetCard, TrackSource, track_row
-from .feature_rows import stored_tracks
+from .feature_rows import join_features
 from .features import GENRE_COLUMNS, ID_COLUMNS
 from .fma import FMA
-from .gtzan import GTZAN, gtzan_row, track_id_in
+from .gtzan import GTZAN, gtzan_row, parse_track_id
 from .tables import check_unique, reading, side_of
 
 
 logger = logging.get_logger(__name__)
 
-# The rates of the recordings: nearly all of FMA's, and all of GTZAN's.
+# The sampling rates of GTZAN, and of nearly all of FMA.
 SAMPLING_RATES = {"fma_518": 44100, "gtzan_57": 22050}
 LAYOUTS = (*SAMPLING_RATES, "table")
 _FMA_HEADER = ["feature", "statistics", "number"]
-# File names in GTZAN's features_3_sec.csv.
+# A file name in GTZAN's features_3_sec.csv.
 _PART_OF_TRACK = re.compile(r"\.\d{5}\.\d+\.wav$")
-# Columns about the track, beside its id and genre; all others are features.
+# Columns about the track apart from its id and genre; all others are features.
 _TRACK_COLUMNS = ("artist", "split")
 _ROW_FEATURES = datasets.Features(
     {
@@ -40,7 +41,7 @@ _ROW_FEATURES = datasets.Features(
         "genres": datasets.List(datasets.Value("string")),
         "artist": datasets.Value("string"),
         "split": datasets.Value("string"),
-        # One frame of the whole track, as the features of every front end: [1, columns].
+        # [1, columns]: a single frame for the whole track.
         "features": datasets.List(datasets.List(datasets.Value("float32"))),
         "problem": datasets.Value("string"),
     }
@@ -51,100 +52,104 @@ _ROW_FEATURES = datasets.Features(
 class FeatureTable(TrackSource):
     """A table with a row of numbers for each track.
 
-    FMA's features.csv has the genres, artists and official split of the tracks.csv beside it; GTZAN's features_30_sec.csv
-    the artists and published splits of GTZAN. Any other CSV or TSV has a column for the genre (genre, label or
-    genre_top), and may have columns for the id (track_id, id or filename), the artist and the split; every other column
-    is a feature. A NumPy archive (.npz) has the features as X [tracks, columns] and the genres as y [tracks], and may have
-    their ids as track_id and the columns' names as columns. A parquet file is one of `hfmgc embed`, a feature for each unit.
+    - FMA's features.csv takes genres, artists and the official split from the tracks.csv in its folder.
+    - GTZAN's features_30_sec.csv has the artists and published splits of GTZAN.
+    - Any other CSV or TSV has a column for the genre (genre, label or genre_top). It may have columns for the id (track_id, id
+      or filename), the artist and the split. All other columns are features.
+    - A NumPy archive (.npz) has features X [tracks, columns] and genres y [tracks]. It may have track_id [tracks] and the names
+      of the columns as columns [columns].
+    - A parquet file was written by `hfmgc embed`; each dimension of the embedding is a feature.
     """
 
     card = DatasetCard(
         name="table", citation="A table of features of tracks; see its origin.", licence="as that of the recordings"
     )
-    split_policies = ("official", "grouped", "stratified")  # of FMA's and GTZAN's tables: those of the dataset
+    split_policies = ("official", "grouped", "stratified")  # replaced by those of the dataset for FMA and GTZAN
 
-    file: str  # of FMA, also the folder fma_metadata or its zip
-    layout: str = ""  # `fma_518`, `gtzan_57` or `table` (any other); by the header if empty
-    subset: str = "medium"  # of FMA: small, medium, large or full
+    file: str  # the table; for FMA also the folder fma_metadata or its zip
+    layout: str = ""  # `fma_518`, `gtzan_57` or `table` (any other); detected from the header by default
+    subset: str = "medium"  # for FMA: small, medium, large or full
 
     def __post_init__(self):
         if self.layout not in ("", *LAYOUTS):
             raise ConfigError(f"data_options of table: no layout {self.layout!r}{did_you_mean(self.layout, LAYOUTS)}")
         path = Path(self.file)
         if not self.file:
-            raise DataError(
-                "data_options of table: file is empty: give the path of the table (--data_options.file FILE)"
-            )
+            raise DataError("data_options of table: file is empty: name the table with --data_options.file FILE")
         if not path.exists():
             raise DataError(f"data_options of table: file {self.file!r}: no such file")
-        self._is_metadata = path.is_dir() or path.suffix.lower() == ".zip"  # of FMA
-        self.layout = self.layout or ("fma_518" if self._is_metadata else _layout_of(path))
-        # The dataset of which it is a table; it is not an option.
+        self._is_fma_metadata = path.is_dir() or path.suffix.lower() == ".zip"
+        self.layout = self.layout or ("fma_518" if self._is_fma_metadata else _detect_layout(path))
+        # The dataset that the table belongs to.
         self._dataset: FMA | GTZAN | None = None
         if self.layout == "fma_518":
-            self._dataset = FMA(subset=self.subset, metadata=str(path if self._is_metadata else path.parent))
+            self._dataset = FMA(subset=self.subset, metadata=str(path if self._is_fma_metadata else path.parent))
         elif self.layout == "gtzan_57":
             self._dataset = GTZAN()
         if self._dataset is not None:
             self.split_policies = self._dataset.split_policies
-            known = self._dataset.card
-            # Tracks whose 30 s clips are broken have sound features in FMA's table, which is of whole tracks.
-            bad = {} if self.layout == "fma_518" else known.known_bad
-            self.card = replace(self.card, citation=known.citation, licence=known.licence, known_bad=bad)
+            card = self._dataset.card
+            # FMA's features are those of whole tracks, so they are intact even where the clip of 30 s is broken.
+            known_bad = {} if self.layout == "fma_518" else card.known_bad
+            self.card = replace(self.card, citation=card.citation, licence=card.licence, known_bad=known_bad)
 
     @property
     def origin(self) -> str:
         return self.file
 
     def genres(self) -> list[str]:
-        """Return the genres of the dataset, or those that occur, sorted."""
+        """Return the genres of the dataset, or the genres that occur, sorted."""
         if self._dataset is not None:
             return self._dataset.genres()
         return sorted({genre for genres in self._rows["genres"] for genre in genres} - {""})
 
     @cached_property
     def columns(self) -> list[str]:
-        """The names of the features in their order."""
+        """The names of the features, in order."""
         if self.layout == "table":
             return _read_table(self._path, self.layout)[1]
         return column_names() if self.layout == "fma_518" else list(GTZAN_SUMMARY_COLUMNS)
 
     def front_end(self) -> dict[str, Any]:
-        """Return the fields of the front end that computes these columns from audio, if there is one."""
-        made = {"feature_extractor_type": "HandmadeFeatureExtractor", "layout": self.layout}
+        """Return the fields of the `HandmadeFeatureExtractor` with these columns."""
+        fields = {"feature_extractor_type": "HandmadeFeatureExtractor", "layout": self.layout}
         if self.layout in SAMPLING_RATES:
-            return {**made, "sampling_rate": SAMPLING_RATES[self.layout]}
-        return {**made, "num_features": len(self.columns), "columns": self.columns}
+            return {**fields, "sampling_rate": SAMPLING_RATES[self.layout]}
+        return {**fields, "num_features": len(self.columns), "columns": self.columns}
 
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
         if self.layout != "gtzan_57":
             return super().published_sides(policy, fold)
         sides = self._dataset.published_sides(policy, fold)
-        # Tables are passed on without the test tracks: their validation side is then evaluated.
+        # Some copies of the table lack the test tracks. Without a test side, the validation side is evaluated.
         return sides if not set(sides["test"]).isdisjoint(self._rows["track_id"]) else {**sides, "test": []}
 
     def split_note(self, policy: str) -> str | None:
         if policy == "fault_filtered" and not self.published_sides(policy, 1)["test"]:
-            return "the table has no track of the fault-filtered test side"
+            return "the table has no tracks of the fault-filtered test side"
         return self._dataset and self._dataset.split_note(policy)
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:
         return self._dataset and self._dataset.artist_waiver(policy, artist)
 
     def tracks(self) -> datasets.Dataset:
-        """Return the tracks with their features [1, columns]; rows with a number that is not finite are unreadable."""
+        """Return the tracks with their features [1, columns]; tracks with a number that is not finite are unreadable."""
         table = self._rows
         pairs = zip(table["track_id"], table["problem"], strict=True)
         self.unreadable = {track_id: problem for track_id, problem in pairs if problem}
         if self.layout == "fma_518":
-            listed = {track.track_id: track for track in self._dataset.metadata_tracks()}
-            table = table.select([row for row, track_id in enumerate(table["track_id"]) if track_id in listed])
+            metadata = {track.track_id: track for track in self._dataset.metadata_tracks()}
+            table = table.select([row for row, track_id in enumerate(table["track_id"]) if track_id in metadata])
             if not len(table):
-                raise DataError(f"{self.location} has features of none of the {len(listed)} tracks of {self.subset}")
-            if len(table) < len(listed):
-                logger.warning(f"{self.location}: {len(listed) - len(table)} of {len(listed)} tracks have no features")
-            found = map(listed.get, table["track_id"])
-            rows = [track_row(one.track_id, [one.top_genre], artist=one.artist, split=one.side) for one in found]
+                raise DataError(
+                    f"{self.location}: no features of the {len(metadata)} tracks of {self.subset}: name the file"
+                )
+            if len(table) < len(metadata):
+                logger.warning(
+                    f"{self.location}: {len(metadata) - len(table)} of {len(metadata)} tracks have no features"
+                )
+            tracks = map(metadata.get, table["track_id"])
+            rows = [track_row(t.track_id, [t.top_genre], artist=t.artist, split=t.side) for t in tracks]
         elif self.layout == "gtzan_57":
             rows = [gtzan_row(track_id) for track_id in table["track_id"]]
         else:
@@ -154,38 +159,38 @@ class FeatureTable(TrackSource):
                 )
                 for row in table.remove_columns(["features", "problem"])
             ]
-        tracks = stored_tracks(rows, table.select_columns(["features"]))
+        tracks = join_features(rows, table.select_columns(["features"]))
         return tracks.with_format("numpy", columns=["features"], output_all_columns=True)
 
     @cached_property
     def _path(self) -> Path:
-        return self._dataset.features_csv if self._is_metadata else Path(self.file)
+        return self._dataset.features_csv if self._is_fma_metadata else Path(self.file)
 
     @cached_property
     def _rows(self) -> datasets.Dataset:
         """The rows of the file, read once and cached."""
-        status = self._path.stat()
         try:
             table = datasets.Dataset.from_generator(
                 _read_rows,
                 features=_ROW_FEATURES,
-                # Size and time are part of the cache's key, so a changed file is read again.
+                # The version is only part of the cache's key, so that a changed file is read again.
                 gen_kwargs={
                     "path": str(self._path.resolve()),
                     "layout": self.layout,
-                    "version": (COMPUTATIONS["tables"].version, status.st_size, status.st_mtime_ns),
+                    "version": (COMPUTATIONS["tables"].version, file_state(self._path)),
                 },
             )
         except datasets.exceptions.DatasetGenerationError as error:
             if isinstance(error.__cause__, DataError):
                 raise error.__cause__ from None
-            raise DataError(f"{self.location} cannot be read ({first_line(error.__cause__ or error)})") from error
+            problem = first_line(error.__cause__ or error)
+            raise DataError(f"{self.location}: cannot be read ({problem}): restore the file") from error
         check_unique(table["track_id"], self.location)
         return table
 
 
-def _layout_of(path: Path) -> str:
-    """Return the layout that the header of a table shows."""
+def _detect_layout(path: Path) -> str:
+    """Return the layout of a table, which its header shows."""
     if path.suffix.lower() in _READERS:
         return "table"
     header = _header(path)
@@ -208,21 +213,20 @@ def _header(path: Path) -> list[str]:
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:
-    """Return the cells as float32 [rows, columns]; NaN for those that are no numbers."""
+    """Return the cells as float32 [rows, columns]; cells that are not numbers become NaN."""
     with np.errstate(over="ignore"):
         return table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
 
 
-def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; those with a number that is not finite have a `problem`."""
+def _read_rows(path: str, layout: str, version: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table as `_ROW_FEATURES`; a row with a number that is not finite has a `problem`."""
     del version
     tracks, names, values = _read_table(Path(path), layout)
     if not len(tracks):
-        raise DataError(f"{Path(path).name} has a header and no tracks")
+        raise DataError(f"{Path(path).name}: has a header but no tracks: add rows, or name another file")
     for number, (track, row) in enumerate(zip(tracks.to_dict("records"), values, strict=True), 1):
         broken = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
-        more = f" and {len(broken) - 1} more columns" if len(broken) > 1 else ""
-        problem = f"no finite number in column {broken[0]}{more}" if broken else ""
+        problem = f"no finite number in column {_abbreviate(broken)}" if broken else ""
         genre = track.pop("genre", "")
         track = {"genres": [genre], "artist": "", "split": "", **track}
         track["track_id"] = track.get("track_id") or f"row {number}"
@@ -230,9 +234,9 @@ def _read_rows(path: str, layout: str, version: tuple[int, ...]) -> Iterator[dic
 
 
 _Table = tuple[pd.DataFrame, list[str], np.ndarray]
-"""The columns of `_ROW_FEATURES` that a table has, the names of its features, and the features [tracks, columns].
+"""The data frame of the tracks, the names of the features, and the features [tracks, columns].
 
-One genre of each track can be in a column `genre` in place of `genres`.
+The data frame has columns of `_ROW_FEATURES`, but at least one of `genres` and `genre`, a single genre.
 """
 
 
@@ -246,17 +250,17 @@ def _read_table(path: Path, layout: str) -> _Table:
 
 def _read_fma(path: Path) -> _Table:
     table = _read_csv(path, header=[0, 1, 2], index_col=0)
-    found, known = list(table.columns), columns()
-    if list(table.columns.names) != _FMA_HEADER or sorted(found) != sorted(known):
-        names = ", ".join("-".join(map(str, column)) for column in sorted(set(found) ^ set(known))[:3])
+    actual, expected = list(table.columns), columns()
+    if list(table.columns.names) != _FMA_HEADER or sorted(actual) != sorted(expected):
+        names = _abbreviate(["-".join(map(str, column)) for column in sorted(set(actual) ^ set(expected))])
         raise DataError(
-            f"{path.name} does not have the three header rows and {len(known)} columns of FMA's features.csv, but "
-            f"{len(found)} columns{f' (missing or unknown: {names})' if names else ''}: take it from fma_metadata.zip"
+            f"{path.name}: must have the three header rows and {len(expected)} columns of FMA's features.csv, but has "
+            f"{len(actual)} columns (missing or unknown: {names or 'none'}): take it from fma_metadata.zip"
         )
     ids = table.index.astype(str)
-    if strange := [number for number in ids if not number.isdecimal()]:
-        raise DataError(f"{path.name}: {strange[0]!r} is no track id of FMA: delete its row")
-    return pd.DataFrame({"track_id": ids.str.zfill(6)}), column_names(), _numbers(table[known])
+    if invalid := [number for number in ids if not number.isdecimal()]:
+        raise DataError(f"{path.name}: {invalid[0]!r} is not a track id of FMA: delete the row")
+    return pd.DataFrame({"track_id": ids.str.zfill(6)}), column_names(), _numbers(table[expected])
 
 
 def _read_gtzan(path: Path) -> _Table:
@@ -265,33 +269,39 @@ def _read_gtzan(path: Path) -> _Table:
     table = _read_csv(path, names=header, header=0, dtype={"filename": str})
     for file in table["filename"]:
         if _PART_OF_TRACK.search(file):
-            raise DataError(f"{path.name}: {file!r} is a part of a track: use features_30_sec.csv, of whole tracks")
-        if track_id_in(file) is None:
-            raise DataError(f"{path.name}: filename {file!r} is no track of GTZAN (blues.00000.wav): delete its row")
-    return pd.DataFrame({"track_id": table["filename"].map(track_id_in)}), names, _numbers(table[names])
+            raise DataError(f"{path.name}: {file!r} is a part of a track: use features_30_sec.csv, for whole tracks")
+        if parse_track_id(file) is None:
+            raise DataError(
+                f"{path.name}: filename {file!r} is not a track of GTZAN such as blues.00000.wav: delete the row"
+            )
+    return pd.DataFrame({"track_id": table["filename"].map(parse_track_id)}), names, _numbers(table[names])
 
 
 def _read_plain(path: Path) -> _Table:
     header = _header(path)
     if repeated := [name for name in header if header.count(name) > 1]:
         raise DataError(f"{path.name}: two columns are named {repeated[0]!r}: rename one of them")
-    if "" in header:  # often the row numbers of a saved data frame, which are no feature
+    if "" in header:  # often the row numbers of a saved data frame, which are not a feature
         raise DataError(f"{path.name}: column {header.index('') + 1} has no name: name or remove it")
     names = [name for name in header if name not in (*ID_COLUMNS, *GENRE_COLUMNS, *_TRACK_COLUMNS)]
     known = {"track_id": ID_COLUMNS, "genre": GENRE_COLUMNS, **{name: (name,) for name in _TRACK_COLUMNS}}
-    used = {
+    column_of = {
         field: next(name for name in known[field] if name in header) for field in known if {*known[field]} & {*header}
     }
-    if "genre" not in used or not names:
-        what = "no columns of features" if "genre" in used else "no column for the genre (genre, label or genre_top)"
-        raise DataError(f"{path.name} has {what}, only {_few(header)}")
-    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(used.values(), str))
+    if "genre" not in column_of:
+        raise DataError(f"{path.name}: no column for the genre, only {_abbreviate(header)}: add a column genre")
+    if not names:
+        raise DataError(f"{path.name}: no columns of features, only {_abbreviate(header)}: add columns of numbers")
+    table = _read_csv(path, names=header, header=0, dtype=dict.fromkeys(column_of.values(), str))
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise DataError(f"{path.name} has rows with more fields than its header: put text with a comma in quotes")
+        raise DataError(f"{path.name}: rows have more fields than the header: put text with a comma in quotes")
     values = _numbers(table[names])
     if len(table) and (texts := [names[column] for column in np.flatnonzero(np.isnan(values).all(axis=0))]):
-        raise DataError(f"{path.name} has no numbers in column {_few(texts)}: remove what is not a feature")
-    return pd.DataFrame({field: table[name].fillna("").str.strip() for field, name in used.items()}), names, values
+        raise DataError(
+            f"{path.name}: no numbers in column {_abbreviate(texts)}: remove columns that are not features"
+        )
+    tracks = {field: table[name].fillna("").str.strip() for field, name in column_of.items()}
+    return pd.DataFrame(tracks), names, values
 
 
 def _read_npz(path: Path) -> _Table:
@@ -300,7 +310,7 @@ def _read_npz(path: Path) -> _Table:
             arrays = {name: file[name] for name in ("X", "y", "track_id", "columns") if name in file}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
-            f"{path.name} is not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
+            f"{path.name}: not a NumPy archive of plain arrays: write it with np.savez(..., X=X, y=y.astype(str))"
         ) from error
     _require(path, list(arrays), ["X", "y"])
     features, tracks = arrays["X"], len(arrays["y"])
@@ -325,7 +335,7 @@ def _read_embeddings(path: Path) -> _Table:
         table = pd.read_parquet(path)
     _require(path, list(table), ["track_id", "genres", *_TRACK_COLUMNS, "embedding"])
     if "window" in table:
-        raise DataError(f"{path.name}: has a row for each window, not each track: run `hfmgc embed` without --windows")
+        raise DataError(f"{path.name}: has a row per window, not per track: run `hfmgc embed` without --windows")
     values = np.stack(table["embedding"])
     names = [f"embedding_{index:04d}" for index in range(values.shape[1])]
     table["genres"] = table["genres"].map(list)
@@ -338,8 +348,10 @@ _READERS = {".npz": _read_npz, ".parquet": _read_embeddings}
 
 def _require(path: Path, header: list[str], needed: list[str]) -> None:
     if missing := [name for name in needed if name not in header]:
-        raise DataError(f"{path.name} has no column {_few(missing)} (it has {_few(header)})")
+        raise DataError(
+            f"{path.name}: no column {_abbreviate(missing)}, only {_abbreviate(header)}: add it, or use the original file"
+        )
 
 
-def _few(names: list[str]) -> str:
+def _abbreviate(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""Stored features: spectrograms with track ids and genres, made by `hfmgc extract` or by other programs."""
+"""Stored features: spectrograms with track ids and genres, written by `hfmgc extract` or by other programs."""
 
 import json
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ import pyarrow.parquet
 from ...errors import DataError, first_line
 from ..caching import code_identity, reading_cache
 from .contract import TRACK_FEATURES, DatasetCard, TrackSource
-from .feature_rows import kind_of, stored_tracks, with_one_type
+from .feature_rows import depth_and_type, join_features, unify_types
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
 
 
-# The description that `hfmgc extract` writes with its shards.
+# The file in which `hfmgc extract` describes its shards.
 EXTRACTION = "extraction.json"
-# Compares pages with their checksums, which the files of `hfmgc extract` have.
-CHECKED = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+# The parquet files of `hfmgc extract` have checksums.
+_VERIFY_CHECKSUMS = pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 # The computations that affect the values of extracted features.
 EXTRACTED_BY = ("decoding", "features", "fingerprints")
-# Columns of `hfmgc extract` about the sound; trusted in its own files only.
-SOUND_COLUMNS = ("digest", "fingerprint", "truncation")
-# Column names in use for track ids and genres.
+# Columns of `hfmgc extract` about the audio; ignored in files of other programs.
+_AUDIO_COLUMNS = ("digest", "fingerprint", "truncation")
+# Common names of the columns for track ids and genres.
 ID_COLUMNS = ("track_id", "id", "filename")
 GENRE_COLUMNS = ("genre", "label", "genre_top")
 
 
 @dataclass
 class FeatureSet(TrackSource):
-    """A parquet file, a folder of them (`train.parquet`, `validation.parquet`, ...: the sides), or a saved dataset.
+    """A parquet file, a folder of parquet files (those named after a side, such as `train.parquet`, are it), or a saved dataset.
 
-    Each row is a track: an id, a genre or a list of them, and one column of numbers. These are un-normalised features
-    [frames, bins] (float), as `hfmgc extract` writes them, a spectrogram of levels 0..255 [bins, frames] (uint8), or windows
-    that another program cut and normalised [slices, frames, bins].
+    Each row is a track: an id, a genre or a list of genres, and a column of numbers. The numbers are unnormalised features as
+    `hfmgc extract` writes them (float [frames, bins]), a spectrogram with levels 0..255 (uint8 [bins, frames]), or windows that
+    another program cut and normalised ([slices, frames, bins]).
     """
 
     card = DatasetCard(
@@ -46,7 +46,7 @@ class FeatureSet(TrackSource):
         licence="as that of the recordings",
     )
     split_policies = ("official", "stratified", "grouped")
-    labelled = True  # whether a column of genres is needed; not annotated, or it would be an option
+    labelled = True  # whether a column of genres is required; without an annotation, or `data_options` could set it
 
     path: str  # the file or folder
     column: str | None = None  # the column of numbers, if there are several
@@ -56,14 +56,14 @@ class FeatureSet(TrackSource):
         return self.path
 
     def genres(self) -> list[str]:
-        """Return the genres that occur, in the order of the class labels, or sorted where they are text."""
+        """Return the genres that occur: class labels in the order of the classes, text sorted."""
         return occurring_labels({part.where: part.table for part in self._parts}, ["genre", "genres"])
 
     def tracks(self) -> datasets.Dataset:
-        """Return the table: track_id, genre, genres, artist, split and features (as stored)."""
+        """Return the table with the columns track_id, genre, genres, artist, split and features (as stored)."""
         rows, tables, self.unreadable = [], {}, {}
         for where, side, table in self._parts:
-            content = [name for name in ("features", *SOUND_COLUMNS) if name in table.column_names]
+            content = [name for name in ("features", *_AUDIO_COLUMNS) if name in table.column_names]
             tables[where] = table.select_columns(content)
             names = class_names(table.features.get("genre"))
             for number, row in enumerate(table.remove_columns(content)):
@@ -82,18 +82,18 @@ class FeatureSet(TrackSource):
                     }
                 )
         check_unique([row["track_id"] for row in rows], self.location)
-        return stored_tracks(rows, datasets.concatenate_datasets(with_one_type(tables)))
+        return join_features(rows, datasets.concatenate_datasets(unify_types(tables)))
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return the front end in the description of `hfmgc extract`, or None for features of other programs."""
+        """Return the front end that `hfmgc extract` recorded; None for features of other programs."""
         return self._description and self._description.get("front_end")
 
     def notes(self) -> list[str]:
-        """Return other library versions that extracted the features, or that their origin is unknown."""
+        """Return a note if other versions of libraries extracted the features, or if their origin is unknown."""
         if self._description is None:
             return ["the origin of these features is unknown: they are assumed to come from the run's front end"]
-        other = _other_versions(self._description["code"])
-        return [f"these features were extracted with {', '.join(other)}"] if other else []
+        versions = _changed_versions(self._description["code"])
+        return [f"these features were extracted with {', '.join(versions)}"] if versions else []
 
     @cached_property
     def _parts(self) -> list["_Part"]:
@@ -110,11 +110,11 @@ class FeatureSet(TrackSource):
         else:
             files = sorted(path.glob("*.parquet"))
             named = {file.stem: (file.name, _read(file, f"{self.path}, {file.name}")) for file in files}
-            description, found = self._description, sum(len(table) for _, table in named.values())
-            if description and description["tracks"] != found:
+            description, count = self._description, sum(len(table) for _, table in named.values())
+            if description and description["tracks"] != count:
                 raise DataError(
-                    f"{self.path}: {found} of the {description['tracks']} extracted tracks were found: repeat hfmgc "
-                    "extract, which writes the missing shards"
+                    f"{self.path}: has {count} of the {description['tracks']} extracted tracks: repeat hfmgc extract, which "
+                    "writes the missing shards"
                 )
         parts = [
             _Part(where, SIDE_NAMES.get(name.lower(), ""), self._with_known_columns(where, table))
@@ -127,32 +127,32 @@ class FeatureSet(TrackSource):
 
     @cached_property
     def _description(self) -> dict[str, Any] | None:
-        """The description of `hfmgc extract`; None for features of other programs."""
+        """The content of the file `EXTRACTION`; None for features of other programs."""
         path = Path(self.path)
         description = (path.parent if path.is_file() else path) / EXTRACTION
         if not description.is_file():
             return None
         try:
             content = json.loads(description.read_text(encoding="utf-8"))
-            # Another version of our code computes other values from the same audio.
-            if any(name.startswith("hfmgc ") for name in _other_versions(content["code"])):
+            # Another version of our code computes different values from the same audio.
+            if any(name.startswith("hfmgc ") for name in _changed_versions(content["code"])):
                 raise DataError(
-                    f"{self.path}: another version of hfmgc extracted these features: extract them with this one"
+                    f"{self.path}: another version of hfmgc extracted these features: extract them again with this version"
                 )
             if content["complete"]:
                 return {**content, "tracks": int(content["tracks"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{description}: damaged; extract the features again into another folder") from error
-        raise DataError(f"{self.path}: its extraction was interrupted: repeat hfmgc extract, which resumes it")
+            raise DataError(f"{description}: damaged: extract the features again into another folder") from error
+        raise DataError(f"{self.path}: the extraction was interrupted: repeat hfmgc extract, which resumes it")
 
     def _with_known_columns(self, where: str, table: datasets.Dataset) -> datasets.Dataset:
-        """Return the columns in use, named track_id, genre and features; the others keep their names."""
+        """Select the columns that are used, and rename those of the id, genre and features to track_id, genre and features."""
         columns = table.column_names
-        found = [name for name in columns if kind_of(table.features[name])[0] in (2, 3)]
-        values = [name for name in found if self.column in (None, name)]
+        arrays = [name for name in columns if depth_and_type(table.features[name])[0] in (2, 3)]
+        values = [name for name in arrays if self.column in (None, name)]
         if len(values) != 1:
             raise DataError(
-                f"{where}: {len(found)} columns hold spectrograms or slices ({', '.join(found) or 'none'}): name one with "
+                f"{where}: {len(arrays)} columns hold spectrograms or slices ({', '.join(arrays) or 'none'}): name one with "
                 "--data_options '{column: NAME}'"
             )
         renamed = {values[0]: "features"}
@@ -161,24 +161,24 @@ class FeatureSet(TrackSource):
                 renamed[name] = known[0]
             elif what == "track id" or self.labelled:
                 raise DataError(
-                    f"{where}: no column for the {what}: one of {', '.join(known)} (it has {', '.join(columns)})"
+                    f"{where}: no column for the {what}, only {', '.join(columns)}: name it {' or '.join(known)}"
                 )
-        others = {"artist", "split", *(SOUND_COLUMNS if self._description is not None else ())}
-        if table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes them
+        others = {"artist", "split", *(_AUDIO_COLUMNS if self._description is not None else ())}
+        if table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes it
             others.add("genres")
         return table.select_columns([*renamed, *(name for name in columns if name in others)]).rename_columns(renamed)
 
 
 class _Part(NamedTuple):
-    """A file or split: its name in errors, its side or "", and its rows."""
+    """A file or split: its name in errors, its side (or ""), and its rows."""
 
     where: str
     side: str
     table: datasets.Dataset
 
 
-def _other_versions(code: dict[str, str]) -> list[str]:
-    """Return the components whose version differs from the extraction's, with old and new version."""
+def _changed_versions(code: dict[str, str]) -> list[str]:
+    """Return the components whose version has changed since the extraction, with the old and new versions."""
     now = code_identity(*EXTRACTED_BY)
     return [f"{name} {version} (now {now.get(name)})" for name, version in code.items() if now.get(name) != version]
 
@@ -190,12 +190,12 @@ def _read(path: Path, where: str) -> datasets.Dataset | datasets.DatasetDict:
         # datasets cannot load a file without rows.
         if pyarrow.parquet.read_metadata(path).num_rows == 0:
             return datasets.Dataset.from_dict({})
-        with reading_cache():  # a damaged copy in the cache is reported as such
-            return datasets.Dataset.from_parquet(str(path), fragment_scan_options=CHECKED)
+        with reading_cache():  # reports a damaged copy in the cache
+            return datasets.Dataset.from_parquet(str(path), fragment_scan_options=_VERIFY_CHECKSUMS)
     except DataError:
         raise
-    except Exception as error:  # pyarrow and datasets have many exceptions for a damaged file
-        raise DataError(f"{where}: cannot be read as features ({first_line(error)}); extract them again") from error
+    except Exception as error:  # pyarrow and datasets raise many kinds of errors for a damaged file
+        raise DataError(f"{where}: cannot be read as features ({first_line(error)}): extract them again") from error
 
 
 def is_feature_set(path: Path) -> bool:

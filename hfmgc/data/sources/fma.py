@@ -1,4 +1,4 @@
-"""FMA (Defferrard et al., 2017), small, medium, large and full: the authors' archives on disk, or the Hub mirrors."""
+"""FMA small, medium, large and full (Defferrard et al., 2017), from the authors' archives or mirrors on the Hub."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ...errors import ConfigError, DataError, did_you_mean
 from ..archives import folder_or_archive, is_archive
 from .contract import DatasetCard, TrackSource, track_row
 from .hub import audio_fields, load_tables, map_to_tracks
-from .tables import check_unique, class_names, labels_of, occurring_labels, read_rows, reading, side_of, sorted_by_id
+from .tables import check_unique, class_names, labels_of, occurring_labels, read_rows, reading, side_of, sort_by_id
 
 
 logger = logging.get_logger(__name__)
@@ -27,7 +27,7 @@ TOP_GENRES = (
     "International", "Jazz", "Old-Time / Historic", "Pop", "Rock", "Soul-RnB", "Spoken",
 )  # fmt: skip
 _SHORT = "too short or empty in the authors' clips of 30 s"
-# The first six are in small, all are in medium.
+# The first six are in small, and all in medium.
 _SHORT_IDS = (
     98565, 98567, 98569, 99134, 108925, 133297, 1486, 5574, 65753, 80391, 98558, 98559, 98560, 98566, 98568, 98571,
     105247, 108924, 126981, 127336, 143992,
@@ -48,10 +48,10 @@ class FMATrack(NamedTuple):
 
 @dataclass
 class FMA(TrackSource):
-    """Tracks of the Free Music Archive; a track's id is its number with six digits, as in its file name.
+    """Tracks of the Free Music Archive. A track's id is its number with six digits, as in the file name.
 
-    With the authors' metadata: top genre or all genres of the hierarchy, the artist's number, the official split. The
-    mirrors have several genres for each track, the artist's name, and neither a top genre nor the official split.
+    The authors' metadata have the top genre or all genres of the hierarchy, the artist's number and the official split. The
+    mirrors have several genres per track and the artist's name, but no top genre and no official split.
     """
 
     card = DatasetCard(
@@ -73,23 +73,23 @@ class FMA(TrackSource):
     subset: str = "small"  # 8,000 clips of 8 genres; medium: 25,000 of 16; large: 106,574 clips; full: whole tracks
     audio: str = ""  # the authors' folder `fma_small` or archive `fma_small.zip`
     metadata: str = ""  # the authors' folder `fma_metadata` or archive `fma_metadata.zip`
-    labels: str = ""  # `top` (default with metadata): one genre for each track; `all`: those of the hierarchy
-    repository: str = ""  # instead of both: a mirror; `benjamin-paine/free-music-archive-<subset>` by default
-    repository_revision: str | None = None  # its commit
-    verify: bool = True  # whether archives named as the authors' must have their sha1
+    labels: str = ""  # `top` (default with metadata): one genre per track; `all`: all genres of the hierarchy
+    repository: str = ""  # instead of both: a mirror; by default `benjamin-paine/free-music-archive-<subset>`
+    repository_revision: str | None = None  # commit of the repository
+    verify: bool = True  # whether an archive with the name of an authors' archive must have its sha1
 
     def __post_init__(self):
         where = "data_options of fma"
         if self.subset not in SUBSETS:
             raise ConfigError(f"{where}: no subset {self.subset!r}{did_you_mean(self.subset, SUBSETS)}")
         if self.labels not in ("", "top", "all"):
-            raise ConfigError(f"{where}: labels are top or all, not {self.labels!r}")
+            raise ConfigError(f"{where}: labels must be top or all, not {self.labels!r}")
         if self.audio and not self.metadata:
-            raise ConfigError(f"{where}: audio has no labels without metadata (the folder fma_metadata or its zip)")
+            raise ConfigError(f"{where}: audio needs metadata for its labels: give the folder fma_metadata or its zip")
         if self.repository and (self.audio or self.metadata):
             raise ConfigError(f"{where}: give a repository, or audio and metadata, not both")
         if not self.metadata and self.labels == "top":
-            raise ConfigError(f"{where}: the mirrors have no top genre; set labels: all, or give audio and metadata")
+            raise ConfigError(f"{where}: the mirrors have no top genre: set labels: all, or give audio and metadata")
         self._top_genres = SMALL_GENRES if self.subset == "small" else TOP_GENRES
         self.repository = self.repository or f"benjamin-paine/free-music-archive-{self.subset}"
 
@@ -99,7 +99,7 @@ class FMA(TrackSource):
 
     @property
     def revision(self) -> str | None:
-        """The commit of the mirror, or the verified checksum of the metadata."""
+        """The commit of the mirror, or the checksum of the metadata if it is verified."""
         return (self._checksum(self.metadata) or None) if self.metadata else super().revision
 
     def notes(self) -> list[str]:
@@ -109,11 +109,11 @@ class FMA(TrackSource):
         return [note, *super().notes()]
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return that a clip is too short; the tracks of `full` are whole."""
+        """Return that a clip is too short. `full` has whole tracks, which are not."""
         return None if self.subset == "full" else super().known_problem(track_id)
 
     def genres(self) -> list[str]:
-        """Return the top genres in alphabetical order, or the occurring ones of the hierarchy by their ids."""
+        """Return the top genres in alphabetical order, or the genres of the hierarchy that occur, in the order of their ids."""
         if not self.metadata:
             return occurring_labels(self._mirror_tables(), ["genres"])
         if self.labels != "all":
@@ -123,29 +123,31 @@ class FMA(TrackSource):
 
     @property
     def features_csv(self) -> Path:
-        """The path of the authors' 518 hand-made features of all tracks."""
+        """The path of the authors' file with 518 hand-made features of each track."""
         path = self._metadata_file("features.csv")
         if not path.is_file():
-            raise DataError("features.csv: no such file in FMA's metadata; unpack all of fma_metadata.zip")
+            raise DataError("features.csv: no such file in FMA's metadata: unpack all of fma_metadata.zip")
         return path
 
     def metadata_tracks(self) -> list[FMATrack]:
-        """Return the rows of `tracks.csv` of this subset, by their ids; this does not need the audio."""
+        """Return the rows of `tracks.csv` for this subset, sorted by id, without reading the audio."""
         wanted = SUBSETS[: SUBSETS.index(self.subset) + 1]  # larger subsets contain the smaller ones
         tracks = [track for track in read_tracks(self._metadata_file("tracks.csv")) if track.subset in wanted]
         if not tracks:
-            raise DataError(f"tracks.csv has no tracks of the subset {self.subset!r}: download fma_metadata.zip again")
+            raise DataError(f"tracks.csv: no tracks of the subset {self.subset!r}: download fma_metadata.zip again")
         check_unique([track.track_id for track in tracks], "tracks.csv")
         for track in tracks:
             if track.top_genre and track.top_genre not in self._top_genres:
-                raise DataError(f"tracks.csv: {track.track_id} has the unknown top genre {track.top_genre!r}")
+                raise DataError(
+                    f"tracks.csv: unknown top genre {track.top_genre!r} of {track.track_id}: download fma_metadata.zip again"
+                )
         return tracks
 
     def tracks(self) -> datasets.Dataset:
-        """Return the tracks of the subset, sorted by their ids, whether their files exist or not."""
+        """Return the tracks of the subset, sorted by id, whether or not their files exist."""
         if not self.metadata:
             tables = self._mirror_tables()
-            return sorted_by_id(map_to_tracks(tables, _mirror_track, f"FMA ({self.location})"))
+            return sort_by_id(map_to_tracks(tables, _mirror_track, f"FMA ({self.location})"))
         if not self.audio:
             raise DataError(f"data_options of fma: give audio, the folder fma_{self.subset} or its zip")
         tracks = self.metadata_tracks()
@@ -154,7 +156,7 @@ class FMA(TrackSource):
         rows = []
         for track in tracks:
             path = str((root / track.track_id[:3] / f"{track.track_id}.mp3").resolve())
-            genres = _titles_of(track, titles) if titles else [track.top_genre]
+            genres = _genres_of(track, titles) if titles else [track.top_genre]
             rows.append(track_row(track.track_id, genres, path=path, artist=track.artist, split=track.side))
         if unlabelled := sum(not row["genre"] for row in rows):
             logger.warning(
@@ -168,12 +170,12 @@ class FMA(TrackSource):
     def _metadata_file(self, name: str) -> Path:
         if not self.metadata:
             raise DataError("data_options of fma: give metadata, the folder fma_metadata or fma_metadata.zip")
-        # features.csv has a gigabyte and is rarely needed.
+        # features.csv has almost a gigabyte and is rarely needed.
         wanted = {name} if name == "features.csv" else {"tracks.csv", "genres.csv"}
         return self._folder(self.metadata, "fma_metadata", wanted) / name
 
     def _folder(self, origin: str, inner: str, wanted: set[str]) -> Path:
-        """Return the authors' folder: the given one, the one inside it, or the wanted files of its archive."""
+        """Return the authors' folder: `origin`, the folder `inner` in it, or the wanted files of the archive `origin`."""
         path = folder_or_archive(
             origin,
             "data_options of fma:",
@@ -197,16 +199,16 @@ class FMA(TrackSource):
         )
         for table in tables.values():
             if class_names(table.features.get("genres")) is None:
-                raise DataError(
-                    f"FMA ({self.location}) has no column 'genres' of named classes: is it a mirror of FMA?"
-                )
+                raise DataError(f"FMA ({self.location}): no column 'genres' of class labels: use a mirror of FMA")
         return tables
 
 
-def _titles_of(track: FMATrack, titles: dict[int, str]) -> list[str]:
+def _genres_of(track: FMATrack, titles: dict[int, str]) -> list[str]:
     """Return the names of all genres of a track, its top genre first."""
     if missing := [genre_id for genre_id in track.genre_ids if genre_id not in titles]:
-        raise DataError(f"tracks.csv: {track.track_id} has the genre {missing[0]}, which genres.csv does not name")
+        raise DataError(
+            f"tracks.csv: genre {missing[0]} of {track.track_id} is not in genres.csv: download fma_metadata.zip again"
+        )
     return sorted((titles[genre_id] for genre_id in track.genre_ids), key=lambda name: name != track.top_genre)
 
 
@@ -224,7 +226,7 @@ def _mirror_track(row: dict, index: int, where: str, split: str, classes: dict[s
 
 
 def read_tracks(path: Path) -> list[FMATrack]:
-    """Return all tracks of `tracks.csv`, by their ids.
+    """Return all tracks of `tracks.csv`, sorted by id.
 
     Raises:
         DataError: If the file or a column is missing, or a row cannot be read.
@@ -233,7 +235,7 @@ def read_tracks(path: Path) -> list[FMATrack]:
         table = pd.read_csv(path, header=[0, 1], index_col=0, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if missing := [str(column) for column in _COLUMNS if column not in table.columns]:
         raise DataError(
-            f"{path.name} has no column {', '.join(missing)} in its first two rows: take it from fma_metadata.zip"
+            f"{path.name}: no column {', '.join(missing)} in its first two rows: take the file from fma_metadata.zip"
         )
     tracks = []
     for number, split, subset, top_genre, genre_ids, artist in table[_COLUMNS].itertuples(name=None):
@@ -241,18 +243,18 @@ def read_tracks(path: Path) -> list[FMATrack]:
         try:
             track_id, ids = f"{int(number):06d}", tuple(map(int, json.loads(genre_ids or "[]")))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{where} cannot be read ({error}): download the file again") from error
+            raise DataError(f"{where}: cannot be read ({error}): download the file again") from error
         tracks.append(FMATrack(track_id, side_of(split, where), subset, top_genre, ids, artist))
     return sorted(tracks)
 
 
 def read_genres(path: Path) -> dict[int, str]:
-    """Return the names of all genres of the hierarchy by their ids; equal names are followed by their ids."""
+    """Return id -> name of all genres of the hierarchy, sorted by id. A name that occurs twice is followed by its id."""
     titles: dict[int, str] = {}
     for line, row in read_rows(path, needed=("genre_id", "title")):
         try:
             titles[int(row["genre_id"])] = row["title"]
         except ValueError as error:
-            raise DataError(f"{path.name}, {line} has no genre_id that is a number") from error
+            raise DataError(f"{path.name}, {line}: genre_id is not a number: download the file again") from error
     counts = Counter(titles.values())
     return {number: title if counts[title] == 1 else f"{title} ({number})" for number, title in sorted(titles.items())}

@@ -1,4 +1,4 @@
-"""Your own music: a folder with one subfolder for each genre."""
+"""Your own music: a folder with a subfolder per genre."""
 
 import errno
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ _LOOP = "a link to one of its parent folders"
 
 @dataclass
 class Folder(TrackSource):
-    """`folder/<genre>/**/<track>`; a track's id is its path below the folder.
+    """Files `folder/<genre>/**/<track>`. A track's id is its path relative to the folder.
 
-    Skipped are hidden files and subfolders, files without an audio suffix, and subfolders without audio files.
+    Hidden files and subfolders, files without an audio suffix and subfolders without audio files are skipped.
     """
 
     card = DatasetCard(
         name="folder",
-        citation="A folder of audio files with one subfolder for each genre.",
+        citation="A folder of audio files with a subfolder per genre.",
         licence="as its owner says",
     )
 
@@ -44,57 +44,57 @@ class Folder(TrackSource):
         return self._genres(with_files=False)
 
     def _genres(self, *, with_files: bool) -> list[str]:
-        found = {path: next(_files(path, {Path(self.folder).resolve()}), None) for path in self._subfolders()}
+        parents = {Path(self.folder).resolve()}
         return [
             genre
-            for path, file in found.items()
-            if (genre := self._genre_of(path)) and (file is not None) == with_files
+            for path in self._subfolders()
+            if (genre := self._genre_of(path)) and (next(_files(path, parents), None) is not None) == with_files
         ]
 
     def tracks(self) -> datasets.Dataset:
         """Return the files, sorted by genre and path; links to folders are followed."""
-        found = self._found()
-        if not found:
+        entries = self._entries()
+        if not entries:
             raise DataError(
                 f"data {self.folder!r}: no audio files ({', '.join(AUDIO_SUFFIXES)}): put the tracks of each genre into a "
                 "subfolder"
             )
         rows, unreadable = [], {}
-        for path, genre, problem in found:
+        for path, genre, problem in entries:
             track_id = path.relative_to(self.folder).as_posix()
             if problem:
                 unreadable[to_unicode(track_id)] = problem
             rows.append(track_row(track_id, [genre], path=None if problem else str(path.resolve())))
         return self.file_table(rows, unreadable)
 
-    def _found(self) -> list[tuple[Path, str, str]]:
-        """Return path, genre and problem of each audio file and of each entry that cannot be opened."""
+    def _entries(self) -> list[tuple[Path, str, str]]:
+        """Return the path, genre and problem of each audio file and of each entry that cannot be opened."""
         root = Path(self.folder)
-        found = [
+        entries = [
             (path, self._genre_of(subfolder), problem)
             for subfolder in self._subfolders()
             for path, problem in _files(subfolder, {root.resolve()})
         ]
-        return found + [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
+        return entries + [(path, "", problem) for path in sorted(root.iterdir()) if (problem := _link_problem(path))]
 
     def _genre_of(self, subfolder: Path) -> str:
-        """Return the genre of a subfolder; "" where its name is not UTF-8 or it is a link to the folder itself."""
+        """Return the genre of a subfolder; "" if its name is not UTF-8 or it is a link to the folder itself."""
         is_loop = subfolder.resolve() == Path(self.folder).resolve()
         return "" if is_loop or to_unicode(subfolder.name) != subfolder.name else subfolder.name
 
     def _subfolders(self) -> list[Path]:
         root = Path(self.folder)
         if not root.is_dir():
-            raise DataError(f"data {self.folder!r} is not a folder: give one that has a subfolder for each genre")
-        found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if not found:
-            raise DataError(f"data {self.folder!r} has no subfolders: put the tracks of each genre into a subfolder")
-        return found
+            raise DataError(f"data {self.folder!r}: not a folder: give a folder that has a subfolder per genre")
+        subfolders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not subfolders:
+            raise DataError(f"data {self.folder!r}: no subfolders: put the tracks of each genre into a subfolder")
+        return subfolders
 
 
 @dataclass
 class AudioFolder(Folder):
-    """All audio files below a folder, without genres, for pre-training; a track's id is its path below the folder."""
+    """All audio files in a folder and its subfolders, without genres, for pre-training."""
 
     def genres(self) -> list[str]:
         return []
@@ -102,14 +102,14 @@ class AudioFolder(Folder):
     def empty_genres(self) -> list[str]:
         return []
 
-    def _found(self) -> list[tuple[Path, str, str]]:
+    def _entries(self) -> list[tuple[Path, str, str]]:
         return [(path, "", problem) for path, problem in _files(Path(self.folder), set())]
 
 
 def _files(folder: Path, parents: set[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the path of each audio file and of each entry that cannot be opened, with its problem or "".
+    """Yield the path of each audio file with "", and of each entry that cannot be opened with its problem.
 
-    `parents`: the resolved parent folders, to detect loops of links.
+    `parents` are the resolved parent folders, by which a link to one of them is recognised.
     """
     target = folder.resolve()
     if target in parents:

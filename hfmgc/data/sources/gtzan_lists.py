@@ -1,4 +1,4 @@
-"""GTZAN's public lists: the fault-filtered partition and the artist-filtered folds."""
+"""Published lists for GTZAN: the fault-filtered partition and the artist-filtered folds."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -16,7 +16,7 @@ def fault_filtered() -> dict[str, list[str]]:
 
 @cache
 def artist_folds() -> list[list[str]]:
-    """Return the sorted track ids of each of the three folds (315, 316, 317); no artist group is in two of them."""
+    """Return the sorted track ids of the three folds (315, 316 and 317 tracks); no artist group is in two folds."""
     folds: list[list[str]] = [[], [], []]
     for fold, _, genre, numbers in _lines("gtzan_artist_folds.txt"):
         folds[int(fold) - 1] += _ids(genre, numbers)
@@ -25,7 +25,7 @@ def artist_folds() -> list[list[str]]:
 
 @cache
 def artist_groups() -> dict[str, str]:
-    """Return the anonymous artist group of the 948 tracks for which one is known, as `group 12`."""
+    """Return the artist group (`group 12`) of the 948 tracks for which it is known."""
     lines = _lines("gtzan_artist_folds.txt")
     return {name: f"group {group}" for _, group, genre, numbers in lines for name in _ids(genre, numbers)}
 

@@ -1,4 +1,4 @@
-"""Files and tables from the Hub, or tables from a copy on disk; `datasets` never decodes their audio."""
+"""Files and tables from the Hub or from a copy on disk, whose audio `datasets` never decodes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from .tables import check_unique, class_names
 
 
 def download(what: str, repository: str, patterns: list[str], revision: str | None) -> Path:
-    """Return a folder with the files of a dataset's repository that match the patterns.
+    """Download the files of a dataset's repository that match the patterns; return their folder.
 
     Raises:
-        DataError: If they cannot be fetched.
+        DataError: If the files cannot be downloaded; `what` names the dataset.
     """
     with _loading(what, repository):
         return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
@@ -33,10 +33,18 @@ def load_tables(
     audio_column: str = "audio",
     way_out: str,
 ) -> dict[str, datasets.Dataset]:
-    """Return the splits of a dataset by their names; `audio_column`, which all must have, holds structs of bytes and path.
+    """Return the splits of a dataset by name.
 
-    `origin` is a repository on the Hub, a parquet file, a folder of them, or a folder of `save_to_disk`. `way_out` is advice
-    for errors, such as the option for a copy on disk.
+    Args:
+        what: Name of the dataset in errors.
+        origin: A repository on the Hub, a parquet file, a folder of parquet files, or a folder written by `save_to_disk`.
+        revision: Commit of the repository.
+        config: Configuration of the repository.
+        audio_column: Column of the audio, which each split must have. It is loaded as structs of bytes and path.
+        way_out: Advice in errors, such as the option that names a copy on disk.
+
+    Raises:
+        DataError: If the dataset cannot be loaded, or lacks the audio column.
     """
     path = Path(origin)
     with _loading(what, origin, way_out), reading_cache():
@@ -50,7 +58,7 @@ def load_tables(
     for split, table in tables.items():
         if audio_column not in table.column_names:
             raise DataError(
-                f"{what} ({public_location(origin)}, split {split!r}) has no column {audio_column!r}, only "
+                f"{what} ({public_location(origin)}, split {split!r}): no column {audio_column!r}, only "
                 f"{', '.join(table.column_names)}: name the audio column in data_options"
             )
         if isinstance(table.features[audio_column], datasets.Audio):
@@ -65,13 +73,15 @@ def is_saved_dataset(path: Path) -> bool:
 
 @contextmanager
 def _loading(what: str, origin: str, way_out: str = "name a copy on disk in --data_options") -> Iterator[None]:
-    """Turn every failure to fetch or load into one line."""
+    """Turn every failure to download or load into a DataError."""
     try:
         with saving_to(constants.HF_HUB_CACHE, "or set HF_HOME or HF_HUB_CACHE to another folder"):
             yield
     except HfmgcError:
         raise
-    except Exception as error:  # datasets, pyarrow, the Hub's client and its HTTP library share no base class
+    except (
+        Exception
+    ) as error:  # the errors of datasets, pyarrow, huggingface_hub and its HTTP library share no base class
         if Path(origin).exists():
             kind, where, advice = DataError, public_location(origin), "check that it holds parquet files with rows"
         else:
@@ -84,10 +94,14 @@ def _loading(what: str, origin: str, way_out: str = "name a copy on disk in --da
 def map_to_tracks(
     tables: dict[str, datasets.Dataset], track_of: Callable[..., dict], where: str, **arguments: Any
 ) -> datasets.Dataset:
-    """Return the rows of all splits as one table of tracks, cached.
+    """Convert the rows of all splits to one table of tracks, which is cached.
 
-    `track_of`, a function of a module, returns a row of `track_row`. It is called with a row, its number, `where` (the name
-    of the dataset, for errors), `split` (its name), `classes` (column -> names of its classes) and `arguments`.
+    Args:
+        tables: Name of each split -> its table.
+        track_of: A module-level function that converts a row to a row of `track_row`. It is called with the row and its
+            number, and the keyword arguments `where`, `split` (the name), `classes` (column -> class names) and `arguments`.
+        where: Name of the dataset in errors.
+        arguments: Passed to `track_of`.
 
     Raises:
         DataError: If a track id is repeated.
@@ -113,15 +127,15 @@ def map_to_tracks(
 
 
 def audio_fields(value: object, where: str) -> tuple[str | None, bytes | None]:
-    """Return path and bytes of an audio value as it is stored: a struct, a path, or bytes.
+    """Return the path and the bytes in the value of an audio column: a struct, a path, or bytes.
 
-    A row without audio has neither; decoding skips and reports it.
+    Both are None for a row without audio, which decoding skips and reports.
 
     Raises:
-        DataError: If the column holds something else.
+        DataError: If the column holds other values; the message begins with `where`.
     """
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         return value.get("path"), value.get("bytes")
     if value is None or isinstance(value, (str, bytes)):
         return value if isinstance(value, str) else None, value if isinstance(value, bytes) else None
-    raise DataError(f"{where} has neither bytes nor a path in its audio column: name another with data_options")
+    raise DataError(f"{where}: neither bytes nor a path in the audio column: name another column in data_options")

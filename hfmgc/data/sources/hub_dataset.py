@@ -1,4 +1,4 @@
-"""Your own music: a dataset of the Hub, or a copy of one on disk, with a column of audio."""
+"""Your own music: a dataset with an audio column, on the Hub or on disk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,9 @@ _OTHER_COLUMNS = ("label_column", "artist_column", "id_column", "split_column")
 
 @dataclass
 class HubDataset(TrackSource):
-    """Any dataset with an audio column; its splits train, validation and test are the official sides.
+    """Any dataset with an audio column. Its splits train, validation and test are the official sides.
 
-    A track's id is its value of `id_column`, or `<split>/<row>`.
+    A track's id is its value in `id_column`, or `<split>/<row>`.
     """
 
     card = DatasetCard(
@@ -28,22 +28,22 @@ class HubDataset(TrackSource):
     )
     split_policies = ("official", "grouped", "stratified")
 
-    repository: str  # of the Hub, or a parquet file, a folder of them, or a folder of `save_to_disk`
-    repository_revision: str | None = None  # its commit
+    repository: str  # on the Hub, or a parquet file, a folder of parquet files, or a folder written by `save_to_disk`
+    repository_revision: str | None = None  # commit of the repository
     config: str | None = None  # configuration of the repository
-    splits: str = ""  # to read, separated by commas; all by default
+    splits: str = ""  # splits to read, separated by commas; all by default
     audio_column: str = "audio"  # bytes or paths
-    label_column: str = "label"  # classes, names, or lists of them; "" for data without labels
+    label_column: str = "label"  # class labels, text, or lists of either; "" for data without labels
     artist_column: str = ""
     id_column: str = ""
-    split_column: str = ""  # sides, if the splits are not the sides
+    split_column: str = ""  # the official sides, if the splits are something else
 
     @property
     def origin(self) -> str:
         return self.repository
 
     def genres(self) -> list[str]:
-        """Return the labels that occur, in the order of the classes, or sorted where they are text."""
+        """Return the labels that occur: class labels in the order of the classes, text sorted."""
         tables = {f"{self.location}, split {split!r}": table for split, table in self._tables().items()}
         return occurring_labels(tables, [self.label_column])
 
@@ -60,18 +60,20 @@ class HubDataset(TrackSource):
             revision=self.revision,
             config=self.config,
             audio_column=self.audio_column,
-            way_out="name a copy on disk as repository",
+            way_out="give the path of a copy on disk as repository",
         )
         wanted = [name.strip() for name in self.splits.split(",") if name.strip()] or list(tables)
         for name in wanted:
             if name not in tables:
-                raise ConfigError(f"{self.location} has no split {name!r}{did_you_mean(name, tables)}")
+                raise ConfigError(
+                    f"data_options of hub: splits: {self.location} has no split {name!r}{did_you_mean(name, tables)}"
+                )
             columns = tables[name].column_names
             for option in _OTHER_COLUMNS:
                 column = getattr(self, option)
                 if column and column not in columns:
                     raise DataError(
-                        f"{self.location} has no column {column!r}{did_you_mean(column, columns)}: name another with "
+                        f"{self.location}: no column {column!r}{did_you_mean(column, columns)}: name another in "
                         f"data_options {{{option}: ...}}"
                     )
         return {name: tables[name] for name in wanted}

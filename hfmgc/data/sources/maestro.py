@@ -20,7 +20,7 @@ CSV_NAME = "maestro-v3.0.0.csv"
 
 
 class Recording(NamedTuple):
-    """A row of MAESTRO's csv."""
+    """A row of MAESTRO's CSV."""
 
     track_id: str
     audio_filename: str
@@ -30,9 +30,9 @@ class Recording(NamedTuple):
 
 @dataclass
 class MAESTRO(TrackSource):
-    """Classical piano, 199 hours; a track's id is its audio file without the suffix, `2018/MIDI-...wav--1`.
+    """199 hours of classical piano. A track's id is its audio file without the suffix, such as `2018/MIDI-...wav--1`.
 
-    The artist is the composer. The official split separates pieces, not composers; `grouped` separates these as well.
+    The artist is the composer. The official split separates pieces but not composers; `grouped` separates both.
     """
 
     card = DatasetCard(
@@ -47,11 +47,11 @@ class MAESTRO(TrackSource):
     )
     split_policies = ("official", "grouped")
 
-    audio: str = ""  # the authors' folder (`maestro-v3.0.0`) or archive; by default the repository is read
-    metadata: str = ""  # `maestro-v3.0.0.csv`; by default the one in the folder
-    repository: str = "ddPn08/maestro-v3.0.0"  # with the authors' tree
-    repository_revision: str | None = None  # its commit
-    verify: bool = True  # whether an archive named as the authors' must have their sha256
+    audio: str = ""  # the authors' folder `maestro-v3.0.0` or its archive; by default the repository is read
+    metadata: str = ""  # the path of `maestro-v3.0.0.csv`; by default it is in the folder
+    repository: str = "ddPn08/maestro-v3.0.0"  # a repository with the files of the authors' folder
+    repository_revision: str | None = None  # commit of the repository
+    verify: bool = True  # whether an archive with the name of the authors' archive must have its sha256
 
     @property
     def origin(self) -> str:
@@ -62,30 +62,40 @@ class MAESTRO(TrackSource):
 
     def artist_waiver(self, policy: str, artist: str) -> str | None:
         """Return that the official split separates pieces but not composers."""
-        return "MAESTRO's official split keeps pieces apart, not composers" if policy == "official" else None
+        return "MAESTRO's official split separates pieces, not composers" if policy == "official" else None
 
     def recordings(self) -> list[Recording]:
-        """Return the rows of the csv, sorted by track id."""
-        return read_recordings(Path(self.metadata) if self.metadata else self._root() / CSV_NAME)
+        """Return the rows of the CSV, sorted by track id.
+
+        Raises:
+            DataError: If the file or a column is missing, or a row is invalid.
+        """
+        path = Path(self.metadata) if self.metadata else self._root() / CSV_NAME
+        recordings = []
+        for line, row in read_rows(path, needed=("canonical_composer", "split", "audio_filename")):
+            name, where = row["audio_filename"], f"{path.name}, {line}"
+            # The list was downloaded, so its paths must not lead out of the folder.
+            if not name or name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"{where}: audio_filename {name!r}: not a path in MAESTRO's folder: correct it")
+            side = side_of(row["split"], where)
+            recordings.append(Recording(name.rpartition(".")[0], name, row["canonical_composer"], side))
+        check_unique([recording.track_id for recording in recordings], path.name)
+        if not recordings:
+            raise DataError(f"{path.name}: no rows: download it again")
+        return sorted(recordings)
 
     def tracks(self) -> datasets.Dataset:
-        """Return all recordings, sorted by their ids; from the Hub this fetches all of them (120 GB)."""
+        """Return all recordings, sorted by id; without `audio` this downloads them from the Hub (120 GB)."""
         recordings = self.recordings()
         root = self._root("*.wav").resolve()
         return self.file_table(
-            [
-                track_row(one.track_id, [], path=_path(root, one), artist=one.composer, split=one.side)
-                for one in recordings
-            ]
+            [track_row(r.track_id, [], path=_path(root, r), artist=r.composer, split=r.side) for r in recordings]
         )
 
     def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
-        """Return a `crop_stream`, read from disk or from the Hub without fetching or holding a recording.
-
-        `side` of the official split: all by default.
-        """
+        """Return a `crop_stream` of a side of the official split (by default all), from disk or the Hub."""
         if side not in ("", *SIDES):
-            raise ConfigError(f"MAESTRO has no side {side!r}: train, validation or test")
+            raise ConfigError(f"MAESTRO has no side {side!r}: choose train, validation or test")
         recordings = [recording for recording in self.recordings() if side in ("", recording.side)]
         root = self._root()
         if self.audio:
@@ -97,14 +107,14 @@ class MAESTRO(TrackSource):
         return crop_stream(places, seconds, sampling_rate, **options)
 
     def _root(self, *patterns: str) -> Path:
-        """Return the folder of the csv; of a repository, also fetch the files that match the patterns."""
+        """Return the folder of the CSV; download it and the files that match the patterns if they are on the Hub."""
         if not self.audio:
-            found = next(self._snapshot(*patterns).rglob(CSV_NAME), None)
-            if found is None:
+            csv_file = next(self._snapshot(*patterns).rglob(CSV_NAME), None)
+            if csv_file is None:
                 raise DataError(
-                    f"{self.repository} has no {CSV_NAME}: name another repository, or a copy on disk as audio"
+                    f"{self.repository}: no {CSV_NAME}: name another repository, or a copy on disk as audio"
                 )
-            return found.parent
+            return csv_file.parent
         folder = folder_or_archive(
             self.audio,
             "data_options of maestro: audio",
@@ -120,26 +130,6 @@ class MAESTRO(TrackSource):
 
 
 def _path(root: Path, recording: Recording) -> str:
-    """Return the path of a recording: WAV as the authors', or a copy in another format; if missing, as declared."""
+    """Return the path of a recording or of a copy in another format; if there is neither, the path in the CSV."""
     copies = (root / f"{recording.track_id}{suffix}" for suffix in AUDIO_SUFFIXES)
     return str(next((path for path in copies if path.is_file()), root / recording.audio_filename))
-
-
-def read_recordings(path: Path) -> list[Recording]:
-    """Return the rows of `maestro-v3.0.0.csv`, sorted by track id.
-
-    Raises:
-        DataError: If the file or a column is missing, or a row cannot be used.
-    """
-    recordings = []
-    for line, row in read_rows(path, needed=("canonical_composer", "split", "audio_filename")):
-        name, where = row["audio_filename"], f"{path.name}, {line}"
-        # The list was downloaded: it must not lead out of the folder.
-        if not name or name.startswith("/") or ".." in name.split("/"):
-            raise DataError(f"{where}: audio_filename {name!r} is not a path below MAESTRO's folder")
-        side = side_of(row["split"], where)
-        recordings.append(Recording(name.rpartition(".")[0], name, row["canonical_composer"], side))
-    check_unique([recording.track_id for recording in recordings], path.name)
-    if not recordings:
-        raise DataError(f"{path.name} has no rows: download it again")
-    return sorted(recordings)

@@ -1,4 +1,4 @@
-"""Your own music: a list of files with their labels, as CSV or JSON Lines."""
+"""Your own music: a list of files with labels, as CSV, TSV, JSON or JSON Lines."""
 
 import hashlib
 import os
@@ -21,9 +21,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A list of tracks: path, label or genres, and optionally artist, split and track_id.
 
-    Paths are relative to the list. Without a column for it, a track's id is its path as written. Ids are published with
-    the split, so of an absolute path the id is only the part below the list's folder; for a file outside of it, its name
-    after a short digest of its path.
+    Paths are relative to the folder of the list. By default a track's id is its path as written. Ids are published with the
+    split, so they omit the parents of an absolute path: the id is the path relative to the list's folder or, for a file outside
+    this folder, a short digest of the path and the file name.
     """
 
     card = DatasetCard(
@@ -36,13 +36,11 @@ class Manifest(TrackSource):
     file: str  # a CSV or TSV with a header, a JSON Lines file, or a JSON list of objects; UTF-8
     path_column: str = "path"
     label_column: str = "label"  # in JSON a label can be a list, for multi-label models
-    genres_column: str = (
-        "genres"  # beside or instead of a label: a list, or `rock|folk` in a CSV; "" ignores the column
-    )
+    genres_column: str = "genres"  # in addition to a label or instead: a list, or `rock|folk` in a CSV; "" ignores it
     artist_column: str = "artist"
-    split_column: str = "split"  # the sides: train, validation, test
+    split_column: str = "split"  # train, validation or test
     id_column: str = "track_id"
-    label_separator: str = ""  # between the labels of a track in a CSV; by default a track has one label
+    label_separator: str = ""  # between the labels of a track in a CSV; by default a track has a single label
 
     @property
     def origin(self) -> str:
@@ -59,34 +57,34 @@ class Manifest(TrackSource):
         return sorted(label for label in labels if to_unicode(label) == label)
 
     def tracks(self) -> datasets.Dataset:
-        """Return the rows in their order, whether their files exist or not."""
+        """Return the rows in order, whether or not their files exist."""
         return self.file_table(self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
         root = Path(self.file).resolve().parent
         numbered = read_rows(Path(self.file))
         if not numbered:
-            raise DataError(f"{self.location} has no rows")
+            raise DataError(f"{self.location}: no rows: add tracks")
         columns = list(dict.fromkeys(column for _, row in numbered for column in row))
         self._check_columns(columns)
         rows, line_of = [], {}
         for line, row in numbered:
             where = f"{self.location}, {line}"
-            written, labels = _text(row, self.path_column), self._labels(row, where)
-            if not written or not labels:
+            file, labels = _text(row, self.path_column), self._labels(row, where)
+            if not file or not labels:
                 label_column = self.label_column if self.label_column in columns else self.genres_column
-                empty = label_column if written else self.path_column
+                empty = label_column if file else self.path_column
                 raise DataError(f"{where}: {empty!r} is empty: fill it, or remove the row")
-            # Two spellings of a path are one file; links are not followed.
-            path = os.path.normpath(root / (written if Path(written).is_absolute() else written.replace("\\", "/")))
+            # Different spellings of a path are one file; links are not followed.
+            path = os.path.normpath(root / (file if Path(file).is_absolute() else file.replace("\\", "/")))
             if line_of.setdefault(path, line) != line:
                 raise DataError(
-                    f"{where}: {written!r} is already listed in {line_of[path]}: remove one of the rows (several labels of "
-                    "a track go into one row)"
+                    f"{where}: {file!r} is already listed in {line_of[path]}: remove one of the rows (several labels of a "
+                    "track go into one row)"
                 )
             rows.append(
                 track_row(
-                    _published_id(_text(row, self.id_column) or written, root),
+                    _public_id(_text(row, self.id_column) or file, root),
                     labels,
                     path=path,
                     artist=_text(row, self.artist_column),
@@ -97,15 +95,15 @@ class Manifest(TrackSource):
         return rows
 
     def _check_columns(self, columns: list[str]) -> None:
-        """Refuse a list without its path or label column, or without a column that the user named."""
+        """Raise a DataError if the column of paths or labels, or one that the user named, is missing."""
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        # A column that the user named comes first: without it, a default may be missing too.
+        # Names that the user gave come first: a misspelt one is the likely cause of any missing column.
         for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
             name = getattr(self, option.name)
             is_needed = option.name in needed or name != option.default
             if option.name.endswith("_column") and name and is_needed and name not in columns:
                 raise DataError(
-                    f"{self.location} has no column {name!r}{did_you_mean(name, columns)}: add it, or name another with "
+                    f"{self.location}: no column {name!r}{did_you_mean(name, columns)}: add it, or name another in "
                     f"data_options {{{option.name}: ...}}"
                 )
 
@@ -116,15 +114,15 @@ class Manifest(TrackSource):
             (self.label_column, self.label_separator),
             (self.genres_column, self.label_separator or GENRES_SEPARATOR),
         ):
-            found = labels_of(row.get(column), None, f"{where}, {column!r}") if column else []
+            column_labels = labels_of(row.get(column), None, f"{where}, {column!r}") if column else []
             if separator and not isinstance(row.get(column), list):
-                found = [part for label in found for part in label.split(separator)]
-            labels += [label.strip() for label in found if label.strip()]
+                column_labels = [part for label in column_labels for part in label.split(separator)]
+            labels += [label.strip() for label in column_labels if label.strip()]
         return list(dict.fromkeys(labels))
 
 
-def _published_id(track_id: str, root: Path) -> str:
-    """Return a track id without the parents of an absolute path; it does not depend on the other rows."""
+def _public_id(track_id: str, root: Path) -> str:
+    """Return a track id without the parents of an absolute path; it does not depend on other rows."""
     path = Path(os.path.normpath(track_id))
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()

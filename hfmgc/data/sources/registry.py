@@ -1,4 +1,4 @@
-"""Opening the source that `--data` names: a dataset by its name, or files on disk by their kind."""
+"""Opens the source that `--data` names: a dataset by its name, or files on disk by their type."""
 
 import os
 from pathlib import Path
@@ -42,10 +42,13 @@ def open_source(
     exclude: str | Path | None = None,
     labelled: bool = True,
 ) -> TrackSource:
-    """Return the source that `data` names: a dataset, or the path of a manifest, stored features, or a folder of genres.
+    """Return the source that `data` names.
 
-    `exclude` is the path of a list of tracks to exclude; see `exclusions.read_exclusions`. Unless `labelled`, a folder may
-    hold its audio files anywhere, and stored features need no genres.
+    Args:
+        data: Name of a dataset, or path of a manifest, stored features or a folder of genres.
+        options: Options of the source.
+        exclude: Path of a list of tracks to exclude, for `read_exclusions`.
+        labelled: Whether genres are needed. Otherwise a folder needs no subfolders, and stored features no genres.
 
     Raises:
         DataError: If there are no such data, or the list cannot be read.
@@ -57,7 +60,7 @@ def open_source(
     if exclude:
         source.excluded = read_exclusions(exclude)
         if not source.excluded:
-            logger.warning(f"the exclusion list {Path(exclude).name} has no rows: no tracks are excluded")
+            logger.warning(f"the exclusion list {Path(exclude).name} is empty: no tracks are excluded")
     return source
 
 
@@ -80,5 +83,5 @@ def _open(data: str, options: dict[str, Any], labelled: bool) -> TrackSource:
     elif is_feature_set(path):
         source_class, option = FeatureSet, "path"
     if option in options:
-        raise ConfigError(f"data_options: remove {option}: data already names the path ({data})")
+        raise ConfigError(f"data_options: {option}: data already names the path {data}: remove the option")
     return make_source(source_class, {option: data, **options})

@@ -1,7 +1,7 @@
-"""The embedded dataset: procedural music in GTZAN's ten genres, always marked as synthetic."""
+"""The embedded corpus: procedural music in GTZAN's ten genres, always marked as synthetic."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
@@ -15,11 +15,11 @@ from .folder import Folder
 
 @dataclass
 class Synthetic(TrackSource):
-    """Renders the corpus once into the cache of datasets, as FLAC files that can be listened to."""
+    """The corpus, which is rendered once, as FLAC files in the cache of `datasets`."""
 
     card = DatasetCard(
         name="synthetic",
-        citation="Procedural music rendered by hfmgc; synthetic, it says nothing about real genres.",
+        citation="Procedural music rendered by hfmgc. It is synthetic and says nothing about real genres.",
         licence="CC0-1.0",
         synthetic=True,
     )
@@ -38,12 +38,12 @@ class Synthetic(TrackSource):
 
     @property
     def revision(self) -> str:
-        """The seed, which decides everything."""
+        """The seed, on which all tracks depend."""
         return f"seed {self.seed}"
 
     @property
     def origin(self) -> str:
-        """The folder in the cache of datasets that the corpus is rendered into."""
+        """The folder of the corpus in the cache of `datasets`."""
         key = f"{CORPUS_VERSION}-{self.tracks_per_genre}-{float(self.seconds)}-{self.seed}"
         name = f"hfmgc-synthetic-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         return str(Path(datasets.config.HF_DATASETS_CACHE) / name)
@@ -52,6 +52,6 @@ class Synthetic(TrackSource):
         return list(GENRES)
 
     def tracks(self) -> datasets.Dataset:
-        """Render the missing tracks and return all."""
-        write_corpus(Path(self.origin), **vars(self))
+        """Render missing tracks, and return all tracks."""
+        write_corpus(Path(self.origin), **asdict(self))
         return Folder(self.origin).tracks()

@@ -1,4 +1,4 @@
-"""Lists and columns of tracks: rows of lists on disk; labels, sides and ids as people write them."""
+"""Lists of tracks on disk, and the labels, sides and track ids in their columns."""
 
 import csv
 from collections import Counter
@@ -15,7 +15,7 @@ from ...settings import load_json
 
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 
-# The names in use for the three sides of a split.
+# Common names of the sides of a split -> our names.
 SIDE_NAMES = {
     "train": "train",
     "training": "train",
@@ -30,26 +30,31 @@ SIDE_NAMES = {
 
 
 def side_of(name: str, where: str) -> str:
-    """Return `train`, `validation`, `test` or "" for the name of a side, refusing unknown names."""
+    """Return `train`, `validation`, `test` or "" for a common name of a side.
+
+    Raises:
+        DataError: If the name is unknown; the message begins with `where`.
+    """
     side = SIDE_NAMES.get(name.strip().lower())
     if side is None:
-        raise DataError(f"{where}: {name!r} is not a side of a split; write train, validation or test")
+        raise DataError(f"{where}: {name!r} is not a side of a split: write train, validation or test")
     return side
 
 
 def class_names(feature: Any) -> list[str] | None:
-    """Return the names of a column of classes, or of lists of classes, in their order; None for any other column."""
+    """Return the class names of a column of class labels or lists of class labels; None for any other column."""
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
 def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
-    """Return the labels in a value of a column: numbers of the classes `names`, or texts if that is None; one or a list.
+    """Return the labels in the value of a column, which is one label or a list.
 
-    Missing labels and numbers without a class (such as -1, for unlabelled examples) are skipped.
+    With `names`, the names of the classes, labels are class numbers; without, they are text. Missing labels, and numbers
+    without a class (such as -1 for unlabelled examples), are skipped.
 
     Raises:
-        DataError: If a label without class names is not a text: 1, 1.0 and true are not names of genres.
+        DataError: If a label that should be text is not; the message begins with `where`.
     """
     labels = value if isinstance(value, list) else [value]
     if names is not None:
@@ -61,9 +66,9 @@ def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
 
 
 def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[str]) -> list[str]:
-    """Return the labels, or lists of labels, that occur in these columns: in the order of the classes, then sorted.
+    """Return the labels that occur in these columns: class labels in the order of the classes, then text, sorted.
 
-    Columns that a table lacks are skipped.
+    `tables` maps the name of each table, for errors, to the table. Columns that a table lacks are skipped.
     """
     ordered: dict[str, None] = {}
     occurring: set[str] = set()
@@ -78,14 +83,14 @@ def occurring_labels(tables: Mapping[str, datasets.Dataset], columns: Sequence[s
 
 
 def check_unique(track_ids: Sequence[str], where: str) -> None:
-    """Refuse a repeated track id: its rows could be on two sides of a split."""
+    """Raise a DataError for a repeated track id, whose rows could be on two sides of a split."""
     if repeated := [track_id for track_id, count in Counter(track_ids).items() if count > 1]:
         more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
-        raise DataError(f"{where}: track id {repeated[0]!r}{more} occurs more than once: track ids must be unique")
+        raise DataError(f"{where}: track id {repeated[0]!r}{more} occurs more than once: make the ids unique")
 
 
-def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
-    """Return the tracks sorted by id; `Dataset.sort` makes newer versions of pyarrow warn."""
+def sort_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
+    """Sort tracks by id, without `Dataset.sort`, for which newer versions of pyarrow print warnings."""
     ids = tracks["track_id"][:]
     return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
 
@@ -93,17 +98,19 @@ def sorted_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
 def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return the rows of a list, each with its place in the file, such as `line 3` or `item 2`.
 
-    The list is a CSV or TSV file with a header (with the columns `needed`), a JSON Lines file, or a JSON file with a list of
-    objects, in UTF-8; with `line_field` also a `.txt` whose lines are the values of this field.
+    Args:
+        path: A CSV or TSV file with a header, a JSON Lines file, or a JSON file with a list of objects, in UTF-8.
+        needed: Columns that a CSV or TSV file must have.
+        line_field: If given, `path` can also be a `.txt` file. Each of its lines is the value of this field.
 
     Raises:
         DataError: If the file cannot be read or lacks a column.
-        ConfigError: If its suffix is unknown.
+        ConfigError: If the suffix is unknown.
     """
     suffix, suffixes = path.suffix.lower(), (*LIST_SUFFIXES, ".txt") if line_field else LIST_SUFFIXES
     if suffix not in suffixes:
-        raise ConfigError(f"{path.name} is not a list of tracks: it must end in {', '.join(suffixes)}")
-    csv.field_size_limit(1 << 24)  # biographies and the like are longer than the default limit
+        raise ConfigError(f"{path.name}: not a list of tracks: give a file that ends in {', '.join(suffixes)}")
+    csv.field_size_limit(1 << 24)  # fields such as biographies exceed the default limit
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
         lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -117,21 +124,21 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
             rows = [(place, _json_line(line, place)) for place, line in lines]
     for place, row in rows:
         if not isinstance(row, dict):
-            raise DataError(f"{path.name}, {place} is not an object with the fields of a track")
+            raise DataError(f"{path.name}, {place}: not an object: write the fields of a track as {{...}}")
     return rows
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn every error of reading a list or table into a DataError that names the file."""
+    """Turn every error in reading a list or table into a DataError that names the file."""
     try:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+        raise DataError(f"{path.name}: not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path.name} cannot be read ({first_line(error)})") from error
+        raise DataError(f"{path.name}: cannot be read ({first_line(error)}): correct or restore it") from error
 
 
 def _json_line(line: str, place: str) -> Any:
@@ -145,17 +152,17 @@ def _csv_rows(text: str, delimiter: str, name: str, needed: Sequence[str]) -> li
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     header = [column.strip() for column in next(reader, [])]
     if len(set(header)) != len(header):
-        raise DataError(f"{name}: two columns have the same name in its header")
+        raise DataError(f"{name}: two columns of the header have the same name: rename one")
     if missing := [column for column in needed if column not in header]:
-        raise DataError(f"{name} has no column {', '.join(missing)}")
+        raise DataError(f"{name}: no column {', '.join(missing)}: add it, or use the original file")
     rows = []
     for values in reader:
         if not any(value.strip() for value in values):
             continue
         if len(values) != len(header):
             raise DataError(
-                f"{name}, line {reader.line_num} has {len(values)} fields and the header {len(header)}: put text with a "
-                "comma in quotes"
+                f"{name}, line {reader.line_num}: {len(values)} fields for a header of {len(header)}: put text with a comma "
+                "in quotes"
             )
         rows.append((f"line {reader.line_num}", dict(zip(header, values, strict=True))))
     return rows

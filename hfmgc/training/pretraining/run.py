@@ -10,7 +10,7 @@ from ...errors import DataError, saving_to
 from ...evaluation.plots import RESTORED, TRAINING_CURVE, plot_losses, plot_restored
 from ...files import write_text
 from ...hub.card import write_pretraining_card
-from ...inference.restore import restored_windows
+from ...inference.restore import restore_windows
 from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
 from ..arguments import RunArguments
@@ -81,7 +81,7 @@ def _plot_restored(model: PreTrainingModel, data: PretrainingData, folder: Path)
     if model.views > 1:
         return
     windows = np.stack([examples[index]["input_values"] for index in range(min(PICTURED, len(examples)))])
-    found = restored_windows(model.cpu(), torch.from_numpy(windows), 0)
+    found = restore_windows(model.cpu(), torch.from_numpy(windows), 0)
     if found is not None:
         plot_restored(*found, folder / RESTORED, title=f"{type(model).__name__}: restored windows")
 
