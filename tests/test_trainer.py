@@ -199,13 +199,13 @@ def test_a_checkpoint_without_an_average_cannot_be_gone_on_from_with_one(tmp_pat
         ({"weight_averaging": -0.1}, "weight_averaging must lie"),
         (
             {"weight_averaging": 0.9, "deepspeed": {"zero_optimization": {"stage": 2}}},
-            "weight_averaging: not with deep",
+            "weight_averaging .*deepspeed",
         ),
-        ({"weight_averaging": 0.9, "fsdp": "full_shard"}, "weight_averaging: not with deepspeed or fsdp"),
+        ({"weight_averaging": 0.9, "fsdp": "full_shard"}, "weight_averaging .*fsdp"),
         ({"decay_from_epoch": -1}, "decay_from_epoch must be at least 0, not -1"),
         ({"decay_from_epoch": 3, "epoch_decay": -1.0}, "epoch_decay must be at least 0, not -1.0"),
         ({"decay_from_epoch": 3, "warmup_steps": 10}, "decay_from_epoch .* leave out warmup_steps"),
-        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor .* set model\.label_smoothing"),
+        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor .*model\.label_smoothing"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_their_field(tmp_path, fields, message):

@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from ..evaluation.task import task_of
 from ..evaluation.track_choice import trained_earlier
 from .arguments import Groups, RunArguments
-from .build import adapt_model, build_model, different_shape, with_class_weights
+from .build import adapt_model, build_model, shape_difference, with_class_weights
 from .examples import TrainingExamples
 from .mixup import MixupCollator
 from .prefix_reuse import reused_prefix
@@ -96,7 +96,7 @@ def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     if path.is_file():
         with safe_open(path, framework="pt") as weights:
             saved = {name: weights.get_slice(name).get_shape() for name in weights.offset_keys()}
-    if difference := different_shape(saved, {name: tensor.shape for name, tensor in own.items()}):
+    if difference := shape_difference(saved, {name: tensor.shape for name, tensor in own.items()}):
         raise CheckpointError(
             f"{checkpoint} is of another model than these settings make ({difference}): restore the settings of the model "
             "and its adapter, or restart with --overwrite"

@@ -16,7 +16,7 @@ from ..settings import read_settings, read_values
 from .arguments import RECIPE_GROUPS, Groups, setting
 from .base_recipe import BaseRecipe
 from .comparison import ComparedRow
-from .run_folder import recorded
+from .run_folder import read_record
 
 
 @dataclass
@@ -74,7 +74,7 @@ def fit_latent_sizes(
                 correct=np.array(
                     [[row["genre"] == row["predicted"] for row in one["predictions"]] for one in results]
                 ),
-                train_seconds=float(np.mean([recorded(one, "training")["train_seconds"] for one in folders])),
+                train_seconds=float(np.mean([read_record(one, "training")["train_seconds"] for one in folders])),
                 predict_seconds=_prediction_seconds(folders[0], test),
             )
         )

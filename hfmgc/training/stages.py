@@ -1,4 +1,4 @@
-"""The stages of a run around its training: announce, record, evaluate, save, publish, try."""
+"""The stages of a run before and after its training: announce, record, evaluate, save, publish, try."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -28,16 +28,15 @@ from .arguments import RunArguments
 from .build import build_model, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RESUME, RunRecord, recorded, release_run_folders
+from .run_folder import RESUME, RunRecord, read_record, release_run_folders
 from .trainer import TrackTrainer
 
 
 def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last resumes") -> None:
-    """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
+    """Run a recipe's main function; an HfmgcError becomes one line and exit code 1.
 
-    Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The process group is destroyed here, once: trainings
-    that follow each other share it, because a second one could wait forever for keys that the first left in the
-    launcher's store.
+    Ctrl-C and SIGTERM print one line and exit with 130 and 143. Consecutive trainings share one process group, which is
+    destroyed here: a second group could wait forever for keys that the first left in the launcher's store.
     """
     escape_output()
     catch_signals()
@@ -57,7 +56,7 @@ def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_check
 
 
 def announce(run: RunArguments, data: PreparedData) -> None:
-    """Print what is about to be trained on."""
+    """Print the data and the split, with their notes."""
     if not run.should_log:
         return
     manifest = data.manifest
@@ -74,15 +73,15 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
     """Write the split and the settings before the training, so that an interrupted run can be resumed.
 
     Raises:
-        SplitError: If the data changed since the run started: training tracks could end up on the test side.
-        ConfigError: If other tracks are excluded than when the run started.
+        SplitError: If the split changed since the run started; training tracks could end up on the test side.
+        ConfigError: If the exclusion list changed since the run started.
     """
     if not run.should_save:
         return
     folder, exclusions = Path(run.output_dir), data.corpus.exclusions()
     is_recorded = checkpoint is not None and record.changes(folder) is not None
     if is_recorded:
-        before = recorded(folder, "exclusions")
+        before = read_record(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
             raise ConfigError(
                 f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
@@ -92,17 +91,17 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
         before = SplitManifest.load(folder / "split.json").digest
         if before != data.manifest.digest:
             raise SplitError(
-                f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
-                f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
+                f"the run in {folder} started with another split ({before[:19]}; now {data.manifest.digest[:19]}): restore "
+                "the data and the split settings, or restart with --overwrite"
             )
     with saving_to(folder, RESUME):
         data.manifest.save(folder / "split.json")
-        if not is_recorded:  # other settings may turn out not to fit the checkpoint
+        if not is_recorded:  # settings that turn out not to fit the checkpoint must not replace those of its run
             record.save(folder, exclusions=exclusions)
 
 
 def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str, Any]:
-    """Return what `run.yaml` records of a finished training."""
+    """Return the entry `training` of `run.yaml`."""
     if trainer.record:
         return trainer.record
     state = trainer.state
@@ -121,17 +120,17 @@ def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str,
 def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions, config = predict_tracks(trainer, data.test), trainer.model.config
-    chosen, best, notes = trainer.args.load_best_model_at_end, trainer.state.best_metric, list(trainer.notes)
+    is_best, best, notes = trainer.args.load_best_model_at_end, trainer.state.best_metric, list(trainer.notes)
     if data.manifest.evaluation_side == "validation":
-        what = "by which the checkpoint was chosen, so optimistic" if chosen else "by which nothing was chosen"
-        notes.append(f"the split has no test side: these are the figures of the validation tracks, {what}")
+        bias = "which also chose the checkpoint, so they are optimistic" if is_best else "which chose nothing"
+        notes.append(f"the split has no test side: these figures are for the validation tracks, {bias}")
     return make_report(
         predictions,
         data,
         run,
         task_of(config.problem_type),
         notes=notes,
-        validation={trainer.args.metric_for_best_model: best} if chosen and best is not None else None,
+        validation={trainer.args.metric_for_best_model: best} if is_best and best is not None else None,
         model_type=config.model_type,
     )
 
@@ -145,7 +144,7 @@ def make_report(
     notes: Sequence[str] = (),
     **fields: Any,
 ) -> EvaluationReport:
-    """Return the report of a run on its evaluation side, with the notes on its data; `fields` are more of its fields."""
+    """Return the report of a run on its evaluation side, with the notes on its data and more `fields`."""
     manifest = data.manifest
     return EvaluationReport.from_predictions(
         predictions,
@@ -161,17 +160,17 @@ def make_report(
     )
 
 
-def unwrapped(trainer: TrackTrainer) -> tuple[PreTrainedModel | PeftModel, dict[str, Any]]:
-    """Return the trained model and its weights, gathered from all processes."""
+def gather_model(trainer: TrackTrainer) -> tuple[PreTrainedModel | PeftModel, dict[str, Any]]:
+    """Return the trained model, and its weights gathered from all processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
-    deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
+    deepspeed.unset_hf_deepspeed_config()  # models loaded after this are not sharded
     return model, state_dict
 
 
 def make_readable(folder: Path) -> None:
-    """Give the weights, which safetensors makes private, the permissions of the other files."""
+    """Give the weights the permissions of the other files; safetensors makes them private."""
     for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
         weights.chmod((folder / "config.json").stat().st_mode)
 
@@ -186,7 +185,7 @@ def save(
 ) -> None:
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
-    model, state_dict = unwrapped(trainer)
+    model, state_dict = gather_model(trainer)
     if not run.should_save:
         return
     folder = Path(run.output_dir)
@@ -194,7 +193,7 @@ def save(
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
-            # Merged from the files, as users of the adapter do.
+            # Merging from the saved files tests the adapter that users will load.
             arguments = with_class_weights(arguments, model.config.class_weights)
             base = build_model(arguments, data.corpus.genres, run)
             parameters = base.num_parameters()
@@ -215,8 +214,8 @@ def save(
                 best=trainer.state.best_metric,
                 title=f"{report.heading}: training",
             )
-        names = ("targets", "min_layer", "rank", "alpha")
-        adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
+        fields = ("targets", "min_layer", "rank", "alpha")
+        adapter = {"kind": arguments.adapter, **{field: getattr(arguments, f"adapter_{field}") for field in fields}}
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
@@ -229,7 +228,7 @@ def save(
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:
-    """Print the result and where it is."""
+    """Print the result and the folder that holds it."""
     if not run.should_save:
         return
     print(f"\n{report.to_text()}\n")
@@ -238,7 +237,7 @@ def show(run: RunArguments, report: EvaluationReport) -> None:
 
 
 def publish(run: RunArguments) -> None:
-    """Push the finished folder if the recipe wants it; a failed push leaves the run finished and prints the command."""
+    """Push the run folder if `push_to_hub` is set; after a failed push, print the command that pushes it later."""
     if not run.push_to_hub or not run.should_save:
         return
     try:
@@ -249,7 +248,7 @@ def publish(run: RunArguments) -> None:
 
 
 def try_out(run: RunArguments, data: PreparedData) -> None:
-    """Load the finished folder as its users will, and classify one track that it was not trained on."""
+    """Load the run folder as its users will, and classify one track of the evaluation side."""
     if not run.should_save:
         return
     manifest = data.manifest
@@ -257,7 +256,7 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
     track = data.corpus.select([track_id])[0]
     if "waveform" not in track:
         load_checkpoint(run.output_dir)
-        print("\nthe checkpoint loads (trained on stored features: there is no audio to try it on)")
+        print("\nthe checkpoint loads (the data are stored features, so there is no audio to classify)")
         return
     prediction = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in prediction[:3])
