@@ -143,7 +143,7 @@ def test_the_encoder_stays_as_it_was_and_its_output_is_stored(encoder, features,
     before, after = (load_checkpoint(str(one))[0].model.state_dict() for one in (encoder, folder))
     assert set(after) < set(before)  # without the layers after pooling
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
-    assert len(list((tmp_path / "store").rglob("states.bin"))) == 2
+    assert len(list((tmp_path / "store").rglob("windows.bin"))) == 2
     settings = settings_of(encoder, features, tmp_path, output_dir=str(tmp_path / "other"), probe_folds=3)
     second = run_here(PROBE, write_config(tmp_path / "run.yaml", settings))
     assert "probe: head logistic regression" in second.stdout
@@ -308,7 +308,7 @@ def test_a_layer_of_an_encoder_is_chosen_in_one_pass_over_the_audio(kind, music,
     model, _ = load_checkpoint(str(folder))
     assert model.config.hidden_layer == record["hidden_layer"] in (1, 2)
     assert model.classifier.in_features == model.model.embedding_size
-    assert len(list((tmp_path / "store").rglob("states.bin"))) == 2, "one for each side, with all layers"
+    assert len(list((tmp_path / "store").rglob("windows.bin"))) == 2, "one for each side, with all layers"
     evaluated = evaluate_checkpoint(str(folder), str(music)).predictions  # all tracks
     evaluated = {row["track_id"]: row["probability"] for row in evaluated}
     assert {name: evaluated[name] for name in answers_of(folder)} == pytest.approx(answers_of(folder), abs=1e-5)

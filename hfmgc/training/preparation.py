@@ -1,7 +1,7 @@
 """Prepare the data of a run: decode, extract, split and augment."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,6 @@ from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
-from .prefix_store import PrefixStore
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,10 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 class SharedData:
     """The data of several trainings, prepared again only when a training needs other data.
 
-    Args:
-        seed: Seed of offline augmentation in all trainings.
-        stores: Open stores of the frozen layers' output, by folder name.
+    Offline augmentation uses the same `seed` in all of them.
     """
 
     seed: int
-    stores: dict[str, PrefixStore] = field(default_factory=dict)
     _settings: Any = None
     _prepared: PreparedData | None = None
 
@@ -138,7 +134,6 @@ class SharedData:
         if settings != self._settings:
             self._prepared = prepare_data(arguments, run.with_values(seed=self.seed), extractor)
             self._settings = settings
-            self.stores.clear()  # their windows belong to the earlier data
         train = self._prepared.train
         vars(extractor).update(vars(train.extractor))  # including the statistics of the training side
         train.seed = run.seed  # of windows and fresh augmentation
