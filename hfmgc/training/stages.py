@@ -18,6 +18,7 @@ from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import TrackPredictions, predict_tracks
 from ..evaluation.report import EvaluationReport
 from ..evaluation.task import Task, task_of
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
@@ -120,16 +121,14 @@ def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str,
 def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions, config = predict_tracks(trainer, data.test), trainer.model.config
-    is_best, best, notes = trainer.args.load_best_model_at_end, trainer.state.best_metric, list(trainer.notes)
-    if data.manifest.evaluation_side == "validation":
-        bias = "which also chose the checkpoint, so they are optimistic" if is_best else "which chose nothing"
-        notes.append(f"the split has no test side: these figures are for the validation tracks, {bias}")
+    is_best, best = trainer.args.load_best_model_at_end, trainer.state.best_metric
     return make_report(
         predictions,
         data,
         run,
         task_of(config.problem_type),
-        notes=notes,
+        notes=trainer.notes,
+        validation_chose=is_best,
         validation={trainer.args.metric_for_best_model: best} if is_best and best is not None else None,
         model_type=config.model_type,
     )
@@ -142,10 +141,17 @@ def make_report(
     task: Task,
     *,
     notes: Sequence[str] = (),
+    validation_chose: bool = False,
     **fields: Any,
 ) -> EvaluationReport:
-    """Return the report of a run on its evaluation side, with the notes on its data and more `fields`."""
-    manifest = data.manifest
+    """Return the report of a run on its evaluation side, with the notes on its data and more `fields`.
+
+    `validation_chose` tells whether the validation side chose the model.
+    """
+    manifest, notes = data.manifest, list(notes)
+    if manifest.evaluation_side == "validation":
+        bias = "which also chose the model, so they are optimistic" if validation_chose else "which chose nothing"
+        notes.append(f"the split has no test side: these figures are for the validation tracks, {bias}")
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
@@ -155,7 +161,7 @@ def make_report(
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        notes=data.corpus.notes() + manifest.notes() + list(notes),
+        notes=data.corpus.notes() + manifest.notes() + notes,
         **fields,
     )
 
@@ -202,10 +208,6 @@ def save(
             merged.save_pretrained(folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
-        recipe.extractor.save_pretrained(folder)
-        make_readable(folder)
-        data.manifest.save(folder / "split.json")
-        report.save(folder)
         if trainer.state.log_history:
             plot_training_curve(
                 trainer.state.log_history,
@@ -223,8 +225,25 @@ def save(
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
             "adapter": None if arguments.adapter == "none" else adapter,
         }
-        record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
-        write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
+        save_results(run, recipe.extractor, data, report, record, model=model_record, training=training)
+
+
+def save_results(
+    run: RunArguments,
+    extractor: WindowedFeatureExtractor,
+    data: PreparedData,
+    report: EvaluationReport,
+    record: RunRecord,
+    **entries: Any,
+) -> None:
+    """Write what all runs have beside the model: front end, split, report, `run.yaml` with these entries, and the card."""
+    folder = Path(run.output_dir)
+    extractor.save_pretrained(folder)
+    make_readable(folder)
+    data.manifest.save(folder / "split.json")
+    report.save(folder)
+    record.save(folder, exclusions=data.corpus.exclusions(), **entries)
+    write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)  # last: a run with a card is finished
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:
