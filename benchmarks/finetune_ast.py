@@ -135,7 +135,7 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     from hfmgc.training.build import adapt_model
     from hfmgc.training.examples import FixedExamples
     from hfmgc.training.fit import build_trainer
-    from hfmgc.training.prefix_reuse import prefix_store_folder, reused_prefix
+    from hfmgc.training.prefix_reuse import prefix_store_folder, reuse_prefix
     from hfmgc.training.preparation import PreparedData
 
     labels = dict(enumerate(GENRES))
@@ -159,7 +159,7 @@ def train_ours(workdir: Path, clips: int, epochs: int) -> dict:
     # Both sides of the split have the same windows, so the store is filled with each clip only once.
     data = PreparedData(corpus=None, manifest=None, train=examples, validation=tracks, test=tracks)
     began = time.perf_counter()
-    stored = reused_prefix(model, data, run)
+    stored = reuse_prefix(model, data, run)
     filling = time.perf_counter() - began
     trainer = build_trainer(model, run, GENRES, train=stored.train)
     trainer.add_callback(clock := EpochClock())

@@ -32,7 +32,13 @@ from hfmgc.evaluation.metrics import accuracy_interval
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
 from hfmgc.models.configuration_musicnn import MusiCNNConfig
 from hfmgc.models.modeling_musicnn import MusiCNNForAudioClassification, MusiCNNModel
-from hfmgc.training.probe_heads import Representations, fit_logistic, folded, voted, window_logits
+from hfmgc.training.probe_heads import (
+    Representations,
+    fit_logistic,
+    fold_standardization,
+    vote_by_track,
+    window_logits,
+)
 
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -76,7 +82,7 @@ def main() -> None:
         share, low, high = accuracy(heads[strength], tracks)
         figures[side] = {"tracks": len(tracks.windows), "accuracy": share, "interval": [low, high]}
     print(json.dumps(figures, indent=2))
-    save(encoder, folded(heads[strength], *audio), extractor, folder)
+    save(encoder, fold_standardization(heads[strength], *audio), extractor, folder)
 
 
 def standardize(tracks: Representations, mean: np.ndarray, deviation: np.ndarray) -> Representations:
@@ -126,7 +132,7 @@ def represent(encoder: MusiCNNModel, tracks: dict[str, np.ndarray]) -> Represent
 
 def accuracy(head: nn.Linear, tracks: Representations) -> tuple[float, float, float]:
     """Return the accuracy over tracks, where windows vote, and the ends of its 95 % interval."""
-    answers = voted(window_logits(head, tracks)).argmax(-1).numpy()
+    answers = vote_by_track(window_logits(head, tracks)).argmax(-1).numpy()
     interval = accuracy_interval(answers, tracks.targets)
     return float((answers == tracks.targets).mean()), interval.low, interval.high
 

@@ -7,7 +7,7 @@ from hfmgc.data.features import TrackWindows
 from hfmgc.training.arguments import RunArguments
 from hfmgc.training.examples import FixedExamples
 from hfmgc.training.fit import build_trainer
-from hfmgc.training.prefix_reuse import StoredExamples, reused_prefix
+from hfmgc.training.prefix_reuse import StoredExamples, reuse_prefix
 from hfmgc.training.preparation import PreparedData
 
 
@@ -38,7 +38,7 @@ class ReuseTester:
         model.classifier.requires_grad_(True)
         train = FixedExamples(tracks, seed=0)
         data = PreparedData(corpus=None, manifest=None, train=train, validation=tracks, test=tracks)
-        data = reused_prefix(model, data, run)
+        data = reuse_prefix(model, data, run)
         assert isinstance(data.train, StoredExamples) == reuse
         trainer = build_trainer(model, run, GENRES, train=data.train, validation=data.validation)
         trainer.train()

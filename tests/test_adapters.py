@@ -100,7 +100,7 @@ def test_only_layers_from_the_minimum_on_are_adapted():
 
 @pytest.mark.parametrize("min_layer", [-1, 3])
 def test_a_layer_that_does_not_exist_is_refused(min_layer):
-    with pytest.raises(ConfigError, match=f"adapter_min_layer {min_layer}: the model has encoder layers 0 to 2"):
+    with pytest.raises(ConfigError, match=rf"adapter_min_layer {min_layer}: .*layers 0 to 2"):
         adapter_targets(ast_classifier(), ["fc2"], min_layer)
 
 
@@ -110,7 +110,7 @@ def test_a_role_or_layers_that_do_not_exist_are_refused():
             super().__init__()
             self.layers = nn.ModuleList([nn.Sequential(nn.Linear(4, 8)) for _ in range(2)])
 
-    with pytest.raises(ConfigError, match=r"have no 'q' \(they have \['fc1'\]\)"):
+    with pytest.raises(ConfigError, match=r"adapter_targets: .*'q': .*\['fc1'\]"):
         adapter_targets(Other(), ["q"], 0)
     with pytest.raises(ConfigError, match="Sequential has no encoder layers"):
         encoder_layers(nn.Sequential(nn.Linear(2, 2)))

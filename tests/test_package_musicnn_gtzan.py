@@ -108,7 +108,7 @@ def test_the_recipe_makes_a_checkpoint_that_knows_its_training_clips(tmp_path, m
     clips = recipe.load_clips(tmp_path / "clips", tmp_path / "train_filtered.txt", extractor)
     assert len(clips) == 4
     part = recipe.represent(model.model, clips)
-    answers = recipe.voted(recipe.window_logits(model.classifier, part)).argmax(-1)
+    answers = recipe.vote_by_track(recipe.window_logits(model.classifier, part)).argmax(-1)
     assert answers.tolist() == [0, 0, 1, 1]  # it was fitted to them
 
 

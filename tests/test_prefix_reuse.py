@@ -1,6 +1,7 @@
 """Runs of a recipe that reuses the frozen prefix end where plain runs end, and are refused where they could not."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,14 +127,14 @@ def test_later_runs_find_the_store_whatever_they_train_above_it(reused, place):
     assert "frozen layers" not in other.stdout
 
 
-def test_damaged_store_of_a_run_is_made_good(reused, place):
-    for states in (place / "stores").glob("*/states.bin"):
-        content = bytearray(states.read_bytes())
-        content[1000:1200] = bytes(200)
-        states.write_bytes(content)
-    repaired = run(place, "repaired", reuse_frozen_prefix=True)
-    assert repaired.stdout.count("of them are stored already") == 2
-    assert_same_weights(reused[0], place / "repaired", rtol=0, atol=0)
+def test_a_store_that_was_cut_off_is_completed(reused, place):
+    stores = list((place / "stores").glob("*/windows.bin"))
+    assert len(stores) == 2
+    for windows in stores:
+        os.truncate(windows, windows.stat().st_size - 100)
+    completed = run(place, "completed", reuse_frozen_prefix=True)
+    assert completed.stdout.count("frozen layers, ") == 2
+    assert_same_weights(reused[0], place / "completed", rtol=0, atol=0)
 
 
 def test_bfloat16_rounds_what_is_kept_and_little_else(plain, place):
@@ -173,7 +174,7 @@ def test_killed_run_resumes_to_the_same_weights(place, tmp_path):
     undisturbed = finetune_here(config)
     assert undisturbed.returncode == 0, undisturbed.stderr
     killed = tmp_path / "killed"
-    # A store of its own: that it is filled anew must make no difference.
+    # With another store, which this run must fill.
     more = ("--output_dir", killed, "--prefix_store", tmp_path / "others")
     run_and_kill(FINETUNE_AST, config, *more, folder=tmp_path, step=5)
     assert (killed / "checkpoint-5" / "trainer_state.json").exists()
@@ -213,8 +214,8 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
         ({"spectrogram_effects": {"tempo": 1.1}}, "cannot be combined with spectrogram_effects"),
         ({"mixup_alpha": 0.3}, "cannot be combined with mixup_alpha"),
         ({"gradient_checkpointing": True}, "cannot be combined with gradient_checkpointing"),
-        ({"adapter": "none"}, "reuse_frozen_prefix: backbone.embeddings"),
-        ({"prefix_dtype": "int8"}, "prefix_dtype must be float32 or bfloat16, not 'int8'"),
+        ({"adapter": "none"}, "reuse_frozen_prefix: no layer is frozen, because backbone.embeddings"),
+        ({"prefix_dtype": "int8"}, "prefix_dtype must be float32 or bfloat16"),
         ({"prefix_store_gigabytes": 0}, "prefix_store_gigabytes must be above 0"),
         (
             {"pretrained_backbone": None, "model": {"backbone_config": {"hidden_dropout_prob": 0.1}}},
@@ -228,7 +229,7 @@ def test_of_two_processes_under_ddp_one_fills_and_both_read(place):
                 "adapter": "none",
                 "pretrained_backbone": None,
             },
-            "reuse_frozen_prefix: convolutions.0.0.weight is trained",
+            "reuse_frozen_prefix: no layer is frozen, because convolutions.0.0.weight is trained",
         ),
     ],
 )

@@ -24,7 +24,7 @@ def tracks_of(genres: np.ndarray, seed: int, *, distance: float = 1.0) -> Repres
 
 def voted(head: probe_heads.Head, tracks: Representations) -> torch.Tensor:
     """Return the logits of tracks by a head."""
-    return probe_heads.voted(probe_heads.window_logits(head, tracks), multi_label=tracks.targets.ndim == 2)
+    return probe_heads.vote_by_track(probe_heads.window_logits(head, tracks), multi_label=tracks.targets.ndim == 2)
 
 
 def trainer_of(training: Representations, validation: Representations, **fields) -> HeadTrainer:

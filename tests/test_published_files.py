@@ -6,7 +6,7 @@ import soundfile
 from conftest import tone
 
 from hfmgc.hub.push import files_to_push
-from hfmgc.training.run_folder import _published
+from hfmgc.training.run_folder import _strip_paths
 from recipes import finetune_here, tiny_settings, write_config
 
 
@@ -50,12 +50,12 @@ def test_a_run_publishes_no_path_of_the_machine_and_readable_weights(tmp_path, t
 
 
 def test_paths_within_an_option_are_cut_to_their_last_part():
-    assert _published("{audio: /home/me/my music/fma_small, metadata: /home/me/meta}") == (
+    assert _strip_paths("{audio: /home/me/my music/fma_small, metadata: /home/me/meta}") == (
         "{audio: fma_small, metadata: meta}"
     )
     assert (
-        _published("--data_options={folders: [/home/me/a, b/c], seed: 1}")
+        _strip_paths("--data_options={folders: [/home/me/a, b/c], seed: 1}")
         == "--data_options={folders: [a, b/c], seed: 1}"
     )
     for text in ("{seed: 1e-4,  a: b}", "[", "https://host/path", "music/blues", "--data=b/c"):
-        assert _published(text) == text
+        assert _strip_paths(text) == text

@@ -276,7 +276,7 @@ def test_scalars_are_read_as_people_mean_them(tmp_path):
         ({"eval_strategy": "sometimes"}, "sometimes"),
         ({"logging_steps": -5}, "logging_steps must be above 0, not -5"),
         ({"save_steps": 0}, "save_steps must be above 0"),
-        ({"dataloader_drop_last": True}, "dataloader_drop_last must stay false"),
+        ({"dataloader_drop_last": True}, "dataloader_drop_last"),
         ({"learning_rate": float("inf")}, "'learning_rate' takes finite numbers, not inf"),
         ({"model": {"backbone_config": {"layer_norm_eps": float("nan")}}}, "'model' takes finite numbers"),
     ],
@@ -350,7 +350,7 @@ def test_a_pretrained_backbone_starts_a_run_and_is_checked_first(tmp_path, tiny_
         built(tmp_path, pretrained_backbone=str(incomplete), model={})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
-    with pytest.raises(CheckpointError, match="is of architecture 'vit', 'audio-spectrogram-transformer' is needed"):
+    with pytest.raises(CheckpointError, match=r"pretrained_backbone .* 'vit'"):
         built(tmp_path, pretrained_backbone=str(folder), model={})
 
 

@@ -98,8 +98,8 @@ def test_windows_of_a_frame_or_two_stay_what_they_are(frames):
     [
         ({"tempo": 0.8}, "tempo must be at least 1"),
         ({"pitch_bins": -1}, "pitch_bins must be at least 0"),
-        ({"equalizer_bands": 4}, "equalizer_bands and equalizer_strength need each other"),
-        ({"equalizer_strength": 0.5}, "need each other"),
+        ({"equalizer_bands": 4}, "spectrogram_effects: equalizer_bands and equalizer_strength"),
+        ({"equalizer_strength": 0.5}, "equalizer_bands and equalizer_strength"),
         ({"temp": 1.2}, "spectrogram_effects: .*'temp'.*did you mean 'tempo'"),
         ({"tempo": "fast"}, "tempo.*takes float"),
     ],

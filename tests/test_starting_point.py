@@ -123,7 +123,7 @@ def test_changed_sizes_are_one_clear_error_before_the_data_are_read(lgnet, run, 
 
 def test_a_head_of_another_size_is_refused_for_the_same_genres_alone(lgnet, run):
     arguments = start_from(lgnet, run, model={"expert_hidden_size": 12})
-    with pytest.raises(CheckpointError, match=r"classifier\.dense\.bias: \[2, 6\] there, \[2, 12\] here"):
+    with pytest.raises(CheckpointError, match=r"classifier\.dense\.bias: \[2, 6\] .*\[2, 12\]"):
         build_model(arguments, GENRES, run)
     assert build_model(arguments, ["jazz", "rock"], run).config.expert_hidden_size == 12
 

@@ -316,7 +316,7 @@ def test_an_adapter_goes_on_from_an_ast(tiny_checkpoint, music, tmp_path):
             "class_weights and model.class_weights exclude each other",
         ),
         ({"training_windows": "fixed", "windows_per_track": 2}, "windows_per_track applies"),
-        ({"training_windows": "fixed", "augmentation": "fresh"}, "training_windows fixed are extracted once"),
+        ({"training_windows": "fixed", "augmentation": "fresh"}, "augmentation must be none or offline"),
         ({"training_windows": "slices"}, "training_windows must be random or fixed, not 'slices'"),
         ({"class_weights": "even"}, "class_weights must be none or balanced, not 'even'"),
         ({"model_name_or_path": "/nowhere/at/all"}, "checkpoint '/nowhere/at/all': no such folder"),

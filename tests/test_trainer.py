@@ -188,7 +188,7 @@ def test_averaging_works_in_half_precision_and_with_channels_last(tmp_path, vali
 def test_a_checkpoint_without_an_average_cannot_be_gone_on_from_with_one(tmp_path, validation):
     trainer_of(lgnet(), arguments(tmp_path, num_train_epochs=1), validation).train()
     again = trainer_of(lgnet(), arguments(tmp_path, weight_averaging=0.9), validation)
-    with pytest.raises(CheckpointError, match=f"checkpoint-3 has no {AVERAGED_WEIGHTS}: .*weight_averaging"):
+    with pytest.raises(CheckpointError, match=f"checkpoint-3 has no {AVERAGED_WEIGHTS}.*weight_averaging"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
@@ -199,13 +199,13 @@ def test_a_checkpoint_without_an_average_cannot_be_gone_on_from_with_one(tmp_pat
         ({"weight_averaging": -0.1}, "weight_averaging must lie"),
         (
             {"weight_averaging": 0.9, "deepspeed": {"zero_optimization": {"stage": 2}}},
-            "weight_averaging: not with deep",
+            "weight_averaging .*deepspeed",
         ),
-        ({"weight_averaging": 0.9, "fsdp": "full_shard"}, "weight_averaging: not with deepspeed or fsdp"),
+        ({"weight_averaging": 0.9, "fsdp": "full_shard"}, "weight_averaging .*fsdp"),
         ({"decay_from_epoch": -1}, "decay_from_epoch must be at least 0, not -1"),
         ({"decay_from_epoch": 3, "epoch_decay": -1.0}, "epoch_decay must be at least 0, not -1.0"),
         ({"decay_from_epoch": 3, "warmup_steps": 10}, "decay_from_epoch .* leave out warmup_steps"),
-        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor .* set model\.label_smoothing"),
+        ({"label_smoothing_factor": 0.1}, r"label_smoothing_factor .*model\.label_smoothing"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_their_field(tmp_path, fields, message):
@@ -222,7 +222,7 @@ def test_averaging_is_refused_where_the_launcher_divides_the_weights(tmp_path, v
         setattr(self, divided, True)
 
     monkeypatch.setattr(TrackTrainer, "create_accelerator_and_postprocess", divide)
-    with pytest.raises(ConfigError, match="weight_averaging: not with DeepSpeed or FSDP"):
+    with pytest.raises(ConfigError, match="weight_averaging"):
         TrackTrainer(
             model=lgnet(),
             args=arguments(tmp_path, weight_averaging=0.9),

@@ -1,4 +1,4 @@
-"""The settings of a recipe, in three groups. They do not change after the check (`check.check_recipe`)."""
+"""The settings of a recipe, in three groups. They do not change after `check.check_recipe`."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from .adapters import ADAPTER_ROLES, CONVOLUTIONS
 from .spectrogram_augmentation import SpecAugment, SpectrogramEffects, WindowAugmentation
 
 
-# Of fields that transformers declares; it checks few of them.
+# Limits for inherited fields; transformers checks few of them.
 _INHERITED_LIMITS = {
     "per_device_train_batch_size": "[1, inf)",
     "per_device_eval_batch_size": "[1, inf)",
@@ -34,54 +34,55 @@ _INHERITED_LIMITS = {
 
 
 def setting(default: Any, text: str, *, choices: tuple[str, ...] = (), limits: str = "") -> Any:
-    """Return a dataclass field with its default (or a function that makes it) and its text in `--help`.
+    """Return a dataclass field with its default (or a function that returns it) and its text in `--help`.
 
-    `check_fields_of` refuses values that are not among the `choices` or within the `limits`, such as "[0, 1)".
+    `check_fields_of` rejects values that are not among the `choices` or within the `limits`, such as "[0, 1)".
     """
     kind = "default_factory" if callable(default) else "default"
     return field(**{kind: default}, metadata={"help": text, "choices": choices, "limits": limits})
 
 
-def _names(group: type) -> str:
-    return ", ".join(one.name for one in fields(group))
+def _field_names(group: type) -> str:
+    return ", ".join(item.name for item in fields(group))
 
 
 def changed_fields(group: Any) -> list[str]:
     """Return the names of a group's fields that differ from their defaults."""
     return [
-        one.name
-        for one in fields(group)
-        if getattr(group, one.name) != (one.default if one.default_factory is MISSING else one.default_factory())
+        item.name
+        for item in fields(group)
+        if getattr(group, item.name) != (item.default if item.default_factory is MISSING else item.default_factory())
     ]
 
 
 def check_fields_of(group: Any) -> None:
     """Raise a ValueError for a value that is not among the choices or within the limits of its field."""
-    for one in fields(group):
-        value = getattr(group, one.name)
-        choices, limits = one.metadata.get("choices"), one.metadata.get("limits") or _INHERITED_LIMITS.get(one.name)
-        if choices and value not in choices and one.name in type(group).__annotations__:
-            raise ValueError(f"{one.name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
-        if limits and value is not None and not _within(value, limits):
-            raise ValueError(f"{one.name} must {_as_text(limits)}, not {value}")
+    for item in fields(group):
+        name, value = item.name, getattr(group, item.name)
+        choices, limits = item.metadata.get("choices"), item.metadata.get("limits") or _INHERITED_LIMITS.get(name)
+        # transformers checks the choices of its own fields.
+        if choices and value not in choices and name in type(group).__annotations__:
+            raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
+        if limits and value is not None and not _is_within(value, limits):
+            raise ValueError(f"{name} must {_limits_text(limits)}, not {value}")
 
 
 def require_settings(groups: Iterable[Any], values: Mapping[str, Any], reason: str) -> None:
-    """Raise a ConfigError, which ends with `reason`, for a field of `groups` that has another value."""
+    """Raise a ConfigError for a field of `groups` whose value differs from that in `values`; it ends with `reason`."""
     for group in groups:
         for name in values.keys() & vars(group):
             if getattr(group, name) != values[name]:
                 raise ConfigError(f"{name} must be {str(values[name]).lower()} {reason}")
 
 
-def _within(value: float, limits: str) -> bool:
+def _is_within(value: float, limits: str) -> bool:
     low, high = map(float, limits[1:-1].split(","))
     return (value > low or (value == low and limits[0] == "[")) and (
         value < high or (value == high and limits[-1] == "]")
     )
 
 
-def _as_text(limits: str) -> str:
+def _limits_text(limits: str) -> str:
     low, high = limits[1:-1].split(", ")
     if high != "inf":
         return f"lie in {limits}"
@@ -90,23 +91,23 @@ def _as_text(limits: str) -> str:
 
 @dataclass
 class ModelArguments:
-    """What is trained."""
+    """The model to train."""
 
     model_type: str = setting("hfmgc-ast", f"Architecture: {', '.join(ARCHITECTURES)}.")
     model_name_or_path: str | None = setting(
-        None, "Checkpoint saved by hfmgc to start from; a new head for other genres."
+        None, "Checkpoint saved by hfmgc to start from; its head is replaced if the genres differ."
     )
     model: dict[str, Any] = setting(dict, "Fields of the architecture's config.")
     front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor: windows, normalisation, ...")
     pretrained_backbone: str | None = setting(None, "Checkpoint (Hub or folder) to take the backbone from.")
-    freeze_backbone: bool = setting(False, "Train the head alone (and the adapter, if any).")
-    adapter: str = setting("none", "An adapter freezes the backbone.", choices=("dora", "lora", "none"))
+    freeze_backbone: bool = setting(False, "Train only the head (and the adapter, if any).")
+    adapter: str = setting("none", "PEFT adapter; it freezes the backbone.", choices=("dora", "lora", "none"))
     adapter_targets: list[str] = setting(
-        lambda: ["fc2"], f"Linear layers by role: {', '.join(ADAPTER_ROLES)}; or {CONVOLUTIONS}, all convolutions."
+        lambda: ["fc2"], f"Linear layers by role: {', '.join(ADAPTER_ROLES)}; or {CONVOLUTIONS}: all convolutions."
     )
     adapter_min_layer: int = setting(0, "First encoder layer with an adapter.")
     adapter_rank: int = setting(2, "Rank r of the update.", limits="[1, inf)")
-    adapter_alpha: float = setting(4.0, "Strength; PEFT scales the update by alpha / r.", limits="(0, inf)")
+    adapter_alpha: float = setting(4.0, "Strength: PEFT scales the update by alpha / r.", limits="(0, inf)")
     adapter_dropout: float = setting(0.0, "Dropout before the low-rank matrices.", limits="[0, 1)")
 
     def __post_init__(self):
@@ -116,11 +117,11 @@ class ModelArguments:
                 f"model_type {self.model_type!r} does not exist{did_you_mean(self.model_type, ARCHITECTURES)}"
             )
         if self.model_name_or_path is not None and self.pretrained_backbone is not None:
-            raise ValueError("model_name_or_path and pretrained_backbone exclude each other: choose one to start from")
+            raise ValueError("model_name_or_path and pretrained_backbone exclude each other: set only one of them")
         if self.pretrained_backbone is not None and self.model.get("backbone_config") is not None:
             raise ValueError(
-                "model.backbone_config and pretrained_backbone exclude each other: the checkpoint has its own sizes "
-                "(--model.backbone_config null, or --pretrained_backbone null)"
+                "model.backbone_config and pretrained_backbone exclude each other, because the checkpoint sets the sizes: "
+                "add --model.backbone_config null or --pretrained_backbone null"
             )
         if not self.adapter_targets:
             raise ValueError(f"adapter_targets is empty: choose among {', '.join(ADAPTER_ROLES)}")
@@ -133,14 +134,18 @@ class ModelArguments:
 
 @dataclass
 class WindowArguments:
-    """How tracks are read, and windows drawn from them for training."""
+    """How tracks are read, and how training windows are drawn from them."""
 
     shortest_seconds: float = setting(SHORTEST_SECONDS, "Shorter audio is skipped.", limits="[0, inf)")
-    windows_per_track: int = setting(1, "Random windows of each training track in an epoch.", limits="[1, inf)")
+    windows_per_track: int = setting(1, "Random windows per training track and epoch.", limits="[1, inf)")
     time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
-    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_names(SpecAugment)}.")
-    spectrogram_effects: dict[str, Any] = setting(dict, f"Effects on training windows: {_names(SpectrogramEffects)}.")
-    preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
+    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_field_names(SpecAugment)}.")
+    spectrogram_effects: dict[str, Any] = setting(
+        dict, f"Effects on training windows: {_field_names(SpectrogramEffects)}."
+    )
+    preprocessing_num_proc: int | None = setting(
+        None, "Processes that decode audio and extract features.", limits="[1, inf)"
+    )
 
     def __post_init__(self):
         check_fields_of(self)
@@ -148,7 +153,7 @@ class WindowArguments:
 
     @property
     def window_augmentation(self) -> WindowAugmentation:
-        """What is done to training windows."""
+        """The crop, effects and masks that training applies to each window."""
         effects, masks = (
             kind(**check_fields(kind, fields, name)) if fields else None
             for kind, fields, name in (
@@ -161,90 +166,115 @@ class WindowArguments:
 
 @dataclass
 class DataArguments(WindowArguments):
-    """What it is trained on."""
+    """The data to train on."""
 
-    data: str = setting("", "A dataset's name (gtzan, synthetic) or a folder of genres.")
+    data: str = setting(
+        "", "Name of a dataset (gtzan, synthetic, ...), or path of a folder of genres, a manifest, ..."
+    )
     data_options: dict[str, Any] = setting(dict, "Options of the dataset.")
-    exclude: str | None = setting(None, "List of tracks to leave out, as `hfmgc check --write_exclusions` writes it.")
-    split_policy: str = setting("stratified", f"One of {', '.join(POLICIES)}; each dataset has some of them.")
+    exclude: str | None = setting(None, "List of tracks to leave out, written by `hfmgc check --write_exclusions`.")
+    split_policy: str = setting("stratified", f"One of {', '.join(POLICIES)}; each dataset supports some of them.")
     split_ratios: str = setting("8:1:1", "train:validation:test, in quotes in YAML.")
-    split_seed: int = setting(0, "Seed of the split; the training has its own.")
-    split_fold: int = setting(1, "Which published fold, for artist_folds.")
+    split_seed: int = setting(0, "Seed of the split; `seed` is that of the training.")
+    split_fold: int = setting(1, "Published fold to use with artist_folds.")
     split_manifest: str | None = setting(None, "split.json of an earlier run, to repeat its split exactly.")
-    allow_leaks: bool = setting(False, "Train even if artists or recordings are on two sides of the split; recorded.")
+    allow_leaks: bool = setting(
+        False, "Train even if artists or recordings occur on two sides of the split; the result says so."
+    )
     fit_statistics: str = setting(
-        "none", "Fit the front end's mean and deviation to the training side.", choices=("none", "overall", "per_bin")
+        "none",
+        "Compute the mean and deviation that the front end normalises with from the training side.",
+        choices=("none", "overall", "per_bin"),
     )
     augmentation: str = setting(
         "fresh",
-        "fresh: drawn for each example; offline: six variants of each track, once (AST report).",
+        "fresh: drawn for each example; offline: six stored variants of each track (AST report).",
         choices=("fresh", "offline", "none"),
     )
     augmentation_probability: float | None = setting(
-        None, "Share of augmented examples under fresh; none: 6 of 7, as in the AST report.", limits="[0, 1]"
+        None, "Share of augmented examples with fresh; null: 6 of 7, as in the AST report.", limits="[0, 1]"
     )
     training_windows: str = setting(
         "random",
-        "random: drawn in each epoch; fixed: the front end's windows of each track, extracted once.",
+        "random: drawn in each epoch; fixed: the windows that evaluation uses, extracted once.",
         choices=("random", "fixed"),
     )
     mixup_alpha: float = setting(0.0, "Parameter of mixup's Beta distribution; 0: no mixup.", limits="[0, inf)")
     class_weights: str = setting(
-        "none", "balanced: all genres have the same weight in the loss.", choices=("none", "balanced")
+        "none", "balanced: each genre contributes equally to the loss.", choices=("none", "balanced")
     )
 
     def __post_init__(self):
         super().__post_init__()
         parse_ratios(self.split_ratios)
         if self.training_windows == "fixed" and self.windows_per_track != 1:
-            raise ValueError("windows_per_track applies only to random training_windows: leave it out")
+            raise ValueError("windows_per_track applies only to training_windows random: leave it out")
         if self.training_windows == "fixed" and self.augmentation == "fresh":
             raise ValueError(
-                "training_windows fixed are extracted once: augmentation must be none or offline (spec_augment works)"
+                "augmentation must be none or offline with training_windows fixed, which are extracted once "
+                "(spec_augment works)"
             )
 
 
 @dataclass
 class RunArguments(TrainingArguments):
-    """How it is trained: transformers' TrainingArguments with the defaults of this toolkit."""
+    """How to train: transformers' TrainingArguments with the defaults of this toolkit."""
 
     output_dir: str = setting("", "Folder of the run.")
     overwrite: bool = setting(False, "Replace an earlier run in output_dir.")
     license: str | None = setting(
         None, "Licence for the model card, as the Hub names it (apache-2.0, cc-by-nc-4.0, ...)."
     )
-    resume_from_checkpoint: str | bool | None = setting(None, "true or last: the last checkpoint; or its folder.")
+    resume_from_checkpoint: str | bool | None = setting(
+        None, "Resume from this checkpoint folder; true or last: from the run's last one."
+    )
     early_stopping_patience: int | None = setting(
-        None, "Stop after this many evaluations without a better one; none: never.", limits="[1, inf)"
+        None, "Stop after this many evaluations without an improvement; null: never.", limits="[1, inf)"
     )
     weight_averaging: float = setting(
-        0.0, "Decay (0.99) of an average of the weights, which is evaluated and saved; 0: none.", limits="[0, 1)"
+        0.0,
+        "Decay of a moving average of the weights (such as 0.99), which is evaluated and saved; 0: no average.",
+        limits="[0, 1)",
     )
     decay_from_epoch: int | None = setting(
-        None, "First epoch (from 0) of an exponential decay, in place of lr_scheduler_type.", limits="[0, inf)"
+        None,
+        "First epoch (from 0) of an exponential decay of the learning rate; replaces lr_scheduler_type.",
+        limits="[0, inf)",
     )
-    epoch_decay: float = setting(0.1, "Each of these epochs multiplies by exp(-epoch_decay).", limits="[0, inf)")
+    epoch_decay: float = setting(
+        0.1,
+        "From decay_from_epoch on, each epoch multiplies the learning rate by exp(-epoch_decay).",
+        limits="[0, inf)",
+    )
     channels_last: bool = setting(False, "Channels-last memory layout; benchmarks/architectures.py measures it.")
     reuse_frozen_prefix: bool = setting(
-        False, "Store the output of the frozen lower layers, and train on it: same result at a fraction of the cost."
+        False, "Store the output of the frozen lower layers and train on it: same result at a fraction of the cost."
     )
     prefix_store: str | None = setting(
-        None, "Folder of that store, for all runs; none: hfmgc/frozen_prefix in HF_HOME."
+        None, "Folder for these outputs, shared by all runs; null: hfmgc/frozen_prefix in HF_HOME."
     )
-    prefix_dtype: str = setting("float32", "bfloat16 halves the store and rounds.", choices=("float32", "bfloat16"))
-    prefix_store_gigabytes: float = setting(20.0, "Largest size of prefix_store.", limits="(0, inf)")
+    prefix_dtype: str = setting(
+        "float32",
+        "Type of the stored outputs; bfloat16 halves their size and rounds.",
+        choices=("float32", "bfloat16"),
+    )
+    prefix_store_gigabytes: float = setting(20.0, "Largest size of prefix_store in GB.", limits="(0, inf)")
     eval_strategy: str = setting("epoch", "When the validation side is evaluated.", choices=("no", "steps", "epoch"))
     save_strategy: str = setting("epoch", "When a checkpoint is saved.", choices=("no", "steps", "epoch", "best"))
     save_total_limit: int | None = setting(2, "Number of checkpoints to keep.")
-    load_best_model_at_end: bool = setting(True, "Whether the run ends with its best checkpoint.")
+    load_best_model_at_end: bool = setting(True, "End the run with the weights of its best checkpoint.")
     metric_for_best_model: str | None = setting(
         "auto",
-        f"The metric that chooses the best checkpoint. With one genre per track: {', '.join(SINGLE_LABEL.best_metrics)}. "
+        f"Metric that chooses the best checkpoint. With one genre per track: {', '.join(SINGLE_LABEL.best_metrics)}. "
         f"With several: {', '.join(MULTI_LABEL.best_metrics)}. auto: the first of them.",
     )
-    restore_callback_states_from_checkpoint: bool = setting(True, "Needed to stop early after a resume.")
-    remove_unused_columns: bool = setting(False, "The collator takes what it needs.")
-    label_names: list[str] | None = setting(lambda: ["labels"], "Which inputs are labels (PEFT hides it).")
+    restore_callback_states_from_checkpoint: bool = setting(
+        True, "Restore the count of early stopping when a run resumes."
+    )
+    remove_unused_columns: bool = setting(False, "Must stay false: the collator needs the genres.")
+    label_names: list[str] | None = setting(
+        lambda: ["labels"], "Inputs that are labels; the Trainer cannot find them in a PEFT model."
+    )
 
     def __post_init__(self):
         if not self.output_dir:
@@ -253,41 +283,39 @@ class RunArguments(TrainingArguments):
         check_fields_of(self)
         self._check_combinations()
         super().__post_init__()
-        # Without an accelerator, pinning memory does nothing but warn in each epoch.
+        # On a CPU, pinning memory only prints a warning in each epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
 
     def _check_combinations(self) -> None:
-        """Refuse what would end in a traceback, or in a wrong result."""
-        refused = {
-            "dataloader_drop_last": "must stay false: it would leave out tracks of the validation side",
-            "label_smoothing_factor": "would leave out class weights, penalties and mixed genres: set model.label_smoothing",
-            "remove_unused_columns": "must stay false: the genre of an example would be removed",
-            # Workers draw their seed once for a run; after a resume they would draw another one.
-            "dataloader_persistent_workers": "would keep a resumed run from repeating an uninterrupted one",
+        """Reject settings that would end in a traceback or in a wrong result."""
+        unsupported = {
+            "dataloader_drop_last": "it would leave out tracks of the validation side",
+            "label_smoothing_factor": "it ignores class weights, penalties and mixup; use model.label_smoothing",
+            "remove_unused_columns": "it would remove the genre of an example",
+            # Workers draw their seeds once; after a resume they would draw different ones.
+            "dataloader_persistent_workers": "a resumed run would differ from an uninterrupted one",
         }
-        for name, reason in refused.items():
+        for name, reason in unsupported.items():
             if getattr(self, name):
-                raise ValueError(f"{name} {reason}")
+                raise ValueError(f"{name} is not supported, because {reason}: leave it out")
         if self.decay_from_epoch is not None and self.warmup_steps:
-            raise ValueError("decay_from_epoch begins with the full learning rate: leave out warmup_steps")
+            raise ValueError("decay_from_epoch starts at the full learning rate: leave out warmup_steps")
         if self.weight_averaging and (self.fsdp or self.deepspeed):
-            raise ValueError("weight_averaging: not with deepspeed or fsdp, which shard the weights")
+            raise ValueError("weight_averaging does not work with deepspeed or fsdp: leave it out")
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise ValueError(
-                f"num_train_epochs must be above 0, not {self.num_train_epochs}: nothing would be trained"
-            )
+            raise ValueError(f"num_train_epochs must be above 0, not {self.num_train_epochs}")
         metric = (self.metric_for_best_model or "auto").removeprefix("eval_")
-        known = (*SINGLE_LABEL.best_metrics, *MULTI_LABEL.best_metrics)
-        if metric not in ("auto", *known):
-            raise ValueError(f"metric_for_best_model: no metric {metric!r}{did_you_mean(metric, known)}")
+        metrics = (*SINGLE_LABEL.best_metrics, *MULTI_LABEL.best_metrics)
+        if metric not in ("auto", *metrics):
+            raise ValueError(f"metric_for_best_model: no metric {metric!r}{did_you_mean(metric, metrics)}")
         if self.push_to_hub and not self.hub_model_id:
-            raise ValueError("push_to_hub needs hub_model_id USER/NAME")
+            raise ValueError("push_to_hub needs hub_model_id: set it to USER/NAME")
 
     def with_values(self, **values: Any) -> Self:
         """Return a copy with other values; `dataclasses.replace` would resolve the defaults of transformers twice."""
-        other = copy.copy(self)
-        vars(other).update(values)
-        return other
+        changed = copy.copy(self)
+        vars(changed).update(values)
+        return changed
 
 
 Groups = tuple[ModelArguments, DataArguments, RunArguments]

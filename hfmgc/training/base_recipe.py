@@ -1,4 +1,4 @@
-"""A recipe that is run several times with other fields: trials of a search, seeds, latent sizes."""
+"""A recipe that runs several times with different fields: trials of a search, seeds, latent sizes."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -14,7 +14,10 @@ from .run_folder import RUN_FILE, RunRecord, read_json, release_run_folders
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """The fields of a recipe, and their source for error messages; chosen values are given by path."""
+    """The fields of a recipe and, for error messages, their source `where`.
+
+    `chosen` in its methods maps the paths of fields (`model.latent_size`) to values that replace the recipe's.
+    """
 
     values: dict[str, Any]
     where: str
@@ -37,21 +40,21 @@ class BaseRecipe:
     def fit_once(
         self, chosen: Mapping[str, Any], folder: Path, fit: Callable[[Groups], Any], *, title: str
     ) -> dict[str, Any]:
-        """Return the results of the run in a folder, trained by `fit` unless it is finished with the same settings."""
+        """Return the results of the run in a folder; train it by `fit` unless it is finished with the same settings."""
         chosen = {**chosen, "output_dir": str(folder)}
         groups, results = check_recipe(self.groups(chosen)).groups, folder / "results.json"
         if not (folder / RUN_FILE).exists():
-            how, start = "", {}
+            status, start = "", {}
         elif RunRecord.from_settings(groups, groups[2]).changes(folder) != {}:
-            how, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
+            status, start = ": restarted, because the earlier run had other settings", {"overwrite": True}
         elif not (folder / "README.md").exists():  # the last file of a run
-            how, start = ": resumed", {"resume_from_checkpoint": "last"}
+            status, start = ": resumed", {"resume_from_checkpoint": "last"}
         elif read_json(results) is None:
-            how, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
+            status, start = ": restarted, because results.json is missing or damaged", {"overwrite": True}
         else:
-            how, start = ": finished earlier", None
-        groups[2].distributed_state.wait_for_everyone()  # no process writes before all have read
-        print(f"\n{title}{how}", flush=True)
+            status, start = ": finished earlier", None
+        groups[2].distributed_state.wait_for_everyone()  # a process may write only after all have read
+        print(f"\n{title}{status}", flush=True)
         if start is not None:
             try:
                 fit(self.groups({**chosen, **start}))

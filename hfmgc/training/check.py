@@ -1,4 +1,4 @@
-"""The one check of a recipe, before any data are read: runs, searches and `hfmgc show` refuse the same settings."""
+"""Check a recipe before any data are read; runs, searches and `hfmgc show` share this check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +28,14 @@ from .spectrogram_augmentation import WindowAugmentation, cropped_frames
 
 @dataclass(frozen=True)
 class CheckedRecipe:
-    """Settings that fit together, and the parts that they describe.
+    """Settings that fit together, and what they describe.
 
-    `model_type` is that of the checkpoint to start from, `meta_model` has the adapter and is on the meta device, `parameters`
-    counts those without the adapter, and `notes` names assumptions.
+    Args:
+        groups: The settings; `model_type` is that of the checkpoint, if the recipe starts from one.
+        extractor: The front end.
+        meta_model: The model with its adapter, on the meta device.
+        parameters: Number of parameters without the adapter.
+        notes: Assumptions, for the user.
     """
 
     groups: Groups
@@ -44,16 +48,16 @@ class CheckedRecipe:
 def check_recipe(
     groups: Groups, *, genres: Sequence[str] | None = None, local_files_only: bool = False
 ) -> CheckedRecipe:
-    """Refuse settings that do not fit each other, before the data are read.
+    """Return the settings with what they describe, or raise an error if they do not fit each other.
 
     Args:
-        groups: As read; they are not changed.
-        genres: Of the data, if known. Class weights are not checked without them.
-        local_files_only: Make no request for the config of a pre-trained backbone: if it is not in the local cache, assume
-            the default sizes and note it.
+        groups: The settings as read; they are not changed.
+        genres: Genres of the data. Without them, class weights are not checked.
+        local_files_only: Read the config of a pre-trained backbone from the local cache, without a request. If it is missing
+            there, assume the default sizes and add a note.
 
     Raises:
-        ConfigError: If a field does not exist or fit, or the model does not take the front end's windows.
+        ConfigError: If a field does not exist, does not fit the others, or the model does not accept the front end's windows.
         CheckpointError: If a checkpoint to start from cannot be loaded or does not fit.
         DataError: If the data or the list of excluded tracks do not exist.
         SplitError: If the split manifest does not exist.
@@ -82,8 +86,8 @@ def check_recipe(
                 raise
             default = config.backbone_config.model_type
             notes.append(
-                f"pretrained_backbone {model_arguments.pretrained_backbone} is not in the local cache: counted with the "
-                f"default sizes of {default}"
+                f"pretrained_backbone {model_arguments.pretrained_backbone} is not in the local cache: the counts assume "
+                f"the default sizes of {default}"
             )
 
     model = build_meta_model(model_arguments, config)
@@ -91,7 +95,7 @@ def check_recipe(
     parameters = model.num_parameters()
     model = adapt_model(model, model_arguments)
     if run.reuse_frozen_prefix:
-        FrozenPrefix(model)  # refuses a model without frozen layers
+        FrozenPrefix(model)  # raises if no layer is frozen
     if data.data:
         check_source(data, extractor)
     return CheckedRecipe((model_arguments, data, run), extractor, model, parameters, notes)
@@ -100,14 +104,14 @@ def check_recipe(
 def _check_windows(
     model: PreTrainedModel, extractor: WindowedFeatureExtractor, augmentation: WindowAugmentation
 ) -> None:
-    """Refuse a front end whose windows the model does not take, whole or cropped, or of which nothing could be left."""
+    """Raise a ConfigError if the model does not accept a window, whole or cropped, or augmentation can erase it."""
     frames, bins = extractor.window_shape
     try:
         augmentation.check(frames, bins)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    for name, length in (("front_end", frames), ("time_crop", cropped_frames(frames, augmentation.time_crop))):
+    for field, length in (("front_end", frames), ("time_crop", cropped_frames(frames, augmentation.time_crop))):
         try:
             model.base_model.check_on_meta(length, bins)
         except ValueError as error:
-            raise ConfigError(f"model and {name} do not fit: {error}") from error
+            raise ConfigError(f"model and {field} do not fit: {error}") from error

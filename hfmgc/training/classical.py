@@ -1,7 +1,7 @@
-"""Classical baselines: pipelines of scikit-learn on one vector per track or window, and their table.
+"""Classical baselines: pipelines of scikit-learn on one vector per track or window, compared in a table.
 
-The pipelines are those of the Divide and Conquer paper (section III-A) and of LGNet (Table 1). Where the papers are silent,
-scikit-learn's defaults are used (ours).
+The pipelines are those of the Divide and Conquer paper (section III-A) and of LGNet (Table 1). Settings that the papers do
+not give are scikit-learn's defaults (ours).
 """
 
 import time
@@ -30,7 +30,6 @@ from ..evaluation.predictions import TrackPredictions
 from ..evaluation.task import SINGLE_LABEL
 from ..features.feature_extraction_handmade import HandmadeFeatureExtractor
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
-from ..hub.card import write_model_card
 from ..registry import SPECTROGRAM_FEATURE_EXTRACTOR, load_class
 from ..settings import known_fields, with_fields
 from .arguments import DataArguments, RunArguments, changed_fields, check_fields_of, require_settings, setting
@@ -38,25 +37,25 @@ from .comparison import ComparedRow
 from .preparation import PreparedData, check_source
 from .probe_heads import Representations
 from .run_folder import RunRecord, check_output_folder
-from .stages import make_report, record_start
+from .stages import make_report, record_start, save_results
 
 
-# Pipelines that reduce the features to a number of dimensions; both are random.
+# Pipelines that reduce the features to a number of dimensions; they depend on the seed.
 REDUCING = ("svd_svm", "forest_svm")
 PIPELINES = (*REDUCING, "svm", "naive_bayes", "knn")
-# Settings of the other groups that have an effect here.
+# Fields of DataArguments and RunArguments that have an effect on classical pipelines.
 _DATA_FIELDS = {
     "data", "data_options", "exclude", "shortest_seconds", "split_policy", "split_ratios", "split_seed", "split_fold",
     "split_manifest", "allow_leaks", "fit_statistics", "preprocessing_num_proc", "training_windows", "augmentation",
 }  # fmt: skip
 _RUN_FIELDS = {"output_dir", "overwrite", "license", "disable_tqdm", "use_cpu"}
-# Tracks are vectors: nothing is drawn or augmented.
+# Vectors of fixed windows; nothing is drawn or augmented.
 CLASSICAL_SETTINGS = {"training_windows": "fixed", "augmentation": "none"}
 
 
 @dataclass
 class ClassicalArguments:
-    """Which classical pipelines are compared, and what they read."""
+    """The classical pipelines to compare, and their features."""
 
     pipelines: list[str] = setting(
         lambda: ["svm", "naive_bayes", "knn"],
@@ -64,15 +63,15 @@ class ClassicalArguments:
         "(RBF kernel), naive_bayes (Gaussian) or knn, on all features.",
     )
     dimensions: list[int] = setting(list, "Dimensions that svd_svm and forest_svm reduce the features to.")
-    seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of svd_svm and forest_svm; the other pipelines draw nothing.")
+    seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of svd_svm and forest_svm; the other pipelines need none.")
     svm_strength: float = setting(
-        1.0, "Of the SVMs: scikit-learn's C; small values regularise more.", limits="(0, inf)"
+        1.0, "scikit-learn's C of the SVMs; small values regularise more.", limits="(0, inf)"
     )
-    svm_gamma: float = setting(0.0, "Of the SVMs' RBF kernel; 0: scikit-learn's `scale`.", limits="[0, inf)")
+    svm_gamma: float = setting(0.0, "gamma of the SVMs' RBF kernel; 0: scikit-learn's `scale`.", limits="[0, inf)")
     front_end: dict[str, Any] = setting(
         dict,
-        "Fields of the feature extractor: of spectrograms with preset or representation, which are summarised by mean and "
-        "deviation of each bin over time, otherwise of hand-made features. By default that of a table, or fma_518.",
+        "Fields of the feature extractor. With preset or representation: spectrograms, summarised by mean and deviation of "
+        "each bin over time. Otherwise: hand-made features, by default the table's own, or fma_518 for audio.",
     )
 
     def __post_init__(self):
@@ -80,12 +79,12 @@ class ClassicalArguments:
         if not self.pipelines or not set(self.pipelines) <= set(PIPELINES):
             raise ValueError(f"pipelines {self.pipelines}: choose among {', '.join(PIPELINES)}")
         if not self.seeds:
-            raise ValueError("seeds is empty")
+            raise ValueError("seeds is empty: give at least one number")
         if set(self.pipelines) & set(REDUCING) and (not self.dimensions or min(self.dimensions) < 1):
-            raise ValueError(f"dimensions must be numbers from 1 on for {', '.join(REDUCING)}, not {self.dimensions}")
+            raise ValueError(f"dimensions must be positive numbers for {', '.join(REDUCING)}, not {self.dimensions}")
 
     def rows(self) -> list["ClassicalArguments"]:
-        """Return the settings of each row of the table alone."""
+        """Return separate settings for each row of the table."""
         rows = []
         for name in dict.fromkeys(self.pipelines):
             if name in REDUCING:
@@ -96,50 +95,59 @@ class ClassicalArguments:
 
     @property
     def pipeline(self) -> tuple[str, int | None]:
-        """Pipeline and dimensions of a row; None for all features."""
+        """Pipeline and dimensions of a row; the dimensions are None for all features."""
         return self.pipelines[0], next(iter(self.dimensions), None)
 
     @property
     def label(self) -> str:
-        """Name of a row, also that of its folder."""
+        """Name of a row and of its folder."""
         return "_".join([self.pipelines[0], *map(str, self.dimensions)])
 
 
 def check_baselines(classical: ClassicalArguments, data: DataArguments, run: RunArguments) -> WindowedFeatureExtractor:
-    """Return the front end, or refuse settings before the data are read.
+    """Check the settings before the data are read, and return the front end.
 
     Raises:
-        ConfigError: If a field does not fit the others or has no effect here.
+        ConfigError: If a field does not fit the others, or has no effect on classical pipelines.
         DataError: If the data do not exist or have other features.
     """
     check_output_folder("output_dir", Path(run.output_dir), data.data)
-    idle = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
-    if idle:
-        raise ConfigError(f"{', '.join(idle)}: without effect on classical pipelines: leave out")
+    ignored = sorted((set(changed_fields(data)) - _DATA_FIELDS) | (set(run.changed) - _RUN_FIELDS))
+    if ignored:
+        raise ConfigError(f"{', '.join(ignored)}: no effect on classical pipelines: leave out")
     if run.world_size > 1:
         raise ConfigError("classical pipelines are fitted in one process: start the recipe with python")
     require_settings((data,), CLASSICAL_SETTINGS, "for classical pipelines: leave it out")
     if "preset" in classical.front_end or "representation" in classical.front_end:
         extractor_class, fields = load_class(SPECTROGRAM_FEATURE_EXTRACTOR), classical.front_end
     else:
-        made = open_source(data.data, data.data_options).front_end() or {}
+        stored = open_source(data.data, data.data_options).front_end() or {}
         known = known_fields(HandmadeFeatureExtractor)
-        fields = {name: value for name, value in made.items() if name in known} | classical.front_end
+        fields = {name: value for name, value in stored.items() if name in known} | classical.front_end
         extractor_class = HandmadeFeatureExtractor
     extractor = with_fields(extractor_class, fields, "front_end")
     check_source(data, extractor)
     _, names = vector_names(extractor)
     if classical.dimensions and max(classical.dimensions) > len(names):
-        raise ConfigError(f"dimensions: {max(classical.dimensions)}, but the front end gives {len(names)} features")
+        raise ConfigError(
+            f"dimensions: {max(classical.dimensions)}: choose at most the {len(names)} features of the front end"
+        )
     return extractor
 
 
-class Fitted(NamedTuple):
-    """A fitted pipeline, and the processor time of the fit."""
+class FittedPipeline(NamedTuple):
+    """A fitted pipeline.
+
+    Args:
+        pipeline: The pipeline.
+        columns: The features that it reads, the most important first; None for all features.
+        importances: The importance of all features to the random forest, if there is one.
+        seconds: Processor time of the fit.
+    """
 
     pipeline: Pipeline
-    columns: list[int] | None  # that it reads, the most important first; all features by default
-    importances: np.ndarray | None  # of all features, by the random forest
+    columns: list[int] | None
+    importances: np.ndarray | None
     seconds: float
 
 
@@ -149,10 +157,10 @@ class PipelineFitter:
     Args:
         vectors: float32 [vectors, features].
         targets: Genre indices [vectors].
-        strength, gamma: Of the SVMs (`svm_strength`, `svm_gamma`).
+        strength, gamma: C and gamma of the SVMs; a gamma of 0 is scikit-learn's `scale`.
 
     Raises:
-        DataError: If all tracks have one genre.
+        DataError: If all vectors have one genre.
     """
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray, *, strength: float = 1.0, gamma: float = 0.0):
@@ -160,54 +168,50 @@ class PipelineFitter:
         self.strength, self.gamma = strength, gamma or "scale"
         self._forests: dict[int, tuple[np.ndarray, float]] = {}
         if len(np.unique(targets)) < 2:
-            raise DataError("the training side has one genre only: classification needs two")
+            raise DataError("the training side has only one genre: add tracks of others, or change the split")
 
     def check(self, name: str, dimensions: int | None = None) -> None:
-        """Refuse a pipeline that cannot be fitted.
-
-        Raises:
-            DataError: If it needs more training tracks or features than there are.
-        """
+        """Raise a DataError if a pipeline needs more training examples than there are."""
         examples = len(self.vectors)
         needed = {"svd_svm": dimensions, "knn": KNeighborsClassifier().n_neighbors}.get(name, 0)
         if needed > examples:
-            what = "dimensions" if name == "svd_svm" else "neighbours"
+            unit = "dimensions" if name == "svd_svm" else "neighbours"
             raise DataError(
-                f"{name}: {needed} {what} need as many training examples, there are {examples}: leave it out, or add tracks"
+                f"{name}: {needed} {unit} need as many training examples, but there are {examples}: leave it out, or add tracks"
             )
 
-    def fit(self, name: str, dimensions: int | None = None, seed: int = 0) -> Fitted:
-        """Fit a pipeline that `check` accepts."""
+    def fit(self, name: str, dimensions: int | None = None, seed: int = 0) -> FittedPipeline:
+        """Fit a pipeline; raise a DataError as `check` does."""
         self.check(name, dimensions)
         columns, importances, seconds, vectors = None, None, 0.0, self.vectors
         start = time.process_time()
         if name == "forest_svm":
-            if seed not in self._forests:  # one forest serves all dimensions
+            if seed not in self._forests:  # all dimensions share a forest
                 forest = RandomForestClassifier(random_state=seed).fit(self.vectors, self.targets)
                 self._forests[seed] = forest.feature_importances_, time.process_time() - start
             importances, seconds = self._forests[seed]
             columns = np.argsort(-importances, kind="stable")[:dimensions].tolist()
             vectors = vectors[:, columns]
             start = time.process_time()
-        # With `break_ties`, `predict` is the likeliest genre of our logits.
+        # With `break_ties`, `predict` agrees with the largest of our logits.
         svm = SVC(C=self.strength, kernel="rbf", gamma=self.gamma, break_ties=True)
         steps = {
             "naive_bayes": [GaussianNB()],
-            # Trees would be slower with so many features, and could not be saved.
+            # Search trees are slower with so many features, and skops cannot save them.
             "knn": [KNeighborsClassifier(algorithm="brute")],
             "svd_svm": [TruncatedSVD(dimensions, random_state=seed), svm],
         }
         pipeline = make_pipeline(StandardScaler(), *steps.get(name, [svm])).fit(vectors, self.targets)
-        return Fitted(pipeline, columns, importances, seconds + time.process_time() - start)
+        return FittedPipeline(pipeline, columns, importances, seconds + time.process_time() - start)
 
 
 class Baselines:
     """Fits and evaluates the rows of the table.
 
     Args:
-        data: As prepared, with the front end of `check_baselines`.
-        extractor: This front end.
-        classical: The settings of the SVMs.
+        data: The data, prepared with `extractor`.
+        extractor: The front end that `check_baselines` returned.
+        classical: Settings with `svm_strength` and `svm_gamma`.
     """
 
     def __init__(self, data: PreparedData, extractor: WindowedFeatureExtractor, classical: ClassicalArguments):
@@ -230,7 +234,7 @@ class Baselines:
         )
 
     def _vectors(self, tracks: TrackWindows) -> Representations:
-        """Return the tracks of a side as vectors."""
+        """Summarise the windows of tracks as vectors."""
         SINGLE_LABEL.check_targets(genres_of(tracks.tracks), where="the data")
         stacks = []
         for row, track_id in enumerate(tracks["track_id"]):
@@ -242,7 +246,7 @@ class Baselines:
         return Representations(stacks, np.array([self.config.label2id[genre] for genre in tracks["genre"]]))
 
     def run(self, row: ClassicalArguments, run: RunArguments, record: RunRecord) -> ComparedRow:
-        """Fit and evaluate a row with each of its seeds; the first one's run is saved in `run.output_dir`."""
+        """Fit and evaluate a row with each of its seeds, and save the run of the first seed in `run.output_dir`."""
         name, dimensions = row.pipeline
         record_start(run, self.data, record, None)
         correct, train_seconds, predict_seconds = [], [], []
@@ -284,28 +288,21 @@ class Baselines:
     def _save(
         self,
         model: ClassicalForAudioClassification,
-        fitted: Fitted,
+        fitted: FittedPipeline,
         predictions: TrackPredictions,
         run: RunArguments,
         record: RunRecord,
         training: dict[str, Any],
     ) -> None:
-        known, notes = set(self.fitter.targets.tolist()), []
-        if absent := [genre for genre, index in model.config.label2id.items() if index not in known]:
+        trained, notes = set(self.fitter.targets.tolist()), []
+        if absent := [genre for genre, index in model.config.label2id.items() if index not in trained]:
             notes.append(f"genres without training tracks are never predicted: {', '.join(absent)}")
-        if self.data.manifest.evaluation_side == "validation":
-            notes.append(
-                "the split has no test side: these are the validation tracks; this command chose nothing on them"
-            )
         report = make_report(predictions, self.data, run, SINGLE_LABEL, notes=notes, model_type=CLASSICAL)
         folder = Path(run.output_dir)
         with saving_to(folder):
             model.save_pretrained(folder)
-            self.extractor.save_pretrained(folder)
-            report.save(folder)
             if fitted.importances is not None:
                 title = f"{report.heading}: features of highest importance (random forest)"
                 plot_importances(model.config.feature_names, fitted.importances, folder / IMPORTANCES, title=title)
-            model_record = {"model_type": CLASSICAL}
-            record.save(folder, exclusions=self.data.corpus.exclusions(), model=model_record, training=training)
-            write_model_card(folder, licence=run.license)
+            entries = {"model": {"model_type": CLASSICAL}, "training": training}
+            save_results(run, self.extractor, self.data, report, record, **entries)

@@ -1,4 +1,4 @@
-"""A table that compares settings on the same tracks: accuracy over several seeds with its interval, and times."""
+"""A table that compares settings on the same tracks: accuracy over several seeds, its interval, and times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ class ComparedRow:
     """A row of the table.
 
     Args:
-        settings: Its first columns.
-        line, size: Its place in the picture: a point of a line, or without a size a dashed line.
-        correct: Which tracks were classified correctly with each seed, bool [seeds, tracks].
-        train_seconds, predict_seconds: Of one training, and of the prediction of all tracks.
+        settings: The first columns.
+        line: Name of the line in the picture.
+        size: Position of the row on this line; without a size, the line is horizontal and dashed.
+        correct: Whether each track was classified correctly with each seed, bool [seeds, tracks].
+        train_seconds: Duration of one training.
+        predict_seconds: Duration of the prediction of all tracks.
     """
 
     settings: dict[str, Any]
@@ -34,18 +36,18 @@ class ComparedRow:
 
     @property
     def accuracies(self) -> np.ndarray:
-        """The accuracy with each seed [seeds]."""
+        """The accuracies of the seeds [seeds]."""
         return self.correct.mean(axis=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row of the CSV. The interval is that of the mean over the seeds, by bootstrap over tracks."""
+        """Return the cells of the row. The interval of the mean over the seeds is a bootstrap over tracks."""
         low, high, _ = interval_of_shares(self.correct.mean(axis=0))
         return {
             **self.settings,
             "accuracy": self.correct.mean(),
             "low": low,
             "high": high,
-            "accuracy_by_seed": " ".join(f"{one:.4f}" for one in self.accuracies),
+            "accuracy_by_seed": " ".join(f"{accuracy:.4f}" for accuracy in self.accuracies),
             "tracks": self.correct.shape[1],
             "train_seconds": self.train_seconds,
             "predict_seconds": self.predict_seconds,
@@ -53,7 +55,7 @@ class ComparedRow:
 
 
 def save_comparison(rows: Sequence[ComparedRow], folder: Path, name: str, *, label: str, title: str) -> str:
-    """Write the table as `NAME.csv` and `NAME.png`, and return it as text; `label` names the sizes."""
+    """Write the table as `NAME.csv` and `NAME.png`, and return it as text; `label` is that of the axis of sizes."""
     table = pd.DataFrame([row.to_dict() for row in rows])
     points = [
         {"name": row.line, "size": row.size, "accuracies": row.accuracies, **cells}

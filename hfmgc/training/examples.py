@@ -1,4 +1,4 @@
-"""Training examples: windows of tracks, drawn from (seed, epoch, track)."""
+"""Training examples: windows of tracks, determined by (seed, epoch, track)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +31,8 @@ class WindowExamples(torch.utils.data.Dataset):
     """Random windows of tracks.
 
     Args:
-        seed: With the epoch and the track's id, determines everything that is random.
-        windows_per_track: Windows of each track in an epoch, drawn and augmented independently.
+        seed: With the epoch and the track's id, determines everything random.
+        windows_per_track: Windows per track and epoch, drawn and augmented independently.
         window_augmentation: Applied to each window.
     """
 
@@ -46,22 +46,22 @@ class WindowExamples(torch.utils.data.Dataset):
         self.seed = seed
         self.windows_per_track = windows_per_track
         self.window_augmentation = window_augmentation
-        # In shared memory, so that workers see it change.
+        # Shared memory, so that DataLoader workers see changes.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the windows and augmentations of another epoch."""
+        """Set the epoch, which determines windows and augmentations."""
         self._epoch.fill_(epoch)
 
 
 class TrainingExamples(WindowExamples):
-    """Random windows of each track, augmented, as `input_values` [frames, bins] and the track's genre.
+    """Random augmented windows of each track, as `input_values` [frames, bins] with the track's genre.
 
     Args:
         tracks: Decoded tracks, or tracks with features (`extract_features`, `augment_offline`).
         extractor: Computes, cuts and normalises the features.
         augmentation: Applied to the waveform before a window is cut from it.
-        more: See `WindowExamples`.
+        options: Arguments of `WindowExamples`.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class TrainingExamples(WindowExamples):
         extractor: WindowedFeatureExtractor,
         *,
         augmentation: Augmentation | None = None,
-        **more: Any,
+        **options: Any,
     ):
-        super().__init__(**more)
+        super().__init__(**options)
         self._features = TrackWindows(tracks, extractor) if "features" in tracks.column_names else None
         self.tracks = tracks if self._features is None else self._features.tracks
         self.extractor = extractor
@@ -93,7 +93,7 @@ class TrainingExamples(WindowExamples):
         }
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the row of an example's track, and its number among the windows of the track."""
+        """Return the row of an example's track, and the example's number among the windows of the track."""
         return divmod(index, self.windows_per_track)
 
     def window(self, row: int, track: Mapping[str, Any], draw: int, generator: np.random.Generator) -> np.ndarray:
@@ -102,10 +102,10 @@ class TrainingExamples(WindowExamples):
 
 
 class FixedExamples(TrainingExamples):
-    """The windows that evaluation cuts from each track, once an epoch: the slices that the papers train on."""
+    """The windows that evaluation cuts from each track, each once per epoch; the papers call them slices."""
 
-    def __init__(self, tracks: TrackWindows, **more: Any):
-        super().__init__(tracks.tracks, tracks.extractor, **more)
+    def __init__(self, tracks: TrackWindows, **options: Any):
+        super().__init__(tracks.tracks, tracks.extractor, **options)
         self.windows = ExtractedWindows(tracks)
 
     def __len__(self) -> int:
@@ -121,9 +121,9 @@ class FixedExamples(TrainingExamples):
 def augment_offline(
     tracks: datasets.Dataset, extractor: WindowedFeatureExtractor, *, seed: int, num_proc: int | None = None
 ) -> datasets.Dataset:
-    """Return the features of each decoded track and of its six variants (AST report, section 3.1); cached on disk.
+    """Return the features of each decoded track and of its six variants (AST report, section 3.1), cached on disk.
 
-    The column `variant` names the variant, `features` is as `extract_features` returns it.
+    The column `variant` names the variant; `features` has the form that `extract_features` returns.
     """
     removed = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
     kept = {name: kind for name, kind in tracks.features.items() if name not in removed}

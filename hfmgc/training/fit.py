@@ -1,6 +1,6 @@
-"""Training: the settings and the data in, the Trainer with its trained model out. Recipes and trials of a search share it."""
+"""Train with checked settings on prepared data; recipes and the trials of a search share this code."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +17,10 @@ from ..errors import CheckpointError
 from ..evaluation.task import task_of
 from ..evaluation.track_choice import trained_earlier
 from .arguments import Groups, RunArguments
-from .build import adapt_model, build_model, different_shape, with_class_weights
+from .build import adapt_model, build_model, shape_difference, with_class_weights
 from .examples import TrainingExamples
 from .mixup import MixupCollator
-from .prefix_reuse import reused_prefix
-from .prefix_store import PrefixStore
+from .prefix_reuse import reuse_prefix
 from .preparation import PreparedData, balanced_class_weights
 from .trainer import TrackTrainer
 
@@ -32,18 +31,16 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     *,
     checkpoint: Path | None = None,
-    stores: MutableMapping[str, PrefixStore] | None = None,
 ) -> TrackTrainer:
-    """Train with checked settings; return the Trainer, whose model ends with the best checkpoint's weights or the last ones.
+    """Train, or resume from `checkpoint`, and return the Trainer with the trained model.
 
-    `checkpoint` is the one to resume from; `stores` are the open stores of the frozen layers' output, by folder name, to which
-    new ones are added.
+    With `load_best_model_at_end`, the model has the best checkpoint's weights, otherwise the last ones.
 
     Raises:
         CheckpointError: If weights to start from cannot be loaded, or `checkpoint` is of another model.
-        SaveError: If the run's folder or the store cannot be written to.
+        SaveError: If the run's folder or the store of the frozen layers' output cannot be written to.
     """
-    trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint, stores=stores)
+    trainer = new_trainer(groups, data, callbacks, checkpoint=checkpoint)
     trainer.train(checkpoint)
     return trainer
 
@@ -54,9 +51,8 @@ def new_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     *,
     checkpoint: Path | None = None,
-    stores: MutableMapping[str, PrefixStore] | None = None,
 ) -> TrackTrainer:
-    """Return the Trainer with the model as it is before training; see `fit`."""
+    """Return the Trainer with the untrained model; see `fit`."""
     model_arguments, data_arguments, run = groups
     if data_arguments.class_weights == "balanced":
         model_arguments = with_class_weights(model_arguments, balanced_class_weights(data))
@@ -64,7 +60,7 @@ def new_trainer(
     model = adapt_model(build_model(model_arguments, genres, run), model_arguments)
     if checkpoint is not None:
         check_shapes(model, checkpoint)
-    examples = reused_prefix(model, data, run, opened=stores)
+    examples = reuse_prefix(model, data, run)
     trainer = build_trainer(
         model,
         run,
@@ -77,29 +73,27 @@ def new_trainer(
     if model_arguments.model_name_or_path is not None:
         split = Path(resolve_checkpoint(model_arguments.model_name_or_path), "split.json")
         if split.is_file():
-            earlier = SplitManifest.load(split)
-            trainer.notes += trained_earlier(data.manifest, earlier, split.parent.name)
+            trainer.notes += trained_earlier(data.manifest, SplitManifest.load(split), split.parent.name)
     return trainer
 
 
 def check_shapes(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
-    """Refuse a checkpoint of another model, from which torch would load what happens to fit."""
-    path, other = checkpoint / "model.safetensors", checkpoint / "adapter_model.safetensors"
+    """Raise a CheckpointError for a checkpoint of another model, of which the Trainer would load the weights that fit."""
+    full, adapter = checkpoint / "model.safetensors", checkpoint / "adapter_model.safetensors"
+    if not full.is_file() and not adapter.is_file():
+        return  # FSDP and ZeRO shard the weights
     if isinstance(model, PeftModel):
-        path, other = other, path
-        own = get_peft_model_state_dict(model, save_embedding_layers=False)
+        path, expected = adapter, get_peft_model_state_dict(model, save_embedding_layers=False)
     else:
-        own = model.state_dict()
-    if not path.is_file() and not other.is_file():
-        return  # sharded weights of FSDP and ZeRO
+        path, expected = full, model.state_dict()
     saved = {}
     if path.is_file():
         with safe_open(path, framework="pt") as weights:
             saved = {name: weights.get_slice(name).get_shape() for name in weights.offset_keys()}
-    if difference := different_shape(saved, {name: tensor.shape for name, tensor in own.items()}):
+    if difference := shape_difference(saved, {name: tensor.shape for name, tensor in expected.items()}):
         raise CheckpointError(
-            f"{checkpoint} is of another model than these settings make ({difference}): restore the settings of the model "
-            "and its adapter, or restart with --overwrite"
+            f"{checkpoint} is of another model than these settings describe ({difference}): restore the settings of the "
+            "model and its adapter, or restart with --overwrite"
         )
 
 
@@ -118,7 +112,7 @@ def build_trainer(
         model = model.to(memory_format=torch.channels_last)
     task = task_of(model.config.problem_type)
     sides = [tracks for tracks in (train.tracks, validation) if tracks is not None]
-    # Both sides together: a small validation side may have no track with several genres by chance.
+    # Checked on both sides together: a small validation side may have no track with several genres.
     task.check_targets([names for tracks in sides for names in genres_of(tracks)], where="the data")
     metric = task.best_metric(run.metric_for_best_model)
     if run.early_stopping_patience is not None:

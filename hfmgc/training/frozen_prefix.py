@@ -1,4 +1,4 @@
-"""The first stages of a model that have no trained parameter, so that their output for a window never changes."""
+"""The first stages of a model without trained parameters, whose output for a window never changes."""
 
 import torch
 from peft import PeftModel
@@ -10,17 +10,17 @@ from ..evaluation.checkpoints import weights_digest
 from ..models.configuration_windowed import WindowedConfig
 
 
-# Dropout rates of a backbone with several stages: they apply to all of its layers, frozen ones too.
+# Dropout rates of a backbone with several stages; they apply to its frozen layers as well.
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class FrozenPrefix:
-    """The frozen stages of a classifier's base model; it may have an adapter, and be on the meta device.
+    """The frozen stages of a classifier's base model.
 
-    `description` says where the prefix ends.
+    The model may have an adapter, and be on the meta device. `description` says where the prefix ends.
 
     Raises:
-        ConfigError: If no stage is frozen, or dropout changes the output of the frozen ones.
+        ConfigError: If no stage is frozen, or dropout changes the output of the frozen stages.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel):
@@ -39,7 +39,7 @@ class FrozenPrefix:
         if not self.stages:
             adapter = " or use an adapter (adapter: dora)" if self.encoder.num_stages > 1 else ""
             raise ConfigError(
-                f"reuse_frozen_prefix: {first_trained} is trained, so no layer before it is frozen: set "
+                f"reuse_frozen_prefix: no layer is frozen, because {first_trained} is trained: set "
                 f"freeze_backbone: true{adapter}, or leave out reuse_frozen_prefix"
             )
         for name in _DROPOUTS:
@@ -51,7 +51,7 @@ class FrozenPrefix:
                 )
 
     def state_shape(self, frames: int, bins: int) -> tuple[int, int]:
-        """Return the tokens and the hidden size of the prefix's output for a window."""
+        """Return the number of tokens and the hidden size of the prefix's output for a window."""
         return self.encoder.state_shape(self.stages, frames, bins)
 
     @torch.no_grad()
@@ -62,9 +62,9 @@ class FrozenPrefix:
     def fingerprint(self) -> str:
         """Return a digest of the prefix: its architecture, its weights, and where it ends."""
         config = getattr(self.model.config, "backbone_config", self.model.config)
+        ignored = WindowedConfig().to_dict()  # labels, voting and loss do not change the prefix
+        fields = {name: value for name, value in config.to_dict().items() if name not in ignored}
         layer = getattr(self.model.config, "hidden_layer", None)
-        shared = WindowedConfig().to_dict()  # labels, voting and loss do not change the prefix
-        fields = {name: value for name, value in config.to_dict().items() if name not in shared}
         if layer is not None:
             fields["hidden_layer"] = layer
         weights = self.encoder.state_dict()

@@ -1,4 +1,4 @@
-"""The feature autoencoder by latent size: many runs on the same data, as one table (divide-and-conquer paper, Table III)."""
+"""Compare latent sizes of the feature autoencoder: one run for each size and seed (divide-and-conquer paper, Table III)."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,29 +16,29 @@ from ..settings import read_settings, read_values
 from .arguments import RECIPE_GROUPS, Groups, setting
 from .base_recipe import BaseRecipe
 from .comparison import ComparedRow
-from .run_folder import recorded
+from .run_folder import read_record
 
 
 @dataclass
 class LatentSizes:
-    """Which autoencoders are trained."""
+    """The autoencoders to train."""
 
     latent_sizes: list[int | None] = setting(
-        lambda: [10, 50, 100, 200, 400, None], "Latent sizes; null: the classifier of the features themselves."
+        lambda: [10, 50, 100, 200, 400, None], "Latent sizes; null: no autoencoder, a classifier of the features."
     )
-    seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of each latent size; the split stays the same.")
+    seeds: list[int] = setting(lambda: [0, 1, 2], "Seeds of the trainings; the split stays the same.")
 
     def __post_init__(self):
         for name, values in vars(self).items():
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} {values}: give one or more different numbers")
+                raise ValueError(f"{name} {values}: give at least one number, and each only once")
 
 
 def read_latent_sizes(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, LatentSizes]:
-    """Return the recipe in a config, and with which latent sizes and seeds to train it.
+    """Return the recipe in a config, and the latent sizes and seeds to train it with.
 
     Raises:
-        ConfigError: As `read_settings`, or if the recipe is of another architecture.
+        ConfigError: As `read_settings`, or if the recipe has another architecture.
         SystemExit: After printing the fields, for `--help`.
     """
     groups = (*RECIPE_GROUPS, LatentSizes)
@@ -54,7 +54,7 @@ def fit_latent_sizes(
 ) -> list[ComparedRow]:
     """Train every latent size with every seed, and return a row of the table for each size.
 
-    Each run has its own folder, `latent_SIZE/seed_N`; finished ones are not repeated, unfinished ones are resumed.
+    Each run has its own folder, `latent_SIZE/seed_N`. Finished runs are not repeated, and unfinished runs resume.
     """
     folder, rows = Path(recipe.groups()[2].output_dir), []
     for size in sizes.latent_sizes:
@@ -72,9 +72,9 @@ def fit_latent_sizes(
                 line="feature autoencoder (dashes: single runs)",
                 size=size or "none",
                 correct=np.array(
-                    [[row["genre"] == row["predicted"] for row in one["predictions"]] for one in results]
+                    [[row["genre"] == row["predicted"] for row in result["predictions"]] for result in results]
                 ),
-                train_seconds=float(np.mean([recorded(one, "training")["train_seconds"] for one in folders])),
+                train_seconds=float(np.mean([read_record(path, "training")["train_seconds"] for path in folders])),
                 predict_seconds=_prediction_seconds(folders[0], test),
             )
         )
@@ -83,7 +83,7 @@ def fit_latent_sizes(
 
 @torch.inference_mode()
 def _prediction_seconds(folder: Path, tracks: TrackWindows) -> float:
-    """Return the processor time that the network needs for the features of all tracks."""
+    """Return the processor time in which the network classifies the features of all tracks."""
     model, _ = load_checkpoint(str(folder))
     values = torch.from_numpy(np.stack([tracks.stack(row)[0] for row in range(len(tracks))]))
     start = time.process_time()

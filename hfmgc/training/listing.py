@@ -1,4 +1,4 @@
-"""The architectures, with their papers, sizes and recipes."""
+"""List the architectures with their papers, sizes and recipes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from ..settings import read_config
 
 CONFIGS = Path("recipes/configs")
 NUM_GENRES = 10
-# Of a config that names none; as in `ModelArguments`, whose import takes seconds.
+# The default of `ModelArguments`, whose import takes seconds.
 DEFAULT_MODEL_TYPE = "hfmgc-ast"
 
 
@@ -17,7 +17,7 @@ def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
     """Return every architecture, as plain values and as text, with the configs in a folder that train it.
 
     Raises:
-        ConfigError: If one of them cannot be read.
+        ConfigError: If a config cannot be read.
     """
     files = _configs_by_architecture(configs)
     rows = [
@@ -34,17 +34,17 @@ def list_architectures(configs: Path = CONFIGS) -> tuple[dict[str, Any], str]:
 
 
 def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
-    """Return the configs in a folder by the model type that they train, without base configs (`_*`)."""
+    """Return the configs in a folder by their model type, without base configs (`_*`); None without such a folder."""
     if not folder.is_dir():
         return None
-    found: dict[str, list[str]] = {}
+    configs: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         if path.name.startswith("_"):
             continue
         values = read_config(path)
-        if "pipelines" not in values:  # of recipes/classical_baselines.py
-            found.setdefault(values.get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
-    return found
+        if "pipelines" not in values:  # a config of recipes/classical_baselines.py
+            configs.setdefault(values.get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
+    return configs
 
 
 def _as_text(row: dict[str, Any]) -> str:

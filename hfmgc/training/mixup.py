@@ -1,4 +1,4 @@
-"""Mixup: training on weighted sums of two tracks and of their genres."""
+"""Mixup: train on weighted sums of two tracks and of their genres."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,21 @@ from ..randomness import example_generator
 class MixupCollator:
     """Mixes each training example of a batch with another one (Zhang et al., 2018).
 
-    Partners and weight are drawn from the `mixing_key` of the examples, which follows from seed, epoch and track, so that
-    they do not depend on the number of workers. Examples without it, those of evaluation, are not mixed.
+    Partners and weight are drawn from the examples' `mixing_key`, which depends on seed, epoch and track, but not on the
+    number of workers. Examples for evaluation have no `mixing_key` and are not mixed.
+
+    Args:
+        collator: Builds the batch before mixing.
+        alpha: Parameter of the Beta distribution from which the weight of a batch is drawn.
+        num_labels: Number of genres.
     """
 
-    collator: TrackCollator  # builds the batch before mixing
-    alpha: float  # of the Beta distribution of a batch's weight
+    collator: TrackCollator
+    alpha: float
     num_labels: int
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return a batch of `collator`; in training with mixed `input_values` and soft `labels` [tracks, labels]."""
+        """Return the batch of `collator`, in training with mixed `input_values` and soft `labels` [tracks, labels]."""
         batch = self.collator(examples)
         if "mixing_key" not in examples[0]:
             return batch

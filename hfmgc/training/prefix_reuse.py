@@ -1,11 +1,11 @@
 """Training on the stored output of the frozen layers, for recipes with `reuse_frozen_prefix`.
 
-The test side is not stored: the whole model evaluates it once, as its users will.
+The test side is not stored, because the whole model evaluates it only once.
 """
 
 import hashlib
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,7 @@ from .run_folder import check_output_folder
 
 
 def check_reuse(data: DataArguments, run: RunArguments) -> None:
-    """Refuse settings with which training windows differ between epochs, or layers are sharded.
-
-    `FrozenPrefix` refuses models.
+    """Raise an error if training windows would differ between epochs, or layers would be sharded.
 
     Raises:
         ConfigError: Naming the field.
@@ -41,71 +39,55 @@ def check_reuse(data: DataArguments, run: RunArguments) -> None:
     if not run.reuse_frozen_prefix:
         return
     check_output_folder("prefix_store", prefix_store_folder(run), data.data)
-    excluded = {
+    conflicts = {
         "training_windows": data.training_windows != "fixed" and "random windows differ in each epoch: set fixed",
         "augmentation": data.augmentation == "fresh" and "it differs in each epoch: set offline or none",
         "time_crop": data.time_crop < 1 and "the crop differs in each epoch: set 1",
         "spec_augment": data.spec_augment and "the masks differ in each epoch: leave it out",
         "spectrogram_effects": data.spectrogram_effects and "they differ in each epoch: leave it out",
         "mixup_alpha": data.mixup_alpha and "windows are mixed differently in each epoch: set 0",
-        "fsdp": run.fsdp and "it shards the layers",
-        "deepspeed": deepspeed.is_deepspeed_zero3_enabled() and "ZeRO-3 shards the layers",
-        "gradient_checkpointing": run.gradient_checkpointing and "the frozen layers are not run: set false",
+        "fsdp": run.fsdp and "it shards the layers: leave it out",
+        "deepspeed": deepspeed.is_deepspeed_zero3_enabled() and "ZeRO-3 shards the layers: use stage 2",
+        "gradient_checkpointing": run.gradient_checkpointing and "the frozen layers do not run in training: set false",
     }
-    for name, reason in excluded.items():
+    for name, reason in conflicts.items():
         if reason:
             raise ConfigError(
                 f"reuse_frozen_prefix cannot be combined with {name}: {reason}, or leave out reuse_frozen_prefix"
             )
 
 
-def reused_prefix(
-    model: PreTrainedModel | PeftModel,
-    data: PreparedData,
-    run: RunArguments,
-    *,
-    opened: MutableMapping[str, PrefixStore] | None = None,
-) -> PreparedData:
-    """Return the data with the output of the model's frozen layers in place of windows, if the run reuses it.
-
-    `opened` holds the stores of earlier trainings of this process by folder name: they are not checked again, and new ones
-    are added.
+def reuse_prefix(model: PreTrainedModel | PeftModel, data: PreparedData, run: RunArguments) -> PreparedData:
+    """Return the data with the output of the model's frozen layers in place of windows, if `run` reuses it.
 
     Raises:
-        ConfigError: If the model has no frozen layers, or their output takes too much space, naming the field.
+        ConfigError: If the model has no frozen layers, or their output takes too much space; it names the field.
         SaveError: If a store cannot be written to.
     """
     if not run.reuse_frozen_prefix:
         return data
     prefix = FrozenPrefix(model)
-    fingerprint, opened = prefix.fingerprint(), {} if opened is None else opened
+    fingerprint = prefix.fingerprint()
     sides = {"train": data.train.windows, "validation": data.validation_windows}
     stores = {side: _store(prefix, fingerprint, windows, run) for side, windows in sides.items()}
-    new = {side: store for side, store in stores.items() if store.folder.name not in opened}
-    if new:
-        check_space(list(new.values()), run.prefix_store_gigabytes)
-    for side, store in new.items():
+    if incomplete := [store for store in stores.values() if not store.is_complete()]:
+        check_space(incomplete, run.prefix_store_gigabytes)
+    for side, store in stores.items():
         _fill(store, prefix, sides[side], run, side)
-        opened[store.folder.name] = store
-    train, validation = (
-        kind(examples.tracks, sides[side], stores[side], prefix.stages)
-        for kind, examples, side in (
-            (StoredExamples, data.train, "train"),
-            (StoredTracks, data.validation, "validation"),
-        )
-    )
+    train = StoredExamples(data.train.tracks, sides["train"], stores["train"], prefix.stages)
+    validation = StoredTracks(data.validation.tracks, sides["validation"], stores["validation"], prefix.stages)
     return replace(data, train=train, validation=validation)
 
 
 def prefix_store_folder(run: RunArguments) -> Path:
-    """Return the folder of all stores."""
+    """Return the parent folder of all stores."""
     return Path(run.prefix_store) if run.prefix_store else Path(constants.HF_HOME) / "hfmgc" / "frozen_prefix"
 
 
 class StoredTracks(torch.utils.data.Dataset):
-    """Tracks for evaluation whose `input_values` are the states of their windows [windows, tokens, hidden].
+    """Tracks for evaluation; `input_values` are the states of their windows [windows, tokens, hidden].
 
-    The states enter the model at `first_stage`.
+    The model continues from the states at `first_stage`.
     """
 
     def __init__(self, tracks: datasets.Dataset, windows: ExtractedWindows, store: PrefixStore, first_stage: int):
@@ -130,10 +112,10 @@ class StoredTracks(torch.utils.data.Dataset):
 
 
 class StoredExamples(StoredTracks):
-    """Training examples whose `input_values` are the states of one window [tokens, hidden]."""
+    """Training examples; `input_values` are the states of one window [tokens, hidden]."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: all epochs have the same examples."""
+        """Do nothing, because all epochs have the same examples."""
 
     def __len__(self) -> int:
         return len(self._store)
@@ -158,11 +140,11 @@ def _precision(run: RunArguments) -> str:
 
 
 def _fill(store: PrefixStore, prefix: FrozenPrefix, windows: ExtractedWindows, run: RunArguments, side: str) -> None:
-    """Fill a store on this process's device, in the precision of the training."""
+    """Fill a store on the device and in the precision of the training."""
     precision = _precision(run)
 
     def compute(indices: Sequence[int]) -> Tensor:
-        prefix.model.to(run.device).eval()  # the Trainer sets the mode itself
+        prefix.model.to(run.device).eval()  # the Trainer sets the training mode later
         batch = torch.from_numpy(np.stack([windows[index] for index in indices])).to(run.device)
         with torch.autocast(run.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
             return prefix.states(batch)

@@ -1,7 +1,7 @@
-"""From the recipe's settings to the data of a run."""
+"""Prepare the data of a run: decode, extract, split and augment."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,14 +24,13 @@ from ..errors import ConfigError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .arguments import DataArguments, RunArguments
 from .examples import FixedExamples, TrainingExamples, augment_offline
-from .prefix_store import PrefixStore
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The data of a run: decoded tracks, their split, training windows, and tracks as stacks of windows for evaluation.
+    """The data of a run: decoded tracks, their split, examples for training, and stacks of windows for evaluation.
 
-    Without a test side, `test` is the validation side.
+    If the split has no test side, `test` is the validation side.
     """
 
     corpus: Corpus
@@ -42,17 +41,17 @@ class PreparedData:
 
     @cached_property
     def validation_windows(self) -> ExtractedWindows:
-        """The windows of the validation tracks, one after the other."""
+        """The windows of all validation tracks in one sequence."""
         return ExtractedWindows(self.validation)
 
 
 def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) -> None:
-    """Refuse settings that do not fit the kind of data, before any track is decoded.
+    """Check the settings against the kind of data, before any track is decoded.
 
     Raises:
-        ConfigError: Naming the field.
-        DataError: If there are no such data, no such exclusion list, or the front end did not make the stored features.
-        SplitError: If there is no such split manifest.
+        ConfigError: If a field does not fit the data.
+        DataError: If the data or the exclusion list do not exist, or the data are features of another front end.
+        SplitError: If the split manifest does not exist.
     """
     source = open_source(arguments.data, arguments.data_options)
     check_front_end(source, extractor)
@@ -63,17 +62,17 @@ def check_source(arguments: DataArguments, extractor: WindowedFeatureExtractor) 
     if arguments.exclude:
         read_exclusions(arguments.exclude)
     if arguments.augmentation == "offline" and isinstance(source, (FeatureSet, FeatureTable)):
-        raise ConfigError("augmentation: offline needs audio, and these are stored features")
+        raise ConfigError("augmentation: offline needs audio, but the data are stored features: set none")
 
 
 @reading_cache()
 def prepare_data(arguments: DataArguments, run: RunArguments, extractor: WindowedFeatureExtractor) -> PreparedData:
-    """Decode, extract, split and augment; of several processes the first one does it for all."""
+    """Decode, extract, split and augment. The first process does the work; the others read its caches."""
     num_proc = arguments.preprocessing_num_proc
     with run.main_process_first(desc="preparing the data"):
         source = open_source(arguments.data, arguments.data_options, exclude=arguments.exclude)
         if isinstance(source, FeatureTable) and not extractor.takes_audio:
-            extractor.columns = source.columns  # recorded with the checkpoint
+            extractor.columns = source.columns  # saved with the checkpoint
         if run.should_log and (forecast := cache_forecast(source, extractor)):
             print(forecast)
         corpus = decode_corpus(
@@ -95,23 +94,19 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
         if arguments.fit_statistics != "none":
             _fit_statistics(extractor, sides["train"], per_bin=arguments.fit_statistics == "per_bin")
         train = sides["train"]
-        # Waveforms of stored features cannot be augmented.
+        # Stored features have no waveform to augment.
         augmentation = arguments.augmentation if "waveform" in corpus.tracks.column_names else "none"
         if augmentation != "none":
             train = corpus.select(manifest.sides["train"])
         if augmentation == "offline":
             train = augment_offline(train, extractor, seed=run.seed, num_proc=num_proc)
-    chosen = {"seed": run.seed, "window_augmentation": arguments.window_augmentation}
+    options = {"seed": run.seed, "window_augmentation": arguments.window_augmentation}
     if arguments.training_windows == "fixed":
-        examples = FixedExamples(TrackWindows(train, extractor), **chosen)
+        examples = FixedExamples(TrackWindows(train, extractor), **options)
     else:
         fresh = FreshAugmentation(probability=arguments.augmentation_probability) if augmentation == "fresh" else None
         examples = TrainingExamples(
-            train,
-            extractor,
-            augmentation=fresh,
-            windows_per_track=arguments.windows_per_track,
-            **chosen,
+            train, extractor, augmentation=fresh, windows_per_track=arguments.windows_per_track, **options
         )
     validation = TrackWindows(sides["validation"], extractor)
     validation.stack(0)  # stored features that do not fit the front end fail here, not during training
@@ -121,13 +116,12 @@ def prepare_data(arguments: DataArguments, run: RunArguments, extractor: Windowe
 
 @dataclass
 class SharedData:
-    """The data of several trainings, prepared again only for one that needs other data.
+    """The data of several trainings, prepared again only when a training needs other data.
 
-    Offline augmentation uses the recipe's `seed` in all of them. Stores of the frozen layers' output stay open.
+    Offline augmentation uses the same `seed` in all of them.
     """
 
     seed: int
-    stores: dict[str, PrefixStore] = field(default_factory=dict)
     _settings: Any = None
     _prepared: PreparedData | None = None
 
@@ -140,18 +134,17 @@ class SharedData:
         if settings != self._settings:
             self._prepared = prepare_data(arguments, run.with_values(seed=self.seed), extractor)
             self._settings = settings
-            self.stores.clear()  # they hold other windows
         train = self._prepared.train
-        vars(extractor).update(vars(train.extractor))  # with the statistics of the training side
-        train.seed = run.seed  # windows and fresh augmentations, as in a run with this seed
+        vars(extractor).update(vars(train.extractor))  # including the statistics of the training side
+        train.seed = run.seed  # of windows and fresh augmentation
         return self._prepared
 
 
 def balanced_class_weights(data: PreparedData) -> list[float]:
-    """Return the weight of each genre in the loss that balances them: tracks / (genres x tracks of the genre).
+    """Return the loss weight of each genre that balances them: tracks / (genres x tracks of the genre).
 
-    With several labels, a track counts once for each of its genres. A genre without training tracks gets weight 1, and
-    the other weights ignore it.
+    With several genres per track, a track counts once for each of its genres. A genre without training tracks gets weight 1,
+    and does not count among the genres.
     """
     genres = data.corpus.genres
     counts = Counter(genre for names in genres_of(data.train.tracks) for genre in names)
@@ -159,9 +152,9 @@ def balanced_class_weights(data: PreparedData) -> list[float]:
 
 
 def _fit_statistics(extractor: WindowedFeatureExtractor, train: datasets.Dataset, *, per_bin: bool) -> None:
-    """Set the front end's normalisation from the features of the training tracks, one at a time."""
-    if any(np.ndim(track["features"]) != 2 for track in train.select(range(1))):
-        raise ConfigError("fit_statistics: the stored slices are normalised already")
+    """Set the front end's normalisation from the features of the training tracks, reading one track at a time."""
+    if np.ndim(train[0]["features"]) != 2:
+        raise ConfigError("fit_statistics: the stored slices are normalised already: set none")
     tracks = TrackWindows(train, extractor)
     features = (track_features(tracks.track(row), extractor) for row in range(len(tracks)))
     try:

@@ -1,7 +1,7 @@
-"""Probes: a head fitted to the stored representations of a frozen encoder, in place of a training.
+"""Probes: fit a head to the stored representations of a frozen encoder, without training the encoder.
 
 The head is scikit-learn's logistic regression, or the best of a grid of linear and one-hidden-layer heads. It becomes the
-checkpoint's `classifier`, so that the result loads like any other.
+checkpoint's `classifier`, so the result loads like any other checkpoint.
 """
 
 import itertools
@@ -32,15 +32,16 @@ from .probe_heads import Head, HeadGrid, HeadTrainer, Representations, fit_logis
 from .trainer import TrackTrainer
 
 
-# What makes a run a probe: the encoder is frozen, and each window is represented once.
+# A probe freezes the encoder, and computes the representation of each window once.
 PROBE_SETTINGS = {
     "freeze_backbone": True,
     "reuse_frozen_prefix": True,
     "training_windows": "fixed",
     "augmentation": "none",
 }
+# A note warns of genres with fewer training tracks.
 FEW_TRACKS = 5
-# Of a head without `max_steps`, and evaluations without `early_stopping_patience` (ours, for few tracks).
+# Defaults for `max_steps` and `early_stopping_patience` (ours, for few tracks).
 HEAD_STEPS, HEAD_PATIENCE = 512, 16
 
 
@@ -50,8 +51,8 @@ class ProbeArguments:
 
     probe_head: str = setting(
         "logistic",
-        f"logistic: logistic regression; torch: the best of probe_grid, each trained for at most max_steps ({HEAD_STEPS}), with "
-        f"early_stopping_patience ({HEAD_PATIENCE}, in evaluations that are 8 steps apart).",
+        f"logistic: logistic regression; torch: the best head of probe_grid. Each head is trained for at most max_steps (by "
+        f"default {HEAD_STEPS}) with early_stopping_patience (by default {HEAD_PATIENCE} evaluations, one every 8 steps).",
         choices=("logistic", "torch"),
     )
     probe_strengths: list[float] = setting(
@@ -59,15 +60,15 @@ class ProbeArguments:
         "Strengths of the logistic regression to choose from (scikit-learn's C; small values regularise more).",
     )
     probe_grid: dict[str, Any] = setting(
-        dict, f"Values to choose from, where they differ from the CALM paper's 216: {', '.join(asdict(HeadGrid()))}."
+        dict, f"Lists that replace those of the CALM paper's 216 heads: {', '.join(asdict(HeadGrid()))}."
     )
     probe_choice: str = setting(
         "auto",
-        "cross_validation: of the training tracks, in which an artist is in one fold; validation: the validation side; auto: "
-        "the first for logistic, the second for torch.",
+        "What chooses the head. cross_validation: of the training tracks, with each artist in one fold; validation: the "
+        "validation side; auto: cross_validation for logistic, validation for torch.",
         choices=("auto", "cross_validation", "validation"),
     )
-    probe_folds: int = setting(5, "Folds of the cross-validation.", limits="[2, inf)")
+    probe_folds: int = setting(5, "Number of folds of the cross-validation.", limits="[2, inf)")
 
     def __post_init__(self):
         check_fields_of(self)
@@ -75,11 +76,11 @@ class ProbeArguments:
             raise ValueError(f"probe_strengths must be numbers above 0, not {self.probe_strengths}")
         self.grid  # noqa: B018 (raises for wrong entries)
         if self.probe_grid and self.probe_head != "torch":
-            raise ValueError(
-                f"probe_grid is for probe_head torch, not {self.probe_head}: set that too, or leave it out"
-            )
+            raise ValueError("probe_grid needs probe_head torch: set it, or leave out probe_grid")
         if self.probe_head == "torch" and self.probe_choice == "cross_validation":
-            raise ValueError("probe_choice must be validation for probe_head torch, which stops early by that side")
+            raise ValueError(
+                "probe_choice must be validation or auto for probe_head torch, because the validation side stops its training"
+            )
 
     @property
     def grid(self) -> HeadGrid:
@@ -93,11 +94,7 @@ class ProbeArguments:
 
 
 def check_probe(groups: Groups) -> None:
-    """Refuse settings under which the encoder would be trained, or variants of a track would count as tracks.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
+    """Raise a ConfigError for settings that would train the encoder, or count variants of a track as tracks."""
     reason = "in a probe: leave it out, or use recipes/train_classifier.py"
     require_settings(groups, {**PROBE_SETTINGS, "adapter": "none"}, reason)
 
@@ -110,18 +107,18 @@ def fit_probe(
     probe: ProbeArguments,
     checkpoint: Path | None = None,
 ) -> TrackTrainer:
-    """Fit the head; return a Trainer with the model, as `fit` does. A probe has no checkpoints to resume from.
+    """Fit the head, and return a Trainer with the model, as `fit` does. `checkpoint` is unused: probes save none.
 
     Raises:
-        ConfigError: If the architecture has a head of its own.
+        ConfigError: If the probe cannot replace the architecture's head.
     """
     run = groups[2].with_values(load_best_model_at_end=probe.by_validation)
     trainer = new_trainer((*groups[:2], run), data, callbacks)
     model = trainer.model
     if not isinstance(model.classifier, Head):
         raise ConfigError(
-            f"probe_head {probe.probe_head}: {model.config.model_type} has a head of its own: use recipes/train_classifier.py "
-            "with freeze_backbone"
+            f"probe_head {probe.probe_head} cannot replace the head of {model.config.model_type}: use "
+            "recipes/train_classifier.py with freeze_backbone"
         )
     sides = _Sides(trainer, run)
     chosen = _best_trained(sides, probe.grid) if probe.probe_head == "torch" else _best_logistic(sides, probe)
@@ -130,39 +127,46 @@ def fit_probe(
         chosen.record["hidden_layer"] = chosen.layer
     model.config.classifier_hidden_size = chosen.record.get("hidden_size") or None
     model.classifier = chosen.head.to(model.device)
+    trainer.notes.append(chosen.note)
     smallest = min(Counter(name for names in genres_of(sides.tracks) for name in names).values())
     if smallest < FEW_TRACKS:
-        chosen.notes.append(
+        trainer.notes.append(
             f"the smallest genre has {smallest} training track{'s' * (smallest > 1)}: the figures can change a lot with "
             "other tracks"
         )
-    trainer.notes += chosen.notes
     trainer.record = chosen.record
     if chosen.validation_score is not None:
         trainer.state.best_metric = abs(chosen.validation_score)
     if run.should_log:
-        described = ", ".join(f"{name} {value}" for name, value in trainer.record.items())
-        print("\n".join(f"probe: {note}" for note in (described, *trainer.notes)))
+        summary = ", ".join(f"{name} {value}" for name, value in trainer.record.items())
+        print("\n".join(f"probe: {line}" for line in (summary, *trainer.notes)))
     return trainer
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _ChosenHead:
     """The head that a probe ends with.
 
-    `layer` is that of the encoder which it reads, where there is a choice, and `validation_score` its score there, if that
-    side chose it.
+    Args:
+        head: The head.
+        layer: The layer of the encoder that the head reads; None if there is no choice.
+        record: Entries of `run.yaml`.
+        note: How the head was chosen, for the report.
+        validation_score: The score on the validation side, if that side chose the head.
     """
 
     head: Head
     layer: int | None
     record: dict[str, Any]
-    notes: list[str]
+    note: str
     validation_score: float | None = None
 
 
 class _Sides:
-    """What a head is fitted to and chosen by; `layers` maps each layer of the encoder to its units."""
+    """The data of a probe: heads are fitted to the training side, and may be chosen by the validation side.
+
+    `layers` maps each layer of the encoder to its units; its only key is None if there is no choice.
+    """
 
     def __init__(self, trainer: TrackTrainer, run: RunArguments):
         """Read the sides of a Trainer whose datasets hold stored states."""
@@ -181,16 +185,16 @@ class _Sides:
 
     def _representations(self, stacks: list[np.ndarray], tracks: datasets.Dataset) -> Representations:
         """Return tracks with the stored states of their windows [windows, 1, hidden]."""
-        nothing = np.zeros((1, 1), np.float32)
+        placeholder = np.zeros((1, 1), np.float32)  # the collator also stacks inputs
         examples = [
-            {"input_values": nothing, "genre": genre, "genres": genres}
+            {"input_values": placeholder, "genre": genre, "genres": genres}
             for genre, genres in zip(tracks["genre"], genres_of(tracks), strict=True)
         ]
         targets = self.task.collator(self.config.label2id)(examples)["labels"].numpy()
         return Representations([stack.squeeze(1) for stack in stacks], targets)
 
     def logistic(self, layer: int | None, strength: float, rows: Sequence[int] | None = None) -> nn.Linear:
-        """Fit a logistic regression to the training tracks, or to some of them."""
+        """Fit a logistic regression to the training tracks, or to some `rows` of them."""
         tracks = self.training if rows is None else self.training.select(rows)
         return fit_logistic(
             tracks.columns(self.layers[layer]),
@@ -204,71 +208,74 @@ class _Sides:
         return self.score(self.validation, window_logits(head, self.validation.columns(self.layers[layer])))
 
     def score(self, tracks: Representations, logits: Sequence[torch.Tensor]) -> float:
-        """Return the metric that chooses, the higher the better.
+        """Return the metric that chooses the head, with the sign that makes higher values better.
 
         Raises:
             DataError: If it is undefined for these tracks.
         """
-        voted = tracks.predictions((), logits, rule=self.config.voting).logits
+        track_logits = tracks.predictions((), logits, rule=self.config.voting).logits
         if self.metric == "loss":
-            logits, targets = torch.from_numpy(voted).float(), torch.from_numpy(tracks.targets)
-            return -float(classification_loss(logits, targets, multi_label=targets.ndim == 2))
-        value = self.task.metrics(voted, tracks.targets)[self.metric]
+            targets = torch.from_numpy(tracks.targets)
+            return -float(
+                classification_loss(torch.from_numpy(track_logits).float(), targets, multi_label=targets.ndim == 2)
+            )
+        value = self.task.metrics(track_logits, tracks.targets)[self.metric]
         if value is None:
             raise DataError(
                 f"metric_for_best_model {self.metric}: undefined, because no genre has both tracks with it and tracks "
-                f"without it among the {len(voted)} that choose the head; choose macro_f1 or loss, or give more tracks"
+                f"without it among the {len(track_logits)} that choose the head: choose macro_f1 or loss, or add tracks"
             )
         return value
 
-    def note_on_ties(self, scores: Collection[float]) -> str:
-        """Say how many heads the validation side chose among, and how many of them are equally good there."""
-        count = list(scores).count(max(scores))
-        equal = f"; {count} of them are equally good there" if count > 1 else ""
+    def choice_note(self, scores: Collection[float]) -> str:
+        """Return a note with the number of heads that the validation side chose among, and the number of best ones."""
+        ties = list(scores).count(max(scores))
+        equal = f"; {ties} of them are equally good there" if ties > 1 else ""
         tracks = len(self.validation.windows)
         return f"the head was chosen among {len(scores)} by the {tracks} tracks of the validation side{equal}"
 
 
-def _best_logistic(sides: _Sides, probe: ProbeArguments) -> _Chosen:
-    """Return the logistic regression whose strength (and layer) is best, on the validation side or in folds."""
+def _best_logistic(sides: _Sides, probe: ProbeArguments) -> _ChosenHead:
+    """Return the logistic regression with the best strength (and layer), chosen by the validation side or in folds."""
     points = list(itertools.product(sides.layers, sorted(probe.probe_strengths)))
     artists, ids = [normalize_name(artist) for artist in sides.tracks["artist"]], sides.tracks["track_id"]
     groups = [artist or f"track {track_id}" for artist, track_id in zip(artists, ids, strict=True)]
-    scores, record, validation_score = {}, {}, None
+    record, validation_score = {"chosen_by": None}, None
     if probe.by_validation:
         scores = {point: sides.validation_score(sides.logistic(*point), point[0]) for point in points}
-        validation_score, note = max(scores.values()), sides.note_on_ties(scores.values())
-        record = {"chosen_by": "validation"}
+        best = max(scores, key=scores.get)
+        record, validation_score = {"chosen_by": "validation"}, scores[best]
+        note = sides.choice_note(scores.values())
     elif folds := _folds(sides.training.targets, groups, probe.probe_folds, sides.run.seed):
         logits = {point: _held_out_logits(sides, folds, *point) for point in points}
-        scores = {point: sides.score(sides.training, logits[point]) for point in points}
-        best = max(scores, key=scores.get)
+        best = max(points, key=lambda point: sides.score(sides.training, logits[point]))
         predictions = sides.training.predictions(ids, logits[best], rule=sides.config.voting)
-        found = _main_measure(sides.task, sides.task.results(predictions, list(sides.config.label2id))["metrics"])
+        figure = _main_figure(sides.task, sides.task.results(predictions, list(sides.config.label2id))["metrics"])
         by_artist = any(artists)
         record = {
-            "cross_validation": found,
+            "chosen_by": "cross_validation",
+            "cross_validation": figure,
             "folds": len(folds),
             "folds_by": "artist" if by_artist else "track",
-            "chosen_by": "cross_validation",
         }
         note = (
-            f"cross-validation of the {len(sides.tracks)} training tracks in {len(folds)} folds: {found}; it chose among "
+            f"cross-validation of the {len(sides.tracks)} training tracks in {len(folds)} folds: {figure}; it chose among "
             f"{len(points)} {'strengths' if None in sides.layers else 'strengths and layers'}, so it is a little optimistic"
             + ("" if by_artist else "; artists are not known, so tracks of one artist can be in several folds")
         )
-    layer, strength = max(scores, key=scores.get) if scores else points[len(points) // 2]
-    if not scores:
-        what = f"probe_strengths {strength:g}" + ("" if layer is None else f" and hidden_layer {layer}")
-        note = f"too few training tracks for a cross-validation: {what} was not chosen by data"
-    record = {"head": "logistic regression", "strength": strength, "chosen_by": None, **record}
-    return _Chosen(sides.logistic(layer, strength), layer, record, [note], validation_score)
+    else:
+        best = points[len(points) // 2]
+        middle = f"probe_strengths {best[1]:g}" + ("" if best[0] is None else f", hidden_layer {best[0]}")
+        note = f"too few training tracks for a cross-validation: {middle} is the middle of the choices"
+    layer, strength = best
+    record = {"head": "logistic regression", "strength": strength, **record}
+    return _ChosenHead(sides.logistic(layer, strength), layer, record, note, validation_score)
 
 
 def _held_out_logits(
     sides: _Sides, folds: list[tuple[np.ndarray, np.ndarray]], layer: int | None, strength: float
 ) -> list[torch.Tensor]:
-    """Return the logits of each track's windows by the head of the fold that holds the track out."""
+    """Return the logits of each track's windows by the head that was fitted without the track."""
     tracks, logits = sides.training.columns(sides.layers[layer]), {}
     for rows, held_out in folds:
         head = sides.logistic(layer, strength, rows)
@@ -276,8 +283,8 @@ def _held_out_logits(
     return [logits[row] for row in range(len(tracks.targets))]
 
 
-def _best_trained(sides: _Sides, grid: HeadGrid) -> _Chosen:
-    """Return the head of a grid that is best on the validation side; its lower loss breaks ties."""
+def _best_trained(sides: _Sides, grid: HeadGrid) -> _ChosenHead:
+    """Return the head of a grid that is best on the validation side; lower losses break ties."""
     run, points, ranks, best = sides.run, grid.points(), {}, None
     with tqdm(total=len(sides.layers) * len(points), desc="probe heads", disable=run.disable_tqdm) as progress:
         for layer, units in sides.layers.items():
@@ -305,24 +312,25 @@ def _best_trained(sides: _Sides, grid: HeadGrid) -> _Chosen:
         "chosen_by": "validation",
     }
     scores = [score for score, _ in ranks.values()]
-    return _Chosen(chosen.head, best[0], record, [sides.note_on_ties(scores)], ranks[best][0])
+    return _ChosenHead(chosen.head, best[0], record, sides.choice_note(scores), ranks[best][0])
 
 
 def _folds(targets: np.ndarray, groups: list[str], count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return rows to fit to and held-out rows of each fold; none where there are too few tracks."""
+    """Return the rows to fit to and the held-out rows of each fold; an empty list if there are too few tracks."""
     strata = targets if targets.ndim == 1 else targets.argmax(axis=-1)
     largest = max(len({groups[row] for row in np.flatnonzero(strata == label)}) for label in np.unique(strata))
     count = min(count, largest if targets.ndim == 1 else len(set(groups)))
     if count < 2:
         return []
-    if np.bincount(strata).max() < count:  # several genres per track, and none of them is frequent
+    if np.bincount(strata).max() < count:  # several genres per track, all of them rare: do not stratify
         strata = np.zeros_like(strata)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=UserWarning)  # rare genres may have fewer tracks than folds
         return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(strata, strata, groups))
 
 
-def _main_measure(task: Task, metrics: Mapping[str, Any]) -> str:
+def _main_figure(task: Task, metrics: Mapping[str, Any]) -> str:
+    """Return the task's main measure with its interval, as text."""
     key = task.measures[0].key
     if metrics[key] is None:
         return f"{key} undefined"

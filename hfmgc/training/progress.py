@@ -1,4 +1,4 @@
-"""The output of a training: one line for each evaluation instead of the Trainer's dictionaries."""
+"""The output of a training: one line per evaluation instead of the Trainer's dictionaries."""
 
 import time
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from transformers.utils import logging
 
 
 def print_lines_only(trainer: Trainer) -> None:
-    """Keep a Trainer from printing dictionaries: callbacks print lines instead. Its progress bar stays."""
-    logging.disable_progress_bar()  # transformers draws one for each checkpoint that it writes
+    """Keep a Trainer from printing dictionaries, because callbacks print lines. Its progress bar stays."""
+    logging.disable_progress_bar()  # the bars that transformers draws while it writes a checkpoint
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_ProgressBar)
@@ -27,17 +27,17 @@ def print_lines_only(trainer: Trainer) -> None:
 
 class _ProgressBar(ProgressCallback):
     def on_log(self, *arguments: Any, **keywords: Any) -> None:
-        """Print nothing: `EpochLines` does."""
+        """Print nothing, because `EpochLines` prints the logs."""
 
 
-# What the Trainer itself logs with the train loss; the rest is what the model monitors.
+# Entries of the Trainer's logs; all others are figures that the model monitors.
 _TRAINER_LOGS = ("loss", "grad_norm", "learning_rate", "epoch", "num_input_tokens_seen")
 
 
 class EpochLines(TrainerCallback):
-    """Prints train loss, monitored figures, validation loss and the measure that chooses the checkpoint.
+    """Prints a line for each evaluation, or for each log if the training has no evaluations.
 
-    There is a line for each evaluation, or for each log of a training without evaluations.
+    It shows the train loss, monitored figures, the validation loss and the measure that chooses the checkpoint.
     """
 
     def __init__(self):
@@ -49,11 +49,11 @@ class EpochLines(TrainerCallback):
         self.began = time.monotonic()
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        """Log at the end of each epoch too, so that each line has a train loss."""
+        """Log at the end of each epoch too, so each line has a train loss."""
         control.should_log = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        """Keep the latest train loss, which is the mean since the log before it, and what the model monitors."""
+        """Keep the latest train loss (the mean since the previous log) and the monitored figures."""
         logs: Mapping[str, float] = kwargs["logs"]
         if "loss" in logs:
             self.train_loss = logs["loss"]
@@ -75,7 +75,7 @@ class EpochLines(TrainerCallback):
 def epoch_line(
     args: TrainingArguments, state: TrainerState, train_loss: float | None, metrics: Mapping[str, float]
 ) -> str:
-    """Return one line about the epoch that ended; `metrics` are those of the validation side, as `eval_NAME`."""
+    """Return one line about the epoch that ended; `metrics` holds the validation metrics as `eval_NAME`."""
     chosen = args.metric_for_best_model or "loss"
     figures = [f"train loss {train_loss:.4f}"] if train_loss is not None else []
     for name in dict.fromkeys(("loss", chosen)):
@@ -83,7 +83,7 @@ def epoch_line(
             better = state.best_metric is None or (
                 value > state.best_metric if args.greater_is_better else value < state.best_metric
             )
-            # The Trainer compares after this callback, so the best so far is that of the evaluations before.
+            # The Trainer updates `state.best_metric` after this callback.
             figures.append(f"validation {name} {value:.4f}{' (best so far)' if name == chosen and better else ''}")
     total = f"{state.num_train_epochs:g}"
     return f"epoch {round(state.epoch or 0, 2):>{len(total)}g} of {total}: {', '.join(figures)}"

@@ -1,4 +1,4 @@
-"""The folder of a run: taken, resumed or replaced; its checkpoints; its record `run.yaml`."""
+"""The folder of a run: locking, resuming or replacing it; its checkpoints; its record `run.yaml`."""
 
 import contextlib
 import importlib.metadata
@@ -35,17 +35,17 @@ from .arguments import RunArguments, changed_fields
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
-PRETRAINING_FILE = "pretraining.json"  # the result of a pre-training
+PRETRAINING_FILE = "pretraining.json"  # in place of results.json
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
     PRETRAINING_FILE, "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
     PIPELINE_FILE, IMPORTANCES, RESTORED,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
-RESUME = "then resume with --resume_from_checkpoint last"  # the way out after an error
-# Settings of a single start, without effect on the result.
-_START = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir", "push_to_hub"}
-_HELD = contextlib.ExitStack()  # locks on the folders of this process's runs
+RESUME = "then resume with --resume_from_checkpoint last"  # end of error messages
+# Settings that do not change the result; a resumed run may change them.
+_START_SETTINGS = {"resume_from_checkpoint", "overwrite", "output_dir", "logging_dir", "push_to_hub"}
+_LOCKS = contextlib.ExitStack()  # on the run folders that this process uses
 _TRAINER_STATE = "trainer_state.json"  # the last file of a complete checkpoint
 _PACKAGES = (
     "accelerate", "audiomentations", "datasets", "deepspeed", "huggingface-hub", "librosa", "numpy", "optuna", "peft",
@@ -54,18 +54,18 @@ _PACKAGES = (
 
 
 def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
-    """Lock the run's folder and make it ready; return the checkpoint to resume from, or None to start.
+    """Lock and prepare the run's folder; return the checkpoint to resume from, or None to start from the beginning.
 
     Raises:
-        ConfigError: If the folder holds an earlier run and neither --resume_from_checkpoint nor --overwrite is given,
-            holds files of something else, is in use by another run, or lacks the requested checkpoint; if it holds a finished
-            run without checkpoints, and --overwrite is not given.
+        ConfigError: If the folder holds an earlier run, and neither --resume_from_checkpoint nor --overwrite is given; if it
+            holds a finished run without checkpoints, and --overwrite is not given; if it holds other files of the same
+            names, is in use by another run, or lacks the requested checkpoint.
         SaveError: If it cannot be written to.
     """
     folder, checkpoint = Path(run.output_dir), None
-    wanted = run.resume_from_checkpoint
-    if wanted in (True, "last"):
-        checkpoint = _last_sound_checkpoint(folder)
+    requested = run.resume_from_checkpoint
+    if requested in (True, "last"):
+        checkpoint = _last_readable_checkpoint(folder)
         if checkpoint is None:
             if _has_result(folder) and (folder / "README.md").exists() and not run.overwrite:
                 raise ConfigError(
@@ -73,18 +73,20 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
                     "replace it, or choose another folder"
                 )
             logger.warning(f"{folder} has no complete checkpoint yet: starting from the beginning")
-    elif wanted:
-        checkpoint = Path(wanted)
-        damage = _damage(checkpoint) if _is_complete(checkpoint) else f"{wanted} has no complete {_TRAINER_STATE}"
+    elif requested:
+        checkpoint = Path(requested)
+        damage = (
+            _find_damage(checkpoint) if _is_complete(checkpoint) else f"{requested} has no complete {_TRAINER_STATE}"
+        )
         if damage:
             raise ConfigError(f"resume_from_checkpoint: {damage}: resume from an earlier one, or from last")
-    with run.main_process_first(local=False, desc="taking the run folder"):
-        # Only the first process checks and removes: the others would check while it removes.
+    with run.main_process_first(local=False, desc="preparing the run folder"):
+        # Only the first process: the others would read the folder while the first removes files.
         if run.should_save:
             in_use = f"output_dir {folder} is in use by another run: choose another folder"
-            _HELD.enter_context(file_lock(folder / LOCK_FILE, in_use=in_use))
-            if not wanted:
-                _make_room(folder, run.overwrite)
+            _LOCKS.enter_context(file_lock(folder / LOCK_FILE, in_use=in_use))
+            if not requested:
+                _clear_folder(folder, run.overwrite)
             elif checkpoint:
                 for name, (before, now) in (record.changes(folder) or {}).items():
                     logger.warning(f"resuming with a different {name}: {now} (the run started with {before})")
@@ -92,7 +94,7 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
 
 def check_output_folder(field: str, folder: Path, data: str) -> None:
-    """Raise a ConfigError if a field's folder has too long a path, is a file or below one, or lies in the data."""
+    """Raise a ConfigError if the path in a field is too long, is a file or below one, or lies in the data folder."""
     check_path_length(field, str(folder))
     check_path_length("data", data)
     existing = nearest_existing(folder)
@@ -104,15 +106,16 @@ def check_output_folder(field: str, folder: Path, data: str) -> None:
 
 def nearest_existing(path: Path) -> Path:
     """Return a path, or its nearest parent folder that exists."""
-    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 def release_run_folders() -> None:
-    """Release the folders that this process holds."""
-    _HELD.close()
+    """Release the locks of this process on run folders."""
+    _LOCKS.close()
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
+def _clear_folder(folder: Path, overwrite: bool) -> None:
+    """Remove an earlier run if `overwrite` allows it; raise a ConfigError for other contents of a run's file names."""
     if _has_result(folder) or _complete_checkpoints(folder):
         if not overwrite:
             resume = "--resume_from_checkpoint last to resume it, " if _complete_checkpoints(folder) else ""
@@ -121,13 +124,13 @@ def _make_room(folder: Path, overwrite: bool) -> None:
             )
         for path in (*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), *folder.glob("adapter")):
             shutil.rmtree(path)
-        for name in RUN_FILES:  # and no others
+        for name in RUN_FILES:  # the user's own files stay
             (folder / name).unlink(missing_ok=True)
     elif not (folder / RUN_FILE).exists():
         foreign = sorted(name for name in RUN_FILES if (folder / name).exists())
         if foreign:
             raise ConfigError(
-                f"output_dir {folder} holds {', '.join(foreign)} but no {RUN_FILE}, so no run: choose another folder"
+                f"output_dir {folder} holds {', '.join(foreign)} but no {RUN_FILE}, so it is not a run: choose another folder"
             )
 
 
@@ -136,7 +139,7 @@ def _has_result(folder: Path) -> bool:
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints that were written completely, the newest first."""
+    """Return the completely written checkpoints, newest first."""
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     complete = [
         path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal() and _is_complete(path)
@@ -144,27 +147,28 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(complete, key=lambda path: int(path.name.removeprefix(prefix)), reverse=True)
 
 
-def _last_sound_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint without a damaged file; a warning names those that are skipped.
+def _last_readable_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint without a damaged file; log a warning for each skipped one.
 
-    If all are damaged, it raises a ConfigError: a restart would delete what can perhaps be repaired.
+    Raises:
+        ConfigError: If all are damaged: a restart would delete files that the user may be able to repair.
     """
     for checkpoint in (checkpoints := _complete_checkpoints(folder)):
-        damage = _damage(checkpoint)
+        damage = _find_damage(checkpoint)
         if damage is None:
             return checkpoint
         logger.warning(f"{damage}: using the checkpoint before it")
     if checkpoints:
         raise ConfigError(
-            f"{damage}, and no checkpoint in {folder} is whole: restore one, or restart with --overwrite"
+            f"{damage}, and {folder} has no undamaged checkpoint: restore one, or restart with --overwrite"
         )
     return None
 
 
-def _damage(checkpoint: Path) -> str | None:
-    """Return which file of a checkpoint is damaged, and how; None if all can be read.
+def _find_damage(checkpoint: Path) -> str | None:
+    """Return which file of a checkpoint is damaged, and how; None if all files can be read.
 
-    In weights only header and size are checked, in torch's files (zip) the checksums of all bytes.
+    Checks the header and the size of safetensors files, and all checksums of torch's zip files.
     """
     for path in sorted(checkpoint.rglob("*")):
         try:
@@ -178,7 +182,7 @@ def _damage(checkpoint: Path) -> str | None:
                     return f"{path} is damaged (checksum of {broken})"
             elif path.suffix == ".json":
                 load_json(path.read_text(encoding="utf-8"))
-        # A flipped bit in a zip header can stand for another compression method or a password.
+        # A flipped bit in a zip header can indicate another compression method or a password.
         except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, SafetensorError) as error:
             return f"{path} is damaged ({first_line(error)})"
     return None
@@ -189,7 +193,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a file, or None if it is missing or damaged."""
+    """Return the content of a JSON file, or None if it is missing or damaged."""
     try:
         return load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -198,7 +202,7 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of `run.yaml`: all settings, which of them differ from their defaults, seed, command, versions."""
+    """What `run.yaml` records of the settings: their values, which of them are not defaults, the seed and the command."""
 
     settings: dict[str, dict[str, Any]]
     changed: dict[str, list[str]]
@@ -213,31 +217,36 @@ class RunRecord:
         for group in groups:
             is_run, name = isinstance(group, RunArguments), type(group).__name__
             values = group.to_dict() if is_run else vars(group)
-            settings[name] = {one.name: _published(values[one.name]) for one in fields(group) if one.name in values}
-            changed[name] = [one for one in (group.changed if is_run else changed_fields(group)) if one not in _START]
+            settings[name] = {
+                item.name: _strip_paths(values[item.name]) for item in fields(group) if item.name in values
+            }
+            names = group.changed if is_run else changed_fields(group)
+            changed[name] = [field for field in names if field not in _START_SETTINGS]
         return cls(settings, changed, run.seed, _command(), resumed=bool(run.resume_from_checkpoint))
 
     def changes(self, folder: Path) -> dict[str, tuple[Any, Any]] | None:
-        """Return each setting that differs from that of the run in `folder`, then and now; None if they are not known."""
-        earlier = recorded(folder, "settings")
+        """Return the earlier and the present value of each setting that differs from those of the run in `folder`.
+
+        None if the folder has no readable record.
+        """
+        earlier = read_record(folder, "settings")
         if earlier is None:
             return None
-        now = {(group, name): value for group, values in self.settings.items() for name, value in values.items()}
-        before = {(group, name): (earlier.get(group) or {}).get(name) for group, name in now}
         return {
-            name: (before[group, name], value)
-            for (group, name), value in now.items()
-            if name not in _START and before[group, name] != value
+            name: (before, value)
+            for group, values in self.settings.items()
+            for name, value in values.items()
+            if name not in _START_SETTINGS and (before := (earlier.get(group) or {}).get(name)) != value
         }
 
-    def save(self, folder: Path, **more: Any) -> None:
-        """Write `run.yaml`."""
+    def save(self, folder: Path, **entries: Any) -> None:
+        """Write `run.yaml` with more `entries`."""
         content = {
-            "command": self.command if not self.resumed else recorded(folder, "command") or self.command,
+            "command": self.command if not self.resumed else read_record(folder, "command") or self.command,
             **({"resumed_with": self.command} if self.resumed else {}),
             "seed": self.seed,
-            **_published(more),
-            "versions": versions(),
+            **_strip_paths(entries),
+            "versions": package_versions(),
             "changed_settings": self.changed,
             "settings": self.settings,
         }
@@ -245,27 +254,27 @@ class RunRecord:
         write_text(folder / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def recorded(folder: Path, name: str) -> Any:
-    """Return an entry of the `run.yaml` of an earlier start, or None."""
+def read_record(folder: Path, entry: str) -> Any:
+    """Return an entry of the `run.yaml` in a folder; None if it is missing or damaged."""
     try:
-        return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[name]
+        return load_yaml((folder / RUN_FILE).read_text(encoding="utf-8"))[entry]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
-    found = {"python": platform.python_version(), "hfmgc": __version__}
+    versions = {"python": platform.python_version(), "hfmgc": __version__}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _command() -> str:
-    """Return the command of this process, without tokens and passwords; absolute paths are cut to their last part."""
+    """Return the command of this process without tokens, passwords and the folders of absolute paths."""
     # --search.storage postgresql://me:secret@host/study, sqlite:////home/me/study.db
-    words = [redact_url(word) for word in _published(sys.argv)]
+    words = [redact_url(word) for word in _strip_paths(sys.argv)]
     launcher, script = "", Path(sys.argv[0])
     if script.parent.name == "recipes":
         launcher = "accelerate launch " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "python "
@@ -273,20 +282,19 @@ def _command() -> str:
     return launcher + re.sub(r"(--hub_token[= ])\S+", r"\1TOKEN", shlex.join(words))
 
 
-def _published(value: Any) -> Any:
-    """Return `value` in types of YAML, with absolute paths cut to their last part: the record is published."""
+def _strip_paths(value: Any) -> Any:
+    """Return `value` in types of YAML, with absolute paths cut to their last part, because records are published."""
     if isinstance(value, dict):
-        return {str(key): _published(item) for key, item in value.items()}
+        return {str(key): _strip_paths(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_published(item) for item in value]
+        return [_strip_paths(item) for item in value]
     if isinstance(value, (bool, int, float, type(None))):
         return value
     name, equals, text = str(value).rpartition("=")  # --data=/home/me/music
     if text.startswith(("{", "[")):  # --data_options '{audio: /home/me/music}'
         with contextlib.suppress(ValueError):
             inner = load_yaml(text)
-            if _published(inner) != inner:
-                text = yaml.safe_dump(
-                    _published(inner), default_flow_style=True, allow_unicode=True, width=math.inf
-                ).strip()
+            stripped = _strip_paths(inner)
+            if stripped != inner:
+                text = yaml.safe_dump(stripped, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
     return f"{name}{equals}{Path(text).name if Path(text).is_absolute() else text}"

@@ -1,4 +1,4 @@
-"""What a recipe would build, without building it."""
+"""Describe what a recipe would build, without building it."""
 
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from .probe import ProbeArguments
 def show_recipe(config: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
     """Return what a recipe config would build, as plain values and as text.
 
-    Parameters are counted on the meta device. Neither data nor a pre-trained backbone are downloaded: if the backbone's config
-    is not in the local cache, the default sizes are counted and a note is added.
+    Parameters are counted on the meta device. Neither data nor a pre-trained backbone is downloaded: if the backbone's config
+    is not in the local cache, the counts assume the default sizes, and a note says so.
 
     Raises:
-        HfmgcError: If the recipe would be refused, for the same reason.
+        HfmgcError: If the recipe would be refused, with the same message.
     """
     if "pipelines" in read_config(Path(config)):
         raise ConfigError(
-            f"{config}: a config of recipes/classical_baselines.py, which builds no network to show: run it with that recipe"
+            f"{config}: a config of recipes/classical_baselines.py, which builds no network: run it with that recipe"
         )
     *groups, _ = read_settings([config, *overrides], (*RECIPE_GROUPS, ProbeArguments))
     genres, genres_note = _genres(groups[1])
@@ -69,11 +69,11 @@ def _genres(arguments: DataArguments) -> tuple[list[str], str | None]:
         if arguments.data:
             raise
         note = str(error)
-    return [f"genre {index}" for index in range(10)], f"{note}; counted for 10 genres"
+    return [f"genre {index}" for index in range(10)], f"{note}; the counts assume 10 genres"
 
 
 def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:
-    """Return where the frozen prefix ends, and how much storage its output takes."""
+    """Return where the frozen prefix ends, and the size of its stored output per window."""
     prefix, dtype = FrozenPrefix(recipe.meta_model), recipe.groups[2].prefix_dtype
     window_bytes = stored_bytes(prefix.state_shape(*recipe.extractor.window_shape), dtype)
     return {"ends": prefix.description, "window_bytes": window_bytes, "dtype": dtype}
@@ -82,12 +82,14 @@ def _frozen_prefix(recipe: CheckedRecipe) -> dict[str, Any]:
 def _as_text(result: dict[str, Any]) -> str:
     front_end, split, training = result["front_end"], result["split"], result["training"]
     start = result["pretrained_backbone"] or result["model_name_or_path"] or "random weights"
-    most, seconds = front_end["max_windows"], f"windows of {front_end['window_seconds']:.2f} s, "
-    windows = f"{seconds}{front_end['window_policy']}, {f'at most {most}' if most else 'as many as cover the track'}"
-    if front_end["window_policy"] == "all":
-        windows = f"{seconds}all of them with {front_end['window_overlap']:.0%} overlap"
     if "layout" in front_end:
         windows = f"{front_end['num_features']} columns ({front_end['layout']}) of whole tracks"
+    else:
+        most, windows = front_end["max_windows"], f"windows of {front_end['window_seconds']:.2f} s, "
+        if front_end["window_policy"] == "all":
+            windows += f"all of them with {front_end['window_overlap']:.0%} overlap"
+        else:
+            windows += f"{front_end['window_policy']}, {f'at most {most}' if most else 'as many as cover the track'}"
     # Published splits have neither ratios nor a seed.
     drawn = f" {split['ratios']}, seed {split['seed']}" if split["policy"] in ("stratified", "grouped") else ""
     rows = [

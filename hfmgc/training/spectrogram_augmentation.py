@@ -1,4 +1,4 @@
-"""What training does to the features of a window: crops, tempo, pitch, equalisation and masks."""
+"""Augmentation of the features of a training window: crops, tempo, pitch, equalisation and masks."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,14 +10,14 @@ import numpy as np
 class SpecAugment:
     """Masks over blocks of frames and of bins (Park et al., 2019).
 
-    Width, from 0 to the maximum, and position of each mask are random. As in the paper, masked values become the window's
-    mean, which carries no information whatever the scale and normalisation.
+    The width of each mask, from 0 to the maximum, and its position are random. As in the paper, masked values become the
+    window's mean, which is neutral for every scale and normalisation.
 
     Args:
         time_masks: Number of masks over frames.
-        time_mask_frames: Most frames that one mask covers.
+        time_mask_frames: Maximum width of a mask over frames.
         frequency_masks: Number of masks over bins.
-        frequency_mask_bins: Most bins that one mask covers.
+        frequency_mask_bins: Maximum width of a mask over bins.
     """
 
     time_masks: int = 0
@@ -31,20 +31,18 @@ class SpecAugment:
                 raise ValueError(f"spec_augment.{field.name} must be at least 0, not {getattr(self, field.name)}")
         for count, size in (("time_masks", "time_mask_frames"), ("frequency_masks", "frequency_mask_bins")):
             if bool(getattr(self, count)) != bool(getattr(self, size)):
-                raise ValueError(
-                    f"spec_augment: {count} and {size} need each other: one of them is 0, which masks nothing"
-                )
+                raise ValueError(f"spec_augment: {count} and {size} must both be 0 or both be above 0")
 
     def check(self, frames: int, bins: int) -> None:
-        """Raise a ValueError if one mask could cover a whole window [frames, bins]."""
-        for name, most, length in (
+        """Raise a ValueError if a mask could cover a whole window [frames, bins]."""
+        for name, width, length in (
             ("time_mask_frames", self.time_mask_frames, frames),
             ("frequency_mask_bins", self.frequency_mask_bins, bins),
         ):
-            if most >= length:
+            if width >= length:
                 raise ValueError(
-                    f"spec_augment.{name} must be below the {length} of a training window, not {most}: a mask could cover "
-                    "all of it"
+                    f"spec_augment.{name} must be below the {length} of a training window, not {width}: a mask could cover "
+                    "all of them"
                 )
 
     def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -60,38 +58,38 @@ class SpecAugment:
         return masked
 
 
-def _random_block(length: int, most: int, generator: np.random.Generator) -> tuple[int, int]:
-    size = int(generator.integers(0, min(most, length) + 1))
+def _random_block(length: int, max_size: int, generator: np.random.Generator) -> tuple[int, int]:
+    size = int(generator.integers(0, min(max_size, length) + 1))
     start = int(generator.integers(0, length - size + 1))
     return start, start + size
 
 
 def cropped_frames(frames: int, share: float) -> int:
-    """Return the number of frames after a crop to a share of them."""
+    """Return the number of frames after a crop to this share of them."""
     return max(1, round(frames * share))
 
 
 def random_time_crop(window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """Return a random stretch of `window` [frames, bins], a share (0, 1] of its frames long."""
-    kept = cropped_frames(len(window), share)
-    start = int(generator.integers(0, len(window) - kept + 1))
-    return window[start : start + kept]
+    """Return a random segment of `window` [frames, bins] with this share (0, 1] of its frames."""
+    frames = cropped_frames(len(window), share)
+    start = int(generator.integers(0, len(window) - frames + 1))
+    return window[start : start + frames]
 
 
 @dataclass(frozen=True)
 class SpectrogramEffects:
-    """A random tempo, pitch and equalisation for each training window, for stored features without a waveform.
+    """A random tempo, pitch and equalisation for each training window; works on stored features, without a waveform.
 
-    Tempo and pitch are the random resizing of crops of BYOL-A (Niizumi et al., 2021), but independent of each other; the
-    equalisation is the linear FilterAugment (Nam et al., 2022). Sizes are ours.
+    Tempo and pitch follow the random resize crop of BYOL-A (Niizumi et al., 2021), but are drawn independently. The
+    equalisation is the linear FilterAugment (Nam et al., 2022). The ranges are ours.
 
     Args:
         tempo: Largest factor by which a window becomes faster or slower (1.25: 0.8 to 1.25 times); 1: no change. A window
-            has enough frames for tempi up to 1 / `time_crop`, so without a crop it only becomes slower.
-        pitch_bins: Most bins by which it is shifted up or down, which on a mel or constant-Q axis is nearly a pitch.
-        equalizer_bands: Points, at random bins, of the curve that is added to all frames; 0: none.
-        equalizer_strength: Most by which a point is raised or lowered, in standard deviations of the window. For features
-            on a logarithmic scale, where adding is a gain.
+            has enough frames for factors up to 1 / `time_crop`, so without a crop it only becomes slower.
+        pitch_bins: Largest shift up or down, in bins. On a mel or constant-Q axis, it approximates a change of pitch.
+        equalizer_bands: Number of points, at random bins, of the curve that is added to all frames; 0: no curve.
+        equalizer_strength: Largest value of a point, up or down, in standard deviations of the window. Meant for features
+            on a logarithmic scale, where adding a value is a gain.
     """
 
     tempo: float = 1.0
@@ -109,38 +107,36 @@ class SpectrogramEffects:
                 )
         if bool(self.equalizer_bands) != bool(self.equalizer_strength):
             raise ValueError(
-                "spectrogram_effects: equalizer_bands and equalizer_strength need each other: one of them is 0, which "
-                "changes nothing"
+                "spectrogram_effects: equalizer_bands and equalizer_strength must both be 0 or both be above 0"
             )
 
     def check(self, bins: int) -> None:
         """Raise a ValueError if the pitch could shift every bin out of a window."""
         if self.pitch_bins >= bins:
             raise ValueError(
-                f"spectrogram_effects.pitch_bins must be below the {bins} bins of a training window, not "
-                f"{self.pitch_bins:g}: nothing of it would be left"
+                f"spectrogram_effects.pitch_bins must be below the {bins} bins of a training window, not {self.pitch_bins:g}"
             )
 
     def __call__(self, window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
         """Return a crop of `window` [frames, bins] to a share of its frames, with random tempo, pitch and equalisation."""
-        stretch = _stretch(window, cropped_frames(len(window), share), self.tempo, generator)
+        segment = _random_tempo(window, cropped_frames(len(window), share), self.tempo, generator)
         if self.pitch_bins:
-            bins = np.arange(stretch.shape[1]) - generator.uniform(-self.pitch_bins, self.pitch_bins)
-            stretch = _interpolate(stretch.T, bins).T
+            bins = np.arange(segment.shape[1]) - generator.uniform(-self.pitch_bins, self.pitch_bins)
+            segment = _interpolate(segment.T, bins).T
         if self.equalizer_bands:
-            stretch = stretch + self._equalizer(stretch, generator)
-        return np.ascontiguousarray(stretch, dtype=np.float32)
+            segment = segment + self._equalizer(segment, generator)
+        return np.ascontiguousarray(segment, dtype=np.float32)
 
     def _equalizer(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return the curve that is added to each frame, [bins]."""
+        """Return a random curve to add to each frame, [bins]."""
         bins = window.shape[1]
         points = np.sort(generator.uniform(0, bins - 1, self.equalizer_bands))
         gains = generator.uniform(-self.equalizer_strength, self.equalizer_strength, self.equalizer_bands)
         return np.interp(np.arange(bins), points, gains) * window.std()
 
 
-def _stretch(window: np.ndarray, frames: int, tempo: float, generator: np.random.Generator) -> np.ndarray:
-    """Return `frames` frames from a random position of `window` at a random tempo, limited by its length."""
+def _random_tempo(window: np.ndarray, frames: int, tempo: float, generator: np.random.Generator) -> np.ndarray:
+    """Return `frames` frames from a random position of `window` at a random tempo, limited by the length of the window."""
     last = len(window) - 1
     step = math.exp(generator.uniform(-1, 1) * math.log(tempo))
     step = min(step, last / (frames - 1)) if frames > 1 else step
@@ -152,7 +148,7 @@ def _stretch(window: np.ndarray, frames: int, tempo: float, generator: np.random
 
 
 def _interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the rows at fractional positions, interpolated linearly; beyond the ends, the first or the last row."""
+    """Return the rows at fractional positions by linear interpolation; beyond the ends, the first or the last row."""
     positions = positions.clip(0, len(rows) - 1)
     below = np.floor(positions).astype(np.int64)
     above = np.minimum(below + 1, len(rows) - 1)
@@ -162,10 +158,10 @@ def _interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WindowAugmentation:
-    """What training does to each window.
+    """The augmentation of each training window.
 
     Args:
-        time_crop: Share of its frames that is kept, from a random position.
+        time_crop: Share of the frames to keep, from a random position.
         effects: Tempo, pitch and equalisation.
         masks: SpecAugment, applied last.
     """
@@ -175,14 +171,14 @@ class WindowAugmentation:
     masks: SpecAugment | None = None
 
     def check(self, frames: int, bins: int) -> None:
-        """Raise a ValueError if it could leave nothing of a window [frames, bins]."""
+        """Raise a ValueError if the augmentation could erase a window [frames, bins]."""
         if self.masks is not None:
             self.masks.check(cropped_frames(frames, self.time_crop), bins)
         if self.effects is not None:
             self.effects.check(bins)
 
     def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return an augmented copy of a window [frames, bins], [kept frames, bins]."""
+        """Return an augmented copy [cropped frames, bins] of a window [frames, bins]."""
         window = window.copy()  # stored features are read-only
         if self.effects is not None:
             window = self.effects(window, self.time_crop, generator)

@@ -1,4 +1,4 @@
-"""The stages of a run around its training: announce, record, evaluate, save, publish, try."""
+"""The stages of a run before and after its training: announce, record, evaluate, save, publish, try."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from ..evaluation.plots import TRAINING_CURVE, plot_training_curve
 from ..evaluation.predictions import TrackPredictions, predict_tracks
 from ..evaluation.report import EvaluationReport
 from ..evaluation.task import Task, task_of
+from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from ..hub.card import write_model_card
 from ..hub.push import HubError, push_run
 from ..inference.predict import TrackClassifier
@@ -28,16 +29,15 @@ from .arguments import RunArguments
 from .build import build_model, with_class_weights
 from .check import CheckedRecipe
 from .preparation import PreparedData
-from .run_folder import RESUME, RunRecord, recorded, release_run_folders
+from .run_folder import RESUME, RunRecord, read_record, release_run_folders
 from .trainer import TrackTrainer
 
 
 def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_checkpoint last resumes") -> None:
-    """Run a recipe's main function; errors that a user can act on become one line and exit code 1.
+    """Run a recipe's main function; an HfmgcError becomes one line and exit code 1.
 
-    Ctrl-C ends in one line and 130, SIGTERM in the same line and 143. The process group is destroyed here, once: trainings
-    that follow each other share it, because a second one could wait forever for keys that the first left in the
-    launcher's store.
+    Ctrl-C and SIGTERM print one line and exit with 130 and 143. Consecutive trainings share one process group, which is
+    destroyed here: a second group could wait forever for keys that the first left in the launcher's store.
     """
     escape_output()
     catch_signals()
@@ -57,7 +57,7 @@ def run_recipe(main: Callable[[], None], resume_hint: str = "--resume_from_check
 
 
 def announce(run: RunArguments, data: PreparedData) -> None:
-    """Print what is about to be trained on."""
+    """Print the data and the split, with their notes."""
     if not run.should_log:
         return
     manifest = data.manifest
@@ -74,15 +74,15 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
     """Write the split and the settings before the training, so that an interrupted run can be resumed.
 
     Raises:
-        SplitError: If the data changed since the run started: training tracks could end up on the test side.
-        ConfigError: If other tracks are excluded than when the run started.
+        SplitError: If the split changed since the run started; training tracks could end up on the test side.
+        ConfigError: If the exclusion list changed since the run started.
     """
     if not run.should_save:
         return
     folder, exclusions = Path(run.output_dir), data.corpus.exclusions()
     is_recorded = checkpoint is not None and record.changes(folder) is not None
     if is_recorded:
-        before = recorded(folder, "exclusions")
+        before = read_record(folder, "exclusions")
         if (before or {}).get("digest") != (exclusions or {}).get("digest"):
             raise ConfigError(
                 f"the run in {folder} started with another exclusion list ({exclusions_text(before)}; now "
@@ -92,17 +92,17 @@ def record_start(run: RunArguments, data: PreparedData, record: RunRecord, check
         before = SplitManifest.load(folder / "split.json").digest
         if before != data.manifest.digest:
             raise SplitError(
-                f"the split differs from that with which the run in {folder} started ({before[:19]}, now "
-                f"{data.manifest.digest[:19]}): restore the data and the split settings, or restart with --overwrite"
+                f"the run in {folder} started with another split ({before[:19]}; now {data.manifest.digest[:19]}): restore "
+                "the data and the split settings, or restart with --overwrite"
             )
     with saving_to(folder, RESUME):
         data.manifest.save(folder / "split.json")
-        if not is_recorded:  # other settings may turn out not to fit the checkpoint
+        if not is_recorded:  # settings that turn out not to fit the checkpoint must not replace those of its run
             record.save(folder, exclusions=exclusions)
 
 
 def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str, Any]:
-    """Return what `run.yaml` records of a finished training."""
+    """Return the entry `training` of `run.yaml`."""
     if trainer.record:
         return trainer.record
     state = trainer.state
@@ -121,17 +121,15 @@ def training_record(trainer: TrackTrainer, checkpoint: Path | None) -> dict[str,
 def evaluate(trainer: TrackTrainer, data: PreparedData, run: RunArguments) -> EvaluationReport:
     """Evaluate the trained model on whole tracks of the test side."""
     predictions, config = predict_tracks(trainer, data.test), trainer.model.config
-    chosen, best, notes = trainer.args.load_best_model_at_end, trainer.state.best_metric, list(trainer.notes)
-    if data.manifest.evaluation_side == "validation":
-        what = "by which the checkpoint was chosen, so optimistic" if chosen else "by which nothing was chosen"
-        notes.append(f"the split has no test side: these are the figures of the validation tracks, {what}")
+    is_best, best = trainer.args.load_best_model_at_end, trainer.state.best_metric
     return make_report(
         predictions,
         data,
         run,
         task_of(config.problem_type),
-        notes=notes,
-        validation={trainer.args.metric_for_best_model: best} if chosen and best is not None else None,
+        notes=trainer.notes,
+        validation_chose=is_best,
+        validation={trainer.args.metric_for_best_model: best} if is_best and best is not None else None,
         model_type=config.model_type,
     )
 
@@ -143,10 +141,17 @@ def make_report(
     task: Task,
     *,
     notes: Sequence[str] = (),
+    validation_chose: bool = False,
     **fields: Any,
 ) -> EvaluationReport:
-    """Return the report of a run on its evaluation side, with the notes on its data; `fields` are more of its fields."""
-    manifest = data.manifest
+    """Return the report of a run on its evaluation side, with the notes on its data and more `fields`.
+
+    `validation_chose` tells whether the validation side chose the model.
+    """
+    manifest, notes = data.manifest, list(notes)
+    if manifest.evaluation_side == "validation":
+        bias = "which also chose the model, so they are optimistic" if validation_chose else "which chose nothing"
+        notes.append(f"the split has no test side: these figures are for the validation tracks, {bias}")
     return EvaluationReport.from_predictions(
         predictions,
         data.corpus.genres,
@@ -156,22 +161,22 @@ def make_report(
         side=manifest.evaluation_side,
         skipped=data.corpus.skipped_report(),
         split={"policy": manifest.policy, "seed": manifest.seed, "digest": manifest.digest},
-        notes=data.corpus.notes() + manifest.notes() + list(notes),
+        notes=data.corpus.notes() + manifest.notes() + notes,
         **fields,
     )
 
 
-def unwrapped(trainer: TrackTrainer) -> tuple[PreTrainedModel | PeftModel, dict[str, Any]]:
-    """Return the trained model and its weights, gathered from all processes."""
+def gather_model(trainer: TrackTrainer) -> tuple[PreTrainedModel | PeftModel, dict[str, Any]]:
+    """Return the trained model, and its weights gathered from all processes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
-    deepspeed.unset_hf_deepspeed_config()  # models loaded from here on stay whole, in one process
+    deepspeed.unset_hf_deepspeed_config()  # models loaded after this are not sharded
     return model, state_dict
 
 
 def make_readable(folder: Path) -> None:
-    """Give the weights, which safetensors makes private, the permissions of the other files."""
+    """Give the weights the permissions of the other files; safetensors makes them private."""
     for weights in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
         weights.chmod((folder / "config.json").stat().st_mode)
 
@@ -186,7 +191,7 @@ def save(
 ) -> None:
     """Write the finished run: model (merged, with the adapter beside it), front end, split, results, record, card."""
     arguments, _, run = recipe.groups
-    model, state_dict = unwrapped(trainer)
+    model, state_dict = gather_model(trainer)
     if not run.should_save:
         return
     folder = Path(run.output_dir)
@@ -194,7 +199,7 @@ def save(
     with saving_to(folder, RESUME):
         if isinstance(model, PeftModel):
             model.save_pretrained(folder / "adapter", state_dict=state_dict)
-            # Merged from the files, as users of the adapter do.
+            # Merging from the saved files tests the adapter that users will load.
             arguments = with_class_weights(arguments, model.config.class_weights)
             base = build_model(arguments, data.corpus.genres, run)
             parameters = base.num_parameters()
@@ -203,10 +208,6 @@ def save(
             merged.save_pretrained(folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
-        recipe.extractor.save_pretrained(folder)
-        make_readable(folder)
-        data.manifest.save(folder / "split.json")
-        report.save(folder)
         if trainer.state.log_history:
             plot_training_curve(
                 trainer.state.log_history,
@@ -215,8 +216,8 @@ def save(
                 best=trainer.state.best_metric,
                 title=f"{report.heading}: training",
             )
-        names = ("targets", "min_layer", "rank", "alpha")
-        adapter = {"kind": arguments.adapter, **{name: getattr(arguments, f"adapter_{name}") for name in names}}
+        fields = ("targets", "min_layer", "rank", "alpha")
+        adapter = {"kind": arguments.adapter, **{field: getattr(arguments, f"adapter_{field}") for field in fields}}
         model_record = {
             "model_type": arguments.model_type,
             "parameters": parameters,
@@ -224,12 +225,29 @@ def save(
             "backbone": arguments.pretrained_backbone or arguments.model_name_or_path,
             "adapter": None if arguments.adapter == "none" else adapter,
         }
-        record.save(folder, exclusions=data.corpus.exclusions(), model=model_record, training=training)
-        write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)
+        save_results(run, recipe.extractor, data, report, record, model=model_record, training=training)
+
+
+def save_results(
+    run: RunArguments,
+    extractor: WindowedFeatureExtractor,
+    data: PreparedData,
+    report: EvaluationReport,
+    record: RunRecord,
+    **entries: Any,
+) -> None:
+    """Write what all runs have beside the model: front end, split, report, `run.yaml` with these entries, and the card."""
+    folder = Path(run.output_dir)
+    extractor.save_pretrained(folder)
+    make_readable(folder)
+    data.manifest.save(folder / "split.json")
+    report.save(folder)
+    record.save(folder, exclusions=data.corpus.exclusions(), **entries)
+    write_model_card(folder, hub_model_id=run.hub_model_id, licence=run.license)  # last: a run with a card is finished
 
 
 def show(run: RunArguments, report: EvaluationReport) -> None:
-    """Print the result and where it is."""
+    """Print the result and the folder that holds it."""
     if not run.should_save:
         return
     print(f"\n{report.to_text()}\n")
@@ -238,7 +256,7 @@ def show(run: RunArguments, report: EvaluationReport) -> None:
 
 
 def publish(run: RunArguments) -> None:
-    """Push the finished folder if the recipe wants it; a failed push leaves the run finished and prints the command."""
+    """Push the run folder if `push_to_hub` is set; after a failed push, print the command that pushes it later."""
     if not run.push_to_hub or not run.should_save:
         return
     try:
@@ -249,7 +267,7 @@ def publish(run: RunArguments) -> None:
 
 
 def try_out(run: RunArguments, data: PreparedData) -> None:
-    """Load the finished folder as its users will, and classify one track that it was not trained on."""
+    """Load the run folder as its users will, and classify one track of the evaluation side."""
     if not run.should_save:
         return
     manifest = data.manifest
@@ -257,7 +275,7 @@ def try_out(run: RunArguments, data: PreparedData) -> None:
     track = data.corpus.select([track_id])[0]
     if "waveform" not in track:
         load_checkpoint(run.output_dir)
-        print("\nthe checkpoint loads (trained on stored features: there is no audio to try it on)")
+        print("\nthe checkpoint loads (the data are stored features, so there is no audio to classify)")
         return
     prediction = TrackClassifier(run.output_dir).classify(track["waveform"])
     scores = ", ".join(f"{item['label']} {item['score']:.2f}" for item in prediction[:3])

@@ -1,4 +1,4 @@
-"""transformers' Trainer with averaged weights and a learning rate that decays by epochs."""
+"""transformers' Trainer with averaged weights and a learning rate that decays per epoch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,11 +28,11 @@ AVERAGED_WEIGHTS = "averaged_weights.safetensors"
 
 
 class TrackTrainer(Trainer):
-    """Trains a classifier of tracks, or a model that is pre-trained.
+    """Trains a classifier of tracks, or a model for pre-training.
 
     With `weight_averaging`, the averaged weights are evaluated, choose the best checkpoint, and are the result of the
-    training. Each checkpoint holds both kinds of weights, so that a resumed run equals an uninterrupted one. The arguments
-    are those of `transformers.Trainer`; `train_dataset` has `set_epoch`.
+    training. Each checkpoint holds both the current and the averaged weights, so a resumed run equals an uninterrupted one.
+    The arguments are those of `transformers.Trainer`; `train_dataset` must have the method `set_epoch`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TrackTrainer(Trainer):
         try:
             super().__init__(
                 model=model,
-                # The finished folder is published in one commit, not by the Trainer.
+                # `stages.publish` pushes the finished folder in one commit.
                 args=args.with_values(ddp_find_unused_parameters=find_unused, push_to_hub=False),
                 train_dataset=train_dataset,
                 callbacks=[EpochCallback(train_dataset), *callbacks],
@@ -59,15 +59,14 @@ class TrackTrainer(Trainer):
         except ValueError as error:
             raise ConfigError(first_line(error)) from error
         print_lines_only(self)
-        # What the report and `run.yaml` say of a head that was fitted without a training.
-        self.notes: list[str] = []
-        self.record: dict[str, Any] = {}
+        self.notes: list[str] = []  # for the report
+        self.record: dict[str, Any] = {}  # for `run.yaml`, in place of the figures of a training
         self.averaged: AveragedModel | None = None
         self._resumed_from: str | None = None
         self._steps_per_epoch = 1
         if self.args.weight_averaging:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ConfigError("weight_averaging: not with DeepSpeed or FSDP, which shard the weights")
+                raise ConfigError("weight_averaging does not work with DeepSpeed or FSDP: leave it out")
             self.add_callback(_AverageAfterStep(self))
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **keywords) -> TrainOutput:
@@ -83,7 +82,7 @@ class TrackTrainer(Trainer):
         return output
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
-        """Set the values as transformers' Trainer does, and store the steps of an epoch for `create_scheduler`."""
+        """Set the values as transformers' Trainer does, and store the steps per epoch for `create_scheduler`."""
         values = super().set_initial_training_values(args, dataloader)
         self._steps_per_epoch = values[1]
         return values
@@ -104,7 +103,7 @@ class TrackTrainer(Trainer):
     def evaluation_loop(self, *arguments, **keywords) -> EvalLoopOutput:
         """Evaluate the averaged weights, if there are any, with the first process's buffers on all processes.
 
-        Each process has batch norm's running statistics of its own tracks; those of the first process are saved.
+        The processes compute batch norm's running statistics from different tracks; checkpoints hold the first process's.
         """
         with self._averaged_weights():
             if self.args.world_size > 1 and torch.distributed.is_initialized():
@@ -113,7 +112,7 @@ class TrackTrainer(Trainer):
             return super().evaluation_loop(*arguments, **keywords)
 
     def prediction_step(self, *arguments, ignore_keys: list[str] | None = None) -> tuple[Tensor | None, ...]:
-        """Predict as transformers' Trainer does; the metrics get all outputs that a report uses."""
+        """Predict as transformers' Trainer does, and keep all outputs that a report uses."""
         return super().prediction_step(*arguments, ignore_keys=UNUSED_OUTPUTS if ignore_keys is None else ignore_keys)
 
     @contextmanager
@@ -134,17 +133,14 @@ class TrackTrainer(Trainer):
         """Start the average at the current weights, or at the average of the checkpoint that the run resumes from."""
         model = self.accelerator.unwrap_model(self.model)
         average = partial(_average, decay=self.args.weight_averaging)
-        # Batch norm's running statistics belong to the weights, so they are averaged with them.
+        # Batch norm's running statistics must match the weights, so they are averaged too.
         self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         self.averaged.requires_grad_(False)
         if self._resumed_from is not None:
             self._load_averaged(self._resumed_from)
 
     def save_model(self, output_dir: str | None = None, **keywords) -> None:
-        """Save as transformers' Trainer does, with the averaged weights beside the model.
-
-        For a checkpoint this is the first file of several; the last one marks it as complete.
-        """
+        """Save as transformers' Trainer does, with the averaged weights beside the model."""
         super().save_model(output_dir, **keywords)
         if self.averaged is not None and self.args.should_save:
             tensors = {name: tensor.contiguous() for name, tensor in self.averaged.state_dict().items()}
@@ -153,12 +149,15 @@ class TrackTrainer(Trainer):
     def _load_averaged(self, checkpoint: str) -> None:
         path = Path(checkpoint) / AVERAGED_WEIGHTS
         if not path.is_file():
-            raise CheckpointError(f"{checkpoint} has no {AVERAGED_WEIGHTS}: its run had no weight_averaging")
+            raise CheckpointError(
+                f"{checkpoint} has no {AVERAGED_WEIGHTS}, because its run had no weight_averaging: leave out weight_averaging, "
+                "or restart with --overwrite"
+            )
         self.averaged.load_state_dict(load_file(path))
 
 
 class _AverageAfterStep(TrainerCallback):
-    """Updates the average between step and evaluation."""
+    """Updates the average after each step, before an evaluation."""
 
     def __init__(self, trainer: TrackTrainer):
         self.trainer = trainer
@@ -171,13 +170,13 @@ class _AverageAfterStep(TrainerCallback):
 
 
 class EpochCallback(TrainerCallback):
-    """Sets the epoch of the examples and the model (accelerate sets only that of some samplers)."""
+    """Sets the epoch of the examples and the model; accelerate sets only that of some samplers."""
 
     def __init__(self, examples: object):
         self.examples = examples
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        """Set the epoch; after a resume within an epoch `state.epoch` is a fraction."""
+        """Set the epoch; if a run resumes within an epoch, `state.epoch` is a fraction."""
         epoch = int(state.epoch or 0)
         self.examples.set_epoch(epoch)
         for module in kwargs["model"].modules():
@@ -186,21 +185,20 @@ class EpochCallback(TrainerCallback):
 
 
 def epoch_decay(step: int, *, steps_per_epoch: int, first_epoch: int, decay: float) -> float:
-    """Return the factor of the learning rate at a step: 1 before `first_epoch`, then multiplied by exp(-decay) each epoch.
+    """Return the factor of the learning rate at a step: 1 before `first_epoch` (from 0), then times exp(-decay) per epoch.
 
-    The schedule of the divide-and-conquer paper (LRS): constant to epoch 8, then times exp(-0.1) each epoch. Epochs count
-    from 0.
+    The schedule (LRS) of the divide-and-conquer paper: constant to epoch 8, then times exp(-0.1) per epoch.
     """
     return math.exp(-decay * max(0, step // steps_per_epoch - first_epoch + 1))
 
 
 @torch.no_grad()
 def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int, *, decay: float) -> None:
-    """Move the average towards the current weights, faster in the first steps (TensorFlow's rule)."""
+    """Move the average towards the current weights, faster in the first steps (as TensorFlow's moving average)."""
     count = int(count)
     step = 1 - min(decay, (1 + count) / (10 + count))
     for mean, value in zip(averaged, current, strict=True):
         if mean.is_floating_point():
             mean.lerp_(value.to(mean.dtype), step)
-        else:  # batch norm's count of batches
+        else:  # batch norm's number of batches
             mean.copy_(value)

@@ -15,8 +15,8 @@ from ...models.modeling_pretraining import PreTrainingModel
 from ...registry import PRETRAINING_MODELS
 from ..arguments import RunArguments
 from ..progress import EpochLines
-from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, recorded
-from ..stages import make_readable, publish, training_record, unwrapped
+from ..run_folder import PRETRAINING_FILE, RESUME, RunRecord, begin_run, read_record
+from ..stages import gather_model, make_readable, publish, training_record
 from .arguments import PretrainingGroups, check_pretraining
 from .data import PretrainingData, prepare_pretraining_data
 from .fit import PretrainingTrainer, fit_pretraining, losses
@@ -46,7 +46,7 @@ def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
     trainer = fit_pretraining(groups, data, [EpochLines()], checkpoint=checkpoint)
 
     # Save
-    model, state_dict = unwrapped(trainer)
+    model, state_dict = gather_model(trainer)
     if run.should_save:
         folder = Path(run.output_dir)
         result = {
@@ -109,7 +109,7 @@ def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, c
         return
     folder = Path(run.output_dir)
     if checkpoint and record.changes(folder) is not None:
-        before = (recorded(folder, "data") or {}).get("digest")
+        before = (read_record(folder, "data") or {}).get("digest")
         if before != data.record["digest"]:
             raise DataError(
                 f"the tracks differ from those with which the run in {folder} started: restore data, validation_share and "

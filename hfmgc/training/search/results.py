@@ -26,7 +26,7 @@ from ...files import atomic_write, write_text
 from ...text import redact_url
 from ..base_recipe import BaseRecipe
 from ..preparation import PreparedData
-from ..run_folder import RunRecord, versions
+from ..run_folder import RunRecord, package_versions
 from .arguments import SearchArguments
 from .space import Parameter, fields_of
 from .study import BEST, DATABASE, IDENTITY, RECORD, TABLE
@@ -80,7 +80,7 @@ def save_results(
             "importances": _plot(study, folder),
             "source": data.corpus.summary(),
             "notes": data.manifest.notes(),
-            "versions": versions(),
+            "versions": package_versions(),
             "settings": record.settings,
         }
         write_text(folder / RECORD, json.dumps(content, indent=2, default=str) + "\n")

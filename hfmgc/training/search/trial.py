@@ -153,7 +153,7 @@ class Objective:
         recipe = check_recipe((*others, run))
         report = ReportToStudy(trial)
         data = self.data(*recipe.groups[1:], recipe.extractor)
-        trainer = fit(recipe.groups, data, [report], stores=self.data.stores)
+        trainer = fit(recipe.groups, data, [report])
         trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
