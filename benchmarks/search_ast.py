@@ -28,7 +28,7 @@ import optuna
 import yaml
 
 from hfmgc.training.base_recipe import BaseRecipe
-from hfmgc.training.search.space import fields_of, read_space
+from hfmgc.training.search.space import read_space, recipe_fields
 
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -140,7 +140,7 @@ def separate_runs(
         if trial.value is None:
             raise SystemExit(f"trial {trial.number} did not finish: {trial.user_attrs}")
         folder = workdir / f"run_{trial.number}"
-        settings = {**plain.with_fields(fields_of(parameters, trial.params, plain)), "output_dir": str(folder)}
+        settings = {**plain.with_fields(recipe_fields(parameters, trial.params, plain)), "output_dir": str(folder)}
         run_seconds = run("finetune_ast.py", settings, workdir)
         training = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))["training"]
         print(

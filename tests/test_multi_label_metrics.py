@@ -43,7 +43,7 @@ def test_genres_without_tracks_or_with_all_are_counted_and_in_no_mean():
     assert (metrics["macro_map"], metrics["macro_roc_auc"]) == (1, 1)
     table = multi_label_table(probabilities, everywhere, GENRES)
     assert [row["roc_auc"] for row in table] == [None, 1, None]
-    text = MULTI_LABEL.not_averaged(table)
+    text = MULTI_LABEL.excluded_genres(table)
     assert [int(word) for word in text.split() if word.isdigit()] == [1, 3, 2, 3]
 
 
@@ -105,7 +105,7 @@ def test_an_interval_that_says_nothing_is_called_so():
     perfect = np.eye(2)[[0, 1, 0, 1]]
     low, high, method = map_interval(perfect, perfect)
     assert (low, high) == (1, 1)
-    assert "alike" in method
+    assert "too few" in method
     assert map_interval(perfect[:1], perfect[:1]) is None
 
 

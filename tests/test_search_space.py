@@ -16,9 +16,9 @@ from hfmgc.training.arguments import RECIPE_GROUPS, RunArguments
 from hfmgc.training.base_recipe import BaseRecipe
 from hfmgc.training.preparation import SharedData
 from hfmgc.training.run_folder import RunRecord
-from hfmgc.training.search.arguments import OF_TRIALS, SearchArguments, read_search
+from hfmgc.training.search.arguments import TRIAL_FIELDS, SearchArguments, read_search
 from hfmgc.training.search.final_fit import final_fit, mean_and_interval
-from hfmgc.training.search.space import fields_of, read_space
+from hfmgc.training.search.space import read_space, recipe_fields
 from hfmgc.training.search.trial import INDEX, OUTCOME, STOPPED, WORKER, Outcome, trial_sampler
 from hfmgc.training.search.worker import TrialQueue, search
 from recipes import ROOT, tiny_settings, write_config
@@ -176,8 +176,8 @@ def test_what_is_drawn_becomes_fields_of_the_recipe(tmp_path):
     for _ in range(12):
         trial = study.ask()
         drawn = {parameter.name: parameter.draw(trial) for parameter in parameters}
-        fields = fields_of(parameters, drawn, recipe)
-        model, _, run = recipe.groups({**fields, **OF_TRIALS})
+        fields = recipe_fields(parameters, drawn, recipe)
+        model, _, run = recipe.groups({**fields, **TRIAL_FIELDS})
         assert model.adapter_alpha / model.adapter_rank == pytest.approx(trial.params["adapter_alpha / adapter_rank"])
         assert model.adapter_targets in (["fc2"], ["fc1", "fc2"])
         assert model.model["head_hidden_size"] == trial.params["model.head_hidden_size"]

@@ -1,7 +1,7 @@
-"""Classical classifiers (scikit-learn) as models: the folder of a run, and predictions for tracks.
+"""Classical classifiers (scikit-learn pipelines) as models: saving, loading and predictions for tracks.
 
 A pipeline is saved with skops, whose files describe objects instead of running code. Only the types in `TRUSTED_TYPES` are
-loaded, whatever else skops would accept.
+loaded, although skops accepts more.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ TRUSTED_TYPES = frozenset(
         "sklearn.svm._classes.SVC",
     }
 )  # fmt: skip
-# How skops rebuilds the types of each library: none of these calls a function that the file names.
+# The skops nodes that may rebuild the types of each library. None of them calls a function that the file names.
 _LOADERS = {
     "builtins": {"DictNode", "JsonNode", "ListNode", "TupleNode", "TypeNode"},
     "numpy": {"NdArrayNode"},
     "sklearn": {"ObjectNode"},
 }
-# Smallest log-probability, also that of genres without training tracks.
+# Lower bound of the log-probabilities, and their value for genres without training tracks.
 LEAST_LOGIT = -30.0
 
 
@@ -56,17 +56,17 @@ class ClassicalConfig(WindowedConfig):
 
     Args:
         pipeline (`str`): Name of the pipeline, as in `hfmgc.training.classical`.
-        num_bins (`int`): Bins of a window.
+        num_bins (`int`): Number of bins of a window.
         summary (`str`):
             `"none"`: a window is one vector of features; `"mean_deviation"`: mean and deviation of each bin over time.
-        feature_names (`list[str]`): Of the vector, in order.
-        columns (`list[int]`, *optional*): The features that the pipeline reads; all by default.
+        feature_names (`list[str]`): Names of the features in a vector, in order.
+        columns (`list[int]`, *optional*): Indices of the features that the pipeline reads; all by default.
         sklearn_version (`str`): Version of scikit-learn that fitted the pipeline.
         kwargs: See [`WindowedConfig`].
     """
 
     model_type = CLASSICAL
-    _auto_class = None  # needs hfmgc, so its code is not saved
+    _auto_class = None  # the code is not saved, because it needs hfmgc
 
     pipeline: str = ""
     num_bins: int = size(default=1)
@@ -78,7 +78,7 @@ class ClassicalConfig(WindowedConfig):
     def validate_columns(self) -> None:
         """Raise a ValueError unless `columns` are indices of `feature_names`."""
         if self.columns is not None and not all(0 <= column < len(self.feature_names) for column in self.columns):
-            raise ValueError(f"columns must be indices of the {len(self.feature_names)} feature_names")
+            raise ValueError(f"columns {self.columns} must be indices of the {len(self.feature_names)} feature_names")
 
     @property
     def num_inputs(self) -> int:
@@ -87,7 +87,7 @@ class ClassicalConfig(WindowedConfig):
 
 
 def summarize(windows: Tensor, summary: str) -> Tensor:
-    """Return the vector of each window [windows, features] from [windows, frames, bins]."""
+    """Summarise windows [windows, frames, bins] as vectors [windows, features]."""
     if summary == "none":
         return windows[:, 0]
     deviation, mean = torch.std_mean(windows, dim=1, correction=0)
@@ -95,7 +95,7 @@ def summarize(windows: Tensor, summary: str) -> Tensor:
 
 
 class _OnCPU:
-    """transformers looks up device and type in parameters, and there are none."""
+    """Device and dtype, which transformers would look up in parameters: these models have none."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -113,7 +113,7 @@ class ClassicalModel(_OnCPU, WindowedModel):
     def check_window(self, frames: int, bins: int) -> None:
         super().check_window(frames, bins)
         if self.config.summary == "none" and frames != 1:
-            raise ValueError(f"expected 1 frame with the features of a track, got {frames}")
+            raise ValueError(f"expected 1 frame, the features of a track, but got {frames} frames")
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Summarise windows `input_values` [windows, frames, bins] as [windows, features]."""
@@ -121,11 +121,11 @@ class ClassicalModel(_OnCPU, WindowedModel):
 
 
 class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
-    """A fitted pipeline of scikit-learn that classifies each window, and the vote over the windows of a track.
+    """A fitted scikit-learn pipeline that classifies each window; the windows of a track then vote.
 
-    The pipeline maps vectors [windows, features] to the index of their genre; `digest` identifies it. The logits are
-    log-probabilities; of an SVM, which has none, the decision values up to a constant, so that their softmax ranks the genres but
-    is not calibrated.
+    The pipeline maps vectors [windows, features] to genre indices; `digest` identifies the pipeline. The logits are
+    log-probabilities. An SVM has no probabilities: its logits are decision values up to a constant, so their softmax ranks the
+    genres but is not calibrated.
     """
 
     config_class = ClassicalConfig
@@ -133,7 +133,7 @@ class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
     def __init__(self, config: ClassicalConfig, pipeline: Pipeline, digest: bytes = b"\0"):
         super().__init__(config, ClassicalModel(config), classifier=nn.Identity())
         self.pipeline = pipeline
-        # The only tensor of the model: digests of its weights depend on the pipeline through it.
+        # The only tensor of the model. Through it, a digest of the weights depends on the pipeline.
         self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, None]:
@@ -156,25 +156,27 @@ class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
 
 
 def log_probabilities(pipeline: Pipeline, vectors: np.ndarray, num_labels: int) -> np.ndarray:
-    """Return log-probabilities [vectors, labels]; `LEAST_LOGIT` for genres that the pipeline was not trained on."""
+    """Return log-probabilities [vectors, labels]; `LEAST_LOGIT` for genres without training tracks."""
     if hasattr(pipeline, "predict_proba"):
         with np.errstate(divide="ignore"):
-            known = np.log(pipeline.predict_proba(vectors))
+            scores = np.log(pipeline.predict_proba(vectors))
     else:
-        decision = pipeline.decision_function(vectors)
-        known = log_softmax(np.stack([-decision, decision], axis=1) / 2 if decision.ndim == 1 else decision, axis=1)
+        scores = pipeline.decision_function(vectors)
+        if scores.ndim == 1:  # two genres
+            scores = np.stack([-scores, scores], axis=1) / 2
+        scores = log_softmax(scores, axis=1)
     logits = np.full((len(vectors), num_labels), LEAST_LOGIT)
-    logits[:, pipeline.classes_] = np.maximum(known, LEAST_LOGIT)
+    logits[:, pipeline.classes_] = np.maximum(scores, LEAST_LOGIT)
     return logits
 
 
 def load_classical(
     name: str, extractor: WindowedFeatureExtractor, config_file: Path, pipeline_file: Path | None
 ) -> ClassicalForAudioClassification:
-    """Return the classifier of the files of checkpoint `name`.
+    """Load the classifier from the files of checkpoint `name`.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or the pipeline has a type that is not trusted.
+        CheckpointError: If a file is missing or damaged, or the pipeline contains a type that is not trusted.
     """
     if pipeline_file is None:
         raise CheckpointError(f"checkpoint {name!r} has no {PIPELINE_FILE}: give the folder of a finished run")
@@ -184,12 +186,12 @@ def load_classical(
         version = config.sklearn_version
         if untrusted := untrusted_types(pipeline_file):
             raise CheckpointError(
-                f"{where} contains {', '.join(untrusted)}, which could run code and is refused: use a file that "
+                f"{where} contains {', '.join(untrusted)}, which could run code: use a file that "
                 "recipes/classical_baselines.py wrote"
             )
         pipeline = skops.io.load(pipeline_file, trusted=[])
         if vector_names(extractor) != (config.summary, list(config.feature_names)):
-            raise ValueError("the features of preprocessor_config.json are not those of config.json")
+            raise ValueError("config.json and preprocessor_config.json name different features")
         # Fails if the steps do not fit each other, the columns or the genres.
         log_probabilities(pipeline, np.zeros((1, config.num_inputs), np.float32), config.num_labels)
     except CheckpointError:
@@ -204,23 +206,23 @@ def load_classical(
 
 
 def untrusted_types(file: Path) -> list[str]:
-    """Return the types in a file of skops that are not in `TRUSTED_TYPES`, or would be rebuilt in another way."""
-    found = set()
+    """Return the types in a skops file that are not in `TRUSTED_TYPES`, or that another node would rebuild."""
+    untrusted = set()
 
     def check(node: dict[str, Any]) -> None:
         name, loader = f"{node.get('__module__')}.{node.get('__class__')}", node.get("__loader__")
         if loader is not None and name not in TRUSTED_TYPES:
-            found.add(name)
+            untrusted.add(name)
         elif loader is not None and loader not in _LOADERS[name.partition(".")[0]]:
-            found.add(f"{name} ({loader})")
+            untrusted.add(f"{name} ({loader})")
 
     with zipfile.ZipFile(file) as archive:
         json.loads(archive.read("schema.json"), object_hook=check)
-    return sorted(found)
+    return sorted(untrusted)
 
 
 def vector_names(extractor: WindowedFeatureExtractor) -> tuple[str, list[str]]:
-    """Return how the windows of a front end are summarised, and the names of the features."""
+    """Return the `summary` for the windows of a front end, and the names of the features in a vector."""
     frames, bins = extractor.window_shape
     names = [f"bin_{index:03d}" for index in range(bins)]
     if frames > 1:

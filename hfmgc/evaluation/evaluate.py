@@ -1,4 +1,4 @@
-"""Evaluation of a saved checkpoint on any data."""
+"""Evaluate a saved checkpoint on any data."""
 
 import tempfile
 from dataclasses import replace
@@ -35,15 +35,19 @@ def evaluate_checkpoint(
 ) -> EvaluationReport:
     """Evaluate a checkpoint on whole tracks.
 
-    `checkpoint` and `data` are those of `load_checkpoint` and `open_source`. `side` is a side of the checkpoint's own split;
-    `unseen`: all tracks that are on neither its training nor its validation side; `all`; or `auto`: the split's evaluation side if
-    `data` contain at least half of it, otherwise the unseen tracks. Tracks are recognised by their content, never by their names.
+    `load_checkpoint` describes `checkpoint`, and `open_source` describes `data`. Tracks of the checkpoint's split are
+    recognised by their content, never by their names. `side` is one of
+
+    - a side of that split;
+    - `all`;
+    - `unseen`: the tracks outside its training and validation sides;
+    - `auto`: its evaluation side if `data` contain at least half of it, otherwise the unseen tracks.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        DataError: If the data cannot be used, have genres that the checkpoint does not know, or have one genre per track
-            for a checkpoint that predicts several, or the reverse.
-        ConfigError: If `data` have no track of the side, or the checkpoint does not record what it was trained on.
+        DataError: If the data cannot be used, have genres that the checkpoint lacks, or have one genre per track for a
+            checkpoint that predicts several, or the reverse.
+        ConfigError: If `data` have no track of the side, or the checkpoint does not record its training tracks.
     """
     model, extractor = load_checkpoint(checkpoint, revision)
     source = open_source(data, data_options, exclude=exclude)
@@ -57,8 +61,8 @@ def evaluate_checkpoint(
     unknown = sorted({genre for names in labels for genre in names} - set(genres))
     if unknown:
         raise DataError(
-            f"data {data!r} has genres that checkpoint {checkpoint!r} does not know: {', '.join(unknown)} "
-            f"(it knows {', '.join(genres)}): rename or leave out their folders"
+            f"data {data!r} has genres that checkpoint {checkpoint!r} lacks: {', '.join(unknown)}: leave them out, or rename "
+            f"them to genres of the checkpoint ({', '.join(genres)})"
         )
     split = checkpoint_file(checkpoint, "split.json", revision)
     manifest = SplitManifest.load(split) if split else None

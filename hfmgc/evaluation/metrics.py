@@ -1,4 +1,4 @@
-"""The metrics of one genre per track, without the network that `evaluate.load` needs."""
+"""Metrics for one genre per track; unlike `evaluate.load`, they need no network."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class GenreMetrics(evaluate.Metric):
     """Top-1 accuracy, macro precision, recall and F1, and one-vs-rest accuracy, as an `evaluate.Metric`.
 
     Macro metrics and `ovr_accuracy` are means over the genres that occur in the references (in the papers, all occur).
-    `ovr_accuracy` is Eq. 10 of the TS-Resformer paper, the mean of (TP + TN) / (TP + TN + FP + FN): with many genres it
+    `ovr_accuracy` is Eq. 10 of the TS-Resformer paper, the mean of (TP + TN) / (TP + TN + FP + FN). With many genres it
     is high for any model and cannot be compared with `accuracy`. Tracks with the reference -100 are ignored, as in the
     loss.
     """
@@ -81,7 +81,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(values: np.ndarray, statistic: Callable, resamples: int, **options: Any) -> Interval:
-    """Return the 95 % interval of a statistic of the tracks' values; `options` are those of SciPy's `bootstrap`."""
+    """Return the 95 % interval of a statistic of `values` [tracks]; `options` are passed to SciPy's `bootstrap`."""
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     result = bootstrap((values,), statistic, n_resamples=resamples, method="percentile", rng=generator, **options)
     low, high = map(float, result.confidence_interval)
@@ -91,16 +91,16 @@ def bootstrap_interval(values: np.ndarray, statistic: Callable, resamples: int, 
 
 
 def accuracy_interval(predictions: Sequence[int], references: Sequence[int]) -> Interval:
-    """Return the 95 % interval of the accuracy.
-
-    By bootstrap over tracks; where all predictions are right, or all wrong, every resample is the same, and the exact
-    binomial interval (Clopper and Pearson) is given instead.
-    """
+    """Return the 95 % interval of the accuracy, see `interval_of_shares`."""
     return interval_of_shares((np.asarray(predictions) == np.asarray(references)).astype(float))
 
 
 def interval_of_shares(correct: np.ndarray) -> Interval:
-    """Return the 95 % interval of the mean of `correct` [tracks]: 0 or 1, or the share of several runs that are right."""
+    """Return the 95 % interval of the mean of `correct` [tracks]: 0 or 1, or the share of runs that are right for a track.
+
+    The method is the bootstrap over tracks. If all predictions are right or all are wrong, every resample is the same; the
+    interval is then exact binomial (Clopper and Pearson).
+    """
     if correct.min() == correct.max() and correct[0] in (0, 1):
         exact = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="exact")
         return Interval(
@@ -119,7 +119,7 @@ def per_genre_table(
     )
     columns = {
         "genre": genres,
-        "tracks": support.astype(int).tolist(),  # floats where scikit-learn finds no hit
+        "tracks": support.astype(int).tolist(),  # scikit-learn returns floats if nothing is predicted right
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),

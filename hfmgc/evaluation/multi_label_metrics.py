@@ -1,4 +1,4 @@
-"""The metrics of models that predict several genres per track, by scikit-learn; the interval of the mAP by NumPy."""
+"""Metrics for several genres per track, from scikit-learn, and the interval of the mAP."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,25 +15,25 @@ from sklearn.metrics import (
 from .metrics import Interval, bootstrap_interval
 
 
-# A genre is predicted from this probability on.
+# A genre with at least this probability counts as predicted.
 THRESHOLD = 0.5
-# Fewer than for the accuracy: each resample takes a pass over all tracks and genres.
+# Fewer resamples than for the accuracy, because each takes a pass over all tracks and genres.
 MAP_RESAMPLES = 1_000
 
 
 def multi_label_metrics(probabilities: np.ndarray, references: np.ndarray) -> dict[str, float | None]:
     """Return ranking and decision metrics of several genres per track.
 
-    Macro metrics are means over genres: of average precision and F1 over those with tracks, of ROC-AUC over those with
-    tracks that have and tracks that lack them. Micro metrics count all decisions together. Undefined metrics are None.
+    Macro metrics are means over genres. Average precision and F1 leave out genres without tracks; ROC-AUC also leaves out
+    genres that all tracks have. Micro metrics count all decisions together. Undefined metrics are None.
 
     Args:
         probabilities: [tracks, labels].
         references: Zeros and ones [tracks, labels].
 
     Returns:
-        macro_map, micro_map (mean average precision), macro_roc_auc and, with genres predicted from a probability of 0.5,
-        macro_f1, micro_f1 and exact_match (share of tracks with all genres right).
+        macro_map and micro_map (mean average precision), macro_roc_auc, and, with a threshold of 0.5, macro_f1, micro_f1
+        and exact_match (share of tracks with all genres right).
     """
     references = np.asarray(references).astype(int)
     predictions = (np.asarray(probabilities) >= THRESHOLD).astype(int)
@@ -52,15 +52,15 @@ def multi_label_metrics(probabilities: np.ndarray, references: np.ndarray) -> di
 def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval | None:
     """Return the 95 % interval of the macro mAP by bootstrap over tracks; None for a single track.
 
-    The mean of a resample leaves out the genres that none of its tracks has.
+    In each resample, the mean leaves out the genres that no track has.
     """
     probabilities, references = np.asarray(probabilities), np.asarray(references).astype(int)
     if len(references) < 2:
         return None
-    # scikit-learn sorts the tracks for each genre of each resample. Here they are sorted once, and a resample counts them.
+    # scikit-learn would sort the tracks for each genre of each resample. Here they are sorted once; a resample only counts.
     order = np.argsort(-probabilities, axis=0, kind="stable")
     ranked = np.take_along_axis(references, order, axis=0)
-    # Tracks of equal probability share the precision of the last of them.
+    # Tracks with equal probabilities all get the precision at the last of them.
     scores = np.take_along_axis(probabilities, order, axis=0)
     ends = np.where(
         np.vstack([scores[:-1] != scores[1:], np.ones_like(scores[:1], bool)]),
@@ -69,17 +69,17 @@ def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval 
     )
     ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
 
-    def resampled(rows: np.ndarray) -> float:
+    def macro_map(rows: np.ndarray) -> float:
         counts = np.bincount(rows, minlength=len(references))[order]
         hits = counts * ranked
         precision = hits.cumsum(axis=0) / np.maximum(counts.cumsum(axis=0), 1)
         total = hits.sum(axis=0)
-        found = (hits * np.take_along_axis(precision, ends, axis=0)).sum(axis=0)
-        return float((found[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
+        summed = (hits * np.take_along_axis(precision, ends, axis=0)).sum(axis=0)
+        return float((summed[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
-    interval = bootstrap_interval(np.arange(len(references)), resampled, MAP_RESAMPLES, vectorized=False)
+    interval = bootstrap_interval(np.arange(len(references)), macro_map, MAP_RESAMPLES, vectorized=False)
     if interval.low == interval.high:
-        method = f"{interval.method}; all resamples are alike: too few tracks, or too easy ones, for an interval"
+        method = f"{interval.method}; all resamples are equal: the tracks are too few or too easy for an interval"
         return interval._replace(method=method)
     return interval
 
@@ -87,7 +87,7 @@ def map_interval(probabilities: np.ndarray, references: np.ndarray) -> Interval 
 def multi_label_table(
     probabilities: np.ndarray, references: np.ndarray, genres: Sequence[Any]
 ) -> list[dict[str, Any]]:
-    """Return tracks (positives), average precision, ROC-AUC, precision, recall and F1 of each genre; None: undefined."""
+    """Return tracks (positives), average precision, ROC-AUC, precision, recall and F1 of each genre; None if undefined."""
     references = np.asarray(references).astype(int)
     predictions = (np.asarray(probabilities) >= THRESHOLD).astype(int)
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -110,10 +110,10 @@ def multi_label_table(
 def _by_genre(
     score: Callable, probabilities: np.ndarray, references: np.ndarray, defined: np.ndarray
 ) -> list[float | None]:
-    """Return the score of each genre [labels], None where it is not defined."""
+    """Return the score of each genre [labels], None where `defined` [labels] is false."""
     return [
-        float(score(truth, scores)) if known else None
-        for truth, scores, known in zip(references.T, np.asarray(probabilities).T, defined, strict=True)
+        float(score(truth, scores)) if is_defined else None
+        for truth, scores, is_defined in zip(references.T, np.asarray(probabilities).T, defined, strict=True)
     ]
 
 

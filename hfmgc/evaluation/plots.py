@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
-TRAINING_CURVE, IMPORTANCES = "training_curve.png", "importances.png"
-# Features that the picture of importances shows.
-SHOWN_FEATURES = 30
-# Genres that the picture of a timeline shows.
-SHOWN_GENRES = 10
-RESTORED = "restored.png"
-# Below the axes, where it covers nothing.
+TRAINING_CURVE, IMPORTANCES, RESTORED = "training_curve.png", "importances.png", "restored.png"
+MAX_FEATURES = 30  # in the plot of importances
+MAX_GENRES = 10  # in the plot of a timeline
+# The legend is below the axes, where it covers nothing.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4, "ncols": 2, "fontsize": "small"}
 
 
@@ -39,7 +36,8 @@ def plot_counts(
 ) -> None:
     """Save counts [true genre][column] as PNG, coloured by their share of the genre's total.
 
-    By default they are a confusion matrix; otherwise `columns` are the names of the columns, each a `column`, and `unit` is counted.
+    By default they are a confusion matrix. Otherwise `columns` are the names of the columns, `column` is the label of their
+    axis, and `unit` is what is counted.
     """
     columns = genres if columns is None else columns
     matrix = np.asarray(counts)
@@ -48,14 +46,14 @@ def plot_counts(
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
     figure, axes = _figure(width, height * 0.92, title, xlabel=column, ylabel="true genre")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # As high as the matrix, whose height follows from its width.
+    # The colour bar is an inset, so that it is as high as the matrix.
     bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
     figure.colorbar(image, cax=bar, label=f"share of the true genre's {unit}")
     axes.set_xticks(np.arange(len(columns)), map(one_line, columns), rotation=45, ha="right", parse_math=False)
     axes.set_yticks(np.arange(len(genres)), map(one_line, genres), parse_math=False)
-    for place in map(tuple, np.argwhere(matrix > 0)):
-        colour = "white" if shares[place] > 0.55 else "black"
-        axes.text(place[1], place[0], matrix[place], ha="center", va="center", color=colour)
+    for row, position in np.argwhere(matrix > 0):
+        colour = "white" if shares[row, position] > 0.55 else "black"
+        axes.text(position, row, matrix[row, position], ha="center", va="center", color=colour)
     for row in np.flatnonzero(totals == 0):
         axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="silver", hatch="///", linewidth=0)
         axes.text((len(columns) - 1) / 2, row, f"no {unit}", ha="center", va="center", color="dimgray")
@@ -63,7 +61,7 @@ def plot_counts(
 
 
 def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path: Path, *, title: str) -> None:
-    """Save a bar chart of the average precision of each genre as PNG, with its share of all `tracks`, which is chance.
+    """Save a bar chart of the average precision of each genre as PNG, with chance: the genre's share of all `tracks`.
 
     Each row has `genre`, `tracks` and `average_precision` (None: no bar).
     """
@@ -72,32 +70,33 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
     places = _plot_bars(axes, [row["average_precision"] or 0.0 for row in rows], names, label="model")
     shares = [row["tracks"] / max(tracks, 1) for row in rows]
     axes.scatter(shares, places, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
-    for place in [place for place, row in enumerate(rows) if row["average_precision"] is None]:
-        axes.text(0.01, place, "n/a", va="center", fontsize="small", color="dimgray")
+    for place, row in zip(places, rows, strict=True):
+        if row["average_precision"] is None:
+            axes.text(0.01, place, "n/a", va="center", fontsize="small", color="dimgray")
     axes.set_xlim(0, 1)
     axes.legend(**_LEGEND)
     _save(figure, path)
 
 
 def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, label: str, title: str) -> None:
-    """Save the accuracy by a size as PNG, with intervals and, as dashes, the single runs.
+    """Save the accuracy by size as PNG, with intervals and a dash for each run; `label` names the size.
 
-    Each row has `name` (of the line), `size` (None: a horizontal line), `accuracy`, `low`, `high` and `accuracies` (of the single
-    runs); `label` names the size.
+    Each row has `name` (of its line), `size` (None: a horizontal line), `accuracy`, `low`, `high` and `accuracies` (one per
+    run).
     """
     figure, axes = _figure(7, 4.5, title, xlabel=label, ylabel="accuracy, with the 95 % interval over tracks")
     sizes = list(dict.fromkeys(row["size"] for row in rows if row["size"] is not None))
     for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
-        own, colour = [row for row in rows if row["name"] == name], f"C{number}"
-        if own[0]["size"] is None:
-            axes.axhline(own[0]["accuracy"], color=colour, linestyle="--", label=name)
+        line, colour = [row for row in rows if row["name"] == name], f"C{number}"
+        if line[0]["size"] is None:
+            axes.axhline(line[0]["accuracy"], color=colour, linestyle="--", label=name)
             continue
-        aside = 0.08 * len(axes.containers)  # intervals of several lines side by side
-        places = [sizes.index(row["size"]) + aside for row in own]
-        means = np.array([row["accuracy"] for row in own])
-        spread = np.abs(np.array([[row["low"], row["high"]] for row in own]).T - means)
+        offset = 0.08 * len(axes.containers)  # intervals of several lines are side by side
+        places = [sizes.index(row["size"]) + offset for row in line]
+        means = np.array([row["accuracy"] for row in line])
+        spread = np.abs(np.array([[row["low"], row["high"]] for row in line]).T - means)
         axes.errorbar(places, means, yerr=spread, fmt="o-", capsize=4, color=colour, label=name)
-        points = [(place, value) for place, row in zip(places, own, strict=True) for value in row["accuracies"]]
+        points = [(place, value) for place, row in zip(places, line, strict=True) for value in row["accuracies"]]
         axes.scatter(*zip(*points, strict=True), marker="_", s=120, color=colour, zorder=3)
     axes.set_xticks(range(len(sizes)), map(str, sizes))
     axes.legend(**_LEGEND)
@@ -107,9 +106,9 @@ def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, labe
 def plot_training_curve(
     history: Sequence[Mapping[str, Any]], path: Path, *, measure: str, best: float | None, title: str
 ) -> None:
-    """Save the losses in the Trainer's `log_history` and the validation metric `measure` by epoch as PNG.
+    """Save the losses and the validation metric `measure` in a Trainer's `log_history` by epoch as PNG.
 
-    Its value `best`, by which the checkpoint was chosen, is marked.
+    `best`, the value of the metric that chose the checkpoint, is marked.
     """
     figure, axes = _figure(7, 4.5, title, xlabel="epoch", ylabel="loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -119,23 +118,23 @@ def plot_training_curve(
         axes = axes.twinx()
         axes.set_ylabel(measure)
         lines += _plot_logged(axes, history, f"eval_{measure}", f"validation {measure}", color="tab:green", marker=".")
-    chosen = [row["epoch"] for row in history if best is not None and row.get(f"eval_{measure}") == best]
-    if chosen:
-        lines += axes.plot(chosen[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
+    best_epochs = [row["epoch"] for row in history if best is not None and row.get(f"eval_{measure}") == best]
+    if best_epochs:
+        lines += axes.plot(best_epochs[:1], [best], "*", color="black", markersize=11, label="best checkpoint")
     axes.legend(handles=lines, **_LEGEND)
     _save(figure, path)
 
 
 def plot_importances(names: Sequence[str], importances: np.ndarray, path: Path, *, title: str) -> None:
-    """Save a bar chart of the most important features as PNG; importances of all features sum to 1."""
-    best = np.argsort(-importances, kind="stable")[:SHOWN_FEATURES]
+    """Save a bar chart of the most important features as PNG; the importances of all features sum to 1."""
+    best = np.argsort(-importances, kind="stable")[:MAX_FEATURES]
     figure, axes = _figure(7, 0.22 * len(best) + 1.4, title, xlabel="importance (mean decrease of impurity)")
     _plot_bars(axes, importances[best], [names[index] for index in best])
     _save(figure, path)
 
 
 def plot_losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, title: str) -> None:
-    """Save the train losses (solid) and validation losses (dashed) in the `log_history` of named runs by step as PNG."""
+    """Save the train losses (solid) and validation losses (dashed) of runs by step as PNG; `histories`: name -> `log_history`."""
     figure, axes = _figure(7, 4.5, title, xlabel="step", ylabel="loss")
     for name, history in histories.items():
         (line,) = _plot_logged(axes, history, "loss", f"{name}, train", x="step") or axes.plot([], [])
@@ -157,9 +156,9 @@ def plot_projection(
     colours, markers = colormaps["tab10" if len(names) <= 10 else "tab20"].colors, "osD^vP*X"
     size = float(np.clip(4000 / len(points), 4, 40))
     for number, name in enumerate(names):
-        own = points[[genre == name for genre in genres]]
+        group = points[[genre == name for genre in genres]]
         axes.scatter(
-            own[:, 0], own[:, 1], s=size, linewidths=0, alpha=0.8, label=one_line(name),
+            group[:, 0], group[:, 1], s=size, linewidths=0, alpha=0.8, label=one_line(name),
             color=colours[number % len(colours)], marker=markers[number // len(colours) % len(markers)],
         )  # fmt: skip
     legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", markerscale=1.5)
@@ -169,9 +168,9 @@ def plot_projection(
 
 
 def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarray, path: Path, *, title: str) -> None:
-    """Save spectrograms [windows, frames, bins] beside the input of a model and what it restores, as PNG.
+    """Save spectrograms [windows, frames, bins], the inputs of a model and its restored spectrograms side by side as PNG.
 
-    All pictures of a row have the colours of the original.
+    The colours of a row are scaled to the original.
     """
     figure = _empty_figure(9, 2.6 * len(originals) + 0.6)
     grid = figure.subplots(len(originals), 3, squeeze=False)
@@ -186,23 +185,26 @@ def plot_restored(originals: np.ndarray, inputs: np.ndarray, restored: np.ndarra
         axes.set_title(name)
     for axes in grid[-1]:
         axes.set_xlabel("time")
-    text = textwrap.fill(one_line(title), 70)
-    figure.suptitle(text, fontsize="medium", parse_math=False, y=1, va="bottom")  # above the titles of the first row
+    # Above the titles of the first row.
+    figure.suptitle(_wrap(title), fontsize="medium", parse_math=False, y=1, va="bottom")
     _save(figure, path)
 
 
 def plot_timeline(
     probabilities: np.ndarray, genres: Sequence[str], starts: np.ndarray, ends: np.ndarray, path: Path, *, title: str
 ) -> None:
-    """Save the probabilities [windows, genres] of a song's likeliest genres over time as PNG; gaps stay white."""
+    """Save the probabilities [windows, genres] of a song's likeliest genres over time as PNG; gaps stay white.
+
+    `starts` and `ends` [windows] are in seconds.
+    """
     figure, axes = _figure(10, 4, title, xlabel="seconds")
-    shown = probabilities.mean(axis=0).argsort()[::-1][:SHOWN_GENRES]
-    axes.set_yticks(range(len(shown)), [one_line(genres[index]) for index in shown], parse_math=False)
+    likeliest = probabilities.mean(axis=0).argsort()[::-1][:MAX_GENRES]
+    axes.set_yticks(range(len(likeliest)), [one_line(genres[index]) for index in likeliest], parse_math=False)
     axes.invert_yaxis()
     edges = np.stack([starts, np.minimum(ends, np.append(starts[1:], np.inf))], axis=1)
-    values = np.full((len(shown), 2 * len(edges) - 1), np.nan)
-    values[:, ::2] = probabilities[:, shown].T
-    mesh = axes.pcolormesh(edges.ravel(), np.arange(len(shown) + 1) - 0.5, values, vmin=0, vmax=1, cmap="Blues")
+    values = np.full((len(likeliest), 2 * len(edges) - 1), np.nan)
+    values[:, ::2] = probabilities[:, likeliest].T
+    mesh = axes.pcolormesh(edges.ravel(), np.arange(len(likeliest) + 1) - 0.5, values, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(mesh, label="probability")
     _save(figure, path)
 
@@ -224,21 +226,25 @@ def _plot_bars(axes: "Axes", values: Sequence[float], names: Sequence[str], labe
 
 
 def _empty_figure(width: float, height: float) -> "Figure":
-    """Return a figure of this size in inches, without pyplot: no global state and no display."""
+    """Return a figure (size in inches). Unlike pyplot, `Figure` needs no global state and no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
 def _figure(width: float, height: float, title: str, **labels: str) -> "tuple[Figure, Axes]":
-    """Return a figure with one pair of labelled axes."""
+    """Return a figure and its labelled axes."""
     figure = _empty_figure(width, height)
     axes = figure.add_subplot(**labels)
-    axes.set_title(textwrap.fill(one_line(title), 70), fontsize="medium", parse_math=False)
+    axes.set_title(_wrap(title), fontsize="medium", parse_math=False)
     return figure, axes
 
 
+def _wrap(title: str) -> str:
+    return textwrap.fill(one_line(title), 70)
+
+
 def _save(figure: "Figure", path: Path) -> None:
-    """Write a PNG as large as the labels need: a layout within the figure's size would shrink the axes to nothing."""
+    """Write a PNG that grows with the labels: a layout of fixed size would shrink the axes to nothing."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)

@@ -1,4 +1,4 @@
-"""Predictions for whole tracks, gathered over all processes, each track once."""
+"""Predictions for whole tracks, gathered from all processes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ..data.features import TrackWindows
 from ..errors import HfmgcError
 
 
-# A report also needs the windows' logits and routing, which a plain Trainer leaves out (`keys_to_ignore_at_inference`).
+# Passed as `ignore_keys`. By default the Trainer would also drop the windows' logits and routing, which a report needs.
 UNUSED_OUTPUTS = ["hidden_states", "attentions"]
 
 
@@ -19,11 +19,11 @@ class TrackPredictions:
 
     Args:
         track_ids: Identifiers [tracks].
-        references: True genre indices [tracks]; with several genres per track zeros and ones [tracks, labels].
-        logits: Voted, float64 [tracks, labels].
-        window_logits: For each track [windows, labels].
-        expert_usage: Windows of each genre that each expert got [labels, experts]; None without experts. A track with
-            several genres counts for each of them.
+        references: True genre indices [tracks], or zeros and ones [tracks, labels] with several genres per track.
+        logits: Logits after the vote of the windows, float64 [tracks, labels].
+        window_logits: Logits of the windows, for each track [windows, labels].
+        expert_usage: Number of windows of each genre that were routed to each expert [labels, experts]; None without
+            experts. A track with several genres counts for each of them.
     """
 
     track_ids: list[str]
@@ -46,11 +46,12 @@ def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
     """
     output = trainer.predict(tracks, ignore_keys=UNUSED_OUTPUTS, metric_key_prefix="predict")
     logits, window_logits = output.predictions[:2]
-    # The Trainer pads all stacks to the longest; the features know how many windows a track really has.
+    # The Trainer pads all tracks to the most windows; `counts` are the true numbers.
     counts = tracks.counts
     if not np.isfinite(logits).all():
         raise HfmgcError(
-            "the model returns NaN: the training diverged (lower learning_rate), or its weights are damaged"
+            "the model returns NaN: its training diverged or its weights are damaged: lower learning_rate and train again, "
+            "or restore the weights"
         )
     references = np.asarray(output.label_ids)
     usage = None
@@ -67,7 +68,7 @@ def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
 
 
 def _expert_usage(routing: list[np.ndarray], references: np.ndarray, num_labels: int, num_experts: int) -> np.ndarray:
-    """Return how many windows of each genre each expert got [labels, experts]."""
+    """Return the number of windows of each genre that were routed to each expert [labels, experts]."""
     targets = references if references.ndim == 2 else np.eye(num_labels, dtype=np.int64)[references]
     windows = np.stack([np.bincount(experts, minlength=num_experts) for experts in routing])
     return targets.astype(np.int64).T @ windows

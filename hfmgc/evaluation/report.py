@@ -1,4 +1,4 @@
-"""The report of a model on data: one object for the recipes, `hfmgc evaluate` and the model card."""
+"""The evaluation report that the recipes, `hfmgc evaluate` and the model card share."""
 
 import json
 from collections.abc import Sequence
@@ -15,16 +15,15 @@ from .task import Task, task_of
 
 
 EXPERT_USAGE_PICTURE = "expert_usage.png"
-# How many skipped tracks the text lists.
-LISTED = 20
+MAX_SKIPPED = 20  # skipped tracks that the text lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     """The content of `results.json`.
 
-    With several genres per track there is no confusion matrix. `expert_usage` is the number of windows of each genre
-    that each expert got [genre][expert], for architectures with experts.
+    With several genres per track there is no confusion matrix. For architectures with experts, `expert_usage` is the number
+    of windows of each genre that were routed to each expert [genre][expert].
     """
 
     checkpoint: str
@@ -49,7 +48,7 @@ class EvaluationReport:
     def from_predictions(
         cls, predictions: TrackPredictions, genres: Sequence[str], task: Task, **fields: Any
     ) -> "EvaluationReport":
-        """Compute all figures; `fields` are the fields that do not follow from the predictions."""
+        """Compute the figures from predictions; `fields` are the other fields of the report."""
         return cls(
             genres=list(genres),
             tracks=len(predictions.track_ids),
@@ -62,17 +61,17 @@ class EvaluationReport:
 
     @property
     def task(self) -> Task:
-        """One genre per track or several."""
+        """The task of the report's `problem_type`."""
         return task_of(self.problem_type)
 
     @property
     def heading(self) -> str:
-        """Model and data, for the titles of pictures."""
+        """Model and data, for the titles of plots."""
         architecture = f" ({self.model_type})" if self.model_type else ""
         return f"{self.checkpoint}{architecture} on {self.data['name']}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the content of `results.json`, without fields that are None."""
         return {"hfmgc_version": __version__, **{key: value for key, value in vars(self).items() if value is not None}}
 
     def to_text(self) -> str:
@@ -85,28 +84,29 @@ class EvaluationReport:
             *self._table(),
             "",
             *self._figures(),
-            *filter(None, [self.task.not_averaged(self.per_genre)]),
+            *filter(None, [self.task.excluded_genres(self.per_genre)]),
         ]
         if self.expert_usage is not None:
             counts = [sum(column) for column in zip(*self.expert_usage, strict=True)]
             shares = ", ".join(f"{count / max(sum(counts), 1):.2f}" for count in counts)
-            lines.append(f"Share of the windows of each expert: {shares}")
-        lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in self.skipped[:LISTED]]
-        if len(self.skipped) > LISTED:
-            lines.append(f"skipped: {len(self.skipped) - LISTED} more, all listed in the JSON report")
+            lines.append(f"Share of the windows routed to each expert: {shares}")
+        lines += [one_line(f"skipped: {row['track_id']}: {row['reason']}") for row in self.skipped[:MAX_SKIPPED]]
+        if len(self.skipped) > MAX_SKIPPED:
+            lines.append(f"skipped: {len(self.skipped) - MAX_SKIPPED} more, all listed in the JSON report")
         lines += [one_line(f"note: {note}") for note in self.notes]
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
         names = [one_line(row["genre"]) for row in self.per_genre]
-        left = 2 + max(map(len, ["Genre", *names]))
+        name_width = 2 + max(map(len, ["Genre", *names]))
         widths = {key: max(9, 2 + len(title)) for key, title in self.task.columns}
         lines = [
-            f"{'Genre':<{left}}{'Tracks':>8}" + "".join(f"{title:>{widths[key]}}" for key, title in self.task.columns)
+            f"{'Genre':<{name_width}}{'Tracks':>8}"
+            + "".join(f"{title:>{widths[key]}}" for key, title in self.task.columns)
         ]
         for name, row in zip(names, self.per_genre, strict=True):
-            cells = (f"{_shown(row[key] if row['tracks'] else None):>{width}}" for key, width in widths.items())
-            lines.append(f"{name:<{left}}{row['tracks']:>8}{''.join(cells)}")
+            cells = (f"{_format(row[key] if row['tracks'] else None):>{width}}" for key, width in widths.items())
+            lines.append(f"{name:<{name_width}}{row['tracks']:>8}{''.join(cells)}")
         return lines
 
     def _figures(self) -> list[str]:
@@ -115,15 +115,15 @@ class EvaluationReport:
         for measure in self.task.measures:
             low, high = self.metrics.get(f"{measure.key}_interval", (None, None))
             interval = "" if low is None else f"  (95 % interval {low:.3f} to {high:.3f})"
-            lines.append(f"{measure.name:<{width}}{_shown(self.metrics[measure.key])}{interval}")
+            lines.append(f"{measure.name:<{width}}{_format(self.metrics[measure.key])}{interval}")
         return lines
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `results.json`, the pictures and, with one genre per track, `confusion_matrix.json`; return their paths."""
+        """Write `results.json`, the plots and, with one genre per track, `confusion_matrix.json`; return their paths."""
         results, picture, where = folder / "results.json", folder / self.task.picture, f"{self.heading}, {self.side}"
         write_text(results, json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         measure = self.task.measures[0]
-        title = f"{where}: {measure.name} {_shown(self.metrics[measure.key])} ({self.tracks} tracks)"
+        title = f"{where}: {measure.name} {_format(self.metrics[measure.key])} ({self.tracks} tracks)"
         self.task.draw(self.to_dict(), picture, title)
         written = [results, picture]
         if self.confusion_matrix is not None:
@@ -141,7 +141,7 @@ class EvaluationReport:
                 self.expert_usage,
                 self.genres,
                 written[-1],
-                title=f"{where}: windows of each expert",
+                title=f"{where}: windows routed to each expert",
                 columns=[str(expert) for expert in range(len(self.expert_usage[0]))],
                 column="expert",
                 unit="windows",
@@ -149,5 +149,5 @@ class EvaluationReport:
         return written
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"

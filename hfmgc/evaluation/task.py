@@ -1,4 +1,4 @@
-"""What depends on whether a track has one genre or several: targets, metrics, report, picture and model card."""
+"""The two tasks, one genre per track or several: targets, metrics, report, plot and model card."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,16 @@ class Measure(NamedTuple):
 
 
 class Task(ABC):
-    """One genre per track or several. `task_of` returns the task of a config's `problem_type`."""
+    """One genre per track or several. `task_of` returns the task for a config's `problem_type`."""
 
     problem_type: ClassVar[str]
     description: ClassVar[str]
-    # The first is the main one, and by default chooses the best checkpoint.
+    # The first is the main measure, which by default chooses the best checkpoint.
     measures: ClassVar[tuple[Measure, ...]]
     # Keys and titles of the table by genre.
     columns: ClassVar[tuple[tuple[str, str], ...]]
     picture: ClassVar[str]
-    # For the model card.
+    # Texts of the model card.
     picture_title: ClassVar[str]
     picture_caption: ClassVar[str]
     answer: ClassVar[str]
@@ -46,7 +46,7 @@ class Task(ABC):
 
     @abstractmethod
     def check_targets(self, genres: list[list[str]], where: str) -> None:
-        """Raise a DataError that starts with `where` if the genres of the tracks are those of the other task."""
+        """Raise a DataError that starts with `where` if the genres of the tracks fit only the other task."""
 
     @abstractmethod
     def metrics(self, logits: np.ndarray, references: np.ndarray) -> dict[str, float | None]:
@@ -58,7 +58,7 @@ class Task(ABC):
 
     @abstractmethod
     def draw(self, results: Mapping[str, Any], path: Path, title: str) -> None:
-        """Save the report's picture as PNG; `results` are the fields of the report."""
+        """Save the report's plot as PNG; `results` are the fields of the report."""
 
     def collator(self, label2id: Mapping[str, int]) -> TrackCollator:
         """Return the collator that makes the targets."""
@@ -66,14 +66,14 @@ class Task(ABC):
 
     @property
     def best_metrics(self) -> tuple[str, ...]:
-        """The validation metrics that can choose the best checkpoint; windows are not judged during training."""
+        """The validation metrics that can choose the best checkpoint; training does not evaluate single windows."""
         return (*(measure.key for measure in self.measures if not measure.key.startswith("window_")), "loss")
 
     def best_metric(self, chosen: str | None) -> str | None:
-        """Return `metric_for_best_model` without `eval_`, and with `auto` resolved.
+        """Return `metric_for_best_model` with `auto` resolved and without the prefix `eval_`.
 
         Raises:
-            ConfigError: If it is a metric of the other task.
+            ConfigError: If this task has no such metric.
         """
         if chosen == "auto":
             return self.best_metrics[0]
@@ -88,7 +88,7 @@ class Task(ABC):
     def validation_metrics(
         self, prediction: EvalPrediction, *, best: str | None = None, num_experts: int = 0
     ) -> dict[str, float]:
-        """Return the defined metrics and, with experts, the share of windows that each expert got (`compute_metrics`).
+        """Return the defined metrics and, with experts, each expert's share of the windows; for `compute_metrics`.
 
         Raises:
             DataError: If `best`, the metric that chooses the checkpoint, is undefined.
@@ -96,8 +96,8 @@ class Task(ABC):
         metrics = self.metrics(prediction.predictions[0], prediction.label_ids)
         if metrics.get(best, 0.0) is None:
             raise DataError(
-                f"metric_for_best_model {best}: undefined, because no genre has both tracks with it and tracks without "
-                "it on the validation side; choose macro_f1 or loss, or a larger validation side"
+                f"metric_for_best_model {best}: undefined, because on the validation side each genre belongs to all tracks "
+                "or to none: choose macro_f1 or loss, or a larger validation side"
             )
         if num_experts:
             routing = prediction.predictions[2]
@@ -105,10 +105,10 @@ class Task(ABC):
             metrics |= {f"expert_{expert}": float(share) for expert, share in enumerate(counts / counts.sum())}
         return {name: value for name, value in metrics.items() if value is not None}
 
-    def not_averaged(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
-        """Return a sentence about the genres that the means leave out; empty if there are none."""
+    def excluded_genres(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
+        """Return a sentence about the genres that the means exclude; empty if there are none."""
         absent = sum(row["tracks"] == 0 for row in per_genre)
-        return f"Left out of the means of genres: {absent} of {len(per_genre)} (no tracks)." if absent else ""
+        return f"Excluded from the means of genres: {absent} of {len(per_genre)} (no tracks)." if absent else ""
 
 
 class SingleLabelTask(Task):
@@ -136,16 +136,17 @@ class SingleLabelTask(Task):
     picture_caption = "Rows are the true genres, columns the predicted ones"
     answer = "genre"
     how_many = "one"
-    limit = "It assigns one of its genres to every input, even to speech or to music of a genre that it was not trained on."
+    limit = (
+        "It assigns one of its genres to every input, even to speech or to music of a genre that is not among them."
+    )
 
     def check_targets(self, genres: list[list[str]], where: str) -> None:
         several = sum(len(names) > 1 for names in genres)
         if several:
             raise DataError(
-                f"{where}: {several} of {len(genres)} tracks have several genres, and the model predicts one: use a "
-                f"model with problem_type {MULTI_LABEL.problem_type} (in a recipe model: {{problem_type: "
-                f"{MULTI_LABEL.problem_type}}}), or give each track one genre (for fma labels: top, for a manifest "
-                "data_options {genres_column: ''})"
+                f"{where}: {several} of {len(genres)} tracks have several genres, but the model predicts one: set "
+                f"model.problem_type {MULTI_LABEL.problem_type} and train again, or give each track one genre (fma: labels "
+                "top; a manifest: data_options {genres_column: ''})"
             )
 
     def metrics(self, logits: np.ndarray, references: np.ndarray) -> dict[str, float | None]:
@@ -208,20 +209,20 @@ class MultiLabelTask(Task):
     )
     picture = "average_precision.png"
     picture_title = "Average precision by genre"
-    picture_caption = "Average precision of each genre, and its share of the tracks, which is what chance gives"
+    picture_caption = "Average precision of each genre, with the share of tracks that have it (chance level)"
     answer = "genres"
     how_many = "any number"
     limit = (
-        "It gives an independent probability to each of its genres, even for speech, and knows no other genres. "
-        f"Precision, recall, F1 and exact matches count a genre as predicted from a probability of {THRESHOLD}."
+        "It gives each of its genres an independent probability, even for speech, and has no other genres. "
+        f"In precision, recall, F1 and exact matches, a genre counts as predicted if its probability is at least {THRESHOLD}."
     )
 
     def check_targets(self, genres: list[list[str]], where: str) -> None:
         if genres and all(len(names) <= 1 for names in genres):
             raise DataError(
-                f"{where}: each of the {len(genres)} tracks has one genre, and the model predicts several (problem_type "
-                f"{self.problem_type}): give the tracks all of their genres (in a manifest a column genres, for fma "
-                "labels: all), or use a model without that problem_type"
+                f"{where}: each of the {len(genres)} tracks has one genre, but the model predicts several (problem_type "
+                f"{self.problem_type}): give the tracks all of their genres (fma: labels all; a manifest: a column genres), "
+                "or use a model without that problem_type"
             )
 
     def collator(self, label2id: Mapping[str, int]) -> TrackCollator:
@@ -238,13 +239,13 @@ class MultiLabelTask(Task):
             metrics |= {"macro_map_interval": [interval.low, interval.high], "interval_method": interval.method}
         rows = []
         for track_id, truth, scores in zip(predictions.track_ids, references, probabilities, strict=True):
-            listed = np.flatnonzero(truth | (scores >= THRESHOLD))
+            relevant = np.flatnonzero(truth | (scores >= THRESHOLD))
             rows.append(
                 {
                     "track_id": track_id,
-                    "genres": [genres[index] for index in listed if truth[index]],
-                    "predicted": [genres[index] for index in listed if scores[index] >= THRESHOLD],
-                    "probabilities": {genres[index]: round(float(scores[index]), 6) for index in listed},
+                    "genres": [genres[index] for index in relevant if truth[index]],
+                    "predicted": [genres[index] for index in relevant if scores[index] >= THRESHOLD],
+                    "probabilities": {genres[index]: round(float(scores[index]), 6) for index in relevant},
                 }
             )
         return {
@@ -256,16 +257,16 @@ class MultiLabelTask(Task):
     def draw(self, results: Mapping[str, Any], path: Path, title: str) -> None:
         plot_average_precision(results["per_genre"], results["tracks"], path, title=title)
 
-    def not_averaged(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
+    def excluded_genres(self, per_genre: Sequence[Mapping[str, Any]]) -> str:
         undefined = sum(row.get("roc_auc") is None for row in per_genre)
-        share = f"{undefined} of {len(per_genre)} (all tracks have the genre, or none)"
-        more = f"Left out of the mean of ROC-AUC: {share}." if undefined else ""
-        return f"{super().not_averaged(per_genre)} {more}".strip()
+        share = f"{undefined} of {len(per_genre)} (all tracks have the genre, or none has it)"
+        more = f"Excluded from the mean of ROC-AUC: {share}." if undefined else ""
+        return f"{super().excluded_genres(per_genre)} {more}".strip()
 
 
 SINGLE_LABEL, MULTI_LABEL = SingleLabelTask(), MultiLabelTask()
 
 
 def task_of(problem_type: str | None) -> Task:
-    """Return the task of a config's `problem_type`; None is one genre per track."""
+    """Return the task for a config's `problem_type`; None means one genre per track."""
     return MULTI_LABEL if problem_type == MULTI_LABEL.problem_type else SINGLE_LABEL

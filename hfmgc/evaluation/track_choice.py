@@ -1,4 +1,4 @@
-"""The tracks on which a checkpoint is evaluated: its training tracks are recognised by content, under any name."""
+"""Choose the tracks on which a checkpoint is evaluated; its training tracks are recognised by content, under any name."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,10 @@ from ..errors import ConfigError, SplitError
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 
 
-# Number of recognised tracks that a note names.
-NAMED = 3
+MAX_NAMES = 3  # recognised tracks that a note names
 ONLY_COPIES = (
-    "the checkpoint was trained on a table of features, whose rows are recognised by equal values only: other versions of "
-    "its training tracks, such as their audio, can be among these"
+    "the checkpoint was trained on a table of features, whose rows are recognised only by equal values: other versions of "
+    "its training tracks, such as their audio, can be among the evaluated tracks"
 )
 
 
@@ -29,7 +28,7 @@ def choose_tracks(
     """Return the name of the evaluated side (see `evaluate_checkpoint`), its track ids, and notes for the report.
 
     Raises:
-        ConfigError: If no track is left, or the checkpoint does not record what it was trained on.
+        ConfigError: If no track is left, or the checkpoint does not record its training tracks.
         SplitError: If the record of the split is damaged.
     """
     available = corpus.tracks["track_id"][:]
@@ -37,17 +36,17 @@ def choose_tracks(
     if not comparable or not manifest.identities:
         if side not in ("auto", "all"):
             raise ConfigError(
-                f"--side {side}: the checkpoint does not record what it was trained on (split.json is missing, or "
+                f"--side {side}: the checkpoint does not record its training tracks (split.json is missing, or "
                 "another version of hfmgc wrote it): use --side all"
             )
         reason = "is from another version of hfmgc" if manifest else "is missing"
         return "all", available, [f"training tracks cannot be recognised: the checkpoint's split.json {reason}"]
-    found = _recognised(corpus, manifest, extractor, num_proc)
+    matches = _match_tracks(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
-    on_side = {track_id: known[chosen] for track_id, known in found.items() if chosen in known}
-    # A copy that the split leaves out, beside the track itself, would count twice.
-    own = {track_id for track_id, known in on_side.items() if known.track_id == track_id}
-    copies = {track_id for track_id, known in on_side.items() if known.track_id in own} - own
+    on_side = {track_id: known[chosen] for track_id, known in matches.items() if chosen in known}
+    # If the data also hold copies of a track of the side, under other names, the track would count several times.
+    originals = {track_id for track_id, known in on_side.items() if known.track_id == track_id}
+    copies = {track_id for track_id, known in on_side.items() if known.track_id in originals} - originals
     on_side = {track_id: known for track_id, known in on_side.items() if track_id not in copies}
     size, present = len(manifest.sides.get(chosen, [])), len({known.track_id for known in on_side.values()})
     if side == "auto" and 2 * present < max(size, 1):
@@ -55,7 +54,7 @@ def choose_tracks(
     if chosen in SIDES:
         if not on_side:
             raise ConfigError(
-                f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split; use "
+                f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split: use "
                 "--side unseen or --side all"
             )
         notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
@@ -66,20 +65,20 @@ def choose_tracks(
         renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
         if renamed:
             notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
-        outside = len(available) - len(found) + len(copies)
+        outside = len(available) - len(matches) + len(copies)
         if outside:
             notes.append(f"{outside} tracks that are not in the split are excluded")
         return chosen, list(on_side), notes + manifest.notes()
     seen = {
         track_id: known.get("train") or known["validation"]
-        for track_id, known in found.items()
+        for track_id, known in matches.items()
         if "train" in known or "validation" in known
     }
     exact_only = not any(item.keys() & {"sound", "features"} for item in manifest.identities.values())
     notes = [ONLY_COPIES] if exact_only else []
     if not seen:
         return ("unseen" if side == "unseen" else "all"), available, notes
-    trained = sum("train" in found[track_id] for track_id in seen)
+    trained = sum("train" in matches[track_id] for track_id in seen)
     note = (
         f"{len(seen)} of the {len(available)} tracks are known from training ({trained} from the training side, "
         f"{len(seen) - trained} from the validation side): {_names(seen)}"
@@ -88,14 +87,14 @@ def choose_tracks(
         return "all", available, [f"{note}: not a measure of the model's quality on new music", *notes]
     unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
-        raise ConfigError(f"{note}: no track is left; --side all evaluates all of them")
+        raise ConfigError(f"{note}: no track is left: use --side all to evaluate all of them")
     return "unseen", unseen, [f"{note}: excluded (--side all includes them)", *notes]
 
 
-def trained_earlier(manifest: SplitManifest, earlier: SplitManifest, name: str) -> list[str]:
-    """Return a note if tracks of a split's evaluation side are on the training side of `earlier`, the split of checkpoint `name`.
+def note_earlier_training(manifest: SplitManifest, earlier: SplitManifest, name: str) -> list[str]:
+    """Return a note if evaluation tracks of a split were on the training side of `earlier`, the split of checkpoint `name`.
 
-    Splits of other versions of hfmgc, whose fingerprints differ, cannot be compared.
+    Splits with another version of the fingerprints cannot be compared.
     """
     if manifest.digest == earlier.digest or manifest.fingerprint_version != earlier.fingerprint_version:
         return []
@@ -117,10 +116,10 @@ def trained_earlier(manifest: SplitManifest, earlier: SplitManifest, name: str) 
     ]
 
 
-def _recognised(
+def _match_tracks(
     corpus: Corpus, manifest: SplitManifest, extractor: WindowedFeatureExtractor, num_proc: int | None
 ) -> dict[str, dict[str, KnownTrack]]:
-    """Return, for each track that is in the split, its counterpart on each side, in the order of the corpus."""
+    """Return the counterparts on each side (side -> track) of each track that is in the split, in the order of the corpus."""
     side_of = {track_id: side for side in reversed(SIDES) for track_id in manifest.sides.get(side, [])}
     try:
         known = {
@@ -129,25 +128,27 @@ def _recognised(
             if track_id in side_of
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SplitError(f"split.json: damaged identities of tracks ({error}); use the original file") from error
-    # Features of audio are only computed if the training tracks are known by their features alone.
+        raise SplitError(f"split.json: the identities of tracks are damaged ({error}): restore the file") from error
+    # Features of audio are computed only if the split identifies its tracks by features.
     needs_features = not any(identity.sound.any() for identity in known.values())
     tracks = identify_tracks(
         corpus.tracks, corpus.sampling_rate, extractor=extractor if needs_features else None, num_proc=num_proc
     )
-    matches = find_known(tracks, known)
-    found: dict[str, dict[str, KnownTrack]] = {}
+    candidates = find_known(tracks, known)
+    matches: dict[str, dict[str, KnownTrack]] = {}
     for track_id in tracks:
-        # Of several counterparts on a side, prefer the same name, then equal content; a copy can be on several sides.
-        for match in sorted(matches.get(track_id, []), key=lambda item: (item.track_id != track_id, not item.equal)):
-            found.setdefault(track_id, {}).setdefault(side_of[match.track_id], match)
-    return found
+        # If a side has several candidates, the same name comes first, then equal content. A copy can be on several sides.
+        for match in sorted(
+            candidates.get(track_id, []), key=lambda item: (item.track_id != track_id, not item.equal)
+        ):
+            matches.setdefault(track_id, {}).setdefault(side_of[match.track_id], match)
+    return matches
 
 
 def _names(matches: Mapping[str, KnownTrack]) -> str:
-    """Return the first tracks, with their names in the split."""
+    """Return the names of the first tracks, with their names in the split if they differ."""
     names = [
         track_id if track_id == known.track_id else f"{track_id} is {known.track_id}"
-        for track_id, known in list(matches.items())[:NAMED]
+        for track_id, known in list(matches.items())[:MAX_NAMES]
     ]
-    return ", ".join([*names, *(["..."] if len(matches) > NAMED else [])])
+    return ", ".join([*names, *(["..."] if len(matches) > MAX_NAMES else [])])

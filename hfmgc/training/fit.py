@@ -15,7 +15,7 @@ from ..data.names import genres_of
 from ..data.split_manifest import SplitManifest
 from ..errors import CheckpointError
 from ..evaluation.task import task_of
-from ..evaluation.track_choice import trained_earlier
+from ..evaluation.track_choice import note_earlier_training
 from .arguments import Groups, RunArguments
 from .build import adapt_model, build_model, shape_difference, with_class_weights
 from .examples import TrainingExamples
@@ -73,7 +73,7 @@ def new_trainer(
     if model_arguments.model_name_or_path is not None:
         split = Path(resolve_checkpoint(model_arguments.model_name_or_path), "split.json")
         if split.is_file():
-            trainer.notes += trained_earlier(data.manifest, SplitManifest.load(split), split.parent.name)
+            trainer.notes += note_earlier_training(data.manifest, SplitManifest.load(split), split.parent.name)
     return trainer
 
 

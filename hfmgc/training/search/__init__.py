@@ -1,1 +1,1 @@
-"""Searching hyper-parameters with Optuna: many independent trials, on as many workers as there are."""
+"""Hyper-parameter search with Optuna: independent trials, shared by any number of workers."""

@@ -17,20 +17,19 @@ class SearchArguments:
 
     space: dict[str, Any] = setting(
         dict,
-        "Field (model.head_hidden_size for an entry of a mapping) -> {low, high} with log, int or step, or "
-        "{choices: [...]}; times: FIELD multiplies the drawn value by another field.",
+        "FIELD (model.head_hidden_size for an entry of a mapping) -> {low, high}, optionally with log, int and step, or "
+        "{choices: [...]}. With times: OTHER_FIELD, the drawn value is multiplied by that field.",
     )
-    trials: int = setting(35, "Trials of all workers together, pruned ones included.", limits="[1, inf)")
-    study_name: str = setting("search", "Name of the study within its storage.")
+    trials: int = setting(35, "Number of trials of all workers together, including pruned ones.", limits="[1, inf)")
+    study_name: str = setting("search", "Name of the study in its storage.")
     storage: str | None = setting(
-        None,
-        "URL of the database that the workers share (sqlite, postgresql, mysql); none: study.db in output_dir.",
+        None, "URL of the database that the workers share (sqlite, postgresql, mysql); none: study.db in output_dir."
     )
     sampler_seed: int = setting(0, "With the index of a trial, the seed of its values.", limits="[0, inf)")
     startup_trials: int = setting(10, "Trials drawn at random before TPE starts.", limits="[0, inf)")
-    pruner: str = setting("median", "Ends hopeless trials.", choices=("median", "none"))
-    pruner_startup_trials: int = setting(5, "Complete trials before the first may be pruned.", limits="[0, inf)")
-    pruner_warmup: int = setting(3, "Evaluations of a trial before it may be pruned.", limits="[0, inf)")
+    pruner: str = setting("median", "median: stop trials worse than the median.", choices=("median", "none"))
+    pruner_startup_trials: int = setting(5, "Complete trials before the first is pruned.", limits="[0, inf)")
+    pruner_warmup: int = setting(3, "Evaluations of a trial before it can be pruned.", limits="[0, inf)")
     trial_seeds: str = setting(
         "same",
         "same: each trial trains with the recipe's seed; own: with that seed plus the index of the trial.",
@@ -55,13 +54,12 @@ class SearchArguments:
                 f"grace_period {self.grace_period} must be longer than heartbeat_interval {self.heartbeat_interval}, or "
                 "running workers would count as killed"
             )
-        seeds = self.final_seeds
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError(f"final_seeds {seeds}: give one or more different numbers from 0")
+        if not self.final_seeds or min(self.final_seeds) < 0 or len(set(self.final_seeds)) < len(self.final_seeds):
+            raise ValueError(f"final_seeds {self.final_seeds}: give one or more different integers from 0")
 
 
-# A trial keeps its metrics and no checkpoint.
-OF_TRIALS = {
+# Fields that a search sets for every trial: a trial keeps its metrics, and no checkpoint.
+TRIAL_FIELDS = {
     "save_strategy": "no",
     "load_best_model_at_end": False,
     "resume_from_checkpoint": None,
@@ -74,7 +72,7 @@ OF_TRIALS = {
 
 
 def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, SearchArguments]:
-    """Return the recipe in a config, and how to search it (`--search.trials 10` sets a field of the section).
+    """Return the recipe of a config and its section `search` (`--search.trials 10` sets a field of the section).
 
     Raises:
         ConfigError: As `read_settings`, or if there is no section `search`.
@@ -97,5 +95,5 @@ def read_search(argv: Sequence[str], default_config: Path) -> tuple[BaseRecipe, 
             "choose another output_dir or search.study_name"
         )
     if run.eval_strategy == "no":
-        raise ConfigError(f"{where}: eval_strategy no: a search needs validation metrics")
+        raise ConfigError(f"{where}: eval_strategy no: a search needs validation metrics: set epoch or steps")
     return recipe, arguments

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from matplotlib.ticker import NullFormatter
 from optuna import importance
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as plots
@@ -28,7 +28,7 @@ from ..base_recipe import BaseRecipe
 from ..preparation import PreparedData
 from ..run_folder import RunRecord, package_versions
 from .arguments import SearchArguments
-from .space import Parameter, fields_of
+from .space import Parameter, recipe_fields
 from .study import BEST, DATABASE, IDENTITY, RECORD, TABLE
 from .trial import INDEX, REASON, SEED, WORKER, Outcome
 
@@ -43,10 +43,10 @@ def save_results(
 ) -> dict[str, Any]:
     """Write the best config, the plots and the record; return the best trial's fields (path -> value).
 
-    Files are replaced atomically, so several workers may write them.
+    Several workers may call this at the same time: files are replaced atomically.
 
     Raises:
-        ConfigError: If no trial is complete; the table is written.
+        ConfigError: If no trial is complete.
         SaveError: If the folder cannot be written to.
     """
     groups = recipe.groups()
@@ -57,17 +57,17 @@ def save_results(
             "space or more trials"
         )
     best = study.best_trial
-    chosen = fields_of(parameters, best.params, recipe)
+    best_fields = recipe_fields(parameters, best.params, recipe)
     if not groups[2].should_save:
-        return chosen
-    config = {**recipe.with_fields(chosen), "seed": best.user_attrs[SEED], "output_dir": str(folder / "best")}
+        return best_fields
+    config = {**recipe.with_fields(best_fields), "seed": best.user_attrs[SEED], "output_dir": str(folder / "best")}
     identity, record = study.user_attrs[IDENTITY], RunRecord.from_settings(groups, groups[2])
     with saving_to(folder, "then start the same command again"):
         write_text(
             folder / BEST,
             f"# The best trial of study {study.study_name!r}: trial {best.number}, validation "
-            f"{identity['objective']['metric']} {best.value:.4f}.\n# Found by the search: {', '.join(chosen)}.\n\n"
-            + yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+            f"{identity['objective']['metric']} {best.value:.4f}.\n# Fields set by the search: {', '.join(best_fields)}."
+            "\n\n" + yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         )
         content = {
             "command": record.command,
@@ -76,7 +76,7 @@ def save_results(
             **{name: value for name, value in identity.items() if name != "recipe"},
             "direction": study.direction.name.lower(),
             "trials": {"wanted": arguments.trials, **outcomes},
-            "best": {"trial": best.number, "value": best.value, "settings": chosen},
+            "best": {"trial": best.number, "value": best.value, "settings": best_fields},
             "importances": _plot(study, folder),
             "source": data.corpus.summary(),
             "notes": data.manifest.notes(),
@@ -84,11 +84,11 @@ def save_results(
             "settings": record.settings,
         }
         write_text(folder / RECORD, json.dumps(content, indent=2, default=str) + "\n")
-    return chosen
+    return best_fields
 
 
 def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]) -> None:
-    """Write the table of trials, also of a search that was stopped, if storage and folder still allow it."""
+    """Write the table of trials if storage and folder allow it; a search that was stopped has a table too."""
     run = recipe.groups()[2]
     with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
         table = _table(study, parameters)
@@ -97,7 +97,7 @@ def save_table(study: Study, recipe: BaseRecipe, parameters: Sequence[Parameter]
 
 
 def show_results(study: Study, outcomes: Counter[Outcome], parameters: Sequence[Parameter], folder: Path) -> None:
-    """Print how the trials ended, and the best of them."""
+    """Print how the trials ended, and the ten best trials."""
     metric = study.user_attrs[IDENTITY]["objective"]["metric"]
     complete = _table(study, parameters).query(f"outcome == '{Outcome.COMPLETE}'")
     best = complete.sort_values("value", ascending=study.direction.name == "MINIMIZE").head(10)
@@ -109,7 +109,7 @@ def show_results(study: Study, outcomes: Counter[Outcome], parameters: Sequence[
 
 
 def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:
-    """Return one row for each attempt at a trial."""
+    """Return one row for each attempt at a trial; `attempt_of` is the number of the trial's first attempt."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if Outcome.of(trial) != Outcome.DUPLICATE]
     first = {trial.user_attrs.get(INDEX): trial.number for trial in reversed(trials)}
     rows = [
@@ -132,22 +132,21 @@ def _table(study: Study, parameters: Sequence[Parameter]) -> pd.DataFrame:
 
 
 def _plot(study: Study, folder: Path) -> dict[str, float] | None:
-    """Plot history, slices and importances; return the importances, None if they are undefined."""
+    """Plot history, slices and importances; return the importances, or None if they are undefined."""
     metric = f"validation {study.user_attrs[IDENTITY]['objective']['metric']}"
     drawers = {"history.png": plots.plot_optimization_history, "slice.png": plots.plot_slice}
     importances = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.simplefilter("ignore", UserWarning)  # matplotlib's, about the space between axes
+    with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna changes the global style
+        warnings.simplefilter("ignore", UserWarning)  # about few trials, and about the space between axes
         try:
             importances = {name: float(value) for name, value in importance.get_param_importances(study).items()}
             drawers["importances.png"] = plots.plot_param_importances
         except (ValueError, RuntimeError) as error:  # a single complete trial, or equal values
-            (folder / "importances.png").unlink(missing_ok=True)  # of an earlier, shorter search
+            (folder / "importances.png").unlink(missing_ok=True)  # from an earlier search with fewer trials
             print(f"importances.png was not drawn: {first_line(error)}")
         plt.switch_backend("agg")  # needs no display
         for name, draw in drawers.items():
-            with matplotlib.rc_context(), atomic_write(folder / name) as temporary:  # Optuna changes the global style
+            with atomic_write(folder / name) as temporary:
                 axes = np.ravel(draw(study, target_name=metric))
                 for axis in axes:
                     axis.xaxis.set_minor_formatter(NullFormatter())  # minor labels of a logarithmic axis overlap

@@ -1,4 +1,4 @@
-"""The study that all workers of a search share: its folder, its storage, and the search that it belongs to."""
+"""The study that all workers of a search share: its storage, and the settings that identify the search."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from .arguments import SearchArguments
 DATABASE, LOCK = "study.db", ".study.lock"
 BEST, TABLE, RECORD = "best.yaml", "trials.csv", "search.json"
 IDENTITY = "hfmgc"  # user attribute of the study
-_FORMAT = 3  # of the user attributes of study and trials
+_FORMAT = 3  # version of the user attributes of study and trials
 # Fields that do not change a trial's result, or that the identity holds in another form.
 _NOT_COMPARED = (
     "data", "data_options", "split_manifest", "output_dir", "prefix_store", "prefix_store_gigabytes",
@@ -44,7 +44,7 @@ _NOT_COMPARED_IN_SEARCH = ("trials", "study_name", "storage", "retries", "final_
 
 
 class SearchStorage(RDBStorage):
-    """A database whose heartbeat thread ignores errors: the next report of the trial raises them."""
+    """A database whose heartbeat thread ignores errors: the trial's next report raises them."""
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Record that the worker of a trial is alive."""
@@ -53,11 +53,11 @@ class SearchStorage(RDBStorage):
 
 
 def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
-    """Return the storage of the study; the folder that the workers share is created.
+    """Create the search folder, and return the storage of the study.
 
     Raises:
-        ConfigError: If the folder holds a run, or results of a study that the storage does not hold, is a file, or lies in
-            the data; if the storage cannot be reached.
+        ConfigError: If the folder is a file, lies in the data, holds a run, or holds the results of a study that is not in
+            the storage; if the storage cannot be reached.
         SaveError: If the folder cannot be written to.
     """
     _, data, run = groups
@@ -68,8 +68,8 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
     url = arguments.storage or f"sqlite:///{(folder / DATABASE).resolve()}"
     if url in ("sqlite://", "sqlite:///") or ":memory:" in url:
         raise ConfigError(f"search.storage {url} is in the memory of one process: name a file, or leave it out")
-    with reporting_storage_errors(url, opening=True), warnings.catch_warnings(), file_lock(folder / LOCK):
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats and plots are experimental in Optuna
+    with reporting_storage_errors(url, opening=True), file_lock(folder / LOCK):
         storage = SearchStorage(
             url,
             # Seconds to wait while another worker writes to the file.
@@ -80,7 +80,7 @@ def open_storage(arguments: SearchArguments, groups: Groups) -> RDBStorage:
         studies = optuna.get_all_study_summaries(storage)
         storage.remove_session()
     if (folder / TABLE).exists():
-        record = folder / RECORD  # which a search that was stopped early does not have
+        record = folder / RECORD  # missing if the search was stopped early
         name = json.loads(record.read_text(encoding="utf-8"))["study"] if record.exists() else arguments.study_name
         if not any(study.study_name == name and study.n_trials for study in studies):
             raise ConfigError(
@@ -94,7 +94,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
     """Create the study of this search, or load it.
 
     Raises:
-        ConfigError: If the storage cannot be reached, or its study has another space, recipe or data.
+        ConfigError: If the storage cannot be reached, or holds a study of this name with another space, recipe or data.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker prints a line for each trial
     model, _, run = groups = recipe.groups()
@@ -113,7 +113,7 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
     }
     pruner = MedianPruner(arguments.pruner_startup_trials, arguments.pruner_warmup)
     storage = open_storage(arguments, groups)
-    with file_lock(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare
+    with file_lock(Path(run.output_dir, LOCK)):  # the first worker records the identity, the others compare theirs
         study = optuna.create_study(
             study_name=arguments.study_name,
             storage=storage,
@@ -126,15 +126,12 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
 
 
 def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
-    """Record the identity of a new study; refuse a study with another one."""
-    where = f"study {study.study_name!r} in {url}"
-    if IDENTITY not in study.user_attrs:
-        if study.get_trials(deepcopy=False):
-            raise ConfigError(f"{where} was not created by this recipe: choose another search.study_name")
+    """Record the identity of a new study; raise a ConfigError if the study has another identity."""
+    if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr(IDENTITY, identity)
     stored, wanted = (
         pd.json_normalize(values, sep=" > ").to_dict(orient="records")[0]
-        for values in (study.user_attrs[IDENTITY], identity)
+        for values in (study.user_attrs.get(IDENTITY, {}), identity)
     )
     differences = [
         f"{key}: {json.dumps(stored.get(key))} in the study, {json.dumps(wanted.get(key))} now"
@@ -144,17 +141,14 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ConfigError(
-            f"{where} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
+            f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
             "these settings, or choose another search.study_name (or output_dir)"
         )
 
 
 @contextmanager
 def reporting_storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
-    """Turn an error of the database, or one that followed from it, into a ConfigError.
-
-    While the storage is opened every error counts: its URL, its driver and the database raise many kinds.
-    """
+    """Turn an error that the database caused into a ConfigError; while `opening` it, any error: drivers raise many types."""
     try:
         yield
     except HfmgcError:

@@ -20,15 +20,15 @@ from optuna.trial import FrozenTrial, TrialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ...errors import SaveError, first_line
+from ...errors import SaveError, TrainingError, first_line
 from ..base_recipe import BaseRecipe
 from ..check import check_recipe
 from ..fit import fit
 from ..prefix_store import StoreFullError
 from ..preparation import SharedData
 from ..progress import epoch_line
-from .arguments import OF_TRIALS, SearchArguments
-from .space import Parameter, fields_of
+from .arguments import TRIAL_FIELDS, SearchArguments
+from .space import Parameter, recipe_fields
 
 
 logger = logging.get_logger(__name__)
@@ -36,23 +36,24 @@ logger = logging.get_logger(__name__)
 # User attributes of a trial.
 INDEX = "index"
 SEED = "seed"
-OUTCOME = "outcome"  # where Optuna's own state is not enough
+OUTCOME = "outcome"  # set where Optuna's own state is not enough
 REASON = "reason"
 WORKER = "worker"
-STOPPED = "stopped"  # by Ctrl-C or a full disk, which does not count as a retry
-# Not the fault of the trial: the search stops, and the trial is repeated later.
+STOPPED = "stopped"  # stopped by Ctrl-C or a full disk; does not count as a retry
+# Errors that are not the fault of the trial: they stop the search, and the trial is repeated later.
 _STOPPING = (KeyboardInterrupt, SaveError, StoreFullError)
+_FAILED = math.nan  # Optuna records a trial with this value as failed
 
 
 class Outcome(StrEnum):
-    """How a trial ended, or that it has not ended."""
+    """The state of a trial, in more detail than Optuna's `TrialState`."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out of memory"
     FAILED = "failed"
-    INTERRUPTED = "interrupted"  # its worker was killed or stopped
+    INTERRUPTED = "interrupted"  # the worker was killed or stopped
     DUPLICATE = "duplicate"
     RUNNING = "running"
     WAITING = "waiting"
@@ -65,23 +66,15 @@ class Outcome(StrEnum):
         return cls(trial.user_attrs.get(OUTCOME, state))
 
 
-class Diverged(Exception):
-    """A loss or validation metric that is not finite."""
-
-
-class TrialFailed(Exception):
-    """A trial that failed, or is a duplicate; its user attributes say which."""
-
-
 @dataclass
 class ReportToStudy(TrainerCallback):
-    """Reports the metric that chooses the best checkpoint to the study, and ends a training that diverged or is pruned."""
+    """Reports the metric that chooses the best checkpoint to the study; ends a training that diverges or is pruned."""
 
     trial: Trial
     values: list[float] = field(default_factory=list)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        _check("training loss", kwargs["logs"].get("loss"), state)
+        _check_finite("training loss", kwargs["logs"].get("loss"), state)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -89,8 +82,8 @@ class ReportToStudy(TrainerCallback):
         metrics: Mapping[str, float] = kwargs["metrics"]
         metric = args.metric_for_best_model or "loss"
         value = metrics[f"eval_{metric}"]
-        _check("validation loss", metrics.get("eval_loss"), state)
-        _check(metric, value, state)
+        _check_finite("validation loss", metrics.get("eval_loss"), state)
+        _check_finite(metric, value, state)
         self.values.append(value)
         self.trial.report(value, step=len(self.values))
         print(f"  trial {self.trial.number}, {epoch_line(args, state, None, metrics)}", flush=True)
@@ -99,14 +92,14 @@ class ReportToStudy(TrainerCallback):
             raise TrialPruned()
 
 
-def _check(name: str, value: float | None, state: TrainerState) -> None:
+def _check_finite(name: str, value: float | None, state: TrainerState) -> None:
     if value is not None and not math.isfinite(value):
-        raise Diverged(f"{name} {value} after {state.global_step} steps")
+        raise TrainingError(f"{name} {value} after {state.global_step} steps")
 
 
 @dataclass
 class Objective:
-    """The function that Optuna calls with each trial; returns the metric that the search optimises."""
+    """The function that Optuna calls with each trial; returns the metric to optimise."""
 
     recipe: BaseRecipe
     arguments: SearchArguments
@@ -121,7 +114,7 @@ class Objective:
         trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
         if self.is_duplicate(trial):
             trial.set_user_attr(OUTCOME, Outcome.DUPLICATE)
-            raise TrialFailed
+            return _FAILED
         try:
             return self._train(trial)
         except (TrialPruned, OptunaError):
@@ -130,34 +123,34 @@ class Objective:
             trial.set_user_attr(STOPPED, True)
             raise
         except Exception as error:
-            how, reason = _outcome_of(error), first_line(error)[:300]
-            if how == Outcome.FAILED:
+            outcome, reason = _classify(error), first_line(error)[:300]
+            if outcome == Outcome.FAILED:
                 logger.warning(f"trial {trial.number} failed", exc_info=error)
         finally:
             release_memory()
-        trial.set_user_attr(OUTCOME, how)
+        trial.set_user_attr(OUTCOME, outcome)
         trial.set_user_attr(REASON, reason)
-        if how == Outcome.FAILED:
-            raise TrialFailed(reason)
+        if outcome == Outcome.FAILED:
+            return _FAILED
         raise TrialPruned(reason)  # TPE learns from pruned trials and ignores failed ones
 
     def _train(self, trial: Trial) -> float:
         index = trial.user_attrs[INDEX]
         trial.study.sampler = trial_sampler(self.arguments, index)
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.parameters}
-        fields = fields_of(self.parameters, drawn, self.recipe)
-        *others, run = self.recipe.groups({**fields, **OF_TRIALS})
+        fields = recipe_fields(self.parameters, drawn, self.recipe)
+        model, data, run = self.recipe.groups({**fields, **TRIAL_FIELDS})
         if self.arguments.trial_seeds == "own":
             run = run.with_values(seed=run.seed + index)
         trial.set_user_attr(SEED, run.seed)
-        recipe = check_recipe((*others, run))
+        recipe = check_recipe((model, data, run))
         report = ReportToStudy(trial)
-        data = self.data(*recipe.groups[1:], recipe.extractor)
-        trainer = fit(recipe.groups, data, [report])
+        prepared = self.data(*recipe.groups[1:], recipe.extractor)
+        trainer = fit(recipe.groups, prepared, [report])
         trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
-        # As the recipe's own run would end: with its best checkpoint, or with its last weights.
+        # The value of the weights with which the recipe's own run would end: the best checkpoint, or the last step.
         if not self.recipe.groups()[2].load_best_model_at_end:
             return report.values[-1]
         return max(report.values) if trial.study.direction == StudyDirection.MAXIMIZE else min(report.values)
@@ -166,14 +159,14 @@ class Objective:
 def trial_sampler(arguments: SearchArguments, index: int) -> TPESampler:
     """Return TPE, seeded by the sampler's seed and the index of the trial.
 
-    So workers that start at once draw different trials, and a resumed search draws what an uninterrupted one does.
+    So workers that start together draw different trials, and a resumed search draws what an uninterrupted one does.
     """
     seed = np.random.SeedSequence([arguments.sampler_seed, index]).generate_state(1)[0]
     return TPESampler(n_startup_trials=arguments.startup_trials, seed=int(seed), constant_liar=True)
 
 
-def _outcome_of(error: Exception) -> Outcome:
-    if isinstance(error, Diverged):
+def _classify(error: Exception) -> Outcome:
+    if isinstance(error, TrainingError):
         return Outcome.DIVERGED
     # On the CPU and MPS, PyTorch raises a plain RuntimeError, which Accelerate recognises.
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error):

@@ -1,14 +1,13 @@
 """A worker of a search: trains trials of the shared study until all are finished.
 
-Trials have indices from 0. Before a worker trains one, it queues the lowest index without a result or a running attempt, with
-the parameters that earlier attempts drew. This rule covers new trials, those of killed workers and those stopped with Ctrl-C;
-Optuna's `RetryHeartbeatStaleTrialCallback` covers killed workers only, and its `MaxTrialsCallback` lets each worker train one
-trial too many. If two workers queue the same index, the later attempt is a duplicate and is not trained.
+Trials have indices from 0. Before training, a worker queues the lowest index that has neither a result nor a running attempt,
+with the parameters that earlier attempts drew. This one rule covers new trials, trials of killed workers and trials stopped
+with Ctrl-C; Optuna's `RetryHeartbeatStaleTrialCallback` covers only killed workers, and with its `MaxTrialsCallback` each
+worker can train one trial too many. If two workers queue the same index, the later attempt is a duplicate and is not trained.
 """
 
 import gc
 import time
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
@@ -25,12 +24,11 @@ from ..base_recipe import BaseRecipe
 from ..preparation import SharedData
 from .arguments import SearchArguments
 from .space import Parameter
-from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome, TrialFailed
+from .trial import INDEX, REASON, STOPPED, WORKER, Objective, Outcome
 
 
 # After this many failures in a row the recipe is at fault, not a trial.
 _MAX_FAILURES = 3
-_MAX_PAUSE = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class TrialQueue:
         return attempts
 
     def outcomes(self) -> list[Outcome]:
-        """Return the outcome of each trial, of all attempts together."""
+        """Return the outcome of each trial, from all of its attempts."""
         outcomes = []
         for attempts in self.attempts():
             killed = sum(STOPPED not in trial.user_attrs for trial in attempts)
@@ -60,7 +58,7 @@ class TrialQueue:
         return outcomes
 
     def add_next(self) -> bool:
-        """Queue the next trial; return whether a trial is waiting."""
+        """Queue the next trial unless one is waiting already; return whether a trial is waiting now."""
         outcomes = self.outcomes()
         if Outcome.WAITING in outcomes or Outcome.NEEDED not in outcomes:
             return Outcome.WAITING in outcomes
@@ -70,16 +68,16 @@ class TrialQueue:
         return True
 
     def is_duplicate(self, trial: BaseTrial) -> bool:
-        """Return whether a trial that has just started is not needed: an older attempt is under way or has a result."""
+        """Return whether a trial that has just started is not needed: an older attempt is running or has a result."""
         index = trial.user_attrs.get(INDEX)
-        # Another worker took the queued trial, or `trials` is lower now.
+        # No index: another worker took the queued trial. A higher index: `trials` was lowered.
         if index is None or index >= self.arguments.trials:
             return True
-        older = [other for other in self.attempts()[index] if other.number < trial.number]
-        return any(Outcome.of(other) != Outcome.INTERRUPTED for other in older)
+        older = [attempt for attempt in self.attempts()[index] if attempt.number < trial.number]
+        return any(Outcome.of(attempt) != Outcome.INTERRUPTED for attempt in older)
 
     def fail_killed(self) -> None:
-        """Fail the trials of killed workers."""
+        """Mark the trials of killed workers as failed."""
         optuna.storages.fail_stale_trials(self.study)
         # Optuna does not see workers that were killed between taking a trial and their first heartbeat.
         latest = datetime.now() - timedelta(seconds=self.arguments.grace_period)
@@ -102,70 +100,64 @@ def search(
         KeyboardInterrupt, SaveError: If the search is stopped, or the disk is full. The trial is repeated by the next worker.
     """
     queue = TrialQueue(study, arguments)
-    if recipe.groups()[2].world_size > 1 and _unfinished(queue.outcomes()):
+    if recipe.groups()[2].world_size > 1 and _count_unfinished(queue.outcomes()):
         raise ConfigError(
-            "each trial is trained by one process: start the command once for each device without a launcher; several "
-            "processes are for the final fit of a finished search"
+            "each trial is trained by one process: start the command once for each device without a launcher; use several "
+            "processes only for the final fit of a finished search"
         )
     objective = Objective(recipe, arguments, parameters, data, queue.is_duplicate)
-    # Garbage is collected after each trial, which takes longer than a small trial unless libraries and data are left out.
+    # Garbage is collected after each trial. That would take longer than a small trial if it scanned libraries and data.
     gc.collect()
     gc.freeze()
-    waiting = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        while True:
-            queue.fail_killed()
-            outcomes = queue.outcomes()
-            if not _unfinished(outcomes):
-                return Counter(outcomes)
-            if queue.add_next():
-                waiting = False
-                _train_one(study, objective, queue)
-                continue
-            if not waiting:
-                print(f"waiting for {outcomes.count(Outcome.RUNNING)} trials of other workers", flush=True)
-                waiting = True
-            time.sleep(min(_MAX_PAUSE, arguments.heartbeat_interval / 2))
+    is_waiting = False
+    while True:
+        queue.fail_killed()
+        outcomes = queue.outcomes()
+        if not _count_unfinished(outcomes):
+            return Counter(outcomes)
+        if queue.add_next():
+            is_waiting = False
+            _train_one(study, objective, queue)
+            continue
+        if not is_waiting:
+            print(f"waiting for {outcomes.count(Outcome.RUNNING)} trials of other workers", flush=True)
+            is_waiting = True
+        time.sleep(1)
 
 
-def _unfinished(outcomes: Sequence[Outcome]) -> int:
+def _count_unfinished(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome in (Outcome.NEEDED, Outcome.WAITING, Outcome.RUNNING) for outcome in outcomes)
 
 
 def _train_one(study: Study, objective: Objective, queue: TrialQueue) -> None:
-    """Train one trial; drop its result if other workers have failed it because its heartbeats were missing."""
+    """Train one trial; drop its result if another worker has failed the trial because its heartbeats were missing."""
     try:
-        study.optimize(objective, n_trials=1, catch=(TrialFailed,), callbacks=[partial(_report, queue)])
-    except (ValueError, UpdateFinishedTrialError):  # Optuna's, of a trial that is finished already
+        study.optimize(objective, n_trials=1, callbacks=[partial(_report, queue)])
+    except (ValueError, UpdateFinishedTrialError):  # Optuna raises both for a trial that has ended already
         trial = study.get_trials(deepcopy=False)[objective.trial_number]
         if Outcome.of(trial) != Outcome.INTERRUPTED:
             raise
-        print(
-            f"trial {trial.number}: no heartbeat for longer than search.grace_period, so the trial is repeated",
-            flush=True,
-        )
+        print(f"trial {trial.number}: no heartbeat for search.grace_period, so the trial is repeated", flush=True)
 
 
 def _report(queue: TrialQueue, study: Study, trial: FrozenTrial) -> None:
-    """Print how a trial ended; stop the search with a ConfigError if it is the last of several that failed."""
+    """Print how a trial ended; raise a ConfigError if the last `_MAX_FAILURES` trials failed."""
     if Outcome.of(trial) == Outcome.DUPLICATE:
         return
-    ended = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
-    trials = [one for one in ended if Outcome.of(one) != Outcome.DUPLICATE]
+    ended = [attempt for attempts in queue.attempts() for attempt in attempts if attempt.state.is_finished()]
     value = f" at {trial.value:.4f}" if trial.value is not None else ""
     reason = f" ({trial.user_attrs[REASON]})" if REASON in trial.user_attrs else ""
     drawn = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in trial.params.items())
-    complete = any(one.state == TrialState.COMPLETE for one in trials)
-    best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else ""
+    has_best = any(attempt.state == TrialState.COMPLETE for attempt in ended)
+    best = f"; best {study.best_value:.4f} (trial {study.best_trial.number})" if has_best else ""
     print(
         f"trial {trial.number}, {Outcome.of(trial)}{value}{reason}, {trial.duration.total_seconds():.1f} s: {drawn}; "
-        f"{queue.arguments.trials - _unfinished(queue.outcomes())} of {queue.arguments.trials} finished{best}",
+        f"{queue.arguments.trials - _count_unfinished(queue.outcomes())} of {queue.arguments.trials} finished{best}",
         flush=True,
     )
-    last = sorted(trials, key=lambda one: one.datetime_complete)[-_MAX_FAILURES:]
-    if len(last) == _MAX_FAILURES and all(Outcome.of(one) == Outcome.FAILED for one in last):
+    latest = sorted(ended, key=lambda attempt: attempt.datetime_complete)[-_MAX_FAILURES:]
+    if len(latest) == _MAX_FAILURES and all(Outcome.of(attempt) == Outcome.FAILED for attempt in latest):
         raise ConfigError(
-            f"the last {_MAX_FAILURES} trials failed, the last one with: {last[-1].user_attrs.get(REASON, '')}. Fix the "
-            "cause; the same command then resumes"
+            f"the last {_MAX_FAILURES} trials failed, the latest with: {latest[-1].user_attrs.get(REASON, '')}. Fix the "
+            "cause, then start the same command again"
         )
