@@ -19,6 +19,7 @@ from .gtzan import GTZAN
 from .hub_dataset import HubDataset
 from .maestro import MAESTRO
 from .manifest import Manifest
+from .mini import Mini
 from .synthetic import Synthetic
 from .tables import LIST_SUFFIXES
 
@@ -30,6 +31,7 @@ SOURCES: dict[str, type[TrackSource]] = {
     "gtzan": GTZAN,
     "hub": HubDataset,
     "maestro": MAESTRO,
+    "mini": Mini,
     "synthetic": Synthetic,
     "table": FeatureTable,
 }
