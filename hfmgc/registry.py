@@ -161,10 +161,6 @@ _ARCHITECTURES = (
         "input (ICASSP 2023), a baseline of the Deformer paper",
         classes=PRETRAINED_CLASSIFIER,
     ),
-    Architecture(
-        "mlp-mixer", "MLPMixer", recipe="recipes/configs/mlp_mixer.yaml", parameters=354_746,
-        paper="Tolstikhin et al.: MLP-Mixer: an all-MLP architecture for vision (NeurIPS 2021)",
-    ),
 )
 _PARTS = (
     Architecture(

@@ -246,23 +246,3 @@ def write_maestro(
                 waveform = np.stack([waveform, -0.5 * waveform], axis=1)
             soundfile.write(folder / f"{stem}{suffix}", waveform, 44100)
     return folder
-
-
-MINI_ROWS = (
-    ("one.wav", "rock", "Ann"),
-    ("two.wav", "blues", "Ann"),
-    ("three.wav", "blues", "Björk"),
-    ("four.wav", "rock", ""),
-)
-
-
-def write_mini(folder: Path, rows: Sequence[tuple[str, str, str]] = MINI_ROWS) -> Path:
-    """Mini: `audio/one.wav` and `labels.csv`."""
-    (folder / "audio").mkdir(parents=True)
-    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "genre", "artist"])
-        writer.writerows(rows)
-    for index, (name, _, _) in enumerate(rows):
-        (folder / "audio" / name).write_bytes(audio_bytes(index, seconds=2.0))
-    return folder

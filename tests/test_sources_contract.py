@@ -40,7 +40,6 @@ WAYS = {
     "fma": _fma,
     "fma mirror": lambda path: ("fma", {"repository": str(stand_ins.write_fma_mirror(path / "mirror"))}),
     "maestro": lambda path: ("maestro", {"audio": str(stand_ins.write_maestro(path / "maestro"))}),
-    "mini": lambda path: ("mini", {"folder": str(stand_ins.write_mini(path / "mini"))}),
     "hub": lambda path: (
         "hub",
         {"repository": str(stand_ins.write_gtzan_mirror(path / "hub")), "label_column": "genre"},

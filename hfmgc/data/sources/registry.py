@@ -19,7 +19,6 @@ from .gtzan import GTZAN
 from .hub_dataset import HubDataset
 from .maestro import MAESTRO
 from .manifest import Manifest
-from .mini import Mini
 from .synthetic import Synthetic
 from .tables import LIST_SUFFIXES
 
@@ -31,7 +30,6 @@ SOURCES: dict[str, type[TrackSource]] = {
     "gtzan": GTZAN,
     "hub": HubDataset,
     "maestro": MAESTRO,
-    "mini": Mini,
     "synthetic": Synthetic,
     "table": FeatureTable,
 }
