@@ -19,7 +19,8 @@ class WindowedConfig(PreTrainedConfig):
     r"""Base of the configs of models that classify a track from a stack of windows.
 
     Single fields are checked whenever they are set. Fields are checked against each other (`validate_...`) when a config is
-    created or saved, and when a model is built from it.
+    created or saved, and when a model is built from it. A subclass is decorated with `@strict`, or its own fields are
+    not checked.
 
     Args:
         voting (`str`, *optional*, defaults to `"mean"`):

@@ -119,9 +119,10 @@ class WindowedModel(WindowedPreTrainedModel):
     """Base of each `XModel`.
 
     An architecture sets `config_class` and `embedding_size`, defines `embed_windows`, and ends its `__init__` with
-    `self.post_init()`. Where they differ, it defines `num_bins`, `least_frames` and `least_bins`; where its layers fix the
-    number of frames, it extends `check_window`. `_can_record_outputs = {"hidden_states": XLayer}` names its layers, unless a
-    backbone of transformers returns their hidden states and attentions itself.
+    `self.post_init()`. Windows have `config.num_bins` bins and any number of frames, unless it defines `num_bins`,
+    `least_frames` or `least_bins`. Where its layers fix the number of frames, it extends `check_window`, with an error
+    such as "expected 432 frames, got 430". `_can_record_outputs = {"hidden_states": XLayer}` names its layers, unless
+    a backbone of transformers returns their hidden states and attentions itself.
     """
 
     embedding_size: int
@@ -280,7 +281,7 @@ def new_classifier(embedding_size: int, config: WindowedConfig) -> nn.Linear | H
 class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base of each `XForAudioClassification`: dropout and `classifier` for each window, vote and loss for the track.
 
-    An architecture sets `config_class` and passes its `XModel` to `__init__`. Where its paper needs it, it defines
+    An architecture sets `config_class` and passes its `XModel` and the rate of its dropout to `__init__`. Where its paper needs it, it defines
     `classify_windows` (a head of several parts), `training_loss` and `begin_epoch` (what changes between epochs).
     """
 

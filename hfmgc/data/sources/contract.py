@@ -79,7 +79,7 @@ class DatasetCard:
 
 @dataclass
 class TrackSource(ABC):
-    """A dataset. Its fields are the options that `data_options` sets."""
+    """A dataset. Its fields are the options that `data_options` sets; a subclass is a `@dataclass` too."""
 
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
@@ -124,7 +124,7 @@ class TrackSource(ABC):
         """Return all tracks as a table of `TRACK_FEATURES`, in a fixed order.
 
         A listed track whose file is missing stays in the table: decoding reports it. The genre of an unlabelled track,
-        which can serve for pre-training, is "".
+        which can serve for pre-training, is "". Track ids are published: they contain no absolute path.
 
         Raises:
             DataError: If the data cannot be found.
