@@ -15,6 +15,7 @@
 and the tests that are its own. Configs refuse a field with `huggingface_hub.errors.StrictDataclassError`.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTe
     window_shape: tuple[int, int]  # frames and bins of a window
     # Shapes that the model refuses, and what its error must name: at least one.
     wrong_windows: tuple[tuple[tuple[int, int], str], ...] = ()
-    # Other lengths of a window, in frames, that the same model takes; none where its layers fix the length.
+    # Other lengths of a window, in frames, that the same model takes; none where its layers fix the length and it refuses
+    # all others.
     other_lengths: tuple[int, ...] = ()
     # Parts of the names of parameters that need not get a gradient from every batch (experts that no track goes to).
     may_lack_gradient: tuple[str, ...] = ()
@@ -76,8 +78,10 @@ class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTe
         return {}
 
     def model(self, **fields) -> PreTrainedModel:
+        config = self.config(**fields)
+        assert config.num_labels == 3, "`config` must return a config of three labels"
         torch.manual_seed(0)
-        model = ARCHITECTURES[self.model_type].load("model")(self.config(**fields))
+        model = ARCHITECTURES[self.model_type].load("model")(config)
         scatter_parameters(model)
         return model.eval()
 
@@ -164,12 +168,13 @@ class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTe
         self.close(answers["mean"], probabilities.mean(dim=0))
         self.close(answers["majority"], torch.tensor([0.55, 0.35, 0.1]))
 
-    def test_windows_of_other_lengths_are_heard_whole(self):
+    def test_windows_of_other_lengths_are_heard_whole_or_refused(self):
+        model, (length, bins) = self.model(), self.window_shape
         if not self.other_lengths:
-            pytest.skip("the architecture fixes the length of a window")
-        model, bins = self.model(), self.window_shape[1]
+            with pytest.raises(ValueError, match=f"expected {length} frame"):
+                model(self.values(2, 2).flatten(1, 2)[:, : length + 1])
         for frames in self.other_lengths:
-            values = self.values(2, max(1, -(-frames // self.window_shape[0]))).flatten(1, 2)[:, :frames]
+            values = self.values(2, max(1, -(-frames // length))).flatten(1, 2)[:, :frames]
             logits = model(values).logits
             assert logits.shape == (2, 3)
             values[:, -frames // 4 :] += torch.randn(bins, generator=torch.Generator().manual_seed(1))
@@ -258,6 +263,11 @@ class ArchitectureTester(AdapterTester, EmbeddingTester, ExportTester, LibraryTe
         ignored = ("_name_or_path", "auto_map", "transformers_version")
         saved, before = ({k: v for k, v in c.to_dict().items() if k not in ignored} for c in (loaded, config))
         assert saved == before
+
+    def test_every_field_of_the_config_is_checked(self):
+        config = self.config()
+        unchecked = {field.name for field in dataclasses.fields(config)} - set(config.__validators__)
+        assert not unchecked, f"decorate {type(config).__name__} with @strict"
 
     def test_unknown_voting_and_smoothing_are_refused(self):
         with pytest.raises(StrictDataclassError, match="voting"):

@@ -18,6 +18,7 @@ class RecordingTester:
         assert plain.hidden_states is None and plain.attentions is None
         output = model(values, window_mask=mask, labels=labels, output_hidden_states=True)
         assert torch.equal(output.logits, plain.logits)
+        assert output.hidden_states, "the model must name its layers in `_can_record_outputs`"
         assert [len(state) for state in output.hidden_states] == [3] * self.num_hidden_states
         # They are what the answer was computed from, not copies.
         gradients = torch.autograd.grad(output.loss, output.hidden_states[1:])

@@ -1,8 +1,10 @@
 """`hfmgc list`: every architecture is named, with its size and what trains it; `hfmgc show` counts a config that has a base."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,15 @@ import torch
 
 import hfmgc.cli
 from hfmgc.data.sources import SOURCES
-from hfmgc.registry import ARCHITECTURES
+from hfmgc.hub.card import REFERENCES
+from hfmgc.registry import ARCHITECTURES, MODELS
 from hfmgc.training.arguments import ModelArguments
 from hfmgc.training.listing import DEFAULT_MODEL_TYPE, NUM_GENRES
 
 
 ROOT = Path(__file__).parents[1]
+# Architectures and parts without a paper of their own.
+NO_PAPER = {"hfmgc-audio-encoder"}
 
 
 def listed(capsys) -> dict[str, dict]:
@@ -44,7 +49,17 @@ def test_the_registry_has_the_parameters_of_the_default_config(architecture):
 
 def test_the_readme_has_a_row_for_every_architecture_and_dataset():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [name for name in (*ARCHITECTURES, *SOURCES) if f"\n| `{name}` | " not in text] == []
+    lacking = [name for name in (*ARCHITECTURES, *SOURCES) if f"\n| `{name}` | " not in text]
+    assert not lacking, "add a row for each to README.md"
+
+
+def test_every_reference_is_of_a_model_a_dataset_or_a_backbone_and_every_model_has_one():
+    text = files("hfmgc.hub").joinpath(REFERENCES).read_text(encoding="utf-8")
+    found = [re.search(r"\n  keywords = \{(.*)\},", entry) for entry in text.strip().split("\n\n")]
+    assert all(found), f"{REFERENCES}: an empty line between entries, and a line `  keywords = {{...}},` in each"
+    keywords = {word for match in found for word in match[1].split(", ")}
+    assert keywords <= {*MODELS, *SOURCES, "MIT/ast-finetuned-audioset-10-10-0.4593"}
+    assert MODELS.keys() - keywords == NO_PAPER, f"add the paper to {REFERENCES}, or the model type to NO_PAPER"
 
 
 def test_listing_imports_no_torch():

@@ -19,7 +19,8 @@ class WindowedConfig(PreTrainedConfig):
     r"""Base class of the configs. Their models split a track into windows, classify each window, and vote.
 
     A field is checked whenever it is set. Methods called `validate_...` check several fields together: when a config is
-    created or saved, and when a model is built from it.
+    created or saved, and when a model is built from it. Without the decorator `@strict`, the fields of a subclass are not
+    checked.
 
     In all configs and models, "(ours)" marks a choice that the cited paper leaves open.
 

@@ -121,8 +121,8 @@ class WindowedModel(WindowedPreTrainedModel):
     A subclass sets `config_class` and `embedding_size`, defines `embed_windows`, and calls `self.post_init()` at the end of
     `__init__`. If needed, it also sets:
 
-    - `num_bins`, `least_frames` and `least_bins`, the window sizes that it accepts. If its layers fix the number of frames,
-      it extends `check_window`.
+    - `num_bins` (by default that of the config), `least_frames` and `least_bins`, the window sizes that it accepts. If its
+      layers fix the number of frames, it extends `check_window`, with an error such as "expected 432 frames, got 430".
     - `_can_record_outputs = {"hidden_states": XLayer}`, unless a transformers backbone returns hidden states itself.
     - `num_stages`, `stage_of`, `run_stages` and `state_shape`, if its computation splits into stages. Training with frozen
       first stages then computes their output once for each window and stores it.
@@ -281,8 +281,8 @@ def new_classifier(embedding_size: int, config: WindowedConfig) -> nn.Linear | H
 class WindowedForAudioClassification(WindowedPreTrainedModel):
     """Base class of each `XForAudioClassification`, which classifies windows and lets them vote on their track.
 
-    A subclass sets `config_class` and passes its `XModel` to `__init__`. If its paper asks for more, it overrides
-    `classify_windows`, `training_loss` or `begin_epoch`.
+    A subclass sets `config_class` and passes its `XModel` and its dropout rate to `__init__`. If its paper asks for more, it
+    overrides `classify_windows`, `training_loss` or `begin_epoch`.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ class DatasetCard:
 
 @dataclass
 class TrackSource(ABC):
-    """A dataset. The fields of the dataclass are the options that `data_options` sets."""
+    """A dataset; subclasses are dataclasses, whose fields are the options that `data_options` sets."""
 
     card: ClassVar[DatasetCard]
     split_policies: ClassVar[tuple[str, ...]] = ("stratified",)
@@ -132,7 +132,7 @@ class TrackSource(ABC):
         """Return all tracks as a table of `TRACK_FEATURES`, in a fixed order.
 
         A track whose file is missing stays in the table, and decoding reports it. The genre of an unlabelled track, which can
-        be used for pre-training, is "".
+        be used for pre-training, is "". Track ids are published, so they contain no absolute path.
 
         Raises:
             DataError: If the data cannot be found.
