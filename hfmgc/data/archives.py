@@ -60,7 +60,9 @@ def folder_or_archive(origin: str, what: str, *, checksum: str, wanted: MemberFi
     return Path(origin)
 
 
-def unpack(archive: Path, *, checksum: str = "", wanted: MemberFilter = lambda member: True, selection: str = "") -> Path:
+def unpack(
+    archive: Path, *, checksum: str = "", wanted: MemberFilter = lambda member: True, selection: str = ""
+) -> Path:
     """Unpack an archive into a folder in the cache of `datasets`, unless it is unpacked already; return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; an interrupted unpacking resumes there. Links

@@ -92,7 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="musicnn-0.1.0-py3-none-any.whl")
     parser.add_argument("output", type=Path, help="safetensors file to write")
-    parser.add_argument("--logits", type=Path, help="JSON file to write with the published graph's logits for fixed inputs")
+    parser.add_argument(
+        "--logits", type=Path, help="JSON file to write with the published graph's logits for fixed inputs"
+    )
     arguments = parser.parse_args()
     digest = hashlib.sha256(arguments.wheel.read_bytes()).hexdigest()
     if digest != SHA256:
