@@ -83,8 +83,8 @@ class DeformerForAudioClassification(DeformerPreTrainedModel, WindowedForAudioCl
 class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
     """Deformer that restores patches with added noise (section 3.3).
 
-    The frozen decoder of the prior autoencoder restores each patch from its final state. A linear layer maps the state to
-    the decoder's latent size, because the two sizes differ (ours).
+    The frozen decoder of the prior autoencoder restores each patch from its final state. A linear layer maps the state
+    to the decoder's latent size, because the two sizes differ (ours).
     """
 
     pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}

@@ -27,8 +27,9 @@ class FCNBlock(nn.Sequential):
 class FCNModel(WindowedModel):
     """Convolutions over time, with bins as channels -> mean over time; optionally, an LSTM in parallel.
 
-    The last state of the LSTM, after dropout, is concatenated with the mean. Our LSTM reads the window frame by frame. Karim
-    et al. swap the dimensions, so theirs reads the whole series as one step; that would fix the length of a window.
+    The last state of the LSTM, after dropout, is concatenated with the mean. Our LSTM reads the window frame by frame.
+    Karim et al. swap the dimensions, so theirs reads the whole series as one step; that would fix the length of a
+    window.
     """
 
     config_class = FCNConfig

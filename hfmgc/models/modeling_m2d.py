@@ -1,7 +1,8 @@
 """M2D, the Masked Modeling Duo (Niizumi et al., 2023), built from transformers' ViT layers.
 
-The online encoder reads the visible patches of a spectrogram. From its output, the predictor predicts the representations of
-the masked patches. The target encoder, a moving average of the online encoder, computes them from the masked patches alone.
+The online encoder reads the visible patches of a spectrogram. From its output, the predictor predicts the
+representations of the masked patches. The target encoder, a moving average of the online encoder, computes them from
+the masked patches alone.
 """
 
 import math
@@ -30,22 +31,23 @@ from .spectrogram_patches import check_patches, to_patches
 
 logger = logging.get_logger(__name__)
 
-# Deviation below which the targets count as collapsed: they have less than 1 % of the variance of random vectors (ours).
+# Deviation below which the targets count as collapsed: they have less than 1 % of the variance of random vectors
+# (ours).
 COLLAPSED = 0.1
 
 
 def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
     """Return MAE's fixed positions, float32 [1 + rows * steps, width]: zeros for the cls token, then the patches.
 
-    The first half of the width encodes the time step and the second half the row of a patch (the authors' code). Positions
-    are computed in each call, because `from_pretrained` does not fill buffers that a checkpoint lacks.
+    The first half of the width encodes the time step and the second half the row of a patch (the authors' code).
+    Positions are computed in each call, because `from_pretrained` does not fill buffers that a checkpoint lacks.
     """
     positions = build_2d_sinusoidal_position_embedding(rows, steps, width, cls_token=True, device=device)
     return positions.roll(width // 2, dims=1)  # transformers encodes the row first
 
 
 def select(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Select tokens [examples, selected, hidden] of [examples or 1, tokens, hidden] by `indices` [examples, selected]."""
+    """Select tokens of [examples or 1, tokens, hidden] by `indices` [examples, selected]."""
     indices = indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
     return tokens.expand(indices.shape[0], -1, -1).gather(1, indices)
 
@@ -142,7 +144,7 @@ class M2DPredictor(nn.Module):
 
 
 class M2DPreTrainedModel(AttentionPreTrainedModel):
-    """Base class of the model, the pre-training model and the classifier, with MAE's initial weights (the authors' code)."""
+    """Base class of all models, with MAE's initial weights (the authors' code)."""
 
     config_class = M2DConfig
     _no_split_modules = ("M2DEmbeddings", "ViTLayer")
@@ -164,8 +166,8 @@ class M2DPreTrainedModel(AttentionPreTrainedModel):
 class M2DModel(M2DPreTrainedModel, WindowedModel):
     """The online encoder.
 
-    The states of the patches in a time step are concatenated and averaged over time (the authors' evaluation features). With
-    ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
+    The states of the patches in a time step are concatenated and averaged over time (the authors' evaluation
+    features). With ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
     """
 
     _can_record_outputs = {
@@ -253,8 +255,8 @@ def deviation_between_examples(values: Tensor, positions: Tensor, num_positions:
 class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     """The online encoder `model`, the predictor and the target encoder.
 
-    Both encoders share the embeddings, but start from different layers. The layers of the target encoder get no gradients:
-    they follow those of the online encoder as a moving average.
+    Both encoders share the embeddings, but start from different layers. The layers of the target encoder get no
+    gradients: they follow those of the online encoder as a moving average.
     """
 
     frozen_parts = ("target",)
@@ -296,11 +298,12 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def check_window(self, frames: int, bins: int) -> None:
         """Also check that at least one patch of the window is visible and one masked."""
         super().check_window(frames, bins)
-        rows, steps = self.model.grid(frames, bins)
-        if not 0 < self._num_visible(rows * steps) < rows * steps:
+        patches = math.prod(self.model.grid(frames, bins))
+        visible = self._num_visible(patches)
+        if not 0 < visible < patches:
             raise ValueError(
-                f"mask_ratio {self.config.mask_ratio} leaves {self._num_visible(rows * steps)} of {rows * steps} patches "
-                "visible: at least one must be visible and one masked"
+                f"mask_ratio {self.config.mask_ratio} leaves {visible} of {patches} patches visible: at least one must be "
+                "visible and one masked"
             )
 
     def _num_visible(self, patches: int) -> int:
@@ -325,7 +328,8 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def monitored(self) -> dict[str, float]:
         """Return the deviation of the standardised targets between the examples of the latest batch.
 
-        It is about 1 if the targets differ like random vectors, and 0 if they are the same for all music. Training has then
+        It is about 1 if the targets differ like random vectors, and 0 if they are the same for all music. Training has
+        then
         collapsed: the loss is low, but the encoder learns nothing. A warning says so.
         """
         if self._deviation is None:
@@ -333,7 +337,7 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         deviation = self._deviation.item()
         if deviation < COLLAPSED:
             logger.warning(
-                f"target_deviation {deviation:.1e}: training collapsed, the targets are nearly the same for all examples: "
+                f"target_deviation {deviation:.1e}: training collapsed to nearly the same targets for all examples: "
                 "lower learning_rate, or raise ema_decay_start or the batch size"
             )
         return {"target_deviation": deviation}
