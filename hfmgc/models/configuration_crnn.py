@@ -34,7 +34,7 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
             networks L2Reg and Optim [code].
         batch_norm_epsilon (`float`, *optional*, defaults to 0.001): Keras' default [code].
         batch_norm_momentum (`float`, *optional*, defaults to 0.01):
-            Weight of the newest batch in the running statistics. Keras' default momentum is 1 - 0.01 = 0.99 [code].
+            Weight of the newest batch in the running statistics; 0.01 corresponds to Keras' momentum of 0.99 [code].
         kwargs: See [`WindowedConfig`]. The default `voting` follows the code, which averages the softmax over the
             snippets of a track [code]. The text names majority voting (section IV-B).
     """

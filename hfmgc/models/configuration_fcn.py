@@ -23,8 +23,8 @@ class FCNConfig(WindowedConfig):
         recurrent_hidden_size (`int`, *optional*, defaults to 0):
             Width of the LSTM that runs in parallel to the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et
             al. search 8 to 128).
-        recurrent_dropout (`float`, *optional*, defaults to 0.8): Dropout rate after the LSTM (Karim et al., section
-        III-A).
+        recurrent_dropout (`float`, *optional*, defaults to 0.8):
+            Dropout rate after the LSTM (Karim et al., section III-A).
         kwargs: See [`WindowedConfig`].
     """
 

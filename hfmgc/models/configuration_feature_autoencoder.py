@@ -28,8 +28,8 @@ class FeatureAutoencoderConfig(WindowedConfig):
             the published widths, for any `num_features` (ours: the paper has only 518).
         classifier_sizes (`list[int]`, *optional*):
             Widths of the classifier's hidden layers; the published widths by default.
-        reconstruction_weight (`float`, *optional*, defaults to 0.5): Weight of the mean squared error in the training
-        loss.
+        reconstruction_weight (`float`, *optional*, defaults to 0.5):
+            Weight of the mean squared error in the training loss.
         classification_weight (`float`, *optional*, defaults to 0.5): Weight of the cross-entropy in the training loss.
         dropout (`float`, *optional*, defaults to 0.0): Dropout rate before the classifier (ours; the paper has none).
         kwargs: See [`WindowedConfig`].

@@ -23,8 +23,8 @@ class MusiCNNConfig(WindowedConfig):
         temporal_channels (`int`, *optional*, defaults to 51): Filters in each temporal branch.
         temporal_widths (`list[int]`, *optional*, defaults to `[128, 64, 32]`):
             Width in frames of the filters of each temporal branch.
-        midend_channels (`int`, *optional*, defaults to 64): Filters in each of the three mid-end convolutions over
-        time.
+        midend_channels (`int`, *optional*, defaults to 64):
+            Filters in each of the three mid-end convolutions over time.
         midend_width (`int`, *optional*, defaults to 7): Width in frames of the mid-end filters; an odd number.
         hidden_size (`int`, *optional*, defaults to 200): Width of the dense layer.
         dropout (`float`, *optional*, defaults to 0.5): Dropout rate before the dense layer and before the classifier.

@@ -11,8 +11,8 @@ class PriorAutoencoderConfig(WindowedConfig):
     r"""Config of [`PriorAutoencoder`].
 
     Args:
-        patch_size (`int`, *optional*, defaults to 16): Height and width of a patch in bins and frames (Deformer paper,
-        Table 2).
+        patch_size (`int`, *optional*, defaults to 16):
+            Height and width of a patch in bins and frames (Deformer paper, Table 2).
         hidden_sizes (`list[int]`, *optional*, defaults to `[32, 64, 128]`):
             Channels of the encoder's 3x3 convolutions. The decoder has the same channels in reverse (Table 2).
         patches_per_window (`int`, *optional*, defaults to 1):

@@ -32,8 +32,8 @@ class TSResformerConfig(WindowedConfig):
             `"parallel"`: both branches read the spectrogram, and their outputs are concatenated. `"serial"`: the
             sequence branch reads the output of the residual branch, averaged over frequency (Table 3; the details are
             ours).
-        num_filters (`int`, *optional*, defaults to 32): Number of frequency filters and of time filters (section
-        3.2.2).
+        num_filters (`int`, *optional*, defaults to 32):
+            Number of frequency filters and of time filters (section 3.2.2).
         filter_height (`int`, *optional*, defaults to 6):
             Height of the frequency filters in bins (section 4.3.3). They are 2 frames wide.
         filter_width (`int`, *optional*, defaults to 10):

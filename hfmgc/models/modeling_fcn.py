@@ -37,13 +37,9 @@ class FCNModel(WindowedModel):
 
     def __init__(self, config: FCNConfig):
         super().__init__(config)
+        channels = pairwise([config.num_bins, *config.channels])
         self.blocks = nn.Sequential(
-            *(
-                FCNBlock(*channels, kernel_size)
-                for channels, kernel_size in zip(
-                    pairwise([config.num_bins, *config.channels]), config.kernel_sizes, strict=True
-                )
-            )
+            *(FCNBlock(*pair, kernel_size) for pair, kernel_size in zip(channels, config.kernel_sizes, strict=True))
         )
         self.recurrence = None
         if config.recurrent_hidden_size:

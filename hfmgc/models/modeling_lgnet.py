@@ -129,7 +129,7 @@ class LGNetForAudioClassification(WindowedForAudioClassification):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, LGNetExpertLayer):
-            # As `initialize` treats linear layers.
+            # Each expert starts like a linear layer; see `initialize`.
             bound = 1 / math.sqrt(module.weight.shape[-1])
             init.uniform_(module.weight, -bound, bound)
             init.zeros_(module.bias)

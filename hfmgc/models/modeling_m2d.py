@@ -144,7 +144,7 @@ class M2DPredictor(nn.Module):
 
 
 class M2DPreTrainedModel(AttentionPreTrainedModel):
-    """Base class of all models, with MAE's initial weights (the authors' code)."""
+    """Base class of the M2D models, with MAE's initial weights (the authors' code)."""
 
     config_class = M2DConfig
     _no_split_modules = ("M2DEmbeddings", "ViTLayer")
@@ -284,13 +284,14 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         """
         self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
-        visible, masked = self.draw_masks(len(input_values), grid[0] * grid[1], seeds, input_values.device)
+        patches = math.prod(grid)
+        visible, masked = self.draw_masks(len(input_values), patches, seeds, input_values.device)
         encoded = self.model.encoder(self.model.embeddings(input_values, visible))
         predictions = self.predictor(encoded, visible, masked, grid)
         with torch.no_grad():
             targets = self.target(self.model.embeddings(input_values, masked))[:, 1:]
             if self.training and len(targets) > 1:
-                self._deviation = deviation_between_examples(standardize(targets), masked, grid[0] * grid[1])
+                self._deviation = deviation_between_examples(standardize(targets), masked, patches)
         return M2DPreTrainingOutput(
             loss=duo_loss(predictions, targets), predictions=predictions, targets=targets, masked=masked
         )
@@ -328,9 +329,8 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def monitored(self) -> dict[str, float]:
         """Return the deviation of the standardised targets between the examples of the latest batch.
 
-        It is about 1 if the targets differ like random vectors, and 0 if they are the same for all music. Training has
-        then
-        collapsed: the loss is low, but the encoder learns nothing. A warning says so.
+        It is about 1 if the targets differ like random vectors. Near 0, they are the same for all music: training has
+        collapsed to a low loss from which the encoder learns nothing, and a warning is logged.
         """
         if self._deviation is None:
             return {}

@@ -179,8 +179,7 @@ class WindowedModel(WindowedPreTrainedModel):
             stop: Stage to stop before.
 
         Returns:
-            States [windows, tokens, hidden]. After the last stage, these are the embeddings [windows, 1,
-            embedding_size].
+            States [windows, tokens, hidden]; after the last stage, the embeddings [windows, 1, embedding_size].
         """
         return self.embed_windows(states).embeddings.unsqueeze(1) if first < stop else states
 
