@@ -30,10 +30,7 @@ class DeformerModel(DeformerPreTrainedModel, WindowedModel):
     """A vision transformer over the patches of a window; the embedding is the final state of the cls token."""
 
     # Pre-training checkpoints also hold the weights of the objective.
-    _keys_to_ignore_on_load_unexpected = (
-        *WindowedModel._keys_to_ignore_on_load_unexpected,
-        r"^(prior|projection)\.",
-    )
+    _keys_to_ignore_on_load_unexpected = (*WindowedModel._keys_to_ignore_on_load_unexpected, r"^(prior|projection)\.")
 
     def __init__(self, config: DeformerConfig):
         super().__init__(config)

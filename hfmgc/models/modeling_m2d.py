@@ -170,15 +170,9 @@ class M2DModel(M2DPreTrainedModel, WindowedModel):
     features). With ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
     """
 
-    _can_record_outputs = {
-        "hidden_states": ViTLayer,
-        "attentions": ViTAttention,
-    }
+    _can_record_outputs = {"hidden_states": ViTLayer, "attentions": ViTAttention}
     # Pre-training checkpoints also hold the weights of the objective.
-    _keys_to_ignore_on_load_unexpected = (
-        *WindowedModel._keys_to_ignore_on_load_unexpected,
-        r"^(target|predictor)\.",
-    )
+    _keys_to_ignore_on_load_unexpected = (*WindowedModel._keys_to_ignore_on_load_unexpected, r"^(target|predictor)\.")
 
     def __init__(self, config: M2DConfig):
         super().__init__(config)

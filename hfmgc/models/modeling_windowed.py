@@ -335,13 +335,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
-        """Classify tracks.
+        """Classify tracks. `labels` are label indices [tracks] or targets [tracks, labels]; see `classification_loss`.
 
-        Args:
-            input_values: See [`WindowedModel.forward`].
-            window_mask: See [`WindowedModel.forward`].
-            labels: Label indices [tracks] or targets [tracks, labels]; see `classification_loss`.
-            kwargs: See [`WindowedModel.forward`].
+        The other arguments and the errors are those of [`WindowedModel.forward`].
         """
         output = self.model(input_values, window_mask=window_mask, **kwargs)
         stacks = output.window_embeddings.shape[:2]
