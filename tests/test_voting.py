@@ -125,8 +125,3 @@ def test_half_precision_is_voted_on_in_float32(dtype):
     voted = vote(logits)
     assert voted.dtype == torch.float32
     torch.testing.assert_close(voted, logits.float().softmax(dim=-1).mean(dim=1).log())
-
-
-def test_an_unknown_rule_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="mean, majority, not 'median'"):
-        vote(random_logits(1, 1, 2), rule="median")

@@ -13,9 +13,9 @@ class HfmgcASTConfig(BackboneConfig):
 
     Args:
         backbone_config (`ASTConfig` or `dict`, *optional*):
-            The Audio Spectrogram Transformer; by default AST-base, the size of the checkpoints pre-trained on AudioSet.
-            Its `max_length` is the number of frames with stored position embeddings. Windows of any length are accepted:
-            the position embeddings are interpolated along time.
+            The Audio Spectrogram Transformer; by default AST-base, the size of the checkpoints pre-trained on
+            AudioSet. Its `max_length` is the number of frames with stored position embeddings. Windows of any length
+            are accepted: the position embeddings are interpolated along time.
         head_hidden_size (`int`, *optional*, defaults to 200):
             Width of the head's hidden layer (report, Table 1).
         head_input_dropout (`float`, *optional*, defaults to 0.05):

@@ -18,12 +18,12 @@ class AudioEncoderConfig(WindowedConfig):
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict`, *optional*):
-            The encoder; `Wav2Vec2Config` by default. A dict of another architecture contains its `model_type`. For Whisper,
-            this is the config of the whole model.
+            The encoder; `Wav2Vec2Config` by default. A dict of another architecture contains its `model_type`. For
+            Whisper, this is the config of the whole model.
         hidden_layer (`int` or `str`, *optional*, defaults to `"last"`):
-            Layer that the classifier reads. A number from 1 selects the output of one layer, averaged over time. `"all"`
-            concatenates the averages of all layers [layers x hidden_size]. `"last"` selects the encoder's pooled output
-            (CLAP, AST) or, if it has none, its last hidden state, averaged over time [hidden_size].
+            Layer that the classifier reads. A number from 1 selects the output of one layer, averaged over time.
+            `"all"` concatenates the averages of all layers [layers x hidden_size]. `"last"` selects the encoder's
+            pooled output (CLAP, AST) or, if it has none, its last hidden state, averaged over time [hidden_size].
         kwargs: See [`WindowedConfig`].
     """
 

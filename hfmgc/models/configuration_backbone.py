@@ -22,8 +22,8 @@ _SIZES = (
 class BackboneConfig(WindowedConfig):
     r"""Base class of the configs whose backbone is a transformers model for spectrograms.
 
-    A subclass sets `sub_configs` to the config class of the backbone, and `backbone_defaults` to the fields that differ
-    from that class's defaults.
+    A subclass sets `sub_configs` to the config class of the backbone, and `backbone_defaults` to the fields that
+    differ from that class's defaults.
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict`, *optional*):

@@ -32,7 +32,7 @@ class CALMConfig(BackboneConfig):
 
     model_type = "hfmgc-calm"
     sub_configs = {"backbone_config": MusicgenConfig}
-    # The start token is `vocab_size`. transformers warns if `pad_token_id` or `bos_token_id` equals it, as their defaults do.
+    # transformers would warn about the default token ids, which equal `vocab_size`. It is the model's start token.
     backbone_defaults = {
         "audio_encoder": _CODEC_32KHZ,
         "decoder": {"pad_token_id": None, "bos_token_id": None},

@@ -14,8 +14,8 @@ from .configuration_windowed import WindowedConfig
 class DivideAndConquerCRNNConfig(WindowedConfig):
     r"""Config of [`DivideAndConquerCRNNForAudioClassification`]. The defaults are the paper's Base network for 30 s.
 
-    The configs in `recipes/configs/divide_and_conquer` describe the other networks of Table I. [code] marks what the paper
-    leaves open and its authors' code defines.
+    The configs in `recipes/configs/divide_and_conquer` describe the other networks of Table I. [code] marks what the
+    paper leaves open and its authors' code defines.
 
     Args:
         num_frames (`int`, *optional*, defaults to 1292):
@@ -30,13 +30,13 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
         convolution_dropout (`float`, *optional*, defaults to 0.1): Dropout rate after each convolution block [code].
         dense_dropout (`float`, *optional*, defaults to 0.4): Dropout rate before the classifier [code].
         l2 (`float`, *optional*, defaults to 0.0):
-            Weight of the L2 penalty on the kernels of the convolutions and the dense layer. It is 0.001 in the networks
-            L2Reg and Optim [code].
+            Weight of the L2 penalty on the kernels of the convolutions and the dense layer. It is 0.001 in the
+            networks L2Reg and Optim [code].
         batch_norm_epsilon (`float`, *optional*, defaults to 0.001): Keras' default [code].
         batch_norm_momentum (`float`, *optional*, defaults to 0.01):
-            Weight of the newest batch in the running statistics. Keras' default momentum is 1 - 0.01 = 0.99 [code].
-        kwargs: See [`WindowedConfig`]. The default `voting` follows the code, which averages the softmax over the snippets
-            of a track [code]. The text names majority voting (section IV-B).
+            Weight of the newest batch in the running statistics; 0.01 corresponds to Keras' momentum of 0.99 [code].
+        kwargs: See [`WindowedConfig`]. The default `voting` follows the code, which averages the softmax over the
+            snippets of a track [code]. The text names majority voting (section IV-B).
     """
 
     model_type = "hfmgc-crnn"
@@ -66,6 +66,6 @@ class DivideAndConquerCRNNConfig(WindowedConfig):
                 left -= 2  # valid 3x3 convolution
                 if left < pool[axis]:
                     raise ValueError(
-                        f"pools[{index}] {pool} does not fit: only {max(left, 0)} of {name} {getattr(self, name)} are left"
+                        f"pools[{index}] {pool} does not fit: {max(left, 0)} of {name} {getattr(self, name)} are left"
                     )
                 left //= pool[axis]

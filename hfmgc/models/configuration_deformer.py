@@ -14,8 +14,8 @@ class DeformerConfig(BackboneConfig):
 
     Args:
         backbone_config (`ViTConfig` or `dict`, *optional*):
-            The transformer; by default ViT-B for windows of 224x224 in patches of 16x16 (Table 2). A dict overrides single
-            fields. `image_size` is the size of a window, or [bins, frames].
+            The transformer; by default ViT-B for windows of 224x224 in patches of 16x16 (Table 2). A dict overrides
+            single fields. `image_size` is the size of a window, or [bins, frames].
         prior_config (`PriorAutoencoderConfig` or `dict`, *optional*):
             The autoencoder whose decoder restores patches in pre-training; the paper's by default.
         noise_ratio (`float`, *optional*, defaults to 0.75):
@@ -42,7 +42,7 @@ class DeformerConfig(BackboneConfig):
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def validate_patches(self) -> None:
-        """Raise a ValueError unless whole patches cover a window and have the size that the prior autoencoder takes."""
+        """Raise a ValueError unless whole patches of the prior autoencoder's size cover a window."""
         backbone = self.backbone_config
         if any(length % backbone.patch_size for length in self.window_shape):
             raise ValueError(

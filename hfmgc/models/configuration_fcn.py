@@ -10,8 +10,8 @@ from .configuration_windowed import WindowedConfig
 class FCNConfig(WindowedConfig):
     r"""Config of [`FCNForAudioClassification`], the baselines FCN and FCN-LSTM of the LGNet paper (Table 1).
 
-    The LGNet paper gives no sizes. Those of the convolutions come from Wang et al. (2017), whom Karim et al. (2018) follow in
-    their LSTM-FCN.
+    The LGNet paper gives no sizes. Those of the convolutions come from Wang et al. (2017), whom Karim et al. (2018)
+    follow in their LSTM-FCN.
 
     Args:
         num_bins (`int`, *optional*, defaults to 128):
@@ -21,9 +21,10 @@ class FCNConfig(WindowedConfig):
         kernel_sizes (`list[int]`, *optional*, defaults to `[8, 5, 3]`):
             Kernel size of each convolution in frames (Wang et al., section II-B).
         recurrent_hidden_size (`int`, *optional*, defaults to 0):
-            Width of the LSTM that runs in parallel to the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et al.
-            search 8 to 128).
-        recurrent_dropout (`float`, *optional*, defaults to 0.8): Dropout rate after the LSTM (Karim et al., section III-A).
+            Width of the LSTM that runs in parallel to the convolutions: 0 for FCN, 128 for FCN-LSTM (ours; Karim et
+            al. search 8 to 128).
+        recurrent_dropout (`float`, *optional*, defaults to 0.8):
+            Dropout rate after the LSTM (Karim et al., section III-A).
         kwargs: See [`WindowedConfig`].
     """
 

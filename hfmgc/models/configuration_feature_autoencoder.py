@@ -21,14 +21,15 @@ class FeatureAutoencoderConfig(WindowedConfig):
     Args:
         num_features (`int`, *optional*, defaults to 518): Number of input features: 518 for FMA, 57 for GTZAN.
         latent_size (`int`, *optional*, defaults to 50):
-            Width of the bottleneck: 10, 50, 100, 200 or 400 in the paper. None builds no autoencoder: the classifier reads
-            the features themselves (the paper's row "518").
+            Width of the bottleneck: 10, 50, 100, 200 or 400 in the paper. None builds no autoencoder: the classifier
+            reads the features themselves (the paper's row "518").
         encoder_sizes (`list[int]`, *optional*):
-            Widths of the encoder's layers, ending with `latent_size`. The decoder mirrors them. By default they are the
-            published widths, for any `num_features` (ours: the paper has only 518).
+            Widths of the encoder's layers, ending with `latent_size`. The decoder mirrors them. By default they are
+            the published widths, for any `num_features` (ours: the paper has only 518).
         classifier_sizes (`list[int]`, *optional*):
             Widths of the classifier's hidden layers; the published widths by default.
-        reconstruction_weight (`float`, *optional*, defaults to 0.5): Weight of the mean squared error in the training loss.
+        reconstruction_weight (`float`, *optional*, defaults to 0.5):
+            Weight of the mean squared error in the training loss.
         classification_weight (`float`, *optional*, defaults to 0.5): Weight of the cross-entropy in the training loss.
         dropout (`float`, *optional*, defaults to 0.0): Dropout rate before the classifier (ours; the paper has none).
         kwargs: See [`WindowedConfig`].

@@ -17,14 +17,14 @@ class LGNetConfig(ResNetBackboneConfig):
 
     Args:
         num_experts (`int`, *optional*, defaults to 4):
-            Number of expert MLPs: 2, 4, 8 or 16 in the paper (Tables 1 and 3). 0 builds the paper's plain ResNet-18 with a
-            linear classifier. 1 is refused, because there would be nothing to route.
+            Number of expert MLPs: 2, 4, 8 or 16 in the paper (Tables 1 and 3). 0 builds the paper's plain ResNet-18
+            with a linear classifier. 1 is refused, because there would be nothing to route.
         expert_hidden_size (`int`, *optional*, defaults to 512):
             Width of the single hidden layer of each expert, which is followed by a ReLU (ours).
         gate (`str`, *optional*, defaults to `"softmax"`):
-            Function from routing scores to routing probabilities: `"softmax"`, `"sigmoid"` or `"linear"`, the score itself
-            (paper, section 5.2 and Table 2). All three choose the same expert. The probability scales the expert's output
-            (ours); otherwise the gates would not differ and the router would get no gradient.
+            Function from routing scores to routing probabilities: `"softmax"`, `"sigmoid"` or `"linear"`, the score
+            itself (paper, section 5.2 and Table 2). All three choose the same expert. The probability scales the
+            expert's output (ours); otherwise the gates would not differ and the router would get no gradient.
         router_frozen_after_epochs (`int`, *optional*, defaults to 10):
             Number of epochs after which the router is frozen (paper, section 3.3; the number is ours). None: never.
         kwargs: See [`ResNetBackboneConfig`].

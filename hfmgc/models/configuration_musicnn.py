@@ -23,14 +23,15 @@ class MusiCNNConfig(WindowedConfig):
         temporal_channels (`int`, *optional*, defaults to 51): Filters in each temporal branch.
         temporal_widths (`list[int]`, *optional*, defaults to `[128, 64, 32]`):
             Width in frames of the filters of each temporal branch.
-        midend_channels (`int`, *optional*, defaults to 64): Filters in each of the three mid-end convolutions over time.
+        midend_channels (`int`, *optional*, defaults to 64):
+            Filters in each of the three mid-end convolutions over time.
         midend_width (`int`, *optional*, defaults to 7): Width in frames of the mid-end filters; an odd number.
         hidden_size (`int`, *optional*, defaults to 200): Width of the dense layer.
         dropout (`float`, *optional*, defaults to 0.5): Dropout rate before the dense layer and before the classifier.
         representation (`str`, *optional*, defaults to `"penultimate"`):
-            Input of the classifier. `"penultimate"` is the dense layer after batch norm [hidden_size]. `"pooled"` is the
-            maximum and the mean over time of all features [2 * (front-end channels + 3 * midend_channels)], without the
-            dense layer.
+            Input of the classifier. `"penultimate"` is the dense layer after batch norm [hidden_size]. `"pooled"` is
+            the maximum and the mean over time of all features [2 * (front-end channels + 3 * midend_channels)],
+            without the dense layer.
         kwargs: See [`WindowedConfig`].
     """
 
@@ -49,7 +50,7 @@ class MusiCNNConfig(WindowedConfig):
     representation: Literal["penultimate", "pooled"] = "penultimate"
 
     def validate_filters(self) -> None:
-        """Raise a ValueError unless the timbral filters fit into a window and the mid-end keeps the number of frames."""
+        """Raise a ValueError unless the filters fit into a window and the mid-end keeps the number of frames."""
         if max(self.timbral_heights) > self.num_bins:
             raise ValueError(f"timbral_heights {self.timbral_heights} must not exceed num_bins {self.num_bins}")
         if self.midend_width % 2 == 0:

@@ -10,9 +10,9 @@ from .configuration_windowed import WindowedConfig
 
 @strict
 class RecurrentConfig(WindowedConfig):
-    r"""Config of [`RecurrentForAudioClassification`], the baselines LSTM and Bi-LSTM of the LGNet paper (Table 1), or GRUs.
+    r"""Config of [`RecurrentForAudioClassification`]: the LGNet paper's baselines LSTM and Bi-LSTM (Table 1), or GRUs.
 
-    The LGNet paper gives no sizes.
+    The paper gives no sizes.
 
     Args:
         num_bins (`int`, *optional*, defaults to 128): Mel bins of a frame (LGNet paper, section 4.1).
@@ -23,9 +23,11 @@ class RecurrentConfig(WindowedConfig):
         hidden_size (`int`, *optional*, defaults to 128): Width of a layer in each direction (ours).
         dropout (`float`, *optional*, defaults to 0.2): Dropout rate between layers and before the classifier (ours).
         pooling (`str`, *optional*, defaults to `"mean"`):
-            Input of the classifier: the `"mean"` of the states over time, or the `"last"` state of each direction (ours).
+            Input of the classifier: the `"mean"` of the states over time, or the `"last"` state of each direction
+            (ours).
         input_normalization (`bool`, *optional*, defaults to `True`):
-            Whether to apply batch norm to the bins of the input, which keeps decibels from saturating the gates (ours).
+            Whether to apply batch norm to the bins of the input, which keeps decibels from saturating the gates
+            (ours).
         kwargs: See [`WindowedConfig`].
     """
 

@@ -14,8 +14,10 @@ class ResNetBackboneConfig(BackboneConfig):
     Args:
         backbone_config (`ResNetConfig` or `dict`, *optional*):
             The ResNet; by default ResNet-18 for one channel (He et al., 2016, Table 1).
-        dropout (`float`, *optional*, defaults to 0.0): Dropout rate before the classifier (ours; the papers have none).
-        num_bins (`int`, *optional*): Required number of bins of a window (ours). By default any number that the ResNet accepts.
+        dropout (`float`, *optional*, defaults to 0.0):
+            Dropout rate before the classifier (ours; the papers have none).
+        num_bins (`int`, *optional*):
+            Required number of bins of a window (ours). By default any number that the ResNet accepts.
         kwargs: See [`WindowedConfig`].
     """
 
@@ -49,5 +51,5 @@ class ResNetBackboneConfig(BackboneConfig):
             )
         if self.num_bins is not None and self.num_bins < self.total_stride:
             raise ValueError(
-                f"num_bins must be at least {self.total_stride} (the ResNet's total stride) or None, not {self.num_bins}"
+                f"num_bins must be at least {self.total_stride}, the ResNet's total stride, not {self.num_bins}"
             )

@@ -12,8 +12,8 @@ from .configuration_backbone import BackboneConfig
 class S3TConfig(BackboneConfig):
     r"""Config of [`S3TForPreTraining`] and [`S3TForAudioClassification`].
 
-    We had no access to S3T's own settings. The network follows its description in the Deformer paper (section 4.1), and the
-    contrast follows MoCo v2 (Chen et al., 2020).
+    We had no access to S3T's own settings. The network follows its description in the Deformer paper (section 4.1),
+    and the contrast follows MoCo v2 (Chen et al., 2020).
 
     Args:
         backbone_config (`SwinConfig` or `dict`, *optional*):
@@ -25,15 +25,15 @@ class S3TConfig(BackboneConfig):
         momentum (`float`, *optional*, defaults to 0.999): Decay of the key encoder's moving average.
         temperature (`float`, *optional*, defaults to 0.2): Divisor of the similarities.
         queue_length (`int`, *optional*, defaults to 65536):
-            Number of keys from earlier batches that serve as negatives. It must be a multiple of the global batch, and at
-            most the number of examples; otherwise an example would be its own negative.
+            Number of keys from earlier batches that serve as negatives. It must be a multiple of the global batch, and
+            at most the number of examples; otherwise an example would be its own negative.
         kwargs: See [`WindowedConfig`].
     """
 
     model_type = "hfmgc-s3t"
     sub_configs = {"backbone_config": SwinConfig}
-    # SwinConfig describes Swin-T (C = 96, depths 2-2-6-2) for three channels. As in MoCo, there is no stochastic depth (ours);
-    # fine-tuning may turn it on.
+    # SwinConfig describes Swin-T (C = 96, depths 2-2-6-2) for three channels. As in MoCo, there is no stochastic depth
+    # (ours); fine-tuning may turn it on.
     backbone_defaults = {"num_channels": 1, "drop_path_rate": 0.0}
 
     num_bins: int | None = positive_int_field(default=None)
@@ -56,6 +56,6 @@ class S3TConfig(BackboneConfig):
         for stage, heads in enumerate(backbone.num_heads):
             if backbone.embed_dim * 2**stage % heads:
                 raise ValueError(
-                    f"backbone_config.num_heads: {heads} does not divide the {backbone.embed_dim * 2**stage} channels of "
-                    f"stage {stage + 1}"
+                    f"backbone_config.num_heads: {heads} does not divide the channels of stage {stage + 1}, "
+                    f"{backbone.embed_dim * 2**stage}"
                 )

@@ -15,8 +15,8 @@ class TSResformerConfig(WindowedConfig):
     The ablations and baselines of the paper are the following changes of the defaults. "Plain" stands for
     `time_frequency_attention=False` and `squeeze_excitation=False`. All of them keep the paired filters (ours).
 
-    - Table 3: serial: plain and `arrangement="serial"`; Res-Transformer: plain; TF-attention: `squeeze_excitation=False`;
-      SE-Res: `time_frequency_attention=False`; TS-Resformer: the defaults.
+    - Table 3: serial: plain and `arrangement="serial"`; Res-Transformer: plain; TF-attention:
+      `squeeze_excitation=False`; SE-Res: `time_frequency_attention=False`; TS-Resformer: the defaults.
     - Table 4: `num_encoder_layers` from 1 to 5.
     - Table 5: Transformer, LSTM, GRU and Bi-GRU: `residual_branch=False` and `sequence_branch`; ResNet: plain and
       `sequence_branch="none"`; ResNet with LSTM, GRU or Bi-GRU: plain and `sequence_branch`.
@@ -29,9 +29,11 @@ class TSResformerConfig(WindowedConfig):
         sequence_branch (`str`, *optional*, defaults to `"transformer"`):
             `"transformer"`, `"lstm"`, `"gru"`, `"bi_gru"` (Table 5), `"bi_lstm"` (ours) or `"none"`.
         arrangement (`str`, *optional*, defaults to `"parallel"`):
-            `"parallel"`: both branches read the spectrogram, and their outputs are concatenated. `"serial"`: the sequence
-            branch reads the output of the residual branch, averaged over frequency (Table 3; the details are ours).
-        num_filters (`int`, *optional*, defaults to 32): Number of frequency filters and of time filters (section 3.2.2).
+            `"parallel"`: both branches read the spectrogram, and their outputs are concatenated. `"serial"`: the
+            sequence branch reads the output of the residual branch, averaged over frequency (Table 3; the details are
+            ours).
+        num_filters (`int`, *optional*, defaults to 32):
+            Number of frequency filters and of time filters (section 3.2.2).
         filter_height (`int`, *optional*, defaults to 6):
             Height of the frequency filters in bins (section 4.3.3). They are 2 frames wide.
         filter_width (`int`, *optional*, defaults to 10):

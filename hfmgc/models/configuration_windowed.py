@@ -1,7 +1,7 @@
 """Config fields of all architectures."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -11,30 +11,29 @@ from .config_fields import rate
 
 
 VotingRule = Literal["mean", "majority"]
-VOTING_RULES = get_args(VotingRule)
 
 
 @strict
 class WindowedConfig(PreTrainedConfig):
-    r"""Base class of the configs. Their models split a track into windows, classify each window, and vote.
+    r"""Base class of the configs. Their models classify the windows of a track, which vote on the track.
 
-    A field is checked whenever it is set. Methods called `validate_...` check several fields together: when a config is
-    created or saved, and when a model is built from it. Without the decorator `@strict`, the fields of a subclass are not
-    checked.
+    A field is checked whenever it is set. Methods called `validate_...` check several fields together: when a config
+    is created or saved, and when a model is built from it. Without the decorator `@strict`, the fields of a subclass
+    are not checked.
 
     In all configs and models, "(ours)" marks a choice that the cited paper leaves open.
 
     Args:
         voting (`str`, *optional*, defaults to `"mean"`):
-            How the windows of a track vote: `"mean"` averages their probabilities; `"majority"` takes the most frequent
-            prediction (AST report, section 4.4).
+            How the windows of a track vote: `"mean"` averages their probabilities; `"majority"` takes the most
+            frequent prediction (AST report, section 4.4).
         label_smoothing (`float`, *optional*, defaults to 0.0):
             Share of the training target that is spread evenly over all genres.
         class_weights (`list[float]`, *optional*):
             Weight of each genre in the loss [labels]. By default all weights are 1.
         classifier_hidden_size (`int`, *optional*):
-            Width of a hidden layer (ReLU) in the classifier; by default the classifier is linear. `recipes/probe.py` sets
-            this field. Architectures that define their own head ignore it.
+            Width of a hidden layer (ReLU) in the classifier; by default the classifier is linear. `recipes/probe.py`
+            sets this field. Architectures that define their own head ignore it.
     """
 
     # The plain Trainer of transformers then gathers only the logits of tracks, as its metrics expect.

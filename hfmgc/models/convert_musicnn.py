@@ -3,8 +3,8 @@
     pip download --no-deps musicnn==0.1.0
     python convert_musicnn.py musicnn-0.1.0-py3-none-any.whl model.safetensors [--logits logits.json]
 
-Run this script in a separate environment with tensorflow-cpu, safetensors and numpy. Nothing else in hfmgc needs TensorFlow.
-`--logits` also writes the logits of the published graph for `fixed_inputs()`, to compare ours with.
+Run this script in a separate environment with tensorflow-cpu, safetensors and numpy. Nothing else in hfmgc needs
+TensorFlow. `--logits` also writes the logits of the published graph for `fixed_inputs()`, to compare ours with.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 CHECKPOINT = "musicnn/MSD_musicnn/"
-# Our names of the layers that the published graph numbers.
+# Our names for the numbered layers of the published graph, in the order of their numbers.
 CONVOLUTIONS = (
     *(f"model.timbral.{index}.convolution" for index in range(2)),
     *(f"model.temporal.{index}.convolution" for index in range(3)),
@@ -92,9 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="musicnn-0.1.0-py3-none-any.whl")
     parser.add_argument("output", type=Path, help="safetensors file to write")
-    parser.add_argument(
-        "--logits", type=Path, help="JSON file to write with the published graph's logits for fixed inputs"
-    )
+    parser.add_argument("--logits", type=Path, help="JSON file for the published graph's logits")
     arguments = parser.parse_args()
     digest = hashlib.sha256(arguments.wheel.read_bytes()).hexdigest()
     if digest != SHA256:

@@ -1,9 +1,9 @@
 """Initial weights of convolutional, recurrent and linear layers.
 
-transformers draws weights from a normal distribution with a deviation of 0.02, which suits wide transformers. With it, the
-signal vanishes in a deep convolutional network, recurrent networks forget their input, and GRUs are not initialised at
-all. The choices below are ours, because the papers do not state their initial weights. Weights are written with the
-functions of `transformers.initialization`, which leave weights loaded from a checkpoint unchanged.
+transformers draws weights from a normal distribution with a deviation of 0.02, which suits wide transformers. With it,
+the signal vanishes in a deep convolutional network, recurrent networks forget their input, and GRUs are not
+initialised at all. The choices below are ours, because the papers do not state their initial weights. Weights are
+written with the functions of `transformers.initialization`, which leave weights loaded from a checkpoint unchanged.
 """
 
 import math
@@ -18,8 +18,8 @@ def initialize(module: nn.Module) -> bool:
 
     - Convolutions: He normal over the fan-out (He et al., 2015).
     - Linear layers: uniform within 1 / sqrt(fan-in), PyTorch's default.
-    - LSTM and GRU: Glorot uniform input weights, orthogonal recurrent weights (Saxe et al., 2014), and a bias of 1 for the
-      forget gate of an LSTM (Jozefowicz et al., 2015).
+    - LSTM and GRU: Glorot uniform input weights, orthogonal recurrent weights (Saxe et al., 2014), and a bias of 1 for
+      the forget gate of an LSTM (Jozefowicz et al., 2015).
 
     All other biases are zero.
     """
@@ -39,8 +39,8 @@ def initialize(module: nn.Module) -> bool:
 
 
 def _initialize_recurrence(name: str, parameter: Tensor, module: nn.LSTM | nn.GRU) -> None:
-    # The gates are slices of one parameter, and the mark of a loaded parameter does not reach its slices. They are therefore
-    # filled in a new tensor, which `init.copy_` writes only to a parameter without that mark.
+    # The gates are slices of one parameter, and the mark of a loaded parameter does not reach its slices. They are
+    # therefore filled in a new tensor, which `init.copy_` writes only to a parameter without that mark.
     values = torch.zeros_like(parameter)
     gates = values.split(module.hidden_size)
     for gate in gates:

@@ -22,8 +22,8 @@ def classification_loss(
 
     Args:
         logits: Logits or log-probabilities [tracks, labels].
-        labels: Label indices [tracks], -100 for unlabelled tracks; or targets [tracks, labels], either multi-label or the
-            soft targets of mixup.
+        labels: Label indices [tracks], -100 for unlabelled tracks; or targets [tracks, labels], either multi-label or
+            the soft targets of mixup.
         multi_label: Whether to use binary cross-entropy for each label.
         label_smoothing: Share of the target that is spread evenly over all labels (single-label only).
         class_weights: Weight of each label [labels], by default 1. The sum is divided by the number of tracks, not by

@@ -60,9 +60,10 @@ class HfmgcASTPreTrainedModel(AttentionPreTrainedModel):
 class HfmgcASTModel(HfmgcASTPreTrainedModel, WindowedModel):
     """The AST backbone with the layer norm of its AudioSet classifier.
 
-    Stage 0 is the embeddings. Stages 1 + 2i and 2 + 2i are the attention block and the feed-forward block of layer i, each
-    with its residual sum. The last stage is both layer norms and the pooling. Because the pooling reads only the two special
-    tokens, the last layer computes no others. Up to rounding, the stages give the same embeddings as `embed_windows`.
+    Stage 0 is the embeddings. Stages 1 + 2i and 2 + 2i are the attention block and the feed-forward block of layer i,
+    each with its residual sum. The last stage is both layer norms and the pooling. Because the pooling reads only the
+    two special tokens, the last layer computes no others. Up to rounding, the stages give the same embeddings as
+    `embed_windows`.
     """
 
     def __init__(self, config: HfmgcASTConfig):
@@ -168,7 +169,7 @@ class HfmgcASTForAudioClassification(HfmgcASTPreTrainedModel, BackboneForAudioCl
     def load_backbone(cls, name_or_path: str, **kwargs) -> tuple[ASTForAudioClassification, list[str]]:
         """Load an AST checkpoint, such as `MIT/ast-finetuned-audioset-10-10-0.4593`, with or without a classifier."""
         pretrained, report = ASTForAudioClassification.from_pretrained(
-            name_or_path, output_loading_info=True, ignore_mismatched_sizes=False, **kwargs
+            name_or_path, output_loading_info=True, **kwargs
         )
         return pretrained, [name for name in report["missing_keys"] if not name.startswith("classifier.")]
 

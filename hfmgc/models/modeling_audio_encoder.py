@@ -1,4 +1,4 @@
-"""Pre-trained audio encoders from transformers (Wav2Vec2, HuBERT, WavLM, Whisper, CLAP, AST, ...) with a linear classifier."""
+"""Pre-trained audio encoders from transformers (Wav2Vec2, Whisper, CLAP, AST, ...) with a linear classifier."""
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class AudioEncoderModel(AttentionPreTrainedModel, WindowedModel):
         return getattr(backbone, "num_mel_bins", None) or getattr(backbone, "feature_projection_input_dim", 1)
 
     def select_layer(self, layer: int | str) -> None:
-        """Set the config's `hidden_layer`. The embedding size changes with it, so a classifier must be built afterwards."""
+        """Set the config's `hidden_layer`. This can change the embedding size, so build the classifier afterwards."""
         self.config.hidden_layer = layer
         self.config.check_layer()
         self.embedding_size = self.config.backbone_config.hidden_size * (
@@ -79,7 +79,7 @@ class AudioEncoderModel(AttentionPreTrainedModel, WindowedModel):
         if embeddings is None or embeddings.shape[1:] != (self.embedding_size,):
             shape = None if embeddings is None else list(embeddings.shape)
             raise ValueError(
-                f"the encoder's pooled output must be [windows, {self.embedding_size}], not {shape}: choose another encoder"
+                f"the encoder's pooled output is {shape}, not [windows, {self.embedding_size}]: choose another encoder"
             )
         return WindowOutput(
             embeddings=embeddings,
@@ -129,7 +129,7 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _least_samples(config: PreTrainedConfig) -> int:
-    """Return the number of samples from which an encoder's convolutions make one frame; 1 for encoders of spectrograms."""
+    """Return the fewest samples from which an encoder's convolutions make a frame; 1 for encoders of spectrograms."""
     samples = 1
     if getattr(config, "num_mel_bins", None) is None:
         for kernel, stride in zip(

@@ -13,8 +13,8 @@ from .modeling_windowed import WindowedForAudioClassification
 class BackboneForAudioClassification(WindowedForAudioClassification):
     """Base class of classifiers whose backbone can be loaded from a checkpoint of transformers.
 
-    A subclass defines `load_backbone`. If the pre-trained weights belong to more than `model.backbone`, it also overrides
-    `copy_backbone`.
+    A subclass defines `load_backbone`. If the pre-trained weights belong to more than `model.backbone`, it also
+    overrides `copy_backbone`.
     """
 
     @classmethod
@@ -33,7 +33,8 @@ class BackboneForAudioClassification(WindowedForAudioClassification):
         Args:
             name_or_path: Repository on the Hub, such as `facebook/wav2vec2-base-960h`, or a folder.
             config: Config of the classifier. A copy is used, with the checkpoint's config as `backbone_config`.
-            kwargs: Passed to `from_pretrained` (`revision`, `token`, ...). `dtype` is float32 by default, for training.
+            kwargs: Passed to `from_pretrained` (`revision`, `token`, ...). `dtype` is float32 by default, for
+                training.
 
         Raises:
             ValueError: If the checkpoint lacks backbone weights.

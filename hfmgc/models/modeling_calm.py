@@ -1,7 +1,7 @@
 """Codified audio language modelling (CALM): classification of the hidden states of a codec language model.
 
-Castellon, Donahue and Liang (2021) read a middle layer of Jukebox, which transformers no longer contains. MusicGen, a language
-model of EnCodec's tokens, takes its place (ours).
+Castellon, Donahue and Liang (2021) read a middle layer of Jukebox, which transformers no longer contains. MusicGen, a
+language model of EnCodec's tokens, takes its place (ours).
 """
 
 import torch
@@ -18,8 +18,8 @@ from .modeling_windowed import AttentionPreTrainedModel, WindowedModel, WindowOu
 class CALMModel(AttentionPreTrainedModel, WindowedModel):
     """Waveform -> EnCodec's tokens -> MusicGen's decoder -> output of the config's `hidden_layer`, averaged over time.
 
-    The parts that cannot affect the embedding are removed: the codec's decoder, the layers after `hidden_layer`, and the
-    cross-attention to a text, which adds zeros if there is no text.
+    The parts that cannot affect the embedding are removed: the codec's decoder, the layers after `hidden_layer`, and
+    the cross-attention to a text, which adds zeros if there is no text.
     """
 
     config_class = CALMConfig
@@ -40,7 +40,7 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
     def select_layer(self, layer: int | str) -> None:
         """Set the config's `hidden_layer` and remove the layers after it.
 
-        The embedding size changes with the layer, so a classifier must be built afterwards.
+        This can change the embedding size, so build the classifier afterwards.
         """
         self.config.hidden_layer = layer
         self.config.check_layer()
@@ -73,7 +73,7 @@ class CALMModel(AttentionPreTrainedModel, WindowedModel):
         return self.codec.encode(input_values.transpose(1, 2), return_dict=True).audio_codes[0]
 
     def _delay(self, codes: Tensor) -> Tensor:
-        """Prepend a start token and delay codebook k by k frames, as MusicGen does: [windows, codebooks, 1 + frames]."""
+        """Delay codebook k by 1 + k start tokens, as MusicGen does, to [windows, codebooks, 1 + frames]."""
         start = self.decoder.config.vocab_size
         frames = codes.shape[-1]
         rows = [F.pad(row, (1 + delay, 0), value=start)[:, : 1 + frames] for delay, row in enumerate(codes.unbind(1))]

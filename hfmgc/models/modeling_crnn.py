@@ -64,7 +64,8 @@ class DivideAndConquerCRNNModel(DivideAndConquerCRNNPreTrainedModel, WindowedMod
         for _, mel in config.pools:
             bins = (bins - 2) // mel
         features = config.channels[-1] * bins
-        # One module for each GRU, because their sizes may differ. Like Keras' (reset_after=True), they have two biases per gate.
+        # One module for each GRU, because their sizes may differ. Like Keras' (reset_after=True), they have two biases
+        # per gate.
         self.grus = nn.ModuleList(
             nn.GRU(*sizes, batch_first=True) for sizes in pairwise([features, *config.gru_hidden_sizes])
         )

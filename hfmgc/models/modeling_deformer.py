@@ -30,10 +30,7 @@ class DeformerModel(DeformerPreTrainedModel, WindowedModel):
     """A vision transformer over the patches of a window; the embedding is the final state of the cls token."""
 
     # Pre-training checkpoints also hold the weights of the objective.
-    _keys_to_ignore_on_load_unexpected = (
-        *WindowedModel._keys_to_ignore_on_load_unexpected,
-        r"^(prior|projection)\.",
-    )
+    _keys_to_ignore_on_load_unexpected = (*WindowedModel._keys_to_ignore_on_load_unexpected, r"^(prior|projection)\.")
 
     def __init__(self, config: DeformerConfig):
         super().__init__(config)
@@ -83,8 +80,8 @@ class DeformerForAudioClassification(DeformerPreTrainedModel, WindowedForAudioCl
 class DeformerForPreTraining(DeformerPreTrainedModel, PreTrainingModel):
     """Deformer that restores patches with added noise (section 3.3).
 
-    The frozen decoder of the prior autoencoder restores each patch from its final state. A linear layer maps the state to
-    the decoder's latent size, because the two sizes differ (ours).
+    The frozen decoder of the prior autoencoder restores each patch from its final state. A linear layer maps the state
+    to the decoder's latent size, because the two sizes differ (ours).
     """
 
     pretrained_parts = {"prior": "hfmgc-prior-autoencoder"}

@@ -27,8 +27,9 @@ class FCNBlock(nn.Sequential):
 class FCNModel(WindowedModel):
     """Convolutions over time, with bins as channels -> mean over time; optionally, an LSTM in parallel.
 
-    The last state of the LSTM, after dropout, is concatenated with the mean. Our LSTM reads the window frame by frame. Karim
-    et al. swap the dimensions, so theirs reads the whole series as one step; that would fix the length of a window.
+    The last state of the LSTM, after dropout, is concatenated with the mean. Our LSTM reads the window frame by frame.
+    Karim et al. swap the dimensions, so theirs reads the whole series as one step; that would fix the length of a
+    window.
     """
 
     config_class = FCNConfig
@@ -36,13 +37,9 @@ class FCNModel(WindowedModel):
 
     def __init__(self, config: FCNConfig):
         super().__init__(config)
+        channels = pairwise([config.num_bins, *config.channels])
         self.blocks = nn.Sequential(
-            *(
-                FCNBlock(*channels, kernel_size)
-                for channels, kernel_size in zip(
-                    pairwise([config.num_bins, *config.channels]), config.kernel_sizes, strict=True
-                )
-            )
+            *(FCNBlock(*pair, kernel_size) for pair, kernel_size in zip(channels, config.kernel_sizes, strict=True))
         )
         self.recurrence = None
         if config.recurrent_hidden_size:

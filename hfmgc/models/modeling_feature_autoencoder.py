@@ -1,6 +1,7 @@
 """Deep autoencoder of hand-made features with a classifier of its latent vector (Divide and Conquer paper)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +35,7 @@ class FeatureLayer(nn.Sequential):
 def _layers(sizes: Sequence[int]) -> nn.Sequential:
     """Return the layers of a network with these widths, from its input to its output."""
     last = len(sizes) - 2
-    return nn.Sequential(*(FeatureLayer(sizes[i], sizes[i + 1], i == last) for i in range(last + 1)))
+    return nn.Sequential(*(FeatureLayer(*widths, index == last) for index, widths in enumerate(pairwise(sizes))))
 
 
 class FeatureAutoencoderModel(WindowedModel):
@@ -68,7 +69,7 @@ class FeatureAutoencoderModel(WindowedModel):
             raise ValueError(f"expected 1 frame with the features of a whole track, got {frames}")
 
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
-        """Encode feature vectors `input_values` [windows, 1, num_features] as latent vectors [windows, latent_size]."""
+        """Encode feature vectors `input_values` [windows, 1, num_features] as [windows, latent_size]."""
         features = input_values.squeeze(1)
         latent = self.encoder(features)
         if self.training:
@@ -79,8 +80,8 @@ class FeatureAutoencoderModel(WindowedModel):
 class FeatureAutoencoderForAudioClassification(WindowedForAudioClassification):
     """The autoencoder with a classifier of its latent vector.
 
-    In training, the loss is the weighted sum of the classification loss and the mean squared error of the reconstruction.
-    In evaluation, it is the classification loss alone.
+    In training, the loss is the weighted sum of the classification loss and the mean squared error of the
+    reconstruction. In evaluation, it is the classification loss alone.
     """
 
     config_class = FeatureAutoencoderConfig

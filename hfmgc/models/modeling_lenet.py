@@ -24,9 +24,9 @@ class LeNetBlock(nn.Sequential):
 class LeNetModel(WindowedModel):
     """Two 5x5 convolutions, each with activation and 2x2 subsampling -> average to 5x5 -> dense layers of 120 and 84.
 
-    For LeNet's images of 32x32, the convolutions return 5x5 features. For a spectrogram they return more, which are averaged
-    to 5x5 (ours), so the dense layers have LeNet's sizes for windows of any length. Each filter of the second convolution
-    reads all six channels; LeCun et al. connect it to some of them to save computation.
+    For LeNet's images of 32x32, the convolutions return 5x5 features. For a spectrogram they return more, which are
+    averaged to 5x5 (ours), so the dense layers have LeNet's sizes for windows of any length. Each filter of the second
+    convolution reads all six channels; LeCun et al. connect it to some of them to save computation.
     """
 
     config_class = LeNetConfig

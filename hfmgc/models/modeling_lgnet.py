@@ -31,7 +31,7 @@ class LGNetExpertLayer(nn.Module):
 
 
 class LGNetClassifier(nn.Module):
-    """Router and experts: y = p_i * MLP_i(r), where i is the expert with the highest probability p (paper, section 3.3)."""
+    """Router and experts: y = p_i * MLP_i(r), where expert i has the highest probability p (paper, section 3.3)."""
 
     def __init__(self, config: LGNetConfig):
         super().__init__()
@@ -43,7 +43,7 @@ class LGNetClassifier(nn.Module):
         self.output = LGNetExpertLayer(config.num_experts, config.expert_hidden_size, config.num_labels)
 
     def forward(self, representation: Tensor) -> tuple[Tensor, Tensor]:
-        """Map representations [windows, hidden] to logits [windows, labels] and the indices of their experts [windows]."""
+        """Map representations [windows, hidden] to logits [windows, labels] and expert indices [windows]."""
         gate, expert = self.probabilities(representation).max(dim=1)
         if torch.compiler.is_compiling():
             # Shapes in a graph cannot depend on the routing, so every expert computes every row.
@@ -108,7 +108,7 @@ class LGNetForAudioClassification(WindowedForAudioClassification):
         return not self.config.num_experts or self.config.router_frozen_after_epochs is None
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map embeddings [windows, hidden] to logits [windows, labels] and the indices of their experts [windows]."""
+        """Map embeddings [windows, hidden] to logits [windows, labels] and expert indices [windows] or None."""
         output = self.classifier(self.dropout(embeddings))
         return output if self.config.num_experts else (output, None)
 
@@ -129,7 +129,7 @@ class LGNetForAudioClassification(WindowedForAudioClassification):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, LGNetExpertLayer):
-            # As `initialize` treats linear layers.
+            # Each expert starts like a linear layer; see `initialize`.
             bound = 1 / math.sqrt(module.weight.shape[-1])
             init.uniform_(module.weight, -bound, bound)
             init.zeros_(module.bias)

@@ -1,7 +1,8 @@
 """M2D, the Masked Modeling Duo (Niizumi et al., 2023), built from transformers' ViT layers.
 
-The online encoder reads the visible patches of a spectrogram. From its output, the predictor predicts the representations of
-the masked patches. The target encoder, a moving average of the online encoder, computes them from the masked patches alone.
+The online encoder reads the visible patches of a spectrogram. From its output, the predictor predicts the
+representations of the masked patches. The target encoder, a moving average of the online encoder, computes them from
+the masked patches alone.
 """
 
 import math
@@ -30,22 +31,23 @@ from .spectrogram_patches import check_patches, to_patches
 
 logger = logging.get_logger(__name__)
 
-# Deviation below which the targets count as collapsed: they have less than 1 % of the variance of random vectors (ours).
+# Deviation below which the targets count as collapsed: they have less than 1 % of the variance of random vectors
+# (ours).
 COLLAPSED = 0.1
 
 
 def sincos_positions(rows: int, steps: int, width: int, device: torch.device) -> Tensor:
     """Return MAE's fixed positions, float32 [1 + rows * steps, width]: zeros for the cls token, then the patches.
 
-    The first half of the width encodes the time step and the second half the row of a patch (the authors' code). Positions
-    are computed in each call, because `from_pretrained` does not fill buffers that a checkpoint lacks.
+    The first half of the width encodes the time step and the second half the row of a patch (the authors' code).
+    Positions are computed in each call, because `from_pretrained` does not fill buffers that a checkpoint lacks.
     """
     positions = build_2d_sinusoidal_position_embedding(rows, steps, width, cls_token=True, device=device)
     return positions.roll(width // 2, dims=1)  # transformers encodes the row first
 
 
 def select(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Select tokens [examples, selected, hidden] of [examples or 1, tokens, hidden] by `indices` [examples, selected]."""
+    """Select tokens of [examples or 1, tokens, hidden] by `indices` [examples, selected]."""
     indices = indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
     return tokens.expand(indices.shape[0], -1, -1).gather(1, indices)
 
@@ -142,7 +144,7 @@ class M2DPredictor(nn.Module):
 
 
 class M2DPreTrainedModel(AttentionPreTrainedModel):
-    """Base class of the model, the pre-training model and the classifier, with MAE's initial weights (the authors' code)."""
+    """Base class of the M2D models, with MAE's initial weights (the authors' code)."""
 
     config_class = M2DConfig
     _no_split_modules = ("M2DEmbeddings", "ViTLayer")
@@ -164,19 +166,13 @@ class M2DPreTrainedModel(AttentionPreTrainedModel):
 class M2DModel(M2DPreTrainedModel, WindowedModel):
     """The online encoder.
 
-    The states of the patches in a time step are concatenated and averaged over time (the authors' evaluation features). With
-    ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
+    The states of the patches in a time step are concatenated and averaged over time (the authors' evaluation
+    features). With ViT-B and 80 bins, an embedding has 5 * 768 = 3840 values.
     """
 
-    _can_record_outputs = {
-        "hidden_states": ViTLayer,
-        "attentions": ViTAttention,
-    }
+    _can_record_outputs = {"hidden_states": ViTLayer, "attentions": ViTAttention}
     # Pre-training checkpoints also hold the weights of the objective.
-    _keys_to_ignore_on_load_unexpected = (
-        *WindowedModel._keys_to_ignore_on_load_unexpected,
-        r"^(target|predictor)\.",
-    )
+    _keys_to_ignore_on_load_unexpected = (*WindowedModel._keys_to_ignore_on_load_unexpected, r"^(target|predictor)\.")
 
     def __init__(self, config: M2DConfig):
         super().__init__(config)
@@ -253,8 +249,8 @@ def deviation_between_examples(values: Tensor, positions: Tensor, num_positions:
 class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     """The online encoder `model`, the predictor and the target encoder.
 
-    Both encoders share the embeddings, but start from different layers. The layers of the target encoder get no gradients:
-    they follow those of the online encoder as a moving average.
+    Both encoders share the embeddings, but start from different layers. The layers of the target encoder get no
+    gradients: they follow those of the online encoder as a moving average.
     """
 
     frozen_parts = ("target",)
@@ -282,13 +278,14 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
         """
         self.check_window(*input_values.shape[1:])
         grid = self.model.grid(*input_values.shape[1:])
-        visible, masked = self.draw_masks(len(input_values), grid[0] * grid[1], seeds, input_values.device)
+        patches = math.prod(grid)
+        visible, masked = self.draw_masks(len(input_values), patches, seeds, input_values.device)
         encoded = self.model.encoder(self.model.embeddings(input_values, visible))
         predictions = self.predictor(encoded, visible, masked, grid)
         with torch.no_grad():
             targets = self.target(self.model.embeddings(input_values, masked))[:, 1:]
             if self.training and len(targets) > 1:
-                self._deviation = deviation_between_examples(standardize(targets), masked, grid[0] * grid[1])
+                self._deviation = deviation_between_examples(standardize(targets), masked, patches)
         return M2DPreTrainingOutput(
             loss=duo_loss(predictions, targets), predictions=predictions, targets=targets, masked=masked
         )
@@ -296,11 +293,12 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def check_window(self, frames: int, bins: int) -> None:
         """Also check that at least one patch of the window is visible and one masked."""
         super().check_window(frames, bins)
-        rows, steps = self.model.grid(frames, bins)
-        if not 0 < self._num_visible(rows * steps) < rows * steps:
+        patches = math.prod(self.model.grid(frames, bins))
+        visible = self._num_visible(patches)
+        if not 0 < visible < patches:
             raise ValueError(
-                f"mask_ratio {self.config.mask_ratio} leaves {self._num_visible(rows * steps)} of {rows * steps} patches "
-                "visible: at least one must be visible and one masked"
+                f"mask_ratio {self.config.mask_ratio} leaves {visible} of {patches} patches visible: at least one must be "
+                "visible and one masked"
             )
 
     def _num_visible(self, patches: int) -> int:
@@ -325,15 +323,15 @@ class M2DForPreTraining(M2DPreTrainedModel, PreTrainingModel):
     def monitored(self) -> dict[str, float]:
         """Return the deviation of the standardised targets between the examples of the latest batch.
 
-        It is about 1 if the targets differ like random vectors, and 0 if they are the same for all music. Training has then
-        collapsed: the loss is low, but the encoder learns nothing. A warning says so.
+        It is about 1 if the targets differ like random vectors. Near 0, they are the same for all music: training has
+        collapsed to a low loss from which the encoder learns nothing, and a warning is logged.
         """
         if self._deviation is None:
             return {}
         deviation = self._deviation.item()
         if deviation < COLLAPSED:
             logger.warning(
-                f"target_deviation {deviation:.1e}: training collapsed, the targets are nearly the same for all examples: "
+                f"target_deviation {deviation:.1e}: training collapsed to nearly the same targets for all examples: "
                 "lower learning_rate, or raise ema_decay_start or the batch size"
             )
         return {"target_deviation": deviation}

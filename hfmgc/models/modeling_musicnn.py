@@ -50,8 +50,8 @@ class MusiCNNLayer(nn.Module):
 class MusiCNNModel(WindowedModel):
     """Timbral and temporal convolutions -> three mid-end convolutions -> maximum and mean over time -> dense layer.
 
-    The pooling reads the concatenated outputs of the front end and of the three mid-end convolutions. The embedding is the
-    pooled output or the dense layer, as the config's `representation` says.
+    The pooling reads the concatenated outputs of the front end and of the three mid-end convolutions. The embedding is
+    the pooled output or the dense layer, as the config's `representation` says.
     """
 
     config_class = MusiCNNConfig
@@ -89,7 +89,7 @@ class MusiCNNModel(WindowedModel):
 
     @property
     def num_stages(self) -> int:
-        """One stage up to the pooling, which checkpoints may have in common, and one for the dense layer if there is one."""
+        """One stage up to the pooling, which checkpoints may share, and one for the dense layer if there is one."""
         return 1 if self.dense is None else 2
 
     def stage_of(self, parameter: str) -> int:

@@ -1,4 +1,4 @@
-"""Base class of models that are pre-trained without genres: they take windows and return the loss of their objective."""
+"""Base class of models for pre-training without genres: they take windows and return the loss of their objective."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

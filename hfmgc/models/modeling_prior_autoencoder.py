@@ -1,4 +1,4 @@
-"""The autoencoder of patches whose decoder restores patches in Deformer's pre-training (Deformer paper, section 3.3)."""
+"""Autoencoder of patches; its decoder restores patches in Deformer's pre-training (Deformer paper, section 3.3)."""
 
 from itertools import pairwise
 
@@ -14,10 +14,10 @@ from .spectrogram_patches import check_patches, from_patches, to_patches
 
 
 class PriorAutoencoder(PreTrainingModel):
-    """Convolutions with max-pooling compress a patch to a vector, and convolutions with up-sampling restore it (Figure 4).
+    """Convolutions with max-pooling compress a patch to a vector; convolutions with up-sampling restore it (Figure 4).
 
-    Ours: a ReLU after each convolution, nearest-neighbour up-sampling, and a last convolution to one channel with a sigmoid,
-    because the normalised values lie in [0, 1].
+    Ours: a ReLU after each convolution, nearest-neighbour up-sampling, and a last convolution to one channel with a
+    sigmoid, because the normalised values lie in [0, 1].
     """
 
     config_class = PriorAutoencoderConfig
@@ -55,7 +55,8 @@ class PriorAutoencoder(PreTrainingModel):
     def forward(self, input_values: Tensor, seeds: Tensor | None = None, **kwargs) -> PreTrainingOutput | tuple:
         """Return the mean squared error of restored patches of normalised spectrograms [examples, frames, bins].
 
-        In training, or with `seeds`, these are `patches_per_window` random patches of each example; otherwise, all patches.
+        In training, or with `seeds`, these are `patches_per_window` random patches of each example; otherwise, all
+        patches.
         """
         self.check_window(*input_values.shape[1:])
         patches = to_patches(input_values, self.config.patch_size)

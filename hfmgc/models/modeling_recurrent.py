@@ -31,9 +31,9 @@ class RecurrentModel(WindowedModel):
         hidden = self.normalization(input_values.transpose(1, 2)).transpose(1, 2)
         for index, layer in enumerate(self.layers):
             hidden, _ = layer(self.dropout(hidden) if index else hidden)
-        return WindowOutput(embeddings=self.pool(hidden))
+        return WindowOutput(embeddings=self._pool(hidden))
 
-    def pool(self, hidden: Tensor) -> Tensor:
+    def _pool(self, hidden: Tensor) -> Tensor:
         """Pool states [windows, frames, directions * hidden_size] over time."""
         if self.config.pooling == "mean":
             return hidden.mean(dim=1)

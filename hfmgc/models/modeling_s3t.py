@@ -31,9 +31,9 @@ class S3TPreTrainedModel(AttentionPreTrainedModel):
 class S3TModel(S3TPreTrainedModel, WindowedModel):
     """transformers' `SwinModel` on spectrograms; the embedding is the mean over the patches of the last stage.
 
-    A square window is treated like an image. Windows of any other shape also work (ours): a grid of patches that is smaller
-    than an attention window is padded, and attention windows are shifted unless one of them covers the whole grid. A plain
-    `SwinModel` would shrink its attention windows permanently when it meets a short input.
+    A square window is treated like an image. Windows of any other shape also work (ours): a grid of patches that is
+    smaller than an attention window is padded, and attention windows are shifted unless one of them covers the whole
+    grid. A plain `SwinModel` would shrink its attention windows permanently when it meets a short input.
 
     `attentions` are those of the last block of each stage [windows * attention windows, heads, patches, patches].
     """
@@ -74,12 +74,12 @@ class S3TModel(S3TPreTrainedModel, WindowedModel):
 class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     """MoCo v2 (Chen et al., 2020): a query must match the key of the same example better than the keys in a queue.
 
-    The query encoder embeds one view of an example and the key encoder the other. The query encoder `model` is trained. The
-    key encoder is its exponential moving average, updated after each optimizer step, when the step's keys, from all
-    micro-batches and processes, replace the oldest keys in the queue.
+    The query encoder embeds one view of an example and the key encoder the other. The query encoder `model` is
+    trained. The key encoder is its exponential moving average, updated after each optimizer step, when the step's
+    keys, from all micro-batches and processes, replace the oldest keys in the queue.
 
-    MoCo shuffles keys between processes, because batch statistics could reveal which key belongs to a query. Nothing is
-    shuffled here: Swin has only layer norms and MoCo v2's projection has no norm, so there are no batch statistics.
+    MoCo shuffles keys between processes, because batch statistics could reveal which key belongs to a query. Nothing
+    is shuffled here: Swin has only layer norms and MoCo v2's projection has no norm, so there are no batch statistics.
 
     The loss rises at first, while keys replace the random vectors in the new queue.
     """
@@ -164,8 +164,9 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     def monitored(self) -> dict[str, float]:
         """Return metrics of the latest step.
 
-        `contrast_accuracy` is the share of queries that are most similar to their own key. `key_deviation` is the standard
-        deviation of the keys over the batch: 1 if they point evenly in all directions, 0 if they collapsed to one vector.
+        `contrast_accuracy` is the share of queries that are most similar to their own key. `key_deviation` is the
+        standard deviation of the keys over the batch: 1 if they point evenly in all directions, 0 if they collapsed to
+        one vector.
         """
         return {name: value.item() for name, value in self._monitored.items()}
 
@@ -174,8 +175,8 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
         length = self.config.queue_length
         if num_examples is not None and length > num_examples:
             raise ValueError(
-                f"queue_length {length} exceeds the {num_examples} examples of the data, so an example would be its own "
-                "negative: lower it"
+                f"queue_length {length} exceeds the {num_examples} examples, so an example would be its own negative: "
+                "lower it"
             )
         if length % global_batch:
             raise ValueError(
@@ -191,7 +192,7 @@ class S3TForAudioClassification(S3TPreTrainedModel, WindowedForAudioClassificati
 
 
 def _unit_vectors(encoder: S3TModel, projection: nn.Module, windows: Tensor, **kwargs) -> Tensor:
-    """Return the normalised projections [examples, projection_size] of windows [examples, frames, bins], in float32."""
+    """Return normalised projections of windows [examples, frames, bins], float32 [examples, projection_size]."""
     return F.normalize(projection(encoder(windows, **kwargs).pooler_output).float(), dim=-1)
 
 

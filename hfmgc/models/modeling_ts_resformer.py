@@ -1,6 +1,7 @@
-"""TS-Resformer: a residual network with attention to time, frequency and channels, in parallel to a transformer encoder."""
+"""TS-Resformer: a residual network with time-frequency and channel attention, in parallel to a transformer encoder."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,9 @@ _FREQUENCY, _TIME = 2, 3
 class PooledGate(nn.Module):
     """Weights a feature map by its means: mean -> 1x1 convolution -> ReLU -> 1x1 convolution -> sigmoid.
 
-    With means over time, it is the paper's frequency attention; over frequency, its time attention (Figure 8); over both, its
-    squeeze-and-excitation (Figure 9). Its name avoids "attention": transformers takes such classes in this file for attention
-    layers, and would refuse `attn_implementation`.
+    With means over time, it is the paper's frequency attention; over frequency, its time attention (Figure 8); over
+    both, its squeeze-and-excitation (Figure 9). Its name avoids "attention": transformers takes such classes in this
+    file for attention layers, and would refuse `attn_implementation`.
     """
 
     def __init__(self, channels: int, hidden_channels: int, pooled_dims: tuple[int, ...]):
@@ -36,7 +37,7 @@ class PooledGate(nn.Module):
         self.excite = nn.Conv2d(hidden_channels, channels, 1)
 
     def weights(self, features: Tensor) -> Tensor:
-        """Return weights in [0, 1] for features [windows, channels, bins, frames]; the pooled dimensions have size 1."""
+        """Return weights in [0, 1] for features [windows, channels, bins, frames]; pooled dimensions have size 1."""
         pooled = features.mean(dim=self.pooled_dims, keepdim=True)
         return self.excite(F.relu(self.squeeze(pooled))).sigmoid()
 
@@ -113,16 +114,13 @@ class ResidualBranch(nn.Module):
     def __init__(self, config: TSResformerConfig):
         super().__init__()
         self.filters = PairedFilters(config)
-        widths = [2 * config.num_filters, *config.block_channels]
+        channels = pairwise([2 * config.num_filters, *config.block_channels])
         self.blocks = nn.Sequential(
-            *(
-                SEResBlock(widths[index], widths[index + 1], stride=2 if index else 1, config=config)
-                for index in range(len(config.block_channels))
-            )
+            *(SEResBlock(*pair, stride=2 if index else 1, config=config) for index, pair in enumerate(channels))
         )
 
     def forward(self, input_values: Tensor) -> Tensor:
-        """Map spectrograms [windows, frames, bins] to a feature map [windows, channels, pooled bins, pooled frames]."""
+        """Map spectrograms [windows, frames, bins] to features [windows, channels, pooled bins, pooled frames]."""
         spectrograms = input_values.transpose(1, 2).unsqueeze(1)
         return self.blocks(self.filters(spectrograms))
 
@@ -137,8 +135,8 @@ def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tenso
 class TransformerBranch(nn.Module):
     """Transformer encoder layers over frames (Figure 11) with sinusoidal positions (ours).
 
-    transformers' layers of wav2vec 2.0 are those of Vaswani et al. (2017), with a norm after each residual sum. They compute
-    the same as `nn.TransformerEncoderLayer`, but also support `attn_implementation` and return attentions.
+    transformers' layers of wav2vec 2.0 are those of Vaswani et al. (2017), with a norm after each residual sum. They
+    compute the same as `nn.TransformerEncoderLayer`, but also support `attn_implementation` and return attentions.
     """
 
     def __init__(self, config: TSResformerConfig):

@@ -41,8 +41,9 @@ class TrackModelOutput(ModelOutput):
     Args:
         window_embeddings: Embeddings of the windows [tracks, windows, embedding_size]; zeros for padding.
         pooler_output: Mean over each track's windows, without padding [tracks, embedding_size].
-        hidden_states: With `output_hidden_states`, the input of the first layer and the outputs of all layers, in the order
-            in which they run [windows of all tracks, ...]. Padding is left out, except in an exported or compiled graph.
+        hidden_states: With `output_hidden_states`, the input of the first layer and the outputs of all layers, in the
+            order in which they run [windows of all tracks, ...]. Padding is left out, except in an exported or
+            compiled graph.
         attentions: With `output_attentions` and `attn_implementation="eager"`, the weights of each attention layer
             [windows of all tracks, heads, tokens, tokens]. Padding is left out as in `hidden_states`.
     """
@@ -59,9 +60,11 @@ class TrackClassifierOutput(ModelOutput):
 
     Args:
         loss: Mean over the batch, if labels were given.
-        logits: Result of the vote [tracks, labels]. Their softmax (multi-label: sigmoid) gives the voted probabilities.
+        logits: Result of the vote [tracks, labels]. Their softmax (multi-label: sigmoid) gives the voted
+            probabilities.
         window_logits: Logits of the windows before the vote [tracks, windows, labels]; zeros for padding.
-        routing: Index of each window's expert [tracks, windows], -1 for padding. None for architectures without experts.
+        routing: Index of each window's expert [tracks, windows], -1 for padding. None for architectures without
+            experts.
         hidden_states: See [`TrackModelOutput`].
         attentions: See [`TrackModelOutput`].
     """
@@ -118,14 +121,15 @@ class AttentionPreTrainedModel(WindowedPreTrainedModel):
 class WindowedModel(WindowedPreTrainedModel):
     """Base class of each `XModel`, which embeds windows.
 
-    A subclass sets `config_class` and `embedding_size`, defines `embed_windows`, and calls `self.post_init()` at the end of
-    `__init__`. If needed, it also sets:
+    A subclass sets `config_class` and `embedding_size`, defines `embed_windows`, and calls `self.post_init()` at the
+    end of `__init__`. If needed, it also sets:
 
-    - `num_bins` (by default that of the config), `least_frames` and `least_bins`, the window sizes that it accepts. If its
-      layers fix the number of frames, it extends `check_window`, with an error such as "expected 432 frames, got 430".
+    - `num_bins` (by default that of the config), `least_frames` and `least_bins`, the window sizes that it accepts. If
+      its layers fix the number of frames, it extends `check_window`, with an error such as "expected 432 frames, got
+      430".
     - `_can_record_outputs = {"hidden_states": XLayer}`, unless a transformers backbone returns hidden states itself.
-    - `num_stages`, `stage_of`, `run_stages` and `state_shape`, if its computation splits into stages. Training with frozen
-      first stages then computes their output once for each window and stores it.
+    - `num_stages`, `stage_of`, `run_stages` and `state_shape`, if its computation splits into stages. Training with
+      frozen first stages then computes their output once for each window and stores it.
     """
 
     embedding_size: int
@@ -155,7 +159,7 @@ class WindowedModel(WindowedPreTrainedModel):
             raise ValueError(f"expected at least {self.least_frames} frames, got {frames}")
 
     def check_on_meta(self, frames: int, bins: int) -> None:
-        """Check a window as `check_window` does, for a model that was built on the meta device to validate its settings."""
+        """Check a window like `check_window`, for a model that was built on the meta device to check its settings."""
         self.check_window(frames, bins)
 
     def stage_of(self, parameter: str) -> int:
@@ -176,7 +180,7 @@ class WindowedModel(WindowedPreTrainedModel):
             stop: Stage to stop before.
 
         Returns:
-            States [windows, tokens, hidden]. After the last stage, these are the embeddings [windows, 1, embedding_size].
+            States [windows, tokens, hidden]; after the last stage, the embeddings [windows, 1, embedding_size].
         """
         return self.embed_windows(states).embeddings.unsqueeze(1) if first < stop else states
 
@@ -195,8 +199,8 @@ class WindowedModel(WindowedPreTrainedModel):
                 [tracks, windows, frames, bins]. With `first_stage`, states [..., tokens, hidden] instead of windows.
             window_mask: True where a window exists, False for padding [tracks, windows]. By default all windows exist.
             first_stage: Stage at which `input_values` enter the model; see `run_stages`.
-            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default as in the config. All other
-                arguments are passed to the backbone.
+            kwargs: `output_hidden_states`, `output_attentions` and `return_dict`, by default as in the config. All
+                other arguments are passed to the backbone.
 
         Raises:
             ValueError: If the shapes do not fit, or a track has no window.
@@ -207,8 +211,8 @@ class WindowedModel(WindowedPreTrainedModel):
         tracks, windows = input_values.shape[:2]
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
-        # The shapes in an exported or compiled graph cannot depend on the mask, so the graph computes padding too. Compiled
-        # training does not, because padding would change the statistics of batch norm.
+        # The shapes in an exported or compiled graph cannot depend on the mask, so the graph computes padding too.
+        # Compiled training does not, because padding would change the statistics of batch norm.
         computes_padding = torch.compiler.is_compiling() and not self.training
         if window_mask is None or computes_padding:
             output = self._embed(input_values.flatten(0, 1), first_stage, **kwargs)
@@ -298,8 +302,8 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
     def train(self, mode: bool = True) -> Self:
         """Set the mode, but leave a frozen base model and frozen batch norms in evaluation mode.
 
-        Dropout would change the output of a frozen base model, and batch norm its running statistics, which the checkpoint
-        of an adapter does not contain.
+        Dropout would change the output of a frozen base model, and batch norm its running statistics, which the
+        checkpoint of an adapter does not contain.
         """
         super().train(mode)
         for module in self.modules():
@@ -311,7 +315,7 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         return self
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map embeddings [windows, embedding_size] to logits [windows, labels] and the experts' indices [windows] or None.
+        """Map embeddings [windows, embedding_size] to logits [windows, labels] and expert indices [windows] or None.
 
         The embeddings of padding are zeros. `forward` discards their logits.
         """
@@ -332,13 +336,9 @@ class WindowedForAudioClassification(WindowedPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs,
     ) -> TrackClassifierOutput | tuple:
-        """Classify tracks.
+        """Classify tracks. `labels` are label indices [tracks] or targets [tracks, labels]; see `classification_loss`.
 
-        Args:
-            input_values: See [`WindowedModel.forward`].
-            window_mask: See [`WindowedModel.forward`].
-            labels: Label indices [tracks] or targets [tracks, labels]; see `classification_loss`.
-            kwargs: See [`WindowedModel.forward`].
+        The other arguments and the errors are those of [`WindowedModel.forward`].
         """
         output = self.model(input_values, window_mask=window_mask, **kwargs)
         stacks = output.window_embeddings.shape[:2]

@@ -10,27 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .configuration_windowed import VOTING_RULES
+from .configuration_windowed import VotingRule
 
 
 def vote(
-    window_logits: Tensor, window_mask: Tensor | None = None, *, rule: str = "mean", multi_label: bool = False
+    window_logits: Tensor, window_mask: Tensor | None = None, *, rule: VotingRule = "mean", multi_label: bool = False
 ) -> Tensor:
     """Combine the logits of each track's windows.
 
     Args:
         window_logits: Logits [tracks, windows, labels].
         window_mask: True where a window exists, False for padding [tracks, windows]. By default all windows exist.
-        rule: `mean` averages the windows' probabilities (the Divide and Conquer paper's voting). `majority` takes the most
-            frequent prediction, with the mean probability over the windows that predicted it (AST report, section 4.4).
-            A tie goes to the label with the higher mean probability (ours).
+        rule: `mean` averages the windows' probabilities (the Divide and Conquer paper's voting). `majority` takes the
+            most frequent prediction, with the mean probability over the windows that predicted it (AST report, section
+            4.4). A tie goes to the label with the higher mean probability (ours).
         multi_label: Whether labels are independent (sigmoid) rather than exclusive (softmax).
 
     Returns:
         Float32 [tracks, labels]: log-probabilities; multi-label: the logits of the voted probabilities.
     """
-    if rule not in VOTING_RULES:
-        raise ValueError(f"voting must be one of {', '.join(VOTING_RULES)}, not {rule!r}")
     if window_mask is None:
         window_mask = torch.ones(window_logits.shape[:2], dtype=torch.bool, device=window_logits.device)
     # Rounding to half precision would change the probabilities.
@@ -54,7 +52,7 @@ def _voted_for_winner(log_probabilities: Tensor, window_mask: Tensor) -> Tensor:
     return predicted.gather(-1, winner[:, None, None].expand(-1, predicted.shape[1], 1)).bool()
 
 
-def _vote_multi_label(window_logits: Tensor, window_mask: Tensor, rule: str) -> Tensor:
+def _vote_multi_label(window_logits: Tensor, window_mask: Tensor, rule: VotingRule) -> Tensor:
     """Vote on each label separately: logit(p) = log mean sigmoid(x) - log mean sigmoid(-x), which cannot overflow."""
     window_mask = window_mask.expand_as(window_logits)
     if rule == "majority":
