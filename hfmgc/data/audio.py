@@ -117,17 +117,12 @@ def decode_audio(
     """Decode audio to mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
 
     The cache stores 16 bits, so rounding makes fresh audio equal to cached audio. Samples above full scale (1.0) are
-    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
-
-    Args:
-        source: A path, or the bytes of a file.
-        sampling_rate: In Hz.
-        name: Replaces the path in errors.
-        shortest_seconds: Shorter audio is refused.
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead. `source` is a path or the bytes of a file;
+    `name` replaces the path in errors.
 
     Raises:
-        AudioError: If the audio is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite
-            samples.
+        AudioError: If the audio is missing, not decodable, empty, silent, constant or shorter than `shortest_seconds`, or
+            has NaN or infinite samples.
     """
     if source is None:
         raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
