@@ -25,7 +25,7 @@ FOREIGN_AUDIO_SUFFIXES = (
 
 # Shorter tracks are skipped by default.
 SHORTEST_SECONDS = 1.0
-# Audio with a lower peak is silent (-80 dB below full scale).
+# Audio with a lower peak (-80 dB of full scale) is silent.
 SILENCE_PEAK = 1e-4
 # Values outside these limits come from damaged headers, and would exhaust memory or overflow.
 MIN_RATE = 1000

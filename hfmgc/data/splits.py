@@ -1,4 +1,4 @@
-"""Split policies, which put each track on a side. Tracks are split as a whole, never their slices."""
+"""Split policies, which assign each track to a side; all slices of a track stay on one side."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ def parse_ratios(ratios: str) -> list[int]:
         raise ConfigError(f'split_ratios: {ratios!r} is not of the form train:validation:test, such as "8:1:1"')
     numbers = [int(part) for part in parts] + [0] * (3 - len(parts))
     if numbers[0] == 0 or numbers[1] == 0:
-        raise ConfigError(f"split_ratios: {ratios!r} leaves the training or the validation side empty: use e.g. 8:1:1")
+        raise ConfigError(f"split_ratios: {ratios!r} leaves the training or the validation side empty: use 8:1:1")
     return numbers
 
 
