@@ -153,7 +153,7 @@ def decode_audio(
                     file.seek(0)
                     decoded = _decode(file, sampling_rate, name, full_scale=decoded.peak)
                 decoded.declared_frames = max(decoded.frames, _declared_frames(file, decoded.frames, handle))
-    except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')}){_conversion_hint(name)}") from error
     if decoded.frames == 0:
@@ -181,12 +181,11 @@ def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale
     while not ended:
         samples = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
         ended = len(samples) < BLOCK_FRAMES
-        if len(samples):
-            peak = max(samples.max(), -samples.min())  # NaN if any sample is NaN
-            if not np.isfinite(peak):
-                raise AudioError(name, "NaN or infinite samples")
-            if peak > MAX_PEAK:
-                raise AudioError(name, f"samples of {peak:.0e} times full scale: the file is damaged")
+        peak = max(samples.max(initial=0), -samples.min(initial=0))  # NaN if any sample is NaN
+        if not np.isfinite(peak):
+            raise AudioError(name, "NaN or infinite samples")
+        if peak > MAX_PEAK:
+            raise AudioError(name, f"samples of {peak:.0e} times full scale: the file is damaged")
         waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
         decoded.frames += len(waveform)
         decoded.lowest = min(decoded.lowest, waveform.min(initial=np.inf))
