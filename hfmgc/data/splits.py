@@ -64,7 +64,7 @@ def split_corpus(
         _check_genres(tracks, source)
         sides = _draw_sides(tracks, policy, numbers, seed)
         if _has_several_genres(tracks):
-            notes.append("tracks with several genres were divided by the first genre of each (rare ones together)")
+            notes.append("tracks with several genres were divided by the first genre of each")
     else:
         sides, incomplete = _published_sides(tracks, source, policy, fold)
     return SplitManifest(
