@@ -294,12 +294,13 @@ def authors(tmp_path) -> dict:
 
 
 def test_usable_is_what_loading_uses(authors, capsys):
+    next(Path(authors["audio"]).rglob("001686.*")).write_bytes(b"no music")  # has no genre either
     report = check(capsys, "fma", "--shortest_seconds", "0.1", "--data_options", json.dumps(authors))
     details = {finding["track_id"]: finding["detail"] for finding in report["findings"]}
     assert details == {"098565": "too short or empty in the authors' clips of 30 s", "001686": "no genre"}
     corpus = decode_corpus(open_source("fma", authors), RATE)
     assert report["usable"] == len(corpus.tracks) == 4
-    assert {track.track_id for track in corpus.skipped} == set(details)
+    assert {track.track_id: track.reason for track in corpus.skipped} == details
 
 
 def test_recordings_of_a_dataset_without_genres_are_usable_and_the_text_says_what_for(tmp_path, capsys):

@@ -16,12 +16,13 @@ import hfmgc.cli
 from hfmgc.data import caching, extraction
 from hfmgc.data.audio import load_audio
 from hfmgc.data.corpus import decode_corpus
-from hfmgc.data.extraction import extract_corpus, lock_folder
+from hfmgc.data.extraction import LOCK_FILE, extract_corpus
 from hfmgc.data.features import track_windows
 from hfmgc.data.sources import open_source
 from hfmgc.errors import DataError
 from hfmgc.features.feature_extraction_ast import HfmgcASTFeatureExtractor
 from hfmgc.features.feature_extraction_spectrogram import SpectrogramFeatureExtractor
+from hfmgc.files import file_lock
 
 
 FIELDS = {"preset": "gtzan_decimated", "window_frames": 64}
@@ -185,7 +186,7 @@ def test_a_worker_that_outlived_its_parent_writes_no_shard_into_another_extracti
 
 
 def test_two_extractions_do_not_write_to_one_folder_at_a_time(music, tmp_path, capsys):
-    with lock_folder(tmp_path / "out"):
+    with file_lock(tmp_path / "out" / LOCK_FILE):
         line = refused(capsys, music, tmp_path / "out", *DECIMATED)
     assert "out: another hfmgc extract is writing to it: wait until it has ended" in line
     assert not (tmp_path / "out" / "extraction.json").exists()

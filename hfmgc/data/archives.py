@@ -66,13 +66,8 @@ def unpack(
     """Unpack an archive into a folder in the cache of `datasets`, unless it is unpacked already; return the folder.
 
     Members are written to `<folder>.partial`, which is renamed at the end; an interrupted unpacking resumes there. Links
-    and devices are skipped. Several processes may call this at once.
-
-    Args:
-        archive: A file with one of the `ARCHIVE_SUFFIXES`. A replaced archive gets another folder.
-        checksum: Verified first, see `verify_checksum`.
-        wanted: Returns whether to unpack a member.
-        selection: Name of the `wanted` members; each selection has its own folder.
+    and devices are skipped. Several processes may call this at once. Each version of an archive and each `selection`, the
+    name of the `wanted` members, has its own folder.
 
     Raises:
         DataError: If the archive is missing or damaged, has another checksum, has a path that leads out of the folder

@@ -25,7 +25,7 @@ FOREIGN_AUDIO_SUFFIXES = (
 
 # Shorter tracks are skipped by default.
 SHORTEST_SECONDS = 1.0
-# Audio with a lower peak is silent (-80 dB below full scale).
+# Audio with a lower peak (-80 dB of full scale) is silent.
 SILENCE_PEAK = 1e-4
 # Values outside these limits come from damaged headers, and would exhaust memory or overflow.
 MIN_RATE = 1000
@@ -117,17 +117,12 @@ def decode_audio(
     """Decode audio to mono (the mean of its channels) at `sampling_rate`, rounded to 16 bits.
 
     The cache stores 16 bits, so rounding makes fresh audio equal to cached audio. Samples above full scale (1.0) are
-    clipped; audio that peaks above 2.0 is scaled down to full scale instead.
-
-    Args:
-        source: A path, or the bytes of a file.
-        sampling_rate: In Hz.
-        name: Replaces the path in errors.
-        shortest_seconds: Shorter audio is refused.
+    clipped; audio that peaks above 2.0 is scaled down to full scale instead. `source` is a path or the bytes of a file;
+    `name` replaces the path in errors.
 
     Raises:
-        AudioError: If the audio is missing, not decodable, empty, silent, constant or too short, or has NaN or infinite
-            samples.
+        AudioError: If the audio is missing, not decodable, empty, silent, constant or shorter than `shortest_seconds`, or
+            has NaN or infinite samples.
     """
     if source is None:
         raise AudioError(name or "<nothing>", "no audio: neither a path nor bytes")
@@ -158,7 +153,7 @@ def decode_audio(
                     file.seek(0)
                     decoded = _decode(file, sampling_rate, name, full_scale=decoded.peak)
                 decoded.declared_frames = max(decoded.frames, _declared_frames(file, decoded.frames, handle))
-    except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(name, f"cannot be decoded ({reason.strip().rstrip('.')}){_conversion_hint(name)}") from error
     if decoded.frames == 0:
@@ -186,12 +181,11 @@ def _decode(file: soundfile.SoundFile, sampling_rate: int, name: str, full_scale
     while not ended:
         samples = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
         ended = len(samples) < BLOCK_FRAMES
-        if len(samples):
-            peak = max(samples.max(), -samples.min())  # NaN if any sample is NaN
-            if not np.isfinite(peak):
-                raise AudioError(name, "NaN or infinite samples")
-            if peak > MAX_PEAK:
-                raise AudioError(name, f"samples of {peak:.0e} times full scale: the file is damaged")
+        peak = max(samples.max(initial=0), -samples.min(initial=0))  # NaN if any sample is NaN
+        if not np.isfinite(peak):
+            raise AudioError(name, "NaN or infinite samples")
+        if peak > MAX_PEAK:
+            raise AudioError(name, f"samples of {peak:.0e} times full scale: the file is damaged")
         waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
         decoded.frames += len(waveform)
         decoded.lowest = min(decoded.lowest, waveform.min(initial=np.inf))

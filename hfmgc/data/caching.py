@@ -91,13 +91,8 @@ def cached_map(
 ) -> datasets.Dataset:
     """Map a table with a module-level function; the result is cached.
 
-    Args:
-        table: The table to map.
-        function: Applied to each row.
-        computations: Names in `COMPUTATIONS` of what the function computes.
-        num_proc: Number of worker processes.
-        key: Replaces the arguments of the function (`fn_kwargs`) in the cache key, if only some affect the result.
-        more: Other arguments of `datasets.Dataset.map`.
+    `computations` names what the function computes (`COMPUTATIONS`). `key` replaces the arguments of the function
+    (`fn_kwargs`) in the cache key if only some of them affect the result. `more`: other arguments of `Dataset.map`.
 
     Raises:
         DataError: If a file in the cache is damaged.

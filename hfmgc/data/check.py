@@ -1,7 +1,7 @@
 """`hfmgc check`: decode all tracks and report broken, truncated, short, silent, clipped and duplicate tracks.
 
-A check changes nothing. To exclude the reported duplicates and short tracks from a run, pass it `CheckReport.exclusions`
-as a list.
+A check changes nothing. Runs exclude the reported duplicates and short tracks only if they are given
+`CheckReport.exclusions` as an exclusion list.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Finding:
     track_id: str
     kind: str
     detail: str
-    exclude: bool  # whether the check recommends to exclude the track
+    exclude: bool  # whether the check recommends excluding the track
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ class Corpus:
     """The usable tracks of a source, decoded.
 
     `tracks` has the columns track_id, genre, genres, artist, split, and either waveform (float32 [samples] at
-    `sampling_rate`) or stored features, unchanged. `truncated` maps the id of a truncated track to the length of what is
-    left of it.
+    `sampling_rate`) or stored features, unchanged. `truncated`: track id -> how much of a truncated track is left.
     """
 
     source: TrackSource
@@ -112,17 +111,9 @@ def decode_corpus(
 ) -> Corpus:
     """Decode all tracks of a source; cached.
 
-    These tracks are skipped, with a reason: tracks that the user excludes, that are known to be broken or have no genre
-    (`reasons_to_skip`), that cannot be decoded or are too short; and stored features that are empty, ragged, not finite,
-    or of another size than the rest.
-
-    Args:
-        source: Where the tracks come from.
-        sampling_rate: Of the waveforms, in Hz.
-        labels: Genres of a checkpoint; their spelling replaces that of the source.
-        num_proc: Number of worker processes.
-        shortest_seconds: Shorter audio is skipped.
-        labelled: Whether tracks need a genre.
+    Tracks are skipped, with a reason, if `reasons_to_skip` gives one, if they cannot be decoded, or if they are shorter than
+    `shortest_seconds`. Stored features are skipped if they are empty, ragged, not finite, or of another size than the
+    rest. `labels` are genres of a checkpoint, whose spelling replaces that of the source. `labelled`: tracks need a genre.
 
     Raises:
         DataError: If no track can be used.
@@ -169,10 +160,10 @@ def decode_corpus(
 
 
 def reasons_to_skip(tracks: datasets.Dataset, source: TrackSource, *, labelled: bool = True) -> list[str]:
-    """Return why each track is skipped without being decoded, or "". `labelled`: tracks need a genre."""
-    pairs = zip(tracks["track_id"][:], tracks["genre"][:], strict=True)
+    """Return why each track is skipped without being decoded, or "" if it is not. `labelled`: tracks need a genre."""
     return [
-        source.reason_to_skip(track_id) or ("" if genre or not labelled else "no genre") for track_id, genre in pairs
+        source.reason_to_skip(track_id) or ("no genre" if labelled and not genre else "")
+        for track_id, genre in zip(tracks["track_id"][:], tracks["genre"][:], strict=True)
     ]
 
 
@@ -240,5 +231,5 @@ def _seconds(audio: dict) -> float:
     """Return the length that the header of a file declares, or 0 if it cannot be read."""
     try:
         return soundfile.info(io.BytesIO(audio["bytes"]) if audio["bytes"] else audio["path"]).duration
-    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError):
+    except (RuntimeError, OSError, TypeError):
         return 0.0

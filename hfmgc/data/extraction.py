@@ -129,9 +129,7 @@ def extract_corpus(
     identity = extraction.identity()
     description = {"hfmgc_version": __version__, "data": source.describe(), **identity, "complete": False}
     shards = -(-len(tracks) // shard_size)
-    with lock_folder(folder):
-        with saving_to(folder):
-            _claim(folder, description, identity)
+    with _claim(folder, description, identity):
         shards_table = datasets.Dataset.from_dict({"shard": list(range(shards))}).map(
             _write_shard,
             fn_kwargs={"extraction": extraction},
@@ -177,7 +175,7 @@ def _write_shard(row: dict[str, Any], extraction: _Extraction) -> dict[str, str]
             writer.add_key_value_metadata({_SKIPPED: json.dumps(skipped)})
             # This worker may have outlived a killed extraction, and another extraction may use the folder by now.
             if _changed_fields(folder / EXTRACTION, extraction.identity()):
-                raise ConfigError(f"{folder}: another extraction uses this folder by now: choose another folder")
+                raise ConfigError(f"{folder}: another extraction has taken over this folder: choose another folder")
     return {_SKIPPED: json.dumps(skipped)}
 
 
@@ -193,34 +191,31 @@ def _read_skipped(shard: Path, tracks: int) -> list[dict[str, str]] | None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Create a folder for an extraction and lock it.
+def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> Iterator[None]:
+    """Lock the folder of an extraction, creating it if needed, and save the description in it.
 
     Raises:
-        ConfigError: If it holds something else, or another process has locked it.
-        SaveError: If it cannot be created or read.
+        ConfigError: If the folder holds something else or another extraction, or another process has locked it.
+        SaveError: If it cannot be written.
     """
+    path = folder / EXTRACTION
     with saving_to(folder):
-        has_files = folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir())
-    if has_files and not (folder / EXTRACTION).is_file():
+        has_files = folder.is_dir() and any(file.name != LOCK_FILE for file in folder.iterdir())
+    if has_files and not path.is_file():
         raise ConfigError(f"{folder} is not empty and not an extraction: choose another folder")
     in_use = f"{folder}: another hfmgc extract is writing to it: wait until it has ended, or choose another folder"
     with file_lock(folder / LOCK_FILE, in_use=in_use):
+        with saving_to(folder):
+            changed = _changed_fields(path, identity)
+            if changed and any(folder.glob("part-*.parquet")):
+                raise ConfigError(
+                    f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or remove it"
+                )
+            # Remove files of killed processes. A worker that outlived its parent then fails when it renames its file.
+            for temporary in folder.glob("part-*.tmp"):
+                temporary.unlink()
+            write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
         yield
-
-
-def _claim(folder: Path, description: dict[str, Any], identity: dict[str, Any]) -> None:
-    """Save the description of this extraction in a locked folder that has no shards of another extraction."""
-    path = folder / EXTRACTION
-    changed = _changed_fields(path, identity)
-    if changed and any(folder.glob("part-*.parquet")):
-        raise ConfigError(
-            f"{folder} holds another extraction ({', '.join(changed)} differ): choose another folder, or remove this one"
-        )
-    # Remove files of killed processes. A worker that outlived its parent then fails when it renames its file.
-    for temporary in folder.glob("part-*.tmp"):
-        temporary.unlink()
-    write_text(path, json.dumps(description, indent=1, ensure_ascii=False))
 
 
 def _changed_fields(description: Path, identity: dict[str, Any]) -> list[str]:

@@ -39,8 +39,7 @@ def extract_features(
     """
     if "waveform" not in tracks.column_names:
         return tracks
-    content = [name for name in CONTENT_COLUMNS if name in tracks.column_names]
-    labels = {name: kind for name, kind in tracks.features.items() if name not in content}
+    labels = {name: kind for name, kind in tracks.features.items() if name != "waveform"}
     extracted = cached_map(
         tracks,
         _extract,
@@ -48,7 +47,7 @@ def extract_features(
         fn_kwargs={"extractor": extractor},
         key=front_end_fields(extractor),
         features=datasets.Features({**labels, "features": FEATURES}),
-        remove_columns=content,
+        remove_columns=["waveform"],
         num_proc=num_proc,
         desc="extracting features",
     )

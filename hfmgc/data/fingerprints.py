@@ -24,7 +24,7 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3200.0
 # Two recordings match if at most this share of their bits differs in the overlap. The paper allows 0.35 (one false alarm
 # in 10**20 frames of unrelated music); tracks made of related loops need a margin.
 MAX_BIT_ERRORS = 0.30
-# An excerpt is the best-matching run, so its limit is stricter: unrelated synthetic tracks reached 0.28 over 4 s, not 0.25.
+# An excerpt is the best-matching run, so its limit is stricter: over 4 s, unrelated synthetic tracks had at least 0.28.
 MAX_BIT_ERRORS_OF_EXCERPT = 0.25
 MIN_SHARED_SECONDS = 3.0
 # The duration of a frame of stored features is unknown, so copies must share this much of the shorter track.
@@ -45,8 +45,7 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     # The FFT is slow for lengths with large prime factors: 5,645 = 5 x 1129 samples (22,050 Hz) take seven times as long.
     frame = next_fast_len(round(FRAME_SECONDS * sampling_rate), real=True)
     hop = round(HOP_SECONDS * sampling_rate)
-    if len(waveform):
-        waveform = waveform - waveform.mean()  # a large offset would leave only rounding errors in the bands
+    waveform = waveform - waveform.mean()  # a large offset would leave only rounding errors in the bands
     if len(waveform) < frame + hop:
         waveform = np.pad(waveform, (0, frame + hop - len(waveform)))
     frequencies = np.fft.rfftfreq(frame, 1 / sampling_rate)

@@ -24,9 +24,9 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """Something on two sides of a split."""
+    """A track, artist or recording on two sides of a split."""
 
-    kind: str  # track, artist or recording
+    kind: str  # "track", "artist" or "recording"
     sides: tuple[str, str]
     ids: tuple[str, str]  # a track of each side
     detail: str
@@ -40,8 +40,8 @@ class Copy(NamedTuple):
 
     first: int  # index of a track
     second: int
-    what: str  # they share, such as "the same recording"
-    extent: str = ""
+    what: str  # what is equal, such as "the same recording"
+    extent: str = ""  # how long it is, or how many bits differ
 
 
 def find_leaks(

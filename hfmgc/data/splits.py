@@ -1,4 +1,4 @@
-"""Split policies, which put each track on a side. Tracks are split as a whole, never their slices."""
+"""Split policies, which assign each track to a side; all slices of a track stay on one side."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ def parse_ratios(ratios: str) -> list[int]:
         raise ConfigError(f'split_ratios: {ratios!r} is not of the form train:validation:test, such as "8:1:1"')
     numbers = [int(part) for part in parts] + [0] * (3 - len(parts))
     if numbers[0] == 0 or numbers[1] == 0:
-        raise ConfigError(f"split_ratios: {ratios!r} leaves the training or the validation side empty: use e.g. 8:1:1")
+        raise ConfigError(f"split_ratios: {ratios!r} leaves the training or the validation side empty: use 8:1:1")
     return numbers
 
 
@@ -64,7 +64,7 @@ def split_corpus(
         _check_genres(tracks, source)
         sides = _draw_sides(tracks, policy, numbers, seed)
         if _has_several_genres(tracks):
-            notes.append("tracks with several genres were divided by the first genre of each (rare ones together)")
+            notes.append("tracks with several genres were divided by the first genre of each")
     else:
         sides, incomplete = _published_sides(tracks, source, policy, fold)
     return SplitManifest(

@@ -1,4 +1,4 @@
-"""The six augmentations of the AST report: drawn anew in every epoch, or applied once to make a corpus 7 times as large.
+"""The six augmentations of the AST report, drawn in every epoch or applied once to make a corpus seven times as large.
 
 Source: the report, which used FFmpeg (atempo; highpass and lowpass with two poles, 12 dB per octave; aecho). Ours: the
 Signalsmith stretcher of audiomentations changes the tempo, cutoffs are drawn uniformly on the mel scale, filters start in
@@ -50,7 +50,7 @@ def build_transform(variant: str) -> "BaseWaveformTransform | Compose":
 
 
 def source_samples_needed(samples: int) -> int:
-    """Return how many source samples are enough for every variant to give `samples`: 1.9 times as many (ours)."""
+    """Return how many source samples give at least `samples` in every variant: 1.9 times as many (ours)."""
     # Round first: a product such as 10 * 1.9 can be slightly above the whole number.
     return math.ceil(round(samples * FASTEST_TEMPO, 6))
 

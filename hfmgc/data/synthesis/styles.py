@@ -3,15 +3,9 @@
 Source: ours, after textbook descriptions of the genres. Ranges overlap on purpose, so no single number separates two
 genres.
 
-A row of steps fills one bar, usually with 16 steps (straight) or 12 (triplets). Steps of a part:
-
-- `x`: the chord
-- `1 3 5 7 8`: one chord tone (`composer.chord_tone`)
-- `~`: the next tone of a random walk over the chord
-- `-`: hold
-- `.`: rest
-
-Drum strokes: `X` accented, `x` normal, `o` soft.
+A row of steps fills one bar, usually with 16 steps (straight) or 12 (triplets). Steps of a part: `x` the chord, `1 3 5 7 8`
+one chord tone (`composer.chord_tone`), `~` the next tone of a random walk over the chord, `-` hold, `.` rest. Drum
+strokes: `X` accented, `x` normal, `o` soft.
 """
 
 from dataclasses import dataclass
