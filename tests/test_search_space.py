@@ -152,7 +152,7 @@ def test_fields_that_would_change_nothing_are_refused(tmp_path):
     [
         ("mixup_alpha", {"choices": [0.0, 0.3]}, "value 0.3: reuse_frozen_prefix cannot be combined with mixup_alpha"),
         ("model.backbone_config.hidden_dropout_prob", {"low": 0.0, "high": 0.1}, "hidden_dropout_prob to 0"),
-        ("adapter", {"choices": ["dora", "none"]}, "is trained, so no layer before it is frozen"),
+        ("adapter", {"choices": ["dora", "none"]}, "no layer is frozen"),
     ],
 )
 def test_what_the_frozen_prefix_does_not_go_with_is_refused_before_the_first_trial(tmp_path, path, given, message):
