@@ -264,15 +264,15 @@ class RunArguments(TrainingArguments):
     def _check_combinations(self) -> None:
         """Reject settings that would end in a traceback or in a wrong result."""
         unsupported = {
-            "dataloader_drop_last": "it would leave out tracks of the validation side",
-            "label_smoothing_factor": "it ignores class weights, penalties and mixup; use model.label_smoothing",
-            "remove_unused_columns": "it would remove the genre of an example",
+            "dataloader_drop_last": "leaves out tracks of the validation side: set false",
+            "label_smoothing_factor": "ignores class weights, penalties and mixup: set model.label_smoothing instead",
+            "remove_unused_columns": "removes the genres of the examples: set false",
             # Workers draw their seeds once; after a resume they would draw different ones.
-            "dataloader_persistent_workers": "a resumed run would differ from an uninterrupted one",
+            "dataloader_persistent_workers": "makes a resumed run differ from an uninterrupted one: set false",
         }
         for name, reason in unsupported.items():
             if getattr(self, name):
-                raise ValueError(f"{name} is not supported, because {reason}: leave it out")
+                raise ValueError(f"{name} {reason}")
         if self.decay_from_epoch is not None and self.warmup_steps:
             raise ValueError("decay_from_epoch starts at the full learning rate: leave out warmup_steps")
         if self.weight_averaging and (self.fsdp or self.deepspeed):

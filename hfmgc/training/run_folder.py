@@ -101,7 +101,9 @@ def check_output_folder(field: str, folder: Path, data: str) -> None:
     if not existing.is_dir():
         raise ConfigError(f"{field} {folder}: {existing} is a file: name a folder")
     if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError(f"{field} {folder} lies in the data folder, whose subfolders are genres: name another")
+        raise ConfigError(
+            f"{field} {folder} lies in the data folder, whose subfolders are genres: choose another folder"
+        )
 
 
 def nearest_existing(path: Path) -> Path:
