@@ -338,9 +338,9 @@ def test_a_genre_without_training_tracks_is_noted(tmp_path):
 def test_too_few_tracks_or_features_for_the_dimensions_are_refused(table, tmp_path):
     values, targets = vectors(4)
     with pytest.raises(DataError, match="svd_svm: 6"):
-        PipelineFitter(values, targets).fit("svd_svm", 6)
+        PipelineFitter(values, targets).check("svd_svm", 6)
     with pytest.raises(DataError, match="knn: 5"):
-        PipelineFitter(values, targets).fit("knn")
+        PipelineFitter(values, targets).check("knn")
     with pytest.raises(DataError, match="one genre"):
         PipelineFitter(values, np.zeros(4, int))
     assert "dimensions: 13" in error_of(tmp_path, settings_of(table, tmp_path / "out", dimensions=[2, 13]))

@@ -148,7 +148,7 @@ def test_genres_that_a_checkpoint_does_not_know_are_refused_when_they_are_second
         ),
         ({"model.label_smoothing": "0.1"}, "label_smoothing must be 0 for problem_type multi_label_classification"),
         ({"model.problem_type": "single_label_classification"}, "of 9 tracks have several genres"),
-        ({"metric_for_best_model": "macro_mpa"}, "no metric 'macro_mpa' (did you mean 'macro_map'?)"),
+        ({"metric_for_best_model": "macro_mpa"}, "metric_for_best_model 'macro_mpa'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(music, tmp_path, change, said):

@@ -116,7 +116,7 @@ def test_the_text_names_sizes_papers_and_recipes(capsys, monkeypatch):
         ),
         (["--data", "synthetic"], "split_policy"),
         (["--spec_augment", "{frequency_masks: 1, frequency_mask_bins: 128}"], "spec_augment.frequency_mask_bins"),
-        (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below the 128 bins"),
+        (["--spectrogram_effects", "{pitch_bins: 128}"], "spectrogram_effects.pitch_bins must be below 128"),
         (["--model.kernel_sizes", "[1.5, 5, 3]"], "model: field 'kernel_sizes[0]' takes int, not 1.5"),
     ],
 )

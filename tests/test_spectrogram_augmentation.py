@@ -96,9 +96,9 @@ def test_masks_that_cannot_be_are_refused_with_their_field(fields, message):
 def test_a_mask_as_large_as_the_window_is_refused():
     masks = SpecAugment(time_masks=1, time_mask_frames=40, frequency_masks=1, frequency_mask_bins=8)
     masks.check(41, 9)
-    with pytest.raises(ValueError, match=r"spec_augment\.time_mask_frames must be below the 40 .* not 40"):
+    with pytest.raises(ValueError, match=r"spec_augment\.time_mask_frames must be below 40.* not 40"):
         masks.check(40, 9)
-    with pytest.raises(ValueError, match=r"spec_augment\.frequency_mask_bins must be below the 8"):
+    with pytest.raises(ValueError, match=r"spec_augment\.frequency_mask_bins must be below 8"):
         masks.check(41, 8)
 
 

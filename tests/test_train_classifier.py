@@ -309,7 +309,7 @@ def test_an_adapter_goes_on_from_an_ast(tiny_checkpoint, music, tmp_path):
         ({"time_crop": 0.1}, "model and time_crop do not fit: expected at least 8 frames"),
         (
             {"spec_augment": {"time_masks": 1, "time_mask_frames": 32}},
-            "spec_augment.time_mask_frames must be below the 32",
+            "spec_augment.time_mask_frames must be below 32",
         ),
         (
             {"class_weights": "balanced", "model": {"class_weights": [1, 2, 3]}},

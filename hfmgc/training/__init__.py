@@ -1,1 +1,1 @@
-"""Settings, adapters, examples and the stages of a training run; what it refuses is one of the errors of `hfmgc.errors`."""
+"""Settings, adapters, examples and the stages of a training run; errors are those of `hfmgc.errors`."""

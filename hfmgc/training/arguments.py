@@ -22,6 +22,7 @@ _INHERITED_LIMITS = {
     "per_device_train_batch_size": "[1, inf)",
     "per_device_eval_batch_size": "[1, inf)",
     "gradient_accumulation_steps": "[1, inf)",
+    "num_train_epochs": "(0, inf)",
     "learning_rate": "[0, inf)",
     "weight_decay": "[0, inf)",
     "warmup_steps": "[0, inf)",
@@ -139,13 +140,9 @@ class WindowArguments:
     shortest_seconds: float = setting(SHORTEST_SECONDS, "Shorter audio is skipped.", limits="[0, inf)")
     windows_per_track: int = setting(1, "Random windows per training track and epoch.", limits="[1, inf)")
     time_crop: float = setting(1.0, "Share of a window's frames to train on, at a random position.", limits="(0, 1]")
-    spec_augment: dict[str, Any] = setting(dict, f"Masks over training windows: {_field_names(SpecAugment)}.")
-    spectrogram_effects: dict[str, Any] = setting(
-        dict, f"Effects on training windows: {_field_names(SpectrogramEffects)}."
-    )
-    preprocessing_num_proc: int | None = setting(
-        None, "Processes that decode audio and extract features.", limits="[1, inf)"
-    )
+    spec_augment: dict[str, Any] = setting(dict, f"Masks over windows: {_field_names(SpecAugment)}.")
+    spectrogram_effects: dict[str, Any] = setting(dict, f"Effects on windows: {_field_names(SpectrogramEffects)}.")
+    preprocessing_num_proc: int | None = setting(None, "Processes that decode and extract.", limits="[1, inf)")
 
     def __post_init__(self):
         check_fields_of(self)
@@ -178,13 +175,9 @@ class DataArguments(WindowArguments):
     split_seed: int = setting(0, "Seed of the split; `seed` is that of the training.")
     split_fold: int = setting(1, "Published fold to use with artist_folds.")
     split_manifest: str | None = setting(None, "split.json of an earlier run, to repeat its split exactly.")
-    allow_leaks: bool = setting(
-        False, "Train even if artists or recordings occur on two sides of the split; the result says so."
-    )
+    allow_leaks: bool = setting(False, "Train although artists or recordings are on two sides of the split; recorded.")
     fit_statistics: str = setting(
-        "none",
-        "Compute the mean and deviation that the front end normalises with from the training side.",
-        choices=("none", "overall", "per_bin"),
+        "none", "Fit the front end's mean and deviation to the training side.", choices=("none", "overall", "per_bin")
     )
     augmentation: str = setting(
         "fresh",
@@ -225,27 +218,17 @@ class RunArguments(TrainingArguments):
     license: str | None = setting(
         None, "Licence for the model card, as the Hub names it (apache-2.0, cc-by-nc-4.0, ...)."
     )
-    resume_from_checkpoint: str | bool | None = setting(
-        None, "Resume from this checkpoint folder; true or last: from the run's last one."
-    )
+    resume_from_checkpoint: str | bool | None = setting(None, "Folder of a checkpoint; true or last: the newest one.")
     early_stopping_patience: int | None = setting(
         None, "Stop after this many evaluations without an improvement; null: never.", limits="[1, inf)"
     )
     weight_averaging: float = setting(
-        0.0,
-        "Decay of a moving average of the weights (such as 0.99), which is evaluated and saved; 0: no average.",
-        limits="[0, 1)",
+        0.0, "Decay (such as 0.99) of a moving average of the weights, evaluated and saved; 0: none.", limits="[0, 1)"
     )
     decay_from_epoch: int | None = setting(
-        None,
-        "First epoch (from 0) of an exponential decay of the learning rate; replaces lr_scheduler_type.",
-        limits="[0, inf)",
+        None, "First epoch (from 0) of a decay of the learning rate; replaces lr_scheduler_type.", limits="[0, inf)"
     )
-    epoch_decay: float = setting(
-        0.1,
-        "From decay_from_epoch on, each epoch multiplies the learning rate by exp(-epoch_decay).",
-        limits="[0, inf)",
-    )
+    epoch_decay: float = setting(0.1, "Each of these epochs multiplies by exp(-epoch_decay).", limits="[0, inf)")
     channels_last: bool = setting(False, "Channels-last memory layout; benchmarks/architectures.py measures it.")
     reuse_frozen_prefix: bool = setting(
         False, "Store the output of the frozen lower layers and train on it: same result at a fraction of the cost."
@@ -253,11 +236,7 @@ class RunArguments(TrainingArguments):
     prefix_store: str | None = setting(
         None, "Folder for these outputs, shared by all runs; null: hfmgc/frozen_prefix in HF_HOME."
     )
-    prefix_dtype: str = setting(
-        "float32",
-        "Type of the stored outputs; bfloat16 halves their size and rounds.",
-        choices=("float32", "bfloat16"),
-    )
+    prefix_dtype: str = setting("float32", "bfloat16 halves the store and rounds.", choices=("float32", "bfloat16"))
     prefix_store_gigabytes: float = setting(20.0, "Largest size of prefix_store in GB.", limits="(0, inf)")
     eval_strategy: str = setting("epoch", "When the validation side is evaluated.", choices=("no", "steps", "epoch"))
     save_strategy: str = setting("epoch", "When a checkpoint is saved.", choices=("no", "steps", "epoch", "best"))
@@ -268,13 +247,9 @@ class RunArguments(TrainingArguments):
         f"Metric that chooses the best checkpoint. With one genre per track: {', '.join(SINGLE_LABEL.best_metrics)}. "
         f"With several: {', '.join(MULTI_LABEL.best_metrics)}. auto: the first of them.",
     )
-    restore_callback_states_from_checkpoint: bool = setting(
-        True, "Restore the count of early stopping when a run resumes."
-    )
+    restore_callback_states_from_checkpoint: bool = setting(True, "Keep the count of early stopping after a resume.")
     remove_unused_columns: bool = setting(False, "Must stay false: the collator needs the genres.")
-    label_names: list[str] | None = setting(
-        lambda: ["labels"], "Inputs that are labels; the Trainer cannot find them in a PEFT model."
-    )
+    label_names: list[str] | None = setting(lambda: ["labels"], "Inputs that are labels; PEFT hides their names.")
 
     def __post_init__(self):
         if not self.output_dir:
@@ -289,25 +264,19 @@ class RunArguments(TrainingArguments):
     def _check_combinations(self) -> None:
         """Reject settings that would end in a traceback or in a wrong result."""
         unsupported = {
-            "dataloader_drop_last": "it would leave out tracks of the validation side",
-            "label_smoothing_factor": "it ignores class weights, penalties and mixup; use model.label_smoothing",
-            "remove_unused_columns": "it would remove the genre of an example",
+            "dataloader_drop_last": "leaves out tracks of the validation side: set false",
+            "label_smoothing_factor": "ignores class weights, penalties and mixup: set model.label_smoothing instead",
+            "remove_unused_columns": "removes the genres of the examples: set false",
             # Workers draw their seeds once; after a resume they would draw different ones.
-            "dataloader_persistent_workers": "a resumed run would differ from an uninterrupted one",
+            "dataloader_persistent_workers": "makes a resumed run differ from an uninterrupted one: set false",
         }
         for name, reason in unsupported.items():
             if getattr(self, name):
-                raise ValueError(f"{name} is not supported, because {reason}: leave it out")
+                raise ValueError(f"{name} {reason}")
         if self.decay_from_epoch is not None and self.warmup_steps:
             raise ValueError("decay_from_epoch starts at the full learning rate: leave out warmup_steps")
         if self.weight_averaging and (self.fsdp or self.deepspeed):
             raise ValueError("weight_averaging does not work with deepspeed or fsdp: leave it out")
-        if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise ValueError(f"num_train_epochs must be above 0, not {self.num_train_epochs}")
-        metric = (self.metric_for_best_model or "auto").removeprefix("eval_")
-        metrics = (*SINGLE_LABEL.best_metrics, *MULTI_LABEL.best_metrics)
-        if metric not in ("auto", *metrics):
-            raise ValueError(f"metric_for_best_model: no metric {metric!r}{did_you_mean(metric, metrics)}")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("push_to_hub needs hub_model_id: set it to USER/NAME")
 

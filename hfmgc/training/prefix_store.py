@@ -101,8 +101,8 @@ class PrefixStore:
         stored = states.detach().cpu().to(self.dtype).contiguous()
         if not torch.isfinite(stored).all():
             raise HfmgcError(
-                f"the frozen layers return NaN or infinity for windows {windows[0]} to {windows[-1]}: their weights are "
-                "damaged, or fp16 is too narrow for them"
+                f"the frozen layers return NaN or infinity for windows {windows[0]} to {windows[-1]}: check the weights of "
+                "the checkpoint, or set bf16 in place of fp16"
             )
         return stored.view(torch.uint8).numpy().data
 

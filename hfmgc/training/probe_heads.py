@@ -174,7 +174,7 @@ class HeadGrid:
         lowest = {"batch_size": 1, "learning_rate": 1e-12}
         for name, values in asdict(self).items():
             if not values or min(values) < lowest.get(name, 0) or (name == "dropout" and max(values) >= 1):
-                raise ValueError(f"probe_grid.{name}: empty or out of range: {values}")
+                raise ValueError(f"probe_grid.{name} {values}: the list is empty, or a value is out of range")
 
     def points(self) -> list[HeadSettings]:
         """Return all combinations."""

@@ -58,8 +58,8 @@ def begin_run(run: RunArguments, record: "RunRecord") -> Path | None:
 
     Raises:
         ConfigError: If the folder holds an earlier run, and neither --resume_from_checkpoint nor --overwrite is given; if it
-            holds a finished run without checkpoints, and --overwrite is not given; if it holds other files of the same
-            names, is in use by another run, or lacks the requested checkpoint.
+            holds a finished run without checkpoints, and --overwrite is not given; if it holds a run's files but no run,
+            is in use by another run, or lacks the requested checkpoint.
         SaveError: If it cannot be written to.
     """
     folder, checkpoint = Path(run.output_dir), None
@@ -101,7 +101,9 @@ def check_output_folder(field: str, folder: Path, data: str) -> None:
     if not existing.is_dir():
         raise ConfigError(f"{field} {folder}: {existing} is a file: name a folder")
     if data and Path(data).is_dir() and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError(f"{field} {folder} lies in the data folder, whose subfolders are genres: name another")
+        raise ConfigError(
+            f"{field} {folder} lies in the data folder, whose subfolders are genres: choose another folder"
+        )
 
 
 def nearest_existing(path: Path) -> Path:
@@ -115,7 +117,7 @@ def release_run_folders() -> None:
 
 
 def _clear_folder(folder: Path, overwrite: bool) -> None:
-    """Remove an earlier run if `overwrite` allows it; raise a ConfigError for other contents of a run's file names."""
+    """Remove an earlier run; raise a ConfigError without `overwrite`, or if the folder holds similar files of no run."""
     if _has_result(folder) or _complete_checkpoints(folder):
         if not overwrite:
             resume = "--resume_from_checkpoint last to resume it, " if _complete_checkpoints(folder) else ""

@@ -41,8 +41,7 @@ class SpecAugment:
         ):
             if width >= length:
                 raise ValueError(
-                    f"spec_augment.{name} must be below the {length} of a training window, not {width}: a mask could cover "
-                    "all of them"
+                    f"spec_augment.{name} must be below {length}, the size of a training window, not {width}"
                 )
 
     def __call__(self, window: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -114,7 +113,7 @@ class SpectrogramEffects:
         """Raise a ValueError if the pitch could shift every bin out of a window."""
         if self.pitch_bins >= bins:
             raise ValueError(
-                f"spectrogram_effects.pitch_bins must be below the {bins} bins of a training window, not {self.pitch_bins:g}"
+                f"spectrogram_effects.pitch_bins must be below {bins}, the bins of a training window, not {self.pitch_bins:g}"
             )
 
     def __call__(self, window: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
