@@ -51,24 +51,31 @@ def choose_tracks(
     size, present = len(manifest.sides.get(chosen, [])), len({known.track_id for known in on_side.values()})
     if side == "auto" and 2 * present < max(size, 1):
         chosen = "unseen"
-    if chosen in SIDES:
-        if not on_side:
-            raise ConfigError(
-                f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split: use "
-                "--side unseen or --side all"
-            )
-        notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
-        if side == "auto":
-            notes[0] += " (--side unseen: all tracks outside its training; --side all: all tracks)"
-        if present < size:
-            notes.append(f"{size - present} of the {size} tracks of that side are missing or unusable in these data")
-        renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
-        if renamed:
-            notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
-        outside = len(available) - len(matches) + len(copies)
-        if outside:
-            notes.append(f"{outside} tracks that are not in the split are excluded")
-        return chosen, list(on_side), notes + manifest.notes()
+    if chosen not in SIDES:
+        return _choose_unseen(available, matches, manifest, side)
+    if not on_side:
+        raise ConfigError(
+            f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split: use "
+            "--side unseen or --side all"
+        )
+    notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
+    if side == "auto":
+        notes[0] += " (--side unseen: all tracks outside its training; --side all: all tracks)"
+    if present < size:
+        notes.append(f"{size - present} of the {size} tracks of that side are missing or unusable in these data")
+    renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
+    if renamed:
+        notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
+    outside = len(available) - len(matches) + len(copies)
+    if outside:
+        notes.append(f"{outside} tracks that are not in the split are excluded")
+    return chosen, list(on_side), notes + manifest.notes()
+
+
+def _choose_unseen(
+    available: list[str], matches: Mapping[str, Mapping[str, KnownTrack]], manifest: SplitManifest, side: str
+) -> tuple[str, list[str], list[str]]:
+    """Exclude the tracks known from training, unless `side` is `all`; return the same as `choose_tracks`."""
     seen = {
         track_id: known.get("train") or known["validation"]
         for track_id, known in matches.items()
@@ -83,7 +90,7 @@ def choose_tracks(
         f"{len(seen)} of the {len(available)} tracks are known from training ({trained} from the training side, "
         f"{len(seen) - trained} from the validation side): {_names(seen)}"
     )
-    if chosen == "all":
+    if side == "all":
         return "all", available, [f"{note}: not a measure of the model's quality on new music", *notes]
     unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
