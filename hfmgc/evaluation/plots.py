@@ -45,7 +45,7 @@ def plot_counts(
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
     figure, axes = _figure(width, height * 0.92, title, xlabel=column, ylabel="true genre")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # The colour bar is an inset, so that it is as high as the matrix.
+    # An inset is as high as the matrix; a plain colour bar can be higher.
     bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
     figure.colorbar(image, cax=bar, label=f"share of the true genre's {unit}")
     axes.set_xticks(np.arange(len(columns)), map(one_line, columns), rotation=45, ha="right", parse_math=False)

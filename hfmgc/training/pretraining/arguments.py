@@ -94,7 +94,7 @@ class SourceSettings:
 
 @dataclass
 class PretrainingDataArguments(WindowArguments):
-    """The data of a pre-training."""
+    """The data of a pre-training run."""
 
     data: list[str | dict[str, Any]] = setting(
         list,
@@ -132,7 +132,7 @@ def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
     Raises:
         ConfigError: If a field does not exist, or does not fit the others.
         CheckpointError: If a part that was trained first cannot be loaded or does not fit.
-        DataError: If there are no such data, or another front end made the stored features.
+        DataError: If the data do not exist, or another front end extracted the stored features.
     """
     arguments, data, run = groups
     if run.eval_strategy != "no" and not data.validation_share:

@@ -1,4 +1,4 @@
-"""The Trainer of a pre-training, whose model returns the loss."""
+"""The Trainer of a pre-training run. The model returns the loss."""
 
 import math
 from collections.abc import Sequence

@@ -25,7 +25,7 @@ NUM_RESTORED = 3
 
 
 def pretrain(groups: PretrainingGroups) -> PretrainingTrainer:
-    """Run all stages of a pre-training; write model, front end, `run.yaml`, plots and card to the run's folder."""
+    """Run all stages of pre-training; write model, front end, `run.yaml`, plots and card to the run's folder."""
     # Settings
     arguments, data_arguments, run = groups
     extractor = check_pretraining(groups)
@@ -101,7 +101,7 @@ def _announce(run: RunArguments, data: PretrainingData) -> None:
 
 
 def _record_start(run: RunArguments, data: PretrainingData, record: RunRecord, checkpoint: Path | None) -> None:
-    """Write the settings and the data before the training, so that an interrupted run can be resumed."""
+    """Record the settings and the data before the training; an interrupted run needs them to resume."""
     if not run.should_save:
         return
     folder = Path(run.output_dir)
