@@ -204,6 +204,7 @@ def _is_hub_id(name: Any) -> bool:
 
 
 def _address(location: Any) -> str | None:
+    """Return `location` if others can reach it: a repository of the Hub or a URL."""
     return location if _is_hub_id(location) or re.match(r"(https?|hf)://", str(location)) else None
 
 
@@ -211,7 +212,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _line(value: Any) -> str:
+def _to_line(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
         return ""
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
@@ -220,9 +221,9 @@ def _line(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     """Return `value` in one line with markup escaped, because names of genres and tracks come from file names."""
-    return _MARKUP.sub(r"\\\g<0>", _line(value))
+    return _MARKUP.sub(r"\\\g<0>", _to_line(value))
 
 
 def _code(value: Any) -> str:
     """Return `value` in one line for use between backticks."""
-    return _line(value).replace("`", "'").replace("|", "\\|")
+    return _to_line(value).replace("`", "'").replace("|", "\\|")
