@@ -123,9 +123,7 @@ def prepare_pretraining_data(
                     if too_short
                     else f"data {source.location}: no tracks on the side {settings.side!r}: choose another side"
                 )
-            tracks.stack(
-                rows[0], slice(1)
-            )  # stored features that do not fit the front end fail here, not during training
+            tracks.stack(rows[0], slice(1))  # fails if stored features do not fit the front end
             rows = list(example_generator(run.seed, "held out", number).permutation(rows))
             count = round(arguments.validation_share * len(rows))
             held_out += [(number, int(row)) for row in sorted(rows[:count])]
