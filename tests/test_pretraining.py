@@ -1,12 +1,14 @@
 """Pre-training: its data, its Trainer, its run folder, and what it refuses."""
 
 import json
+import shutil
 
 import datasets
 import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from conftest import tone
 from forked import distribute
 from pretraining_tester import pretrain_here, pretraining_settings
@@ -288,7 +290,7 @@ def test_a_finished_run_has_model_front_end_losses_picture_record_and_card(finis
     run = folder / "run"
     assert "16 tracks from features (features.parquet), 4 of them held out" in result.stdout
     assert "validation loss" in result.stdout
-    record = json.loads((run / "pretraining.json").read_text())
+    record = yaml.safe_load((run / "run.yaml").read_text())["pretraining"]
     assert record["steps"] == 4 and record["train_loss"] > 0 and record["validation_loss"] > 0
     assert (run / "training_curve.png").stat().st_size > 1000
     card = (run / "README.md").read_text()
@@ -300,7 +302,7 @@ def test_a_finished_run_has_model_front_end_losses_picture_record_and_card(finis
         "Validation loss",
     ):
         assert text in card
-    assert str(folder) not in card + (run / "run.yaml").read_text() + (run / "pretraining.json").read_text()
+    assert str(folder) not in card + (run / "run.yaml").read_text()
     assert AutoModelForPreTraining.from_pretrained(run).config.patch_size == 8
     assert isinstance(AutoModel.from_pretrained(run), PriorAutoencoder)
     assert AutoFeatureExtractor.from_pretrained(run).window_shape == (32, 32)
@@ -311,6 +313,9 @@ def test_a_finished_run_is_not_overwritten_and_other_data_cannot_resume_it(finis
     _, folder = finished
     settings = pretraining_settings(features, folder / "run", model=TINY, validation_share=0.25)
     result = pretrain_here(folder, settings, succeeds=False)
+    assert result.returncode == 1 and "--overwrite" in result.stderr
+    bare = shutil.copytree(folder / "run", tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    result = pretrain_here(tmp_path, {**settings, "output_dir": str(bare)}, succeeds=False)
     assert result.returncode == 1 and "--overwrite" in result.stderr
     result = pretrain_here(
         folder, settings, "--resume_from_checkpoint", "last", "--validation_share", "0.5", succeeds=False

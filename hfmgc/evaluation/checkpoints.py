@@ -46,7 +46,7 @@ def load_checkpoint(
             pre-trained without genres; None for the class with which the checkpoint was saved.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be found, lacks files or weights, or has an architecture that hfmgc lacks.
+        CheckpointError: If the checkpoint cannot be found, lacks files or weights, or has an unknown architecture.
         ConfigError: If the name is too long for a path.
     """
     check_path_length("checkpoint", name_or_path)

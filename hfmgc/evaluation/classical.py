@@ -75,15 +75,9 @@ class ClassicalConfig(WindowedConfig):
     columns: list[int] | tuple[int, ...] | None = None
     sklearn_version: str = sklearn.__version__
 
-    def validate_columns(self) -> None:
-        """Raise a ValueError unless `columns` are indices of `feature_names`."""
-        if self.columns is not None and not all(0 <= column < len(self.feature_names) for column in self.columns):
-            raise ValueError(f"columns {self.columns} must be indices of the {len(self.feature_names)} feature_names")
-
-    @property
-    def num_inputs(self) -> int:
-        """Number of features that the pipeline reads."""
-        return len(self.feature_names if self.columns is None else self.columns)
+    def select_columns(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the features that the pipeline reads from vectors [windows, features]."""
+        return vectors if self.columns is None else vectors[:, self.columns]
 
 
 def summarize(windows: Tensor, summary: str) -> Tensor:
@@ -110,11 +104,6 @@ class ClassicalModel(_OnCPU, WindowedModel):
         self.embedding_size = len(config.feature_names)
         self.post_init()
 
-    def check_window(self, frames: int, bins: int) -> None:
-        super().check_window(frames, bins)
-        if self.config.summary == "none" and frames != 1:
-            raise ValueError(f"expected 1 frame, the features of a track, but got {frames} frames")
-
     def embed_windows(self, input_values: Tensor, **kwargs) -> WindowOutput:
         """Summarise windows `input_values` [windows, frames, bins] as [windows, features]."""
         return WindowOutput(embeddings=summarize(input_values.float(), self.config.summary))
@@ -138,9 +127,7 @@ class ClassicalForAudioClassification(_OnCPU, WindowedForAudioClassification):
 
     def classify_windows(self, embeddings: Tensor) -> tuple[Tensor, None]:
         """Return the log-probabilities of vectors [windows, features]."""
-        vectors = embeddings.detach().cpu().numpy()
-        if self.config.columns is not None:
-            vectors = vectors[:, self.config.columns]
+        vectors = self.config.select_columns(embeddings.detach().cpu().numpy())
         logits = log_probabilities(self.pipeline, vectors, self.config.num_labels)
         return torch.from_numpy(logits).float().to(embeddings.device), None
 
@@ -193,7 +180,8 @@ def load_classical(
         if vector_names(extractor) != (config.summary, list(config.feature_names)):
             raise ValueError("config.json and preprocessor_config.json name different features")
         # Fails if the steps do not fit each other, the columns or the genres.
-        log_probabilities(pipeline, np.zeros((1, config.num_inputs), np.float32), config.num_labels)
+        vectors = config.select_columns(np.zeros((1, len(config.feature_names)), np.float32))
+        log_probabilities(pipeline, vectors, config.num_labels)
     except CheckpointError:
         raise
     except Exception as error:  # damaged files raise the exceptions of skops, NumPy and zipfile

@@ -46,7 +46,7 @@ def plot_counts(
     height, width = (max(4.5, 0.62 * len(names) + 2) for names in (genres, columns))
     figure, axes = _figure(width, height * 0.92, title, xlabel=column, ylabel="true genre")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # The colour bar is an inset, so that it is as high as the matrix.
+    # An inset is as high as the matrix; a plain colour bar can be higher.
     bar = axes.inset_axes([1 + 0.15 / width, 0, 0.3 / width, 1])
     figure.colorbar(image, cax=bar, label=f"share of the true genre's {unit}")
     axes.set_xticks(np.arange(len(columns)), map(one_line, columns), rotation=45, ha="right", parse_math=False)
@@ -67,12 +67,12 @@ def plot_average_precision(rows: Sequence[Mapping[str, Any]], tracks: int, path:
     """
     figure, axes = _figure(7, max(3.5, min(60.0, 0.26 * len(rows) + 1.4)), title, xlabel="average precision")
     names = [f"{row['genre']} ({row['tracks']})" for row in rows]
-    places = _plot_bars(axes, [row["average_precision"] or 0.0 for row in rows], names, label="model")
+    positions = _plot_bars(axes, [row["average_precision"] or 0.0 for row in rows], names, label="model")
     shares = [row["tracks"] / max(tracks, 1) for row in rows]
-    axes.scatter(shares, places, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
-    for place, row in zip(places, rows, strict=True):
+    axes.scatter(shares, positions, marker="|", s=90, color="black", zorder=3, label="chance (share of the tracks)")
+    for position, row in zip(positions, rows, strict=True):
         if row["average_precision"] is None:
-            axes.text(0.01, place, "n/a", va="center", fontsize="small", color="dimgray")
+            axes.text(0.01, position, "n/a", va="center", fontsize="small", color="dimgray")
     axes.set_xlim(0, 1)
     axes.legend(**_LEGEND)
     _save(figure, path)
@@ -92,12 +92,13 @@ def plot_accuracy_by_size(rows: Sequence[Mapping[str, Any]], path: Path, *, labe
             axes.axhline(line[0]["accuracy"], color=colour, linestyle="--", label=name)
             continue
         offset = 0.08 * len(axes.containers)  # intervals of several lines are side by side
-        places = [sizes.index(row["size"]) + offset for row in line]
+        positions = [sizes.index(row["size"]) + offset for row in line]
         means = np.array([row["accuracy"] for row in line])
         spread = np.abs(np.array([[row["low"], row["high"]] for row in line]).T - means)
-        axes.errorbar(places, means, yerr=spread, fmt="o-", capsize=4, color=colour, label=name)
-        points = [(place, value) for place, row in zip(places, line, strict=True) for value in row["accuracies"]]
-        axes.scatter(*zip(*points, strict=True), marker="_", s=120, color=colour, zorder=3)
+        axes.errorbar(positions, means, yerr=spread, fmt="o-", capsize=4, color=colour, label=name)
+        for position, row in zip(positions, line, strict=True):
+            values = row["accuracies"]
+            axes.scatter([position] * len(values), values, marker="_", s=120, color=colour, zorder=3)
     axes.set_xticks(range(len(sizes)), map(str, sizes))
     axes.legend(**_LEGEND)
     _save(figure, path)
@@ -217,12 +218,12 @@ def _plot_logged(
 
 
 def _plot_bars(axes: "Axes", values: Sequence[float], names: Sequence[str], label: str | None = None) -> np.ndarray:
-    """Draw horizontal bars, the first at the top; return their places."""
-    places = np.arange(len(values))
-    axes.barh(places, values, color="tab:blue", label=label)
-    axes.set_yticks(places, map(one_line, names), fontsize="small", parse_math=False)
+    """Draw horizontal bars, the first at the top; return their positions."""
+    positions = np.arange(len(values))
+    axes.barh(positions, values, color="tab:blue", label=label)
+    axes.set_yticks(positions, map(one_line, names), fontsize="small", parse_math=False)
     axes.invert_yaxis()
-    return places
+    return positions
 
 
 def _empty_figure(width: float, height: float) -> "Figure":

@@ -32,11 +32,6 @@ class TrackPredictions:
     window_logits: list[np.ndarray]
     expert_usage: np.ndarray | None = None
 
-    @property
-    def num_windows(self) -> int:
-        """Number of windows of all tracks."""
-        return sum(map(len, self.window_logits))
-
 
 def predict_tracks(trainer: Trainer, tracks: TrackWindows) -> TrackPredictions:
     """Run a model over extracted tracks, on all processes of `trainer`.

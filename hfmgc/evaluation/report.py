@@ -52,7 +52,7 @@ class EvaluationReport:
         return cls(
             genres=list(genres),
             tracks=len(predictions.track_ids),
-            windows=predictions.num_windows,
+            windows=sum(map(len, predictions.window_logits)),
             expert_usage=None if predictions.expert_usage is None else predictions.expert_usage.tolist(),
             problem_type=task.problem_type,
             **task.results(predictions, genres),

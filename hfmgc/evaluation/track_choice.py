@@ -43,36 +43,43 @@ def choose_tracks(
         return "all", available, [f"training tracks cannot be recognised: the checkpoint's split.json {reason}"]
     matches = _match_tracks(corpus, manifest, extractor, num_proc)
     chosen = manifest.evaluation_side if side == "auto" else side
-    on_side = {track_id: known[chosen] for track_id, known in matches.items() if chosen in known}
-    # If the data also hold copies of a track of the side, under other names, the track would count several times.
-    originals = {track_id for track_id, known in on_side.items() if known.track_id == track_id}
-    copies = {track_id for track_id, known in on_side.items() if known.track_id in originals} - originals
-    on_side = {track_id: known for track_id, known in on_side.items() if track_id not in copies}
-    size, present = len(manifest.sides.get(chosen, [])), len({known.track_id for known in on_side.values()})
+    on_side = {track_id: sides[chosen] for track_id, sides in matches.items() if chosen in sides}
+    # Copies of a track that the data hold under its own name are excluded: the track would count several times.
+    originals = {track_id for track_id, match in on_side.items() if match.track_id == track_id}
+    copies = {track_id for track_id, match in on_side.items() if match.track_id in originals} - originals
+    on_side = {track_id: match for track_id, match in on_side.items() if track_id not in copies}
+    size, present = len(manifest.sides.get(chosen, [])), len({match.track_id for match in on_side.values()})
     if side == "auto" and 2 * present < max(size, 1):
         chosen = "unseen"
-    if chosen in SIDES:
-        if not on_side:
-            raise ConfigError(
-                f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split: use "
-                "--side unseen or --side all"
-            )
-        notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
-        if side == "auto":
-            notes[0] += " (--side unseen: all tracks outside its training; --side all: all tracks)"
-        if present < size:
-            notes.append(f"{size - present} of the {size} tracks of that side are missing or unusable in these data")
-        renamed = {track_id: known for track_id, known in on_side.items() if known.track_id != track_id}
-        if renamed:
-            notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
-        outside = len(available) - len(matches) + len(copies)
-        if outside:
-            notes.append(f"{outside} tracks that are not in the split are excluded")
-        return chosen, list(on_side), notes + manifest.notes()
+    if chosen not in SIDES:
+        return _choose_unseen(available, matches, manifest, side)
+    if not on_side:
+        raise ConfigError(
+            f"--side {chosen}: none of the {len(available)} tracks is on that side of the checkpoint's split: use "
+            "--side unseen or --side all"
+        )
+    notes = [f"evaluated on the {chosen} side of the checkpoint's split, {manifest.digest[:19]}"]
+    if side == "auto":
+        notes[0] += " (--side unseen: all tracks outside its training; --side all: all tracks)"
+    if present < size:
+        notes.append(f"{size - present} of the {size} tracks of that side are missing or unusable in these data")
+    renamed = {track_id: match for track_id, match in on_side.items() if match.track_id != track_id}
+    if renamed:
+        notes.append(f"{len(renamed)} of them have other names in these data, such as {_names(renamed)}")
+    outside = len(available) - len(matches) + len(copies)
+    if outside:
+        notes.append(f"{outside} tracks that are not in the split are excluded")
+    return chosen, list(on_side), notes + manifest.notes()
+
+
+def _choose_unseen(
+    available: list[str], matches: Mapping[str, Mapping[str, KnownTrack]], manifest: SplitManifest, side: str
+) -> tuple[str, list[str], list[str]]:
+    """Return what `choose_tracks` returns, without the tracks known from training unless `side` is `all`."""
     seen = {
-        track_id: known.get("train") or known["validation"]
-        for track_id, known in matches.items()
-        if "train" in known or "validation" in known
+        track_id: sides.get("train") or sides["validation"]
+        for track_id, sides in matches.items()
+        if "train" in sides or "validation" in sides
     }
     exact_only = not any(item.keys() & {"sound", "features"} for item in manifest.identities.values())
     notes = [ONLY_COPIES] if exact_only else []
@@ -83,7 +90,7 @@ def choose_tracks(
         f"{len(seen)} of the {len(available)} tracks are known from training ({trained} from the training side, "
         f"{len(seen) - trained} from the validation side): {_names(seen)}"
     )
-    if chosen == "all":
+    if side == "all":
         return "all", available, [f"{note}: not a measure of the model's quality on new music", *notes]
     unseen = [track_id for track_id in available if track_id not in seen]
     if not unseen:
@@ -111,7 +118,7 @@ def note_earlier_training(manifest: SplitManifest, earlier: SplitManifest, name:
         return []
     return [
         f"{len(matches)} of the {len(evaluated)} {manifest.evaluation_side} tracks were on the training side of {name}, from "
-        f"which this run started ({_names({track_id: known[0] for track_id, known in matches.items()})}), so the result may be "
+        f"which this run started ({_names({track_id: found[0] for track_id, found in matches.items()})}), so the result may be "
         "optimistic: split_manifest repeats the split of an earlier run"
     ]
 
@@ -119,7 +126,7 @@ def note_earlier_training(manifest: SplitManifest, earlier: SplitManifest, name:
 def _match_tracks(
     corpus: Corpus, manifest: SplitManifest, extractor: WindowedFeatureExtractor, num_proc: int | None
 ) -> dict[str, dict[str, KnownTrack]]:
-    """Return the counterparts on each side (side -> track) of each track that is in the split, in the order of the corpus."""
+    """Return track id -> side -> matching track of the split, for the tracks that match one, in the order of the corpus."""
     side_of = {track_id: side for side in reversed(SIDES) for track_id in manifest.sides.get(side, [])}
     try:
         known = {
@@ -146,9 +153,9 @@ def _match_tracks(
 
 
 def _names(matches: Mapping[str, KnownTrack]) -> str:
-    """Return the names of the first tracks, with their names in the split if they differ."""
+    """Return the first track ids, with those in the split where they differ."""
     names = [
-        track_id if track_id == known.track_id else f"{track_id} is {known.track_id}"
-        for track_id, known in list(matches.items())[:MAX_NAMES]
+        track_id if track_id == match.track_id else f"{track_id} is {match.track_id}"
+        for track_id, match in list(matches.items())[:MAX_NAMES]
     ]
     return ", ".join([*names, *(["..."] if len(matches) > MAX_NAMES else [])])

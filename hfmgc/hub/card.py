@@ -1,4 +1,4 @@
-"""The model card of a finished run, written from the files in its folder."""
+"""Write the model card of a finished run from the files in its folder."""
 
 import json
 import math
@@ -32,20 +32,20 @@ _MARKUP = re.compile(
 
 
 class CardError(HfmgcError):
-    """A card that cannot be written because a file of the run is missing or unreadable."""
+    """A file of the run is missing or unreadable, so the card cannot be written."""
 
 
 def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
-    """Write `README.md` into the folder of a finished run and return its path; an existing one is replaced.
+    """Write or replace `README.md` in the folder of a finished run; return its path.
 
     Args:
-        folder: The run's folder. Sections whose files are missing are left out.
+        folder: The run's folder. Sections without their file are omitted.
         hub_model_id: The name (`user/name`) that the card's code loads; by default the folder's name.
         licence: The checkpoint's licence, one of the Hub's identifiers (`apache-2.0`, `cc-by-nc-4.0`, ...).
 
     Raises:
-        CardError: `config.json` or `results.json` is missing, or a file is unreadable.
-        SaveError: The card cannot be written.
+        CardError: If `config.json` or `results.json` is missing, or a file is unreadable.
+        SaveError: If the card cannot be written.
     """
     run = _read_run(folder)
     data, model, model_type = run["data"], run["model"], run["model_type"]
@@ -72,7 +72,7 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
         metadata,
         name=name,
         licence=licence,
-        # The path of a local folder means nothing to others: its name is enough.
+        # The path of a local folder means nothing to others, so the card gives only its name.
         backbone=_address(backbone) or (Path(backbone).name if backbone else None),
         run=run,
         task=task,
@@ -87,7 +87,7 @@ def write_model_card(folder: Path, *, hub_model_id: str | None = None, licence: 
 
 
 def write_pretraining_card(folder: Path, *, hub_model_id: str | None = None, licence: str | None = None) -> Path:
-    """Write `README.md` into the folder of a finished pre-training run; otherwise as `write_model_card`."""
+    """Write the card of a finished pre-training run from `config.json` and `run.yaml`; see `write_model_card`."""
     tags = ["audio", "music", "hfmgc", "self-supervised"]
     return _write(
         folder,
@@ -95,7 +95,8 @@ def write_pretraining_card(folder: Path, *, hub_model_id: str | None = None, lic
         ModelCardData(license=licence, library_name="transformers", tags=tags),
         name=hub_model_id or folder.resolve().name,
         licence=licence,
-        run=_read_run(folder, results="pretraining.json"),
+        config=_read(folder, "config.json", required=True),
+        run=_read(folder, "run.yaml", required=True),
         pictures=sorted((path.name for path in folder.glob("*.png")), key=lambda name: (name != TRAINING_CURVE, name)),
     )
 
@@ -115,14 +116,14 @@ def _write(folder: Path, template: str, metadata: ModelCardData, **values: Any) 
 
 
 def references(*names: str | None) -> str:
-    """Return the BibTeX entries whose `keywords` name an architecture, a dataset or a backbone of `names`."""
+    """Return the BibTeX entries with one of `names` (an architecture, a dataset or a backbone) in their `keywords`."""
     entries = files(__package__).joinpath(REFERENCES).read_text(encoding="utf-8").strip().split("\n\n")
-    chosen = []
+    matching = []
     for entry in entries:
         keywords = re.search(r"\n  keywords = \{(.*)\},", entry)
         if set(keywords[1].split(", ")) & set(names):
-            chosen.append(entry.replace(keywords[0], ""))
-    return "\n\n".join(chosen)
+            matching.append(entry.replace(keywords[0], ""))
+    return "\n\n".join(matching)
 
 
 def _evaluation_results(run: dict[str, Any], task: Task) -> list[EvalResult]:
@@ -147,10 +148,10 @@ def _evaluation_results(run: dict[str, Any], task: Task) -> list[EvalResult]:
     ]
 
 
-def _read_run(folder: Path, results: str = "results.json") -> dict[str, Any]:
-    """Return the contents of a run's files and what follows from them; null values and missing files are missing keys."""
+def _read_run(folder: Path) -> dict[str, Any]:
+    """Return the contents of a run's files, and values derived from them, for the template."""
     config = _read(folder, "config.json", required=True)
-    results, run = _read(folder, results, required=True), _read(folder, "run.yaml")
+    results, run = _read(folder, "results.json", required=True), _read(folder, "run.yaml")
     data, model, labels = results.get("data", {}), run.get("model", {}), config.get("id2label", {})
     return {
         "config": config,
@@ -168,11 +169,11 @@ def _read_run(folder: Path, results: str = "results.json") -> dict[str, Any]:
 
 
 def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:
-    """Return the content of a JSON or YAML file; an empty dict for a missing file that is not required."""
+    """Return the content of a JSON or YAML file without null values; an empty dict if the file is missing and not required."""
     path = folder / name
     if not path.is_file():
         if required:
-            raise CardError(f"{path}: missing, and the model card needs it: finish the run")
+            raise CardError(f"{path}: missing, but the model card needs it: finish the run")
         return {}
     try:
         text = path.read_text(encoding="utf-8")
@@ -181,17 +182,17 @@ def _read(folder: Path, name: str, *, required: bool = False) -> dict[str, Any]:
         raise CardError(f"{path}: cannot be read ({one_line(error)}): restore it") from error
     if not isinstance(content, dict):
         raise CardError(f"{path}: must hold names and values, not a {type(content).__name__}: restore it")
-    return _without_nulls(content)
+    return _drop_nulls(content)
 
 
-def _without_nulls(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: _drop_nulls(item) for key, item in value.items() if item is not None}
+    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_hub_id(name: Any) -> bool:
-    """Return whether `name` can only be a repository of the Hub: a local folder must not appear in the metadata."""
+    """Return whether `name` is a valid repository name and no local path, which must not appear in the metadata."""
     if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
         return False
     try:
@@ -202,6 +203,7 @@ def _is_hub_id(name: Any) -> bool:
 
 
 def _address(location: Any) -> str | None:
+    """Return `location` if others can reach it: a repository of the Hub or a URL."""
     return location if _is_hub_id(location) or re.match(r"(https?|hf)://", str(location)) else None
 
 
@@ -209,7 +211,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _line(value: Any) -> str:
+def _to_line(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
         return ""
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
@@ -217,10 +219,10 @@ def _line(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Return `value` with markup escaped, for text and tables: names of genres and tracks come from file names."""
-    return _MARKUP.sub(r"\\\g<0>", _line(value))
+    """Return `value` in one line with markup escaped, because names of genres and tracks come from file names."""
+    return _MARKUP.sub(r"\\\g<0>", _to_line(value))
 
 
 def _code(value: Any) -> str:
-    """Return `value` for use between backticks, in text and tables."""
-    return _line(value).replace("`", "'").replace("|", "\\|")
+    """Return `value` in one line for use between backticks."""
+    return _to_line(value).replace("`", "'").replace("|", "\\|")

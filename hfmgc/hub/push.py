@@ -28,18 +28,15 @@ COMMIT_MESSAGE = "Publish the run with hfmgc"
 
 TEXT_SUFFIXES = (".json", ".md", ".py", ".txt", ".yaml", ".yml")
 
-CAUSES_BY_STATUS = {
-    400: "the Hub rejects the content (400: {detail})",
-    401: "the token is not accepted (401): run `hf auth login`, or set HF_TOKEN to a token with write access",
+# Ways out, by the status of the Hub's response.
+TOKEN_HINTS = {
+    401: "the Hub rejects the token (401): run `hf auth login`, or set HF_TOKEN to a token with write access",
     403: "the token has no write access (403): use a token with write access to {namespace!r}",
-    404: "the repository or the revision does not exist, or the token has no access to it (404)",
-    413: "a file is too large for the Hub (413)",
-    429: "the Hub is limiting requests (429, too many requests): wait a while",
 }
 
 
 class HubError(HfmgcError):
-    """A folder that was not published: no finished run, no valid name, no token, or no answer from the Hub."""
+    """A run that was not published, with the reason."""
 
 
 def push_run(
@@ -53,20 +50,20 @@ def push_run(
 ) -> str:
     """Publish a finished run and return the URL of the commit.
 
-    The repository and the branch `revision` are created if they are missing. All files arrive in one commit or none do. A push can
-    be repeated: files that the repository already has are not sent again. Files that match `IGNORED_PATTERNS` (optimizer states,
-    event logs, hidden and temporary files) are not published.
+    The repository and the branch `revision` are created if they are missing. All files arrive in one commit or none do. A push
+    can be repeated: files that the repository already has are not sent again, and without changes there is no new commit. Files
+    that match `IGNORED_PATTERNS` (optimizer states, event logs, hidden and temporary files) are not published.
 
     Args:
         folder: The folder of a finished run.
         hub_model_id: The repository, `user/name`.
         private: Whether a new repository is private; by default as the account's settings say.
         token: Access token; by default HF_TOKEN or the token of `hf auth login`.
-        revision: By default the main branch.
-        endpoint: URL of the Hub, by default HF_ENDPOINT or the public one.
+        revision: A branch; by default the main branch.
+        endpoint: URL of the Hub; by default HF_ENDPOINT or the public Hub.
 
     Raises:
-        HubError: The folder is not a finished run or contains the token, the name is not valid, there is no token,
+        HubError: If the folder is not a finished run or contains the token, the name is not valid, there is no token,
             `private` is requested but the repository is public, or the Hub cannot be reached or refuses.
     """
     _check_name(hub_model_id)
@@ -87,7 +84,7 @@ def push_run(
             raise refusal("there is no token: run `hf auth login` or set HF_TOKEN")
         # The HTTP library would quote a header that it cannot send, and show the token.
         if not (token.isascii() and token.isprintable() and " " not in token):
-            raise refusal("the token is damaged: copy it without line breaks")
+            raise refusal("the token is damaged: copy it without spaces and line breaks")
         # `run.yaml` records the command and the settings, which may contain the token.
         for path in (folder / name for name in files):
             if path.suffix in TEXT_SUFFIXES and token.encode() in path.read_bytes():
@@ -96,19 +93,22 @@ def push_run(
         api.create_repo(hub_model_id, private=private, exist_ok=True)
         # `private` does not change an existing repository.
         if private and not api.model_info(hub_model_id).private:
-            raise refusal("the repository exists and is public: make it private, or drop private")
+            raise refusal("the repository exists and is public: make it private, or omit private")
         if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
             api.create_branch(hub_model_id, branch=revision, exist_ok=True)
-        return _commit(api, folder, files, hub_model_id, revision)
+        # `upload_folder` could split a folder into several commits if hf_xet is installed.
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
+        commit = api.create_commit(hub_model_id, operations, commit_message=COMMIT_MESSAGE, revision=revision)
+        return commit.commit_url
     except HubError:
         raise
     except Exception as error:
-        raise refusal(_cause(error, hub_model_id)) from error
+        raise refusal(_reason(error, hub_model_id)) from error
 
 
 def push_command(folder: Path, hub_model_id: str, *, private: bool | None = None, revision: str | None = None) -> str:
     """Return the shell command that publishes `folder` later, with the same visibility and branch."""
-    # A leading dash would make the folder an option.
+    # A folder that begins with a dash would be read as an option.
     name = str(folder) if not str(folder).startswith("-") else f"./{folder}"
     words = ["hfmgc", "push", name, "--hub_model_id", hub_model_id]
     if private:
@@ -119,10 +119,10 @@ def push_command(folder: Path, hub_model_id: str, *, private: bool | None = None
 
 
 def files_to_push(folder: Path) -> list[str]:
-    """Return the files of a finished run that are published, relative to `folder` and sorted.
+    """Return the sorted names of the files to publish, relative to `folder`.
 
     Raises:
-        HubError: `folder` is not a finished run.
+        HubError: If `folder` is not a finished run.
     """
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder: give the output folder of a finished run")
@@ -136,22 +136,6 @@ def files_to_push(folder: Path) -> list[str]:
     return list(filter_repo_objects(names, ignore_patterns=list(IGNORED_PATTERNS)))
 
 
-def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revision: str | None) -> str:
-    """Make one commit of all files and return its URL."""
-    for attempt in (1, 2):
-        # Not `upload_folder`: with hf_xet it may split a folder into several commits.
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
-        try:
-            return api.create_commit(
-                hub_model_id, operations, commit_message=COMMIT_MESSAGE, revision=revision
-            ).commit_url
-        except Exception:
-            # The answer may be lost although the commit was made. The client compares the files first: a second attempt
-            # then returns that commit and makes no other.
-            if attempt == 2:
-                raise
-
-
 def _check_name(hub_model_id: str) -> None:
     try:
         if hub_model_id.count("/") != 1:
@@ -161,16 +145,13 @@ def _check_name(hub_model_id: str) -> None:
         raise HubError(f"{hub_model_id!r}: not a repository name: {one_line(error)}") from error
 
 
-def _cause(error: BaseException, hub_model_id: str) -> str:
-    """Return in one line why the push failed: the status of the response, or the broken connection, or the error."""
-    detail, link = one_line(error)[:200], error
-    while link is not None:
-        response = getattr(link, "response", None)
-        if response is not None:
-            cause = CAUSES_BY_STATUS.get(response.status_code, f"the Hub returns status {response.status_code}")
-            return cause.format(namespace=hub_model_id.split("/")[0], detail=detail)
-        # By name: which HTTP library it is depends on the version of huggingface_hub.
-        if any(kind.__name__ in ("TransportError", "ConnectionError") for kind in type(link).__mro__):
-            return f"the connection to the Hub failed ({one_line(link)})"
-        link = link.__cause__
-    return detail or type(error).__name__
+def _reason(error: BaseException, hub_model_id: str) -> str:
+    """Return in one line why a push failed: what to do about the token, or the messages of the error and its causes."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    responses = (getattr(link, "response", None) for link in chain)
+    status = next((response.status_code for response in responses if response is not None), None)
+    if status in TOKEN_HINTS:
+        return TOKEN_HINTS[status].format(namespace=hub_model_id.split("/")[0])
+    return ": ".join(dict.fromkeys(one_line(link) or type(link).__name__ for link in chain))[:300]

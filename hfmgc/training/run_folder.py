@@ -35,10 +35,9 @@ from .arguments import RunArguments, changed_fields
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.yaml"
-PRETRAINING_FILE = "pretraining.json"  # in place of results.json
 RUN_FILES = (
     RUN_FILE, "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json", "split.json",
-    PRETRAINING_FILE, "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
+    "confusion_matrix.json", SINGLE_LABEL.picture, MULTI_LABEL.picture, EXPERT_USAGE_PICTURE, TRAINING_CURVE,
     PIPELINE_FILE, IMPORTANCES, RESTORED,
 )  # fmt: skip
 LOCK_FILE = ".hfmgc.lock"
@@ -137,7 +136,7 @@ def _clear_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _has_result(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("results.json", PRETRAINING_FILE))
+    return (folder / "results.json").exists() or recorded(folder, "pretraining") is not None
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:

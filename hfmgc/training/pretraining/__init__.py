@@ -1,1 +1,1 @@
-"""Training without genres: the settings, data, Trainer and run folder that all objectives share."""
+"""Pre-training without genres: the settings, data, Trainer and stages that all objectives share."""

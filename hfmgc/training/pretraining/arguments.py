@@ -1,4 +1,4 @@
-"""The settings of a pre-training, with `RunArguments` as third group, and their check before any data are read."""
+"""The settings of a pre-training run (`RunArguments` is the third group), and their check before any data are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from ..run_folder import check_output_folder
 from ..spectrogram_augmentation import cropped_frames
 
 
-# How a pre-training differs from a classifier's training: there are no genres, and by default no evaluation.
+# Defaults that differ from a classifier's: there are no genres, and by default no evaluation.
 PRETRAINING_SETTINGS = {
     "eval_strategy": "no",
     "load_best_model_at_end": False,
@@ -38,9 +38,9 @@ class PretrainingModelArguments:
 
     model_type: str = setting("hfmgc-prior-autoencoder", f"Architecture: {', '.join(PRETRAINING_MODELS)}.")
     model: dict[str, Any] = setting(dict, "Fields of the architecture's config.")
-    front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor: windows, normalisation, ...")
+    front_end: dict[str, Any] = setting(dict, "Fields of the feature extractor (windows, normalisation, ...).")
     pretrained_parts: dict[str, str] = setting(
-        dict, "Parts of the model that were trained first: {prior: FOLDER} for Deformer's prior decoder."
+        dict, "Checkpoints of parts that were trained first: {prior: FOLDER} for Deformer's prior decoder."
     )
 
     def __post_init__(self):
@@ -51,14 +51,14 @@ class PretrainingModelArguments:
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """One of the sources of a pre-training.
+    """A source of tracks for pre-training.
 
     Args:
         data: A dataset's name, a folder of audio, a manifest, or stored features.
         options: Options of the dataset.
-        exclude: List of tracks to leave out.
+        exclude: Path of an exclusion list.
         side: `train`, `validation` or `test` of the published split; "" for all tracks.
-        front_end: Fields in which the front end of these stored features differs, such as `frames_per_second`.
+        front_end: Fields of the front end with other values for this source, such as `frames_per_second`.
     """
 
     data: str
@@ -72,40 +72,40 @@ class SourceSettings:
             raise ConfigError(f"side must be train, validation or test, not {self.side!r}")
 
     def open(self) -> TrackSource:
-        """Return the source."""
+        """Return the source, whose tracks need no genres."""
         return open_source(self.data, self.options, exclude=self.exclude, labelled=False)
 
-    def extractor(self, extractor: WindowedFeatureExtractor) -> WindowedFeatureExtractor:
-        """Return the front end with this source's fields.
+    def adapt_extractor(self, extractor: WindowedFeatureExtractor) -> WindowedFeatureExtractor:
+        """Return the front end with the fields of this source.
 
         Raises:
-            ConfigError: If a field does not exist, or the windows get another size.
+            ConfigError: If a field does not exist, or changes the size of the windows or the sampling rate.
         """
         if not self.front_end:
             return extractor
-        other = with_changes(extractor, self.front_end, f"front_end of {self.data}")
-        if other.window_shape != extractor.window_shape or other.sampling_rate != extractor.sampling_rate:
+        adapted = with_changes(extractor, self.front_end, f"front_end of {self.data}")
+        if adapted.window_shape != extractor.window_shape or adapted.sampling_rate != extractor.sampling_rate:
             raise ConfigError(
-                f"front_end of {self.data}: makes windows of {other.window_shape} frames and bins at {other.sampling_rate} "
-                f"Hz, not {extractor.window_shape} at {extractor.sampling_rate} Hz: set front_end.resize, or window_seconds"
+                f"front_end of {self.data}: windows have {adapted.window_shape} frames and bins at {adapted.sampling_rate} Hz, "
+                f"not {extractor.window_shape} at {extractor.sampling_rate} Hz: set front_end.resize, or window_seconds"
             )
-        return other
+        return adapted
 
 
 @dataclass
 class PretrainingDataArguments(WindowArguments):
-    """What it is pre-trained on, without genres."""
+    """The data of a pre-training run."""
 
     data: list[str | dict[str, Any]] = setting(
         list,
-        "One or more datasets, folders of audio, manifests or stored features; {data: NAME, options: {...}, exclude: FILE, "
-        "side: train, front_end: {...}} sets the options of one.",
+        "Datasets, folders of audio, manifests or stored features: each a name, or {data: NAME, options: {...}, exclude: "
+        "FILE, side: train, front_end: {...}}.",
     )
     pad_short_tracks: bool = setting(
-        False, "Use tracks shorter than a window too, padded as front_end.short_tracks says."
+        False, "Also use tracks shorter than a window, padded as front_end.short_tracks says."
     )
     validation_share: float = setting(
-        0.0, "Share of the tracks that is held out to evaluate the loss.", limits="[0, 1)"
+        0.0, "Share of the tracks that is held out for evaluation of the loss.", limits="[0, 1)"
     )
     fit_statistics: str = setting(
         "none", "overall: estimate the front end's mean and deviation from the data.", choices=("none", "overall")
@@ -117,11 +117,9 @@ class PretrainingDataArguments(WindowArguments):
 
     @property
     def sources(self) -> list[SourceSettings]:
-        """The sources."""
-        return [
-            SourceSettings(**check_fields(SourceSettings, one if isinstance(one, Mapping) else {"data": one}, "data"))
-            for one in self.data
-        ]
+        """The entries of `data`."""
+        entries = [entry if isinstance(entry, Mapping) else {"data": entry} for entry in self.data]
+        return [SourceSettings(**check_fields(SourceSettings, entry, "data")) for entry in entries]
 
 
 PretrainingGroups = tuple[PretrainingModelArguments, PretrainingDataArguments, RunArguments]
@@ -129,22 +127,22 @@ PRETRAINING_GROUPS = (PretrainingModelArguments, PretrainingDataArguments, RunAr
 
 
 def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
-    """Refuse settings that do not fit each other, before the data are read; return the front end.
+    """Check the settings before the data are read; return the front end.
 
     Raises:
-        ConfigError: If a field does not exist or fit.
+        ConfigError: If a field does not exist, or does not fit the others.
         CheckpointError: If a part that was trained first cannot be loaded or does not fit.
-        DataError: If there are no such data, or another front end made the stored features.
+        DataError: If the data do not exist, or another front end extracted the stored features.
     """
     arguments, data, run = groups
     if run.eval_strategy != "no" and not data.validation_share:
-        raise ConfigError("eval_strategy: nothing is held out to evaluate: set validation_share, or eval_strategy no")
+        raise ConfigError("eval_strategy: no tracks are held out: set validation_share, or eval_strategy no")
     if not data.sources:
         raise ConfigError("data is empty: name a dataset, a folder of audio, or stored features")
     extractor_class = PRETRAINING_MODELS[arguments.model_type].load("feature_extractor")
     extractor = with_fields(extractor_class, arguments.front_end, "front_end")
     if data.fit_statistics != "none" and not hasattr(extractor, "mean"):
-        raise ConfigError(f"fit_statistics: {type(extractor).__name__} keeps the statistics of its pre-training")
+        raise ConfigError(f"fit_statistics: {type(extractor).__name__} has no mean and deviation to fit: set none")
     model = build_pretraining_model(arguments, run, weights=False)
     normalization = "statistics" if data.fit_statistics != "none" else getattr(extractor, "normalization", None)
     if model.unit_range and normalization != "min_max":
@@ -164,26 +162,31 @@ def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
         raise ConfigError(f"model, front_end and time_crop do not fit: {error}") from error
     for source in data.sources:
         check_output_folder("output_dir", Path(run.output_dir), source.data)
-        check_front_end(source.open(), source.extractor(extractor))
+        check_front_end(source.open(), source.adapt_extractor(extractor))
     return extractor
 
 
 def global_batch(run: RunArguments) -> int:
-    """Return the examples of an optimizer step, of all processes and micro-batches together."""
+    """Return the number of examples in an optimizer step, over all processes and micro-batches."""
     return run.per_device_train_batch_size * run.gradient_accumulation_steps * run.world_size
 
 
 def build_pretraining_model(
     arguments: PretrainingModelArguments, run: RunArguments, *, weights: bool = True
 ) -> PreTrainingModel:
-    """Return the model with the weights of its parts, or on the meta device; equal arguments give equal weights."""
+    """Return the model, with the weights of the parts that were trained first; without `weights`, on the meta device.
+
+    Equal arguments give equal weights.
+    """
     architecture = PRETRAINING_MODELS[arguments.model_type]
     model_class = architecture.load("pretraining_model")
     with unsharded_weights(run):
         parts = _load_parts(arguments, model_class.pretrained_parts)
         configs = {f"{name}_config": part.config for name, part in parts.items()}
         for name in configs.keys() & arguments.model.keys():
-            raise ConfigError(f"model.{name} is that of pretrained_parts.{name.removesuffix('_config')}: leave it out")
+            raise ConfigError(
+                f"model.{name}: comes from pretrained_parts.{name.removesuffix('_config')}: leave it out"
+            )
         config = with_fields(architecture.load("config"), arguments.model, "model", **configs)
         if not weights:
             return on_meta(model_class, config)
@@ -195,20 +198,21 @@ def build_pretraining_model(
 
 
 def _load_parts(arguments: PretrainingModelArguments, wanted: Mapping[str, str]) -> dict[str, PreTrainingModel]:
-    """Return the parts of the model that were trained first; `wanted` has the model type of each."""
+    """Load the parts of the model that were trained first; `wanted` maps each part to its model type."""
     for name in arguments.pretrained_parts.keys() - wanted.keys():
         raise ConfigError(f"pretrained_parts: {arguments.model_type} has no part {name!r}{did_you_mean(name, wanted)}")
     parts = {}
     for name, model_type in wanted.items():
         folder = coerce(f"pretrained_parts.{name}", arguments.pretrained_parts.get(name, ""), str, "settings")
         if not folder:
-            raise ConfigError(f"pretrained_parts.{name} is not set: train a {model_type} first, and name its folder")
+            raise ConfigError(f"pretrained_parts.{name} is not set: train a {model_type} first, then name its folder")
         parts[name] = part = load_checkpoint(folder, auto_class=AutoModelForPreTraining)[0]
         if part.config.model_type != model_type:
             raise CheckpointError(
-                f"pretrained_parts.{name} {folder} is of architecture {part.config.model_type!r}, {model_type!r} is needed"
+                f"pretrained_parts.{name} {folder}: the architecture is {part.config.model_type!r}: give a checkpoint of "
+                f"{model_type!r}"
             )
-        # Neither a path on the user's disk nor the part's own classes belong in the config of the whole.
+        # The config of the whole model must contain neither a path on the user's disk nor the classes of the part.
         part.config.name_or_path, part.config.architectures = "", None
         vars(part.config).pop("auto_map", None)
     return parts

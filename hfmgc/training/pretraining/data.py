@@ -1,4 +1,4 @@
-"""The data of a pre-training: random windows of tracks without genres, from one or more sources."""
+"""The data of a pre-training run: random windows of tracks without genres, from one or more sources."""
 
 import copy
 import hashlib
@@ -23,21 +23,21 @@ from ..spectrogram_augmentation import WindowAugmentation
 from .arguments import PretrainingDataArguments, global_batch
 
 
-# Random windows from which mean and deviation are estimated, as M2D's authors did.
+# Number of random windows from which mean and deviation are estimated, as in M2D.
 STATISTICS_WINDOWS = 10_000
 
 
 class PretrainingExamples(WindowExamples):
-    """Random windows of tracks, as `input_values` [frames, bins] and `seeds`, the seed of the model's own draws.
+    """Random windows of tracks: `input_values` [frames, bins], and `seeds`, the seed of the model's random draws.
 
-    With several `views`, an example is that many augmentations of one window, [views, frames, bins].
+    With several `views`, `input_values` [views, frames, bins] are different augmentations of one window.
 
     Args:
-        sources: Tracks with features, each source with its front end.
-        tracks: Source and row of each track.
-        views: Augmented views of each window.
-        global_batch: Examples of an optimizer step. An epoch has full steps only; the examples that are left out change
-            from epoch to epoch.
+        sources: Tracks with features; each source has its own front end.
+        tracks: Index of the source and row of each track.
+        views: Number of augmentations of each window.
+        global_batch: Number of examples in an optimizer step. An epoch has only full steps; which examples are left out
+            changes from epoch to epoch.
         more: See `WindowExamples`.
     """
 
@@ -75,7 +75,7 @@ class PretrainingExamples(WindowExamples):
         }
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Return the examples of an epoch, of which the first `len(self)` are used."""
+        """Return all examples in the order of an epoch, which uses the first `len(self)` of them."""
         if self._latest_order is None or self._latest_order[0] != epoch:
             examples = len(self.tracks) * self.windows_per_track
             self._latest_order = epoch, example_generator(self.seed, epoch, "order").permutation(examples)
@@ -84,7 +84,7 @@ class PretrainingExamples(WindowExamples):
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """The data of a run: training windows, held-out windows, and the record of both."""
+    """The data of a run: training windows, held-out windows, and their entry in `run.yaml`."""
 
     train: PretrainingExamples
     validation: PretrainingExamples | None
@@ -98,78 +98,77 @@ def prepare_pretraining_data(
     """Decode and extract all sources, hold some tracks out, and fit the front end's statistics.
 
     Raises:
-        DataError: If a source has no track that is long enough, or there are too few tracks for a batch.
+        DataError: If a source has no track that is long enough, or all tracks together do not fill a batch.
     """
-    sources, described, train, held_out = [], [], [], []
+    sources, descriptions, train, held_out = [], [], [], []
     with run.main_process_first(desc="preparing the data"):
         for number, settings in enumerate(arguments.sources):
-            source, own = settings.open(), settings.extractor(extractor)
-            if run.should_log and (forecast := cache_forecast(source, own)):
+            source, source_extractor = settings.open(), settings.adapt_extractor(extractor)
+            if run.should_log and (forecast := cache_forecast(source, source_extractor)):
                 print(forecast)
             corpus = decode_corpus(
                 source,
-                own.sampling_rate,
+                source_extractor.sampling_rate,
                 num_proc=arguments.preprocessing_num_proc,
                 shortest_seconds=arguments.shortest_seconds,
                 labelled=False,
             )
-            features = extract_features(corpus.tracks, own, num_proc=arguments.preprocessing_num_proc)
-            tracks = TrackWindows(features, own)
-            rows, short = _usable(tracks, settings.side, pad=arguments.pad_short_tracks)
+            features = extract_features(corpus.tracks, source_extractor, num_proc=arguments.preprocessing_num_proc)
+            tracks = TrackWindows(features, source_extractor)
+            rows, too_short = _select_rows(tracks, settings.side, pad=arguments.pad_short_tracks)
             if not rows:
                 raise DataError(
-                    f"data {source.location}: none of {short} tracks is as long as a window of {own.window_seconds:g} s: "
-                    "shorten front_end.window_seconds, or set pad_short_tracks"
-                    if short
-                    else f"data {source.location}: has no tracks on the side {settings.side!r}"
+                    f"data {source.location}: all {too_short} tracks are shorter than a window of "
+                    f"{source_extractor.window_seconds:g} s: shorten front_end.window_seconds, or set pad_short_tracks"
+                    if too_short
+                    else f"data {source.location}: no tracks on the side {settings.side!r}: choose another side"
                 )
-            tracks.stack(rows[0], slice(1))  # stored features that do not fit the front end fail here
+            tracks.stack(rows[0], slice(1))  # fails if stored features do not fit the front end
             rows = list(example_generator(run.seed, "held out", number).permutation(rows))
             count = round(arguments.validation_share * len(rows))
             held_out += [(number, int(row)) for row in sorted(rows[:count])]
             train += [(number, int(row)) for row in sorted(rows[count:])]
             sources.append(tracks)
-            described.append(
+            descriptions.append(
                 {**source.describe(), "side": settings.side, "tracks": len(rows), "held_out": count}
-                | {"too_short": short, "skipped": corpus.skipped_report()}
+                | {"too_short": too_short, "skipped": corpus.skipped_report()}
             )
-    chosen = {"seed": run.seed, "views": views, "window_augmentation": arguments.window_augmentation}
+    options = {"seed": run.seed, "views": views, "window_augmentation": arguments.window_augmentation}
     batch = global_batch(run)
     examples = PretrainingExamples(
-        sources, train, windows_per_track=arguments.windows_per_track, global_batch=batch, **chosen
+        sources, train, windows_per_track=arguments.windows_per_track, global_batch=batch, **options
     )
     if not len(examples):
         raise DataError(
-            f"{len(train) * arguments.windows_per_track} examples give no full batch of {batch}: lower "
+            f"data: {len(train) * arguments.windows_per_track} examples do not fill a batch of {batch}: lower "
             "per_device_train_batch_size or gradient_accumulation_steps, or raise windows_per_track"
         )
-    validation = PretrainingExamples(sources, held_out, **chosen) if held_out else None
-    record = {"sources": described, "examples": len(examples), "digest": _digest(sources, train, held_out)}
+    validation = PretrainingExamples(sources, held_out, **options) if held_out else None
+    record = {"sources": descriptions, "examples": len(examples), "digest": _digest(sources, train, held_out)}
     if arguments.fit_statistics != "none":
         record["statistics"] = _fit_statistics(extractor, examples)
     return PretrainingData(examples, validation, record)
 
 
-def _usable(tracks: TrackWindows, side: str, *, pad: bool) -> tuple[list[int], int]:
-    """Return the rows of a side that are long enough for a window, and how many others are too short."""
-    sides = list(tracks["split"]) if side else [side] * len(tracks)
-    rows = [row for row, its_side in enumerate(sides) if its_side == side]
-    needed = (1 - NEGLIGIBLE_SHARE) * tracks.extractor.cut_frames
-    usable = [row for row in rows if pad or tracks.frames[row] is None or tracks.frames[row] >= needed]
+def _select_rows(tracks: TrackWindows, side: str, *, pad: bool) -> tuple[list[int], int]:
+    """Return the rows of a side that are long enough for a window, and the number of those that are too short."""
+    rows = [row for row, name in enumerate(tracks["split"]) if name == side] if side else range(len(tracks))
+    shortest = (1 - NEGLIGIBLE_SHARE) * tracks.extractor.cut_frames
+    usable = [row for row in rows if pad or tracks.frames[row] is None or tracks.frames[row] >= shortest]
     return usable, len(rows) - len(usable)
 
 
 def _digest(sources: Sequence[TrackWindows], *sides: Sequence[tuple[int, int]]) -> str:
-    """Return the identity of the tracks of each side."""
+    """Return a digest of the track ids on each side."""
     names = [list(source["track_id"]) for source in sources]
-    listed = [[f"{source} {names[source][row]}" for source, row in side] for side in sides]
-    return "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    content = [[f"{source} {names[source][row]}" for source, row in side] for side in sides]
+    return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _fit_statistics(extractor: WindowedFeatureExtractor, examples: PretrainingExamples) -> dict[str, Any]:
-    """Set mean and deviation of the front ends from random windows of the training tracks; return what was found.
+    """Set mean and deviation of the front ends from random windows of the training tracks; return them.
 
-    All sources get the same ones, so that this cannot use the front end's own `fit_statistics`.
+    The front end's own `fit_statistics` cannot be used, because all sources share one mean and one deviation.
     """
     plain = copy.copy(examples)
     plain.sources = [copy.copy(source) for source in examples.sources]
@@ -178,8 +177,8 @@ def _fit_statistics(extractor: WindowedFeatureExtractor, examples: PretrainingEx
         source.extractor.normalization = "none"
     plain.views, plain.window_augmentation = 1, WindowAugmentation()
     count = min(len(plain), STATISTICS_WINDOWS)
-    chosen = example_generator(examples.seed, "statistics").permutation(len(plain))[:count]
-    mean, std = running_statistics(plain[int(index)]["input_values"] for index in chosen)
-    for one in (extractor, *(source.extractor for source in examples.sources)):
-        one.mean, one.std, one.normalization = mean, std or 1.0, "statistics"
+    sample = example_generator(examples.seed, "statistics").permutation(len(plain))[:count]
+    mean, std = running_statistics(plain[int(index)]["input_values"] for index in sample)
+    for front_end in (extractor, *(source.extractor for source in examples.sources)):
+        front_end.mean, front_end.std, front_end.normalization = mean, std or 1.0, "statistics"
     return {"mean": mean, "std": std, "windows": count}

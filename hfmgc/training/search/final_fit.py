@@ -58,7 +58,7 @@ def _summarize(reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         "seeds": list(reports),
         **{name: first[name] for name in ("side", "tracks", "split", "notes")},
         "interval_method": f"{LEVEL:.0%} t-interval of the mean over {len(reports)} seeds, within 0 and 1: it covers "
-        "the variation between trainings; the interval of each run covers the choice of tracks",
+        "the variation between training runs; the interval of each run covers the choice of tracks",
         "metrics": {name: mean_and_interval([values[name] for values in metrics]) for name in numbers},
         "runs": [
             {"seed": seed, "folder": f"{FOLDER}/seed_{seed}", "metrics": report["metrics"]}

@@ -1,4 +1,4 @@
-"""One trial: an ordinary training on one device that saves nothing but its metrics."""
+"""One trial: an ordinary training run on one device that saves nothing but its metrics."""
 
 import math
 import os
@@ -68,7 +68,7 @@ class Outcome(StrEnum):
 
 @dataclass
 class ReportToStudy(TrainerCallback):
-    """Reports the metric that chooses the best checkpoint to the study; ends a training that diverges or is pruned."""
+    """Reports the metric that chooses the best checkpoint to the study; stops a run that diverges or is pruned."""
 
     trial: Trial
     values: list[float] = field(default_factory=list)
@@ -150,7 +150,7 @@ class Objective:
         trainer.accelerator.free_memory()
         if not report.values:
             raise ValueError("the training ended before its first evaluation: see eval_strategy and eval_steps")
-        # The value of the weights with which the recipe's own run would end: the best checkpoint, or the last step.
+        # The recipe itself would end with its best checkpoint, or with its last weights.
         if not self.recipe.groups()[2].load_best_model_at_end:
             return report.values[-1]
         return max(report.values) if trial.study.direction == StudyDirection.MAXIMIZE else min(report.values)
