@@ -96,10 +96,12 @@ def push_run(
             raise refusal("the repository exists and is public: make it private, or omit private")
         if revision not in (None, DEFAULT_REVISION) and not revision.startswith("refs/"):
             api.create_branch(hub_model_id, branch=revision, exist_ok=True)
-        # `upload_folder` could split a folder into several commits if hf_xet is installed.
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
-        commit = api.create_commit(hub_model_id, operations, commit_message=COMMIT_MESSAGE, revision=revision)
-        return commit.commit_url
+        try:
+            return _commit(api, folder, files, hub_model_id, revision)
+        except Exception:
+            # The response can be lost although the commit was made. The client compares the files first, so a second attempt
+            # returns that commit and makes no other.
+            return _commit(api, folder, files, hub_model_id, revision)
     except HubError:
         raise
     except Exception as error:
@@ -134,6 +136,12 @@ def files_to_push(folder: Path) -> list[str]:
             raise HubError(f"{folder}: not a finished run, {name} {state}: finish the training, then push again")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return list(filter_repo_objects(names, ignore_patterns=list(IGNORED_PATTERNS)))
+
+
+def _commit(api: HfApi, folder: Path, files: list[str], hub_model_id: str, revision: str | None) -> str:
+    # `upload_folder` could split a folder into several commits if hf_xet is installed.
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
+    return api.create_commit(hub_model_id, operations, commit_message=COMMIT_MESSAGE, revision=revision).commit_url
 
 
 def _check_name(hub_model_id: str) -> None:

@@ -136,7 +136,7 @@ def _clear_folder(folder: Path, overwrite: bool) -> None:
 
 
 def _has_result(folder: Path) -> bool:
-    return (folder / "results.json").exists() or recorded(folder, "pretraining") is not None
+    return (folder / "results.json").exists() or read_record(folder, "pretraining") is not None
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:

@@ -32,11 +32,14 @@ def final_fit(
     reused, unfinished runs are resumed, and runs with other settings are replaced. A second worker waits for the first.
 
     Raises:
+        ConfigError: If another worker is making the final fit, and this is one of several processes.
         SaveError: If `final.json` cannot be written.
     """
     run = recipe.groups()[2]
     folder = Path(run.output_dir)
-    lock = file_lock(folder / LOCK, waiting=f"{folder}: another worker is making the final fit: waiting")
+    others = f"{folder}: another worker is making the final fit"
+    # Several processes of a run would wait for their first one until they time out.
+    lock = file_lock(folder / LOCK, in_use=others if run.world_size > 1 else "", waiting=f"{others}: waiting")
     with lock if run.should_save else contextlib.nullcontext():
         reports = {}
         for seed in seeds:
