@@ -13,6 +13,7 @@ both pre-training stages:
 Fields of `finetune` apply to `scratch` too. After both have run, FOLDER gets a plot of their losses.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,20 +40,21 @@ STAGES = ("prior", "pretrain", "finetune", "scratch")
 
 def main() -> None:
     """Run the selected stages."""
-    selected, folder, prefix, options = parse(sys.argv[1:])
-    for stage in selected:
+    arguments, options = parse(sys.argv[1:])
+    folder, prefix = arguments.output_dir, "small_" if arguments.small else ""
+    for stage in arguments.stages:
         print(f"\n== {stage} ==", flush=True)
         config = CONFIGS / f"{prefix}{'finetune' if stage == 'scratch' else stage}.yaml"
-        stage_options = [*options["finetune"], *options["scratch"]] if stage == "scratch" else options[stage]
-        argv = [str(config), "--output_dir", str(folder / f"{prefix}{stage}"), *stage_options]
+        argv = [str(config), "--output_dir", str(folder / f"{prefix}{stage}")]
         if stage in ("prior", "pretrain"):
             if stage == "pretrain":
-                argv[3:3] = ["--pretrained_parts.prior", str(folder / f"{prefix}prior")]
-            pretrain(read_settings(argv, PRETRAINING_GROUPS, defaults=PRETRAINING_SETTINGS))
+                argv += ["--pretrained_parts.prior", str(folder / f"{prefix}prior")]
+            pretrain(read_settings([*argv, *options[stage]], PRETRAINING_GROUPS, defaults=PRETRAINING_SETTINGS))
         else:
             if stage == "finetune":
-                argv[3:3] = ["--model_name_or_path", str(folder / f"{prefix}pretrain")]
-            train_and_evaluate(read_settings(argv, RECIPE_GROUPS))
+                argv += ["--model_name_or_path", str(folder / f"{prefix}pretrain")]
+            shared = options["finetune"] if stage == "scratch" else []
+            train_and_evaluate(read_settings([*argv, *shared, *options[stage]], RECIPE_GROUPS))
     plot_comparison(folder, prefix)
 
 
@@ -71,47 +73,42 @@ def plot_comparison(folder: Path, prefix: str) -> None:
         plot_losses(histories, folder / f"{prefix}finetuning_losses.png", title="Deformer: fine-tuning")
 
 
-def parse(argv: Sequence[str]) -> tuple[list[str], Path, str, dict[str, list[str]]]:
-    """Return the selected stages, the folder of their runs, the prefix of their configs, and the options of each stage.
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, list[str]]]:
+    """Return the arguments of this command, and the command-line options of each stage.
 
     Raises:
         ConfigError: If a stage or an option does not exist.
     """
-    selected, folder, prefix = list(STAGES[:3]), Path("runs/deformer"), ""
-    options: dict[str, list[str]] = {stage: [] for stage in STAGES}
-    rest = list(argv)
-    if "--help" in rest or "-h" in rest:
-        print(__doc__)
-        raise SystemExit(0)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word == "--small":
-            prefix = "small_"
-            continue
-        if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        stage, _, field = name.partition(".")
-        if name == "stages":
-            selected = value.split(",")
-        elif name == "output_dir":
-            folder = Path(value)
-        elif name == "data":
-            for pretraining_stage in ("prior", "pretrain"):
-                options[pretraining_stage] += ["--data", value]
-        elif name in ("overwrite", "resume_from_checkpoint"):
-            for every_stage in STAGES:
-                options[every_stage] += [f"--{name}", value]
-        elif stage in STAGES and field:
-            options[stage] += [f"--{field}", value]
-        else:
-            names = [*(f"{stage}.FIELD" for stage in STAGES), "small", "stages", "output_dir", "data", "overwrite"]
-            names.append("resume_from_checkpoint")
-            raise ConfigError(f"command line: unknown option {word!r}{did_you_mean(name, names)}")
-    for stage in selected:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--stages", type=lambda names: names.split(","), default=STAGES[:3])
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/deformer"))
+    parser.add_argument("--data", help="for both pre-training stages")
+    for name in ("--overwrite", "--resume_from_checkpoint"):
+        parser.add_argument(name, nargs="?", const="true", help="for all stages")
+    arguments, rest = parser.parse_known_args(argv)
+    for stage in arguments.stages:
         if stage not in STAGES:
             raise ConfigError(f"stages: no stage {stage!r}{did_you_mean(stage, STAGES)}")
-    return selected, folder, prefix, options
+    options: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    for name, its_stages in (("data", STAGES[:2]), ("overwrite", STAGES), ("resume_from_checkpoint", STAGES)):
+        if (value := getattr(arguments, name)) is not None:
+            for stage in its_stages:
+                options[stage] += [f"--{name}", value]
+    stage = None
+    for word in rest:
+        if word.startswith("--"):
+            stage, _, field = word.removeprefix("--").partition(".")
+            if stage not in STAGES or not field:
+                names = (*vars(arguments), *(f"{name}.FIELD" for name in STAGES))
+                raise ConfigError(f"command line: unknown option {word!r}{did_you_mean(stage, names)}")
+            word = f"--{field}"
+        elif stage is None:
+            raise ConfigError(f"command line: expected --STAGE.field, got {word!r}")
+        options[stage].append(word)
+    return arguments, options
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import ASTFeatureExtractor
 
 from .feature_extraction_windowed import WindowedFeatureExtractor
-from .field_checks import check_types
+from .field_checks import check_positive, check_types
 
 
 # Kaldi's frames at 16 kHz (25 ms every 10 ms), which are hard-coded in ASTFeatureExtractor.
@@ -54,10 +54,7 @@ class HfmgcASTFeatureExtractor(WindowedFeatureExtractor, ASTFeatureExtractor):
         **kwargs,
     ):
         check_types(HfmgcASTFeatureExtractor.__init__, locals())
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1 frame, not {max_length}")
-        if not std > 0:
-            raise ValueError(f"std must be above 0, not {std}")
+        check_positive(max_length=max_length, std=std)
         if sampling_rate != 16000:
             # transformers fixes the frame size in samples: another rate would silently change its duration.
             raise ValueError(f"sampling_rate must be 16000, the rate of AST's filter banks, not {sampling_rate}")

@@ -18,12 +18,5 @@ class CALMFeatureExtractor(AudioEncoderFeatureExtractor):
     default_extractor: dict[str, Any] = {"feature_extractor_type": "EncodecFeatureExtractor", "sampling_rate": 32000}  # noqa: RUF012
     default_seconds = 25.0
 
-    def __init__(
-        self,
-        encoder_extractor: dict | None = None,
-        sampling_rate: int | None = None,
-        window_seconds: float | int | None = None,
-        window_policy: str = "first",
-        **kwargs,
-    ):
-        super().__init__(encoder_extractor, sampling_rate, window_seconds, window_policy=window_policy, **kwargs)
+    def __init__(self, *args, window_policy: str = "first", **kwargs):
+        super().__init__(*args, window_policy=window_policy, **kwargs)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from .feature_extraction_windowed import WindowedFeatureExtractor
-from .field_checks import check_positive, check_types
+from .field_checks import check_statistics, check_types
 from .handmade_features import (
     GTZAN_SUMMARY_COLUMNS,
     MIN_SAMPLES,
@@ -75,12 +75,10 @@ class HandmadeFeatureExtractor(WindowedFeatureExtractor):
             raise ValueError("layout 'table' needs num_features, the number of its columns")
         if num_features not in (None, size):
             raise ValueError(f"num_features must be {size} for layout {layout!r}, not {num_features}: leave it out")
-        check_positive(sampling_rate=sampling_rate)
+        check_statistics(mean, std, size)
         rate = SAMPLING_RATES[layout] if sampling_rate is None else sampling_rate
         if layout != "table" and rate < MIN_SAMPLING_RATE:
             raise ValueError(f"sampling_rate must be at least {MIN_SAMPLING_RATE} for hand-made features, not {rate}")
-        if not np.all(np.asarray(std) > 0) or not {np.size(mean), np.size(std)} <= {1, size}:
-            raise ValueError(f"mean and std must be one number or {size}, one for each column, and std above 0")
         super().__init__(feature_size=size, sampling_rate=rate, **kwargs)
         self.layout = layout
         self.num_features = size

@@ -27,11 +27,12 @@ from .spectrogram_presets import with_preset
 
 
 class SpectrogramFeatureExtractor(WindowedFeatureExtractor):
-    r"""Spectrograms of the windows of a track, float32 [windows, frames, bins], numerically librosa's.
+    r"""Spectrograms of the windows of a track, float32 [windows, frames, bins], with librosa's values.
 
     The un-normalised features are the spectrogram of the whole track on its scale (dB relative to 1), decimated. Three steps
     follow: dB reference and floor, the cosine transform of MFCCs, and normalisation. `normalize_over` decides whether they
-    are applied to each window (after cutting) or to the track (before cutting). Windows are then cropped and resized.
+    are applied to the track, before it is cut, or to each window. Windows can also be cropped and resized; if they are
+    normalised one by one, this comes before the normalisation.
 
     Frames are computed across the edges of windows (ours). If a paper cuts the waveform first, two or three frames at each
     edge differ.

@@ -8,7 +8,7 @@ import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
-from .field_checks import check_types, refuse_misspelt_fields
+from .field_checks import check_positive, check_types, refuse_misspelt_fields
 from .windows import fill, start_at, window_starts
 
 
@@ -66,9 +66,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         **kwargs,
     ):
         check_types(WindowedFeatureExtractor.__init__, locals())
+        check_positive(sampling_rate=sampling_rate, max_windows=max_windows)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
-        if max_windows is not None and max_windows < 1:
-            raise ValueError(f"max_windows must be at least 1 or null, not {max_windows}")
         if max_windows is None and window_policy == "random":
             raise ValueError("window_policy 'random' needs max_windows: set the number of windows to draw")
         if not 0 <= window_overlap < 1:

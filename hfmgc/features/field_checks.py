@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from huggingface_hub.dataclasses import type_validator
 
 
@@ -23,6 +24,15 @@ def check_positive(**numbers: float | None) -> None:
     for name, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise ValueError(f"{name} must be a finite number above 0, not {number}")
+
+
+def check_statistics(mean: float | list[float], std: float | list[float], bins: int) -> None:
+    """Raise a ValueError unless mean and std are finite, one number or `bins` numbers each, and std is above 0."""
+    for name, values in (("mean", np.asarray(mean, np.float64)), ("std", np.asarray(std, np.float64))):
+        if values.size not in (1, bins) or not np.isfinite(values).all():
+            raise ValueError(f"{name} must be one finite number or {bins}, one for each bin, not {values.size}")
+    if np.min(std) <= 0:
+        raise ValueError("std must be above 0 in each bin")
 
 
 def refuse_misspelt_fields(names: Iterable[str], fields: Iterable[str]) -> None:

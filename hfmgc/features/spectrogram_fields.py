@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from .field_checks import check_positive
+from .field_checks import check_positive, check_statistics
 
 
 _POSITIVE = (
@@ -26,7 +24,8 @@ def check_fields(extractor: Any) -> None:
     if extractor.db_reference != "max":
         check_positive(db_reference=extractor.db_reference)
     _check_sizes(extractor)
-    _check_statistics(extractor)
+    bins = extractor.num_bins if extractor.normalize_over == "track" else extractor.window_shape[1]
+    check_statistics(extractor.mean, extractor.std, bins)
 
 
 def _check_frequencies(extractor: Any) -> None:
@@ -77,13 +76,3 @@ def _check_sizes(extractor: Any) -> None:
             raise ValueError(
                 f"crop {extractor.crop} is larger than a window of [{extractor.num_bins}, {extractor.cut_frames}]"
             )
-
-
-def _check_statistics(extractor: Any) -> None:
-    bins = extractor.num_bins if extractor.normalize_over == "track" else extractor.window_shape[1]
-    for name in ("mean", "std"):
-        values = np.asarray(getattr(extractor, name), dtype=np.float64)
-        if values.size not in (1, bins) or not np.isfinite(values).all():
-            raise ValueError(f"{name} must be one finite number or {bins}, one for each bin, not {values.size}")
-    if not (np.asarray(extractor.std) > 0).all():
-        raise ValueError("std must be above 0 in each bin")
