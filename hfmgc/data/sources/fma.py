@@ -124,10 +124,7 @@ class FMA(TrackSource):
     @property
     def features_csv(self) -> Path:
         """The path of the authors' file with 518 hand-made features of each track."""
-        path = self._metadata_file("features.csv")
-        if not path.is_file():
-            raise DataError("features.csv: no such file in FMA's metadata: unpack all of fma_metadata.zip")
-        return path
+        return self._metadata_file("features.csv")
 
     def metadata_tracks(self) -> list[FMATrack]:
         """Return the rows of `tracks.csv` for this subset, sorted by id, without reading the audio."""

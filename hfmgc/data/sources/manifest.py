@@ -97,8 +97,7 @@ class Manifest(TrackSource):
     def _check_columns(self, columns: list[str]) -> None:
         """Raise a DataError if the column of paths or labels, or one that the user named, is missing."""
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        # Names that the user gave come first: a misspelt one is the likely cause of any missing column.
-        for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
+        for option in fields(self):
             name = getattr(self, option.name)
             is_needed = option.name in needed or name != option.default
             if option.name.endswith("_column") and name and is_needed and name not in columns:
