@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +38,7 @@ LABEL_FEATURES = {name: kind for name, kind in TRACK_FEATURES.items() if name !=
 
 def track_row(
     track_id: str,
-    genres: Sequence[str],
+    genres: Iterable[str],
     *,
     path: str | None = None,
     audio: bytes | None = None,
