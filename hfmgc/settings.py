@@ -213,7 +213,7 @@ def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, 
 
 
 def with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
-    """Return a `target` with `fields`, which are checked by `check_fields`, and the keyword arguments `more`, which are not.
+    """Build a `target` from `fields`, checked by `check_fields`, and from the keyword arguments `more`.
 
     Raises:
         ConfigError: If `check_fields` or the class refuses a field or value.

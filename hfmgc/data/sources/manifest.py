@@ -97,7 +97,8 @@ class Manifest(TrackSource):
     def _check_columns(self, columns: list[str]) -> None:
         """Raise a DataError if the column of paths or labels, or one that the user named, is missing."""
         needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        for option in fields(self):
+        # Columns that the user named come first: if one is misspelt, a default may seem to be missing too.
+        for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
             name = getattr(self, option.name)
             is_needed = option.name in needed or name != option.default
             if option.name.endswith("_column") and name and is_needed and name not in columns:
