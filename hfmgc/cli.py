@@ -17,7 +17,10 @@ from .text import escape_output, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 after an error or if `check` found no usable file, 3 if `predict` skipped a file."""
+    """Run the command and return its exit code.
+
+    It is 1 after an error or if `check` found no usable file, and 3 if `predict` skipped a file.
+    """
     options = vars(_parser().parse_args(argv))
     escape_output()
     verb, as_json = options.pop("verb"), options.pop("json", False)
@@ -309,7 +312,7 @@ def _predict(
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Skip garbage collections of imported modules and loaded models, here and at exit: they would double the time for one song."""
+    """Skip garbage collections of imports and models, here and at exit, which would double the time for a song."""
     gc.disable()
     try:
         yield

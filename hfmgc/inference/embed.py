@@ -57,8 +57,8 @@ def embed_tracks(
 ) -> dict[str, Any]:
     """Write the embeddings of all usable tracks to a parquet file.
 
-    It has a row per track with the columns `track_id`, `genre`, `genres`, `artist`, `split` and `embedding`, the mean over the
-    windows of the track (float32 [hidden]).
+    It has a row per track with the columns `track_id`, `genre`, `genres`, `artist`, `split` and `embedding`, the mean
+    over the windows of the track (float32 [hidden]).
 
     Args:
         checkpoint: The checkpoint, for `load_checkpoint`.

@@ -1,7 +1,7 @@
 """Writes results for many tracks in parts, so that the same command resumes after an interruption.
 
-Finished parts are stored in `OUTPUT.parts` and joined to `OUTPUT` at the end. Their names contain a digest of everything that
-the results depend on.
+Finished parts are stored in `OUTPUT.parts` and joined to `OUTPUT` at the end. Their names contain a digest of
+everything that the results depend on.
 """
 
 import shutil

@@ -46,7 +46,8 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
     The column `run` is a digest of the models, the settings and the files.
 
     Raises:
-        ConfigError: If the suffix of `output` is not in `SUFFIXES`, or `output` exists with the predictions of another run.
+        ConfigError: If the suffix of `output` is not in `SUFFIXES`, or `output` exists with the predictions of another
+            run.
         SaveError: If `output` cannot be written.
     """
     if output.suffix not in SUFFIXES:

@@ -59,7 +59,10 @@ def restore_song(
 
 @torch.no_grad()
 def restore_windows(model: Any, windows: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...] | None:
-    """Return the windows, the model's input and the restored windows [windows, frames, bins]; None if it restores nothing."""
+    """Return the windows, the model's input and the restored windows [windows, frames, bins].
+
+    Return None if the model restores nothing.
+    """
     training = model.training
     model.eval()
     result = model.restore(windows, seeds=torch.arange(len(windows)) + seed)

@@ -35,10 +35,10 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 class FeatureSet(TrackSource):
     """Stored features: a parquet file, a folder of parquet files, or a saved dataset.
 
-    Files and splits that are named after a side, such as `train.parquet`, are that side. Each row is a track: an id, a genre or
-    a list of genres, and a column of numbers. The numbers are unnormalised features as `hfmgc extract` writes them (float
-    [frames, bins]), a spectrogram with levels 0..255 (uint8 [bins, frames]), or windows that another program cut and normalised
-    ([slices, frames, bins]).
+    Files and splits that are named after a side, such as `train.parquet`, are that side. Each row is a track: an id, a
+    genre or a list of genres, and a column of numbers. The numbers are unnormalised features as `hfmgc extract` writes
+    them (float [frames, bins]), a spectrogram with levels 0..255 (uint8 [bins, frames]), or windows that another
+    program cut and normalised ([slices, frames, bins]).
     """
 
     card = DatasetCard(
@@ -141,7 +141,7 @@ class FeatureSet(TrackSource):
         raise DataError(f"{self.path}: the extraction was interrupted: repeat hfmgc extract, which resumes it")
 
     def _with_known_columns(self, where: str, table: datasets.Dataset) -> datasets.Dataset:
-        """Select the columns that are used, and rename those of the id, genre and features to track_id, genre and features."""
+        """Select the columns in use, and give those of the id, genre and features their standard names."""
         columns = table.column_names
         arrays = [name for name in columns if depth_and_type(table.features[name])[0] in (2, 3)]
         values = [name for name in arrays if self.column in (None, name)]

@@ -21,9 +21,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A list of tracks: path, label or genres, and optionally artist, split and track_id.
 
-    Paths are relative to the folder of the list. By default a track's id is its path as written. Ids are published with the
-    split, so they omit the parents of an absolute path: the id is the path relative to the list's folder or, for a file outside
-    this folder, a short digest of the path and the file name.
+    Paths are relative to the folder of the list. By default a track's id is its path as written. Ids are published
+    with the split, so they omit the parents of an absolute path: the id is the path relative to the list's folder or,
+    for a file outside this folder, a short digest of the path and the file name.
     """
 
     card = DatasetCard(

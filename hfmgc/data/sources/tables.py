@@ -50,8 +50,8 @@ def class_names(feature: Any) -> list[str] | None:
 def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
     """Return the labels in the value of a column, which is one label or a list.
 
-    With `names`, the names of the classes, labels are class numbers; without, they are text. Missing labels, and numbers
-    without a class (such as -1 for unlabelled examples), are skipped.
+    With `names`, the names of the classes, labels are class numbers; without, they are text. Missing labels, and
+    numbers without a class (such as -1 for unlabelled examples), are skipped.
 
     Raises:
         DataError: If a label that should be text is not; the message begins with `where`.
