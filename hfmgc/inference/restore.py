@@ -38,8 +38,8 @@ def restore_song(
     model, extractor = load_checkpoint(checkpoint, auto_class=AutoModelForPreTraining)
     waveform = load_audio(song, extractor.sampling_rate)
     windows = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"][0]
-    chosen = torch.linspace(0, len(windows) - 1, min(DRAWN_WINDOWS, len(windows))).round().long()
-    result = restore_windows(model, windows[chosen], seed)
+    indices = torch.linspace(0, len(windows) - 1, min(DRAWN_WINDOWS, len(windows))).round().long()
+    result = restore_windows(model, windows[indices], seed)
     if result is None:
         raise ConfigError(
             f"checkpoint {checkpoint!r}: {type(model).__name__} does not restore spectrograms: give a Deformer or prior "

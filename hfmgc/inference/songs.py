@@ -298,15 +298,16 @@ def _cut_window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first_
 
 def _shared_stages(models: Sequence[PreTrainedModel]) -> int:
     """Return the number of initial stages with equal weights in all models, which need to be computed only once."""
-    first, *others = (model.model for model in models)
-    if not others or any(type(other) is not type(first) for other in others):
+    encoders = [model.model for model in models]
+    first = encoders[0]
+    if len(encoders) == 1 or any(type(encoder) is not type(first) for encoder in encoders):
         return 0
-    stages = min(encoder.num_stages for encoder in (first, *others))
-    for other in (encoder.state_dict() for encoder in others):
+    stages = min(encoder.num_stages for encoder in encoders)
+    for weights in (encoder.state_dict() for encoder in encoders[1:]):
         differing = (
             first.stage_of(name)
-            for name, weights in first.state_dict().items()
-            if name not in other or not torch.equal(weights, other[name])
+            for name, value in first.state_dict().items()
+            if name not in weights or not torch.equal(value, weights[name])
         )
         stages = min([stages, *differing])
     return stages

@@ -346,8 +346,8 @@ def _read_embeddings(path: Path) -> _Table:
 _READERS = {".npz": _read_npz, ".parquet": _read_embeddings}
 
 
-def _require(path: Path, header: list[str], needed: list[str]) -> None:
-    if missing := [name for name in needed if name not in header]:
+def _require(path: Path, header: list[str], required: list[str]) -> None:
+    if missing := [name for name in required if name not in header]:
         raise DataError(
             f"{path.name}: no column {_abbreviate(missing)}, only {_abbreviate(header)}: add it, or use the original file"
         )

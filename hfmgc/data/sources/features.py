@@ -158,10 +158,12 @@ class FeatureSet(TrackSource):
                 raise DataError(
                     f"{where}: no column for the {what}, only {', '.join(columns)}: name it {' or '.join(known)}"
                 )
-        others = {"artist", "split", *(_AUDIO_COLUMNS if self._description is not None else ())}
+        optional = {"artist", "split", *(_AUDIO_COLUMNS if self._description is not None else ())}
         if table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes it
-            others.add("genres")
-        return table.select_columns([*renamed, *(name for name in columns if name in others)]).rename_columns(renamed)
+            optional.add("genres")
+        return table.select_columns([*renamed, *(name for name in columns if name in optional)]).rename_columns(
+            renamed
+        )
 
 
 class _Part(NamedTuple):

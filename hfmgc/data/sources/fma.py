@@ -248,7 +248,7 @@ def read_tracks(path: Path) -> list[FMATrack]:
 def read_genres(path: Path) -> dict[int, str]:
     """Return id -> name of all genres of the hierarchy, sorted by id; a name that occurs twice ends with its id."""
     titles: dict[int, str] = {}
-    for line, row in read_rows(path, needed=("genre_id", "title")):
+    for line, row in read_rows(path, required=("genre_id", "title")):
         try:
             titles[int(row["genre_id"])] = row["title"]
         except ValueError as error:

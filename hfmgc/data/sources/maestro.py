@@ -60,7 +60,7 @@ class MAESTRO(TrackSource):
         """
         path = Path(self.metadata) if self.metadata else self._root() / CSV_NAME
         rows = []
-        for line, row in read_rows(path, needed=("canonical_composer", "split", "audio_filename")):
+        for line, row in read_rows(path, required=("canonical_composer", "split", "audio_filename")):
             name, where = row["audio_filename"], f"{path.name}, {line}"
             # The list was downloaded, so its paths must not lead out of the folder.
             if not name or name.startswith("/") or ".." in name.split("/"):

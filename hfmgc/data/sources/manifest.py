@@ -96,12 +96,12 @@ class Manifest(TrackSource):
 
     def _check_columns(self, columns: list[str]) -> None:
         """Raise a DataError if the column of paths or labels, or one that the user named, is missing."""
-        needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
+        required = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
         # Columns that the user named come first: if one is misspelt, a default may seem to be missing too.
         for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
             name = getattr(self, option.name)
-            is_needed = option.name in needed or name != option.default
-            if option.name.endswith("_column") and name and is_needed and name not in columns:
+            is_required = option.name in required or name != option.default
+            if option.name.endswith("_column") and name and is_required and name not in columns:
                 raise DataError(
                     f"{self.location}: no column {name!r}{did_you_mean(name, columns)}: add it, or name another in "
                     f"data_options {{{option.name}: ...}}"
