@@ -105,7 +105,7 @@ class GTZAN(TrackSource):
             return None
         if policy in ("artist_folds", "grouped"):
             return (
-                f"A {policy} split of GTZAN separates artists but keeps repeated and mislabelled recordings: its results are "
+                f"The {policy} split of GTZAN separates artists but keeps repeated and mislabelled recordings: its results are "
                 "not comparable with those of the fault-filtered split"
             )
         return (
