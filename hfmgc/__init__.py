@@ -1,7 +1,7 @@
 """hfmgc: music genre classification in the Hugging Face ecosystem.
 
-`import hfmgc` registers the toolkit's architectures with transformers' Auto classes and pipelines. It is cheap: the public
-names below, and libraries such as torch, are imported on first use.
+`import hfmgc` registers the toolkit's architectures with transformers' Auto classes and pipelines. It is cheap: the
+public names below, and libraries such as torch, are imported on first use.
 """
 
 from typing import Any

@@ -40,26 +40,27 @@ def load_dataset(
 ) -> datasets.DatasetDict:
     """Load a dataset as the recipes do: skip unusable files, split whole tracks, check the split for leaks.
 
-    The columns are `track_id`, `artist` ("" if unknown), `genre` (`ClassLabel`), `genres` (all genres of the track, as a list
-    of `ClassLabel`), and one of
+    The columns are `track_id`, `artist` ("" if unknown), `genre` (`ClassLabel`), `genres` (all genres of the track, as
+    a list of `ClassLabel`), and one of
 
     - `waveform`, with a `sampling_rate`: float32 [samples], mono;
     - `audio`, without a `sampling_rate`: `Audio(decode=False)`, a path or the bytes of a file;
     - `features`, for stored features with or without a `sampling_rate`: as they were stored.
 
-    `datasets` caches decoded tracks and fingerprints. The checks need decoded audio, so without a `sampling_rate` they decode
-    it at 16 kHz. Skipped tracks and notes about the data and the split are logged as warnings.
+    `datasets` caches decoded tracks and fingerprints. The checks need decoded audio, so without a `sampling_rate` they
+    decode it at 16 kHz. Skipped tracks and notes about the data and the split are logged as warnings.
 
     Args:
-        name_or_path: Name of a dataset, such as `gtzan`, or the path of a manifest, of stored features or of a folder with
-            one subfolder for each genre.
+        name_or_path: Name of a dataset, such as `gtzan`, or the path of a manifest, of stored features or of a folder
+            with one subfolder for each genre.
         split_policy: One of the policies of the dataset: `stratified`, `grouped`, `official`, `fault_filtered` or
             `artist_folds`.
         sampling_rate: Rate of the waveforms in Hz.
         split_ratios: train:validation:test, for `stratified` and `grouped`.
         split_seed: Seed of `stratified` and `grouped`.
         split_fold: Number of the fold that is the test side under `artist_folds`, from 1.
-        split_manifest: Path of a saved manifest (a run's `split.json`). Its split is repeated exactly, and the policy ignored.
+        split_manifest: Path of a saved manifest (a run's `split.json`). Its split is repeated exactly, and the policy
+            ignored.
         save_manifest: Path at which to save the manifest of this split; `SplitManifest.load` reads it.
         allow_leaks: Record artists and recordings that are on two sides, instead of refusing the split.
         exclude: Path of a list of tracks to exclude.

@@ -17,7 +17,10 @@ from .text import escape_output, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 after an error or if `check` found no usable file, 3 if `predict` skipped a file."""
+    """Run the command and return its exit code.
+
+    It is 1 after an error or if `check` found no usable file, and 3 if `predict` skipped a file.
+    """
     options = vars(_parser().parse_args(argv))
     escape_output()
     verb, as_json = options.pop("verb"), options.pop("json", False)
@@ -59,8 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         "song": {"help": "audio file"},
         "--data_options": {"type": _mapping, "default": {}, "help": "options of the dataset, as YAML or JSON"},
         "--exclude": {"help": "list of tracks to exclude, with the columns track_id and reason"},
-        "--shortest_seconds": {"type": _seconds, "default": 1.0, "help": "skip shorter audio (default: 1)"},
-        "--num_proc": {"type": _positive, "default": 1, "help": "processes that decode and extract (default: 1)"},
+        "--shortest_seconds": {"type": _seconds, "default": 1.0, "help": "skip shorter audio (default: %(default)s)"},
+        "--num_proc": {
+            "type": _positive,
+            "default": 1,
+            "help": "processes that decode and extract (default: %(default)s)",
+        },
         "--revision": {"help": "commit of the checkpoint's repository on the Hub"},
         "--batch_size": {"type": _positive, "help": "windows per batch"},
         "--json": {"action": "store_true", "help": "print one JSON document"},
@@ -85,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train, validation or test: a side of the checkpoint's split; unseen: tracks that it was not trained on; "
         "auto (default): the test side if the data contain it, otherwise the unseen tracks; all: every track",
     )
-    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch (default: 8)")
+    evaluate.add_argument("--batch_size", type=_positive, default=8, help="tracks per batch (default: %(default)s)")
     evaluate.add_argument("--output", type=Path, help="folder for results.json and the plot")
 
     add("list", _list, "list the architectures, with their papers, sizes and recipes", "--json")
@@ -109,10 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--model_type",
         default="hfmgc-ast",
-        help="architecture whose front end is used if --front_end has no preset (default: hfmgc-ast)",
+        help="architecture whose front end is used if --front_end has no preset (default: %(default)s)",
     )
     extract.add_argument("--dtype", default="float32", help="float32 (default), or float16 for half the size")
-    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard (default: 64)")
+    extract.add_argument("--shard_size", type=_positive, default=64, help="tracks per shard (default: %(default)s)")
 
     restore = add("restore", _restore, "plot how a model pre-trained by denoising restores a song", "--json")
     restore.add_argument(
@@ -120,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     restore.add_argument("song", **shared["song"])
     restore.add_argument("--output", type=Path, help="PNG file (default: SONG.restored.png)")
-    restore.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    restore.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
 
     arguments = ("data", *data_arguments, "--exclude", "--revision", "--batch_size")
     embed = add("embed", _embed, "write the embeddings of tracks to a parquet file", *arguments)
@@ -128,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--checkpoint",
         default="package:msd",
-        help="folder of a finished run, a repository on the Hub, or package:NAME (default: package:msd)",
+        help="folder of a finished run, a repository on the Hub, or package:NAME (default: %(default)s)",
     )
     embed.add_argument("--windows", action="store_true", help="write a row per window instead of per track")
 
@@ -141,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of a finished run or repository on the Hub (default: the packaged checkpoints), then files, folders, "
         "globs, or - for a list on standard input",
     )
-    predict.add_argument("--top_k", type=_positive, default=5, help="genres and tags to print per file (default: 5)")
+    predict.add_argument(
+        "--top_k", type=_positive, default=5, help="genres and tags to print per file (default: %(default)s)"
+    )
     predict.add_argument(
         "--output", type=Path, help=".csv, .jsonl or .parquet file; the same command resumes after an interruption"
     )
@@ -149,12 +158,14 @@ def _parser() -> argparse.ArgumentParser:
         "--timeline", type=Path, metavar="FOLDER", help="write the genres along each song to a CSV and a PNG"
     )
     predict.add_argument("--all_windows", action="store_true", help="cover the whole of each song")
-    predict.add_argument("--num_proc", type=_positive, default=1, help="files decoded at the same time (default: 1)")
+    predict.add_argument(
+        "--num_proc", type=_positive, default=1, help="files decoded at the same time (default: %(default)s)"
+    )
 
     arguments = ("song", "embeddings", "--json")
     similar = add("similar", _similar, "find the songs whose embeddings are nearest to a song's", *arguments)
     similar.add_argument("--checkpoint", help="checkpoint of the embeddings, if it was moved")
-    similar.add_argument("--top_k", type=_positive, default=10, help="songs to print (default: 10)")
+    similar.add_argument("--top_k", type=_positive, default=10, help="songs to print (default: %(default)s)")
 
     arguments = ("embeddings", "--json")
     project = add("project", _project, "plot embeddings in two dimensions, coloured by genre", *arguments)
@@ -162,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     project.add_argument(
         "--method", choices=("tsne", "pca"), default="tsne", help="t-SNE (default) or principal components"
     )
-    project.add_argument("--seed", type=int, default=0, help="seed of t-SNE (default: 0)")
+    project.add_argument("--seed", type=int, default=0, help="seed of t-SNE (default: %(default)s)")
 
     push = add("push", _push, "publish a finished run on the Hub in one commit")
     push.add_argument("folder", type=Path, help="folder of a finished run")
@@ -301,7 +312,7 @@ def _predict(
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Skip garbage collections of imported modules and loaded models, which take a second here and at exit."""
+    """Skip garbage collections of imports and models, here and at exit, which would double the time for a song."""
     gc.disable()
     try:
         yield

@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-A message is one line that names the file, field or checkpoint, the problem and the way out. The commands and recipes print
-it without a traceback and exit with code 1. Callers of the library catch `HfmgcError`.
+A message is one line that names the file, field or checkpoint, the problem and the way out. The commands and recipes
+print it without a traceback and exit with code 1. Callers of the library catch `HfmgcError`.
 """
 
 import difflib
@@ -109,7 +109,7 @@ def saving_to(folder: str | Path, way_out: str = "then try again") -> Iterator[N
 
 
 def _is_full(folder: str | Path) -> bool:
-    """Return whether a few megabytes do not fit. It is tried, because errors of safetensors and torch have no errno."""
+    """Return whether a few megabytes do not fit: errors of safetensors and torch have no errno."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PROBE_BYTES))

@@ -26,7 +26,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def file_state(path: str | Path | None) -> tuple[int, int] | None:
-    """Return the size and modification time of a file, which change when it is replaced; None if there is no such file."""
+    """Return the size and modification time of a file, by which a replaced file is noticed; None without a file."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError, TypeError):

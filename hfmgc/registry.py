@@ -1,8 +1,8 @@
 """The architectures of the toolkit, and their registration with transformers' Auto classes and pipelines.
 
-Registering a class would import it, and torch with it. To keep `import hfmgc` cheap, an import hook adds the names of the
-classes to the tables from which transformers loads its own architectures lazily. If transformers was imported before hfmgc,
-the classes are registered at once.
+Registering a class would import it, and torch with it. To keep `import hfmgc` cheap, an import hook adds the names of
+the classes to the tables from which transformers loads its own architectures lazily. If transformers was imported
+before hfmgc, the classes are registered at once.
 """
 
 import importlib
@@ -53,7 +53,7 @@ class Architecture:
         return f"hfmgc-{self.name}"
 
     def address(self, role: str) -> str:
-        """Return the class of a role as `module:Class`; the roles are `config`, `feature_extractor` and those of `classes`."""
+        """Return the class of a role as `module:Class`; see `roles`."""
         stem = self.name.replace("-", "_")
         if role == "config":
             return f"hfmgc.models.configuration_{stem}:{self.prefix}Config"

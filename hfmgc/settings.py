@@ -2,9 +2,9 @@
 
     recipes/finetune_ast.py CONFIG.yaml --learning_rate 1e-4 --front_end.max_windows 20 --bf16
 
-Values on the command line are parsed as YAML. `--field.entry value` sets one entry of a mapping. A file that begins with
-`base: OTHER.yaml` (a path relative to its own folder) inherits the fields of the other file. It can override them; mappings
-are merged entry by entry.
+Values on the command line are parsed as YAML. `--field.entry value` sets one entry of a mapping. A file that begins
+with `base: OTHER.yaml` (a path relative to its own folder) inherits the fields of the other file. It can override
+them; mappings are merged entry by entry.
 """
 
 import dataclasses
@@ -34,8 +34,8 @@ SEARCH = "search"
 class SettingsLoader(yaml.SafeLoader):
     """Loader for the scalars of YAML 1.2 that refuses duplicate keys.
 
-    PyYAML follows YAML 1.1, where `8:1:1` is a number in base 60, `no` is false, `1e-4` is a string and `2024-01-02` is a
-    date. It also keeps the last of duplicate keys without a warning.
+    PyYAML follows YAML 1.1, where `8:1:1` is a number in base 60, `no` is false, `1e-4` is a string and `2024-01-02`
+    is a date. It also keeps the last of duplicate keys without a warning.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -164,7 +164,7 @@ def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str)
 
 
 def describe_fields(groups: Iterable[type], *, prefix: str = "") -> str:
-    """Return the help text: the choices, default and description of each field; `prefix` precedes the names (`search.`)."""
+    """Return the help text: choices, default and description of each field; `prefix` precedes the names."""
     lines = [] if prefix else [__doc__.strip(), ""]
     for group in groups:
         lines.append(f"{group.__name__}:")
@@ -213,7 +213,7 @@ def check_fields(target: type, fields: dict[str, Any], group: str) -> dict[str, 
 
 
 def with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -> Any:
-    """Return a `target` with `fields`, which are checked by `check_fields`, and the keyword arguments `more`, which are not.
+    """Build a `target` from `fields`, checked by `check_fields`, and from the keyword arguments `more`.
 
     Raises:
         ConfigError: If `check_fields` or the class refuses a field or value.
@@ -228,10 +228,11 @@ def with_fields(target: type, fields: dict[str, Any], group: str, **more: Any) -
 
 
 def coerce(name: str, value: Any, hint: Any, where: str) -> Any:
-    """Convert the value of a field to its type: an int to float, a number to text, the items of a list in the same way.
+    """Convert the value of a field to its type: an int to float, a number to text, and the items of a list likewise.
 
     Raises:
-        ConfigError: If the value has another type or holds a number that is not finite; the message begins with `where`.
+        ConfigError: If the value has another type or holds a number that is not finite; the message begins with
+            `where`.
     """
     if not _is_finite(value):
         raise ConfigError(f"{where}: field {name!r} takes finite numbers, not {value!r}")
@@ -333,7 +334,7 @@ def _parse_argument(name: str, text: str, groups: Sequence[type]) -> Any:
 
 
 def set_field(values: dict[str, Any], path: str, value: Any, where: str) -> None:
-    """Set a field, or an entry of a mapping (`model.hidden_size`); errors begin with `where`, the source of the value."""
+    """Set a field, or an entry of a mapping such as `model.hidden_size`; errors begin with `where`."""
     *parents, last = path.split(".")
     for depth, parent in enumerate(parents):
         values = values.setdefault(parent, {})

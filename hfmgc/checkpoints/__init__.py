@@ -14,8 +14,8 @@ def default_checkpoint(name: str = "gtzan") -> Path:
     """Return the folder of a packaged checkpoint, which loads without a network.
 
     Args:
-        name: `"msd"` is MusiCNN as its authors trained it, with 50 tags of the Million Song Dataset. `"gtzan"` is the same
-            network with a head for the ten genres of GTZAN.
+        name: `"msd"` is MusiCNN as its authors trained it, with 50 tags of the Million Song Dataset. `"gtzan"` is the
+            same network with a head for the ten genres of GTZAN.
 
     Raises:
         CheckpointError: If there is no checkpoint of that name.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,8 @@ def embed_tracks(
 ) -> dict[str, Any]:
     """Write the embeddings of all usable tracks to a parquet file.
 
-    It has a row per track with the columns `track_id`, `genre`, `genres`, `artist`, `split` and `embedding`, the mean over the
-    windows of the track (float32 [hidden]).
+    It has a row per track with the columns `track_id`, `genre`, `genres`, `artist`, `split` and `embedding`, the mean
+    over the windows of the track (float32 [hidden]).
 
     Args:
         checkpoint: The checkpoint, for `load_checkpoint`.
@@ -96,10 +97,7 @@ def embed_tracks(
         for rows in tqdm(missing, desc=f"embedding {len(tracks)} tracks", unit="part"):
             yield _embed_rows(model, extractor, tracks, rows, problems, batch_size, **options)
 
-    def join(tables: list[pa.Table]) -> None:
-        _join(tables, output, metadata)
-
-    write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, join, _read_digest)
+    write_in_parts(output, digest, len(tracks), TRACKS_PER_PART, compute, partial(_join, metadata), _read_digest)
     file = pq.ParquetFile(output)
     return {
         "rows": file.metadata.num_rows,
@@ -200,8 +198,8 @@ def embed_windows(model: PreTrainedModel, stacks: list[np.ndarray], batch_size: 
     return torch.cat(batches).numpy()
 
 
-def _join(tables: list[pa.Table], output: Path, metadata: dict[bytes, str]) -> None:
-    """Join the parts in one file with this metadata and a list of the skipped tracks."""
+def _join(metadata: dict[bytes, str], output: Path, tables: list[pa.Table]) -> None:
+    """Write the parts to one file with this metadata and a list of the skipped tracks."""
     skipped = [row for table in tables for row in json.loads(table.schema.metadata[_SKIPPED])]
     if not sum(map(len, tables)):
         first = f" (the first: {skipped[0]['track_id']}: {skipped[0]['reason']})" if skipped else ""

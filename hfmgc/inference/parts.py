@@ -1,7 +1,7 @@
 """Writes results for many tracks in parts, so that the same command resumes after an interruption.
 
-Finished parts are stored in `OUTPUT.parts` and joined to `OUTPUT` at the end. Their names contain a digest of everything that
-the results depend on.
+Finished parts are stored in `OUTPUT.parts` and joined to `OUTPUT` at the end. Their names contain a digest of
+everything that the results depend on.
 """
 
 import shutil
@@ -21,7 +21,7 @@ def write_in_parts(
     items: int,
     part_size: int,
     compute: Callable[[list[range]], Iterator[pa.Table]],
-    join: Callable[[list[pa.Table]], None],
+    join: Callable[[Path, list[pa.Table]], None],
     read_digest: Callable[[Path], str | None],
 ) -> None:
     """Write the results for `items` items to `output`, unless it holds them already.
@@ -52,7 +52,7 @@ def write_in_parts(
             missing = [part for part in ranges if not files[part].exists()]
             for part, table in zip(missing, compute(missing), strict=True):
                 write_table(files[part], table)
-            join([pq.read_table(file) for file in files.values()])
+            join(output, [pq.read_table(file) for file in files.values()])
         if parts.is_dir():
             shutil.rmtree(parts)
 

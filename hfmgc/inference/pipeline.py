@@ -1,4 +1,4 @@
-"""`pipeline("music-genre-classification")`: transformers' audio pipeline for any recording, without FFmpeg or torchaudio.
+"""`pipeline("music-genre-classification")`: classifies any recording, without FFmpeg or torchaudio.
 
 `hfmgc.registry` imports this module when transformers' pipelines are imported.
 """
@@ -59,7 +59,7 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
         return super().preprocess(self._waveform(inputs, shortest_seconds))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save the model and feature extractor, but not this class, so that transformers' own pipeline can load them."""
+        """Save the model and feature extractor, but not this class, so that transformers' pipeline can load them."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.feature_extractor.save_pretrained(save_directory, **kwargs)
 

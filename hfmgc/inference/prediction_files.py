@@ -46,7 +46,8 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
     The column `run` is a digest of the models, the settings and the files.
 
     Raises:
-        ConfigError: If the suffix of `output` is not in `SUFFIXES`, or `output` exists with the predictions of another run.
+        ConfigError: If the suffix of `output` is not in `SUFFIXES`, or `output` exists with the predictions of another
+            run.
         SaveError: If `output` cannot be written.
     """
     if output.suffix not in SUFFIXES:
@@ -70,10 +71,7 @@ def write_predictions(predictor: SongPredictor, files: Sequence[str], output: Pa
             rows = [song.row | {"run": digest} for song in islice(songs, len(part))]
             yield pa.Table.from_pylist(rows, _SCHEMA)
 
-    def join(tables: list[pa.Table]) -> None:
-        _write(output, pa.concat_tables(tables))
-
-    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, join, _read_digest)
+    write_in_parts(output, digest, len(files), SONGS_PER_PART, compute, _join, _read_digest)
     return _read(output)
 
 
@@ -82,7 +80,9 @@ def _label_fields(config: PreTrainedConfig) -> list[Any]:
     return [config.id2label, config.problem_type, config.voting, getattr(config, "genres", None)]
 
 
-def _write(output: Path, table: pa.Table) -> None:
+def _join(output: Path, tables: list[pa.Table]) -> None:
+    """Write the parts to one file, in the format that its suffix names."""
+    table = pa.concat_tables(tables)
     if output.suffix == ".parquet":
         return write_table(output, table)
     with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

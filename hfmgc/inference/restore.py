@@ -38,8 +38,8 @@ def restore_song(
     model, extractor = load_checkpoint(checkpoint, auto_class=AutoModelForPreTraining)
     waveform = load_audio(song, extractor.sampling_rate)
     windows = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"][0]
-    chosen = torch.linspace(0, len(windows) - 1, min(DRAWN_WINDOWS, len(windows))).round().long()
-    result = restore_windows(model, windows[chosen], seed)
+    indices = torch.linspace(0, len(windows) - 1, min(DRAWN_WINDOWS, len(windows))).round().long()
+    result = restore_windows(model, windows[indices], seed)
     if result is None:
         raise ConfigError(
             f"checkpoint {checkpoint!r}: {type(model).__name__} does not restore spectrograms: give a Deformer or prior "
@@ -59,7 +59,10 @@ def restore_song(
 
 @torch.no_grad()
 def restore_windows(model: Any, windows: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...] | None:
-    """Return the windows, the model's input and the restored windows [windows, frames, bins]; None if it restores nothing."""
+    """Return the windows, the model's input and the restored windows [windows, frames, bins].
+
+    Return None if the model restores nothing.
+    """
     training = model.training
     model.eval()
     result = model.restore(windows, seeds=torch.arange(len(windows)) + seed)

@@ -1,7 +1,7 @@
 """Predictions for many files: `hfmgc predict`.
 
-Threads decode files ahead of the model (decoding releases the GIL), and a batch can hold windows of several songs. Songs are
-decoded and cut in blocks, so memory does not grow with their length.
+Threads decode files ahead of the model (decoding releases the GIL), and a batch can hold windows of several songs.
+Songs are decoded and cut in blocks, so memory does not grow with their length.
 """
 
 import glob
@@ -32,7 +32,8 @@ from ..text import one_line, to_unicode
 if TYPE_CHECKING:
     from .timeline import TimelineWriter  # imports matplotlib
 
-# The checkpoints that are used if the command line names none: the first that is packaged predicts the genres, "msd" the tags.
+# The checkpoints that are used if the command line names none: the first that is packaged predicts the genres, "msd"
+# the tags.
 PACKAGED = ("gtzan", "msd")
 # Windows of a song that are cut at a time.
 BLOCK_WINDOWS = 16
@@ -52,11 +53,12 @@ class Song:
         seconds: Length of the song.
         starts: Start of each window in seconds [windows]; empty for an unusable file.
         blocks: The windows in blocks, which are cut on demand.
-        logits: The logits of each model [windows, labels], of which the first `classified` rows are set. They are allocated at
-            once: small allocations between the large ones of a forward pass would fragment the memory.
+        logits: The logits of each model [windows, labels], of which the first `classified` rows are set. They are
+            allocated at once: small allocations between the large ones of a forward pass would fragment the memory.
         classified: Number of windows that are classified.
-        row: The prediction: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score), `windows`, `agreeing`
-            (windows whose likeliest genre is `genre`), `seconds`, `heard_seconds` (covered by windows), `note` and `problem`.
+        row: The prediction: `file`, `genre` (the likeliest), `genres` and `tags` (lists of label and score),
+            `windows`, `agreeing` (windows whose likeliest genre is `genre`), `seconds`, `heard_seconds` (covered by
+            windows), `note` and `problem`.
         genres: Names of all genres.
         ends: End of each window in seconds [windows].
         probabilities: Probabilities of the genres in each window [windows, genres].
@@ -79,8 +81,8 @@ class SongPredictor:
     """Predicts genres and tags of files with one or more checkpoints that have the same front end.
 
     Args:
-        checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first checkpoint predicts the genres. The last
-            predicts tags if its config says which of its labels are genres.
+        checkpoints: Folders, repositories on the Hub, or `package:NAME`. The first checkpoint predicts the genres. The
+            last predicts tags if its config says which of its labels are genres.
         all_windows: Cover the whole of each song, even if the front end limits the number of windows.
         batch_size: Windows per batch; by default from `BATCH_SIZES`.
         num_proc: Number of files that are decoded at the same time.
@@ -219,7 +221,8 @@ class SongPredictor:
 def find_files(paths: Iterable[str]) -> list[str]:
     """Return the files that paths name, without duplicates.
 
-    A path is a file, a folder (all audio in it and its subfolders), a glob, or `-` for a list of paths on standard input.
+    A path is a file, a folder (all audio in it and its subfolders), a glob, or `-` for a list of paths on standard
+    input.
 
     Raises:
         DataError: If a folder has no audio, a glob matches nothing, or the list is empty.
@@ -249,8 +252,8 @@ def find_files(paths: Iterable[str]) -> list[str]:
 def split_checkpoint(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the checkpoints and the paths in the arguments `[CHECKPOINT] PATH ...`.
 
-    The first argument is a checkpoint if it is `package:NAME`, a folder with a config.json, or `USER/NAME` and not an existing
-    path. Otherwise the checkpoints are the packaged ones.
+    The first argument is a checkpoint if it is `package:NAME`, a folder with a config.json, or `USER/NAME` and not an
+    existing path. Otherwise the checkpoints are the packaged ones.
 
     Raises:
         ConfigError: If there is a checkpoint and no path.
@@ -295,15 +298,16 @@ def _cut_window(audio: DecodedAudio, extractor: WindowedFeatureExtractor, first_
 
 def _shared_stages(models: Sequence[PreTrainedModel]) -> int:
     """Return the number of initial stages with equal weights in all models, which need to be computed only once."""
-    first, *others = (model.model for model in models)
-    if not others or any(type(other) is not type(first) for other in others):
+    encoders = [model.model for model in models]
+    first = encoders[0]
+    if len(encoders) == 1 or any(type(encoder) is not type(first) for encoder in encoders):
         return 0
-    stages = min(encoder.num_stages for encoder in (first, *others))
-    for other in (encoder.state_dict() for encoder in others):
+    stages = min(encoder.num_stages for encoder in encoders)
+    for weights in (encoder.state_dict() for encoder in encoders[1:]):
         differing = (
             first.stage_of(name)
-            for name, weights in first.state_dict().items()
-            if name not in other or not torch.equal(weights, other[name])
+            for name, value in first.state_dict().items()
+            if name not in weights or not torch.equal(value, weights[name])
         )
         stages = min([stages, *differing])
     return stages

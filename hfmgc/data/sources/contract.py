@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -20,8 +20,9 @@ NOT_UTF8 = "its path or genre is not UTF-8: rename it"
 if sys.getfilesystemencoding().lower() != "utf-8":
     NOT_UTF8 = f"its path or genre is not {sys.getfilesystemencoding()}: rename it, or set PYTHONUTF8=1"
 
-# The columns of a table of tracks. `audio` holds a path or bytes, which `datasets` never decodes. `genres` holds all genres of
-# the track, and `genre` the first. `artist` and `split` (the official side: train, validation or test) are "" if unknown.
+# The columns of a table of tracks. `audio` holds a path or bytes, which `datasets` never decodes. `genres` holds all
+# genres of the track, and `genre` the first. `artist` and `split` (the official side: train, validation or test) are
+# "" if unknown.
 TRACK_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
@@ -38,7 +39,7 @@ LABEL_FEATURES = {name: kind for name, kind in TRACK_FEATURES.items() if name !=
 
 def track_row(
     track_id: str,
-    genres: Sequence[str],
+    genres: Iterable[str],
     *,
     path: str | None = None,
     audio: bytes | None = None,
@@ -131,8 +132,8 @@ class TrackSource(ABC):
     def tracks(self) -> datasets.Dataset:
         """Return all tracks as a table of `TRACK_FEATURES`, in a fixed order.
 
-        A track whose file is missing stays in the table, and decoding reports it. The genre of an unlabelled track, which can
-        be used for pre-training, is "". Track ids are published, so they contain no absolute path.
+        A track whose file is missing stays in the table, and decoding reports it. The genre of an unlabelled track,
+        which can be used for pre-training, is "". Track ids are published, so they contain no absolute path.
 
         Raises:
             DataError: If the data cannot be found.
@@ -141,8 +142,8 @@ class TrackSource(ABC):
     def file_table(self, rows: list[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> datasets.Dataset:
         """Turn rows of `track_row` with paths into the table that `tracks` returns, and set `unreadable`.
 
-        The table's fingerprint depends on the rows, and on the size and time of the files, so a replaced file is decoded again.
-        Tracks whose path or genre is not UTF-8 are skipped under an escaped name.
+        The table's fingerprint depends on the rows, and on the size and time of the files, so a replaced file is
+        decoded again. Tracks whose path or genre is not UTF-8 are skipped under an escaped name.
 
         Args:
             rows: The rows.
@@ -172,14 +173,14 @@ class TrackSource(ABC):
         return [f"{self.origin} is not pinned to a commit: set repository_revision to make results repeatable"]
 
     def front_end(self) -> dict[str, Any] | None:
-        """Return the fields of the front end that extracted stored features; None for audio, or if they are unknown."""
+        """Return the fields of the front end that extracted stored features; None for audio, or if unknown."""
         return None
 
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
         """Return the track ids of each side of a published split, including unusable tracks.
 
-        This implementation is for the policy `official`, the column `split` of the tracks. For a policy with folds, `fold`
-        (from 1) is the test side.
+        This implementation is for the policy `official`, the column `split` of the tracks. For a policy with folds,
+        `fold` (from 1) is the test side.
         """
         sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         tracks = self.tracks()

@@ -16,8 +16,8 @@ from .tables import read_rows
 def read_exclusions(path: str | Path) -> dict[str, str]:
     """Read a list of tracks to exclude; return track id -> reason.
 
-    The list is a `.txt` with one track id per line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id` and
-    optionally `reason`, in UTF-8.
+    The list is a `.txt` with one track id per line, or a CSV, TSV, JSON or JSON Lines file with the field `track_id`
+    and optionally `reason`, in UTF-8.
 
     Raises:
         DataError: If the list cannot be read, or a row has no track id.
@@ -42,7 +42,8 @@ def write_exclusions(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 def describe_exclusions(excluded: Mapping[str, str], track_ids: Iterable[str]) -> dict[str, Any] | None:
     """Return a summary of the excluded tracks (id -> reason) for results, or None if no track is excluded.
 
-    It counts the reasons by their text before the first colon. The digest covers the excluded ids that are in the data.
+    It counts the reasons by their text before the first colon. The digest covers the excluded ids that are in the
+    data.
     """
     if not excluded:
         return None

@@ -61,8 +61,8 @@ def unify_types(parts: dict[str, datasets.Dataset]) -> list[datasets.Dataset]:
 def feature_problems(tracks: datasets.Dataset, num_proc: int | None = None) -> list[str]:
     """Return the problem of the features in each row, or "".
 
-    Features are broken if they are missing, empty, ragged, NaN or infinite. They are also broken if their number of bins (and
-    for slices of frames) differs from that of most tracks.
+    Features are broken if they are missing, empty, ragged, NaN or infinite. They are also broken if their number of
+    bins (and for slices of frames) differs from that of most tracks.
     """
     if not len(tracks):
         return []

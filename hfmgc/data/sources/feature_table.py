@@ -54,10 +54,10 @@ class FeatureTable(TrackSource):
 
     - FMA's features.csv takes genres, artists and the official split from the tracks.csv in its folder.
     - GTZAN's features_30_sec.csv has the artists and published splits of GTZAN.
-    - Any other CSV or TSV has a column for the genre (genre, label or genre_top). It may have columns for the id (track_id, id
-      or filename), the artist and the split. All other columns are features.
-    - A NumPy archive (.npz) has features X [tracks, columns] and genres y [tracks]. It may have track_id [tracks] and the names
-      of the columns as columns [columns].
+    - Any other CSV or TSV has a column for the genre (genre, label or genre_top). It may have columns for the id
+      (track_id, id or filename), the artist and the split. All other columns are features.
+    - A NumPy archive (.npz) has features X [tracks, columns] and genres y [tracks]. It may have track_id [tracks] and
+      the names of the columns as columns [columns].
     - A parquet file was written by `hfmgc embed`; each dimension of the embedding is a feature.
     """
 
@@ -133,7 +133,7 @@ class FeatureTable(TrackSource):
         return self._dataset and self._dataset.artist_waiver(policy, artist)
 
     def tracks(self) -> datasets.Dataset:
-        """Return the tracks with their features [1, columns]; tracks with a number that is not finite are unreadable."""
+        """Return the tracks with features [1, columns]; a track with a number that is not finite is unreadable."""
         table = self._rows
         pairs = zip(table["track_id"], table["problem"], strict=True)
         self.unreadable = {track_id: problem for track_id, problem in pairs if problem}
@@ -346,8 +346,8 @@ def _read_embeddings(path: Path) -> _Table:
 _READERS = {".npz": _read_npz, ".parquet": _read_embeddings}
 
 
-def _require(path: Path, header: list[str], needed: list[str]) -> None:
-    if missing := [name for name in needed if name not in header]:
+def _require(path: Path, header: list[str], required: list[str]) -> None:
+    if missing := [name for name in required if name not in header]:
         raise DataError(
             f"{path.name}: no column {_abbreviate(missing)}, only {_abbreviate(header)}: add it, or use the original file"
         )

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from ...errors import DataError, first_line
 from ..caching import code_identity, reading_cache
-from .contract import TRACK_FEATURES, DatasetCard, TrackSource
+from .contract import TRACK_FEATURES, DatasetCard, TrackSource, track_row
 from .feature_rows import depth_and_type, join_features, unify_types
 from .hub import is_saved_dataset
 from .tables import SIDE_NAMES, check_unique, class_names, labels_of, occurring_labels, side_of
@@ -33,11 +33,12 @@ GENRE_COLUMNS = ("genre", "label", "genre_top")
 
 @dataclass
 class FeatureSet(TrackSource):
-    """A parquet file, a folder of parquet files (those named after a side, such as `train.parquet`, are it), or a saved dataset.
+    """Stored features: a parquet file, a folder of parquet files, or a saved dataset.
 
-    Each row is a track: an id, a genre or a list of genres, and a column of numbers. The numbers are unnormalised features as
-    `hfmgc extract` writes them (float [frames, bins]), a spectrogram with levels 0..255 (uint8 [bins, frames]), or windows that
-    another program cut and normalised ([slices, frames, bins]).
+    Files and splits that are named after a side, such as `train.parquet`, are that side. Each row is a track: an id, a
+    genre or a list of genres, and a column of numbers. The numbers are unnormalised features as `hfmgc extract` writes
+    them (float [frames, bins]), a spectrogram with levels 0..255 (uint8 [bins, frames]), or windows that another
+    program cut and normalised ([slices, frames, bins]).
     """
 
     card = DatasetCard(
@@ -72,15 +73,9 @@ class FeatureSet(TrackSource):
                     self.unreadable[place] = "no track id"
                     row["track_id"] = place
                 labels = labels_of(row.get("genre"), names, f"{place}, 'genre'")
-                rows.append(
-                    {
-                        "track_id": str(row["track_id"]),
-                        "genre": next(iter(labels), ""),
-                        "genres": row.get("genres") or labels,
-                        "artist": str(row.get("artist") or ""),
-                        "split": side or side_of(str(row.get("split") or ""), where),
-                    }
-                )
+                genres = dict.fromkeys([*labels, *(row.get("genres") or [])])
+                split = side or side_of(str(row.get("split") or ""), where)
+                rows.append(track_row(str(row["track_id"]), genres, artist=str(row.get("artist") or ""), split=split))
         check_unique([row["track_id"] for row in rows], self.location)
         return join_features(rows, datasets.concatenate_datasets(unify_types(tables)))
 
@@ -146,7 +141,7 @@ class FeatureSet(TrackSource):
         raise DataError(f"{self.path}: the extraction was interrupted: repeat hfmgc extract, which resumes it")
 
     def _with_known_columns(self, where: str, table: datasets.Dataset) -> datasets.Dataset:
-        """Select the columns that are used, and rename those of the id, genre and features to track_id, genre and features."""
+        """Select the columns in use, and give those of the id, genre and features their standard names."""
         columns = table.column_names
         arrays = [name for name in columns if depth_and_type(table.features[name])[0] in (2, 3)]
         values = [name for name in arrays if self.column in (None, name)]
@@ -163,10 +158,12 @@ class FeatureSet(TrackSource):
                 raise DataError(
                     f"{where}: no column for the {what}, only {', '.join(columns)}: name it {' or '.join(known)}"
                 )
-        others = {"artist", "split", *(_AUDIO_COLUMNS if self._description is not None else ())}
+        optional = {"artist", "split", *(_AUDIO_COLUMNS if self._description is not None else ())}
         if table.features.get("genres") == TRACK_FEATURES["genres"]:  # as hfmgc extract writes it
-            others.add("genres")
-        return table.select_columns([*renamed, *(name for name in columns if name in others)]).rename_columns(renamed)
+            optional.add("genres")
+        return table.select_columns([*renamed, *(name for name in columns if name in optional)]).rename_columns(
+            renamed
+        )
 
 
 class _Part(NamedTuple):

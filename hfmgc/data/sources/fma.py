@@ -50,8 +50,8 @@ class FMATrack(NamedTuple):
 class FMA(TrackSource):
     """Tracks of the Free Music Archive. A track's id is its number with six digits, as in the file name.
 
-    The authors' metadata have the top genre or all genres of the hierarchy, the artist's number and the official split. The
-    mirrors have several genres per track and the artist's name, but no top genre and no official split.
+    The authors' metadata have the top genre or all genres of the hierarchy, the artist's number and the official
+    split. The mirrors have several genres per track and the artist's name, but no top genre and no official split.
     """
 
     card = DatasetCard(
@@ -113,7 +113,7 @@ class FMA(TrackSource):
         return None if self.subset == "full" else super().known_problem(track_id)
 
     def genres(self) -> list[str]:
-        """Return the top genres in alphabetical order, or the genres of the hierarchy that occur, in the order of their ids."""
+        """Return the top genres in alphabetical order, or the genres of the hierarchy that occur, by id."""
         if not self.metadata:
             return occurring_labels(self._mirror_tables(), ["genres"])
         if self.labels != "all":
@@ -124,10 +124,7 @@ class FMA(TrackSource):
     @property
     def features_csv(self) -> Path:
         """The path of the authors' file with 518 hand-made features of each track."""
-        path = self._metadata_file("features.csv")
-        if not path.is_file():
-            raise DataError("features.csv: no such file in FMA's metadata: unpack all of fma_metadata.zip")
-        return path
+        return self._metadata_file("features.csv")
 
     def metadata_tracks(self) -> list[FMATrack]:
         """Return the rows of `tracks.csv` for this subset, sorted by id, without reading the audio."""
@@ -175,7 +172,7 @@ class FMA(TrackSource):
         return self._folder(self.metadata, "fma_metadata", wanted) / name
 
     def _folder(self, origin: str, inner: str, wanted: set[str]) -> Path:
-        """Return the authors' folder: `origin`, the folder `inner` in it, or the wanted files of the archive `origin`."""
+        """Return the authors' folder: `origin`, its subfolder `inner`, or the wanted files of an archive."""
         path = folder_or_archive(
             origin,
             "data_options of fma:",
@@ -249,9 +246,9 @@ def read_tracks(path: Path) -> list[FMATrack]:
 
 
 def read_genres(path: Path) -> dict[int, str]:
-    """Return id -> name of all genres of the hierarchy, sorted by id. A name that occurs twice is followed by its id."""
+    """Return id -> name of all genres of the hierarchy, sorted by id; a name that occurs twice ends with its id."""
     titles: dict[int, str] = {}
-    for line, row in read_rows(path, needed=("genre_id", "title")):
+    for line, row in read_rows(path, required=("genre_id", "title")):
         try:
             titles[int(row["genre_id"])] = row["title"]
         except ValueError as error:

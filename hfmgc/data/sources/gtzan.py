@@ -31,9 +31,9 @@ _NAME = re.compile(rf"({'|'.join(GENRES)})[._](\d{{5}})")
 class GTZAN(TrackSource):
     """1000 tracks of 30 s in ten genres, of which 999 are usable.
 
-    In all copies a track's id is its name in the authors' archive, such as `blues.00000`. The artist is an anonymous group, known
-    for 948 tracks. GTZAN's authors made no split; the side is that of the fault-filtered partition, "" for the 70 tracks that
-    the partition excludes.
+    In all copies a track's id is its name in the authors' archive, such as `blues.00000`. The artist is an anonymous
+    group, known for 948 tracks. GTZAN's authors made no split; the side is that of the fault-filtered partition, ""
+    for the 70 tracks that the partition excludes.
     """
 
     card = DatasetCard(
@@ -69,7 +69,7 @@ class GTZAN(TrackSource):
         return list(GENRES)
 
     def published_sides(self, policy: str, fold: int) -> dict[str, list[str]]:
-        """Return the fault-filtered sides, or an artist fold as the test side and the other folds as the training side."""
+        """Return the fault-filtered sides, or an artist fold as test side and the other folds as training side."""
         if policy == "fault_filtered":
             return gtzan_lists.fault_filtered()
         folds = gtzan_lists.artist_folds()
@@ -105,7 +105,7 @@ class GTZAN(TrackSource):
             return None
         if policy in ("artist_folds", "grouped"):
             return (
-                f"A {policy} split of GTZAN separates artists but keeps repeated and mislabelled recordings: its results are "
+                f"The {policy} split of GTZAN separates artists but keeps repeated and mislabelled recordings: its results are "
                 "not comparable with those of the fault-filtered split"
             )
         return (
@@ -157,7 +157,7 @@ def parse_track_id(name: str) -> str | None:
 
 
 def gtzan_row(track_id: str, **audio: Any) -> dict[str, Any]:
-    """Return the row of a track with its genre, artist group and fault-filtered side; `audio` is passed to `track_row`."""
+    """Return the row of a track with its genre, artist group and fault-filtered side."""
     sides = gtzan_lists.fault_filtered()
     return track_row(
         track_id,

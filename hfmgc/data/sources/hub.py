@@ -37,7 +37,8 @@ def load_tables(
 
     Args:
         what: Name of the dataset in errors.
-        origin: A repository on the Hub, a parquet file, a folder of parquet files, or a folder written by `save_to_disk`.
+        origin: A repository on the Hub, a parquet file, a folder of parquet files, or a folder written by
+            `save_to_disk`.
         revision: Commit of the repository.
         config: Configuration of the repository.
         audio_column: Column of the audio, which each split must have. It is loaded as structs of bytes and path.
@@ -98,8 +99,9 @@ def map_to_tracks(
 
     Args:
         tables: Name of each split -> its table.
-        track_of: A module-level function that converts a row to a row of `track_row`. It is called with the row and its
-            number, and the keyword arguments `where`, `split` (the name), `classes` (column -> class names) and `arguments`.
+        track_of: A module-level function that converts a row to a row of `track_row`. It is called with the row and
+            its number, and the keyword arguments `where`, `split` (the name), `classes` (column -> class names) and
+            `arguments`.
         where: Name of the dataset in errors.
         arguments: Passed to `track_of`.
 

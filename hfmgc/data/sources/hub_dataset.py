@@ -62,8 +62,8 @@ class HubDataset(TrackSource):
             audio_column=self.audio_column,
             way_out="give the path of a copy on disk as repository",
         )
-        wanted = [name.strip() for name in self.splits.split(",") if name.strip()] or list(tables)
-        for name in wanted:
+        names = [name.strip() for name in self.splits.split(",") if name.strip()] or list(tables)
+        for name in names:
             if name not in tables:
                 raise ConfigError(
                     f"data_options of hub: splits: {self.location} has no split {name!r}{did_you_mean(name, tables)}"
@@ -76,7 +76,7 @@ class HubDataset(TrackSource):
                         f"{self.location}: no column {column!r}{did_you_mean(column, columns)}: name another in "
                         f"data_options {{{option}: ...}}"
                     )
-        return {name: tables[name] for name in wanted}
+        return {name: tables[name] for name in names}
 
 
 def _track(

@@ -1,31 +1,19 @@
 """MAESTRO v3 (Hawthorne et al., 2019): 1276 piano recordings without genres, for pre-training."""
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
 
 import datasets
 
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from ..archives import folder_or_archive
 from ..audio import AUDIO_SUFFIXES
-from ..split_manifest import SIDES
 from .contract import DatasetCard, TrackSource, track_row
-from .crops import crop_stream
 from .hub import download
 from .tables import check_unique, read_rows, side_of
 
 
 CSV_NAME = "maestro-v3.0.0.csv"
-
-
-class Recording(NamedTuple):
-    """A row of MAESTRO's CSV."""
-
-    track_id: str
-    audio_filename: str
-    composer: str
-    side: str
 
 
 @dataclass
@@ -64,52 +52,34 @@ class MAESTRO(TrackSource):
         """Return that the official split separates pieces but not composers."""
         return "MAESTRO's official split separates pieces, not composers" if policy == "official" else None
 
-    def recordings(self) -> list[Recording]:
-        """Return the rows of the CSV, sorted by track id.
+    def tracks(self) -> datasets.Dataset:
+        """Return all recordings, sorted by id; without `audio` this downloads them from the Hub (120 GB).
 
         Raises:
-            DataError: If the file or a column is missing, or a row is invalid.
+            DataError: If the CSV or a column is missing, a row is invalid, or the recordings cannot be downloaded.
         """
         path = Path(self.metadata) if self.metadata else self._root() / CSV_NAME
-        recordings = []
-        for line, row in read_rows(path, needed=("canonical_composer", "split", "audio_filename")):
+        rows = []
+        for line, row in read_rows(path, required=("canonical_composer", "split", "audio_filename")):
             name, where = row["audio_filename"], f"{path.name}, {line}"
             # The list was downloaded, so its paths must not lead out of the folder.
             if not name or name.startswith("/") or ".." in name.split("/"):
                 raise DataError(f"{where}: audio_filename {name!r}: not a path in MAESTRO's folder: correct it")
-            side = side_of(row["split"], where)
-            recordings.append(Recording(name.rpartition(".")[0], name, row["canonical_composer"], side))
-        check_unique([recording.track_id for recording in recordings], path.name)
-        if not recordings:
+            track_id, side = name.rpartition(".")[0], side_of(row["split"], where)
+            rows.append(track_row(track_id, [], path=name, artist=row["canonical_composer"], split=side))
+        if not rows:
             raise DataError(f"{path.name}: no rows: download it again")
-        return sorted(recordings)
-
-    def tracks(self) -> datasets.Dataset:
-        """Return all recordings, sorted by id; without `audio` this downloads them from the Hub (120 GB)."""
-        recordings = self.recordings()
+        check_unique([row["track_id"] for row in rows], path.name)
         root = self._root("*.wav").resolve()
-        return self.file_table(
-            [track_row(r.track_id, [], path=_path(root, r), artist=r.composer, split=r.side) for r in recordings]
-        )
-
-    def crops(self, seconds: float, sampling_rate: int, *, side: str = "", **options: Any) -> datasets.IterableDataset:
-        """Return a `crop_stream` of a side of the official split (by default all), from disk or the Hub."""
-        if side not in ("", *SIDES):
-            raise ConfigError(f"MAESTRO has no side {side!r}: choose train, validation or test")
-        recordings = [recording for recording in self.recordings() if side in ("", recording.side)]
-        root = self._root()
-        if self.audio:
-            places = {recording.track_id: _path(root.resolve(), recording) for recording in recordings}
-        else:
-            commit = f"@{self.revision}" if self.revision else ""
-            tree = PurePosixPath("datasets", self.repository + commit, root.relative_to(self._snapshot()).as_posix())
-            places = {recording.track_id: f"hf://{tree / recording.audio_filename}" for recording in recordings}
-        return crop_stream(places, seconds, sampling_rate, **options)
+        for row in rows:
+            row["audio"]["path"] = _find_recording(root, row["audio"]["path"])
+        return self.file_table(sorted(rows, key=lambda row: row["track_id"]))
 
     def _root(self, *patterns: str) -> Path:
         """Return the folder of the CSV; download it and the files that match the patterns if they are on the Hub."""
         if not self.audio:
-            csv_file = next(self._snapshot(*patterns).rglob(CSV_NAME), None)
+            snapshot = download("MAESTRO", self.repository, [f"*{CSV_NAME}", *patterns], self.revision)
+            csv_file = next(snapshot.rglob(CSV_NAME), None)
             if csv_file is None:
                 raise DataError(
                     f"{self.repository}: no {CSV_NAME}: name another repository, or a copy on disk as audio"
@@ -125,11 +95,8 @@ class MAESTRO(TrackSource):
         inner = folder / "maestro-v3.0.0"
         return inner if inner.is_dir() else folder
 
-    def _snapshot(self, *patterns: str) -> Path:
-        return download("MAESTRO", self.repository, [f"*{CSV_NAME}", *patterns], self.revision)
 
-
-def _path(root: Path, recording: Recording) -> str:
+def _find_recording(root: Path, name: str) -> str:
     """Return the path of a recording or of a copy in another format; if there is neither, the path in the CSV."""
-    copies = (root / f"{recording.track_id}{suffix}" for suffix in AUDIO_SUFFIXES)
-    return str(next((path for path in copies if path.is_file()), root / recording.audio_filename))
+    copies = ((root / name).with_suffix(suffix) for suffix in AUDIO_SUFFIXES)
+    return str(next((path for path in copies if path.is_file()), root / name))

@@ -21,9 +21,9 @@ GENRES_SEPARATOR = "|"
 class Manifest(TrackSource):
     """A list of tracks: path, label or genres, and optionally artist, split and track_id.
 
-    Paths are relative to the folder of the list. By default a track's id is its path as written. Ids are published with the
-    split, so they omit the parents of an absolute path: the id is the path relative to the list's folder or, for a file outside
-    this folder, a short digest of the path and the file name.
+    Paths are relative to the folder of the list. By default a track's id is its path as written. Ids are published
+    with the split, so they omit the parents of an absolute path: the id is the path relative to the list's folder or,
+    for a file outside this folder, a short digest of the path and the file name.
     """
 
     card = DatasetCard(
@@ -96,12 +96,12 @@ class Manifest(TrackSource):
 
     def _check_columns(self, columns: list[str]) -> None:
         """Raise a DataError if the column of paths or labels, or one that the user named, is missing."""
-        needed = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
-        # Names that the user gave come first: a misspelt one is the likely cause of any missing column.
+        required = {"path_column"} if self.genres_column in columns else {"path_column", "label_column"}
+        # Columns that the user named come first: if one is misspelt, a default may seem to be missing too.
         for option in sorted(fields(self), key=lambda option: getattr(self, option.name) == option.default):
             name = getattr(self, option.name)
-            is_needed = option.name in needed or name != option.default
-            if option.name.endswith("_column") and name and is_needed and name not in columns:
+            is_required = option.name in required or name != option.default
+            if option.name.endswith("_column") and name and is_required and name not in columns:
                 raise DataError(
                     f"{self.location}: no column {name!r}{did_you_mean(name, columns)}: add it, or name another in "
                     f"data_options {{{option.name}: ...}}"

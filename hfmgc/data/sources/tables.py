@@ -50,8 +50,8 @@ def class_names(feature: Any) -> list[str] | None:
 def labels_of(value: Any, names: Sequence[str] | None, where: str) -> list[str]:
     """Return the labels in the value of a column, which is one label or a list.
 
-    With `names`, the names of the classes, labels are class numbers; without, they are text. Missing labels, and numbers
-    without a class (such as -1 for unlabelled examples), are skipped.
+    With `names`, the names of the classes, labels are class numbers; without, they are text. Missing labels, and
+    numbers without a class (such as -1 for unlabelled examples), are skipped.
 
     Raises:
         DataError: If a label that should be text is not; the message begins with `where`.
@@ -95,12 +95,12 @@ def sort_by_id(tracks: datasets.Dataset) -> datasets.Dataset:
     return tracks.select(sorted(range(len(ids)), key=ids.__getitem__))
 
 
-def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, *, required: Sequence[str] = (), line_field: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return the rows of a list, each with its place in the file, such as `line 3` or `item 2`.
 
     Args:
         path: A CSV or TSV file with a header, a JSON Lines file, or a JSON file with a list of objects, in UTF-8.
-        needed: Columns that a CSV or TSV file must have.
+        required: Columns that a CSV or TSV file must have.
         line_field: If given, `path` can also be a `.txt` file. Each of its lines is the value of this field.
 
     Raises:
@@ -115,7 +115,7 @@ def read_rows(path: Path, *, needed: Sequence[str] = (), line_field: str = "") -
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark before the first column
         lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if suffix in (".csv", ".tsv"):
-            rows = _csv_rows(text, "\t" if suffix == ".tsv" else ",", path.name, needed)
+            rows = _csv_rows(text, "\t" if suffix == ".tsv" else ",", path.name, required)
         elif suffix == ".txt":
             rows = [(place, {line_field: line.strip()}) for place, line in lines]
         elif suffix == ".json" and text.lstrip().startswith("["):
@@ -148,12 +148,12 @@ def _json_line(line: str, place: str) -> Any:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _csv_rows(text: str, delimiter: str, name: str, needed: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def _csv_rows(text: str, delimiter: str, name: str, required: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     header = [column.strip() for column in next(reader, [])]
     if len(set(header)) != len(header):
         raise DataError(f"{name}: two columns of the header have the same name: rename one")
-    if missing := [column for column in needed if column not in header]:
+    if missing := [column for column in required if column not in header]:
         raise DataError(f"{name}: no column {', '.join(missing)}: add it, or use the original file")
     rows = []
     for values in reader:
