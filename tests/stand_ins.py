@@ -222,7 +222,9 @@ MAESTRO_ROWS = (
 )
 
 
-def write_maestro(folder: Path, *, suffix: str = ".wav", drop: Sequence[str] = ()) -> Path:
+def write_maestro(
+    folder: Path, *, suffix: str = ".wav", seconds: float = 2.0, drop: Sequence[str] = (), stereo: bool = False
+) -> Path:
     """`maestro-v3.0.0`: the csv, and a folder for each year."""
     columns = [
         "canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration"
@@ -233,11 +235,14 @@ def write_maestro(folder: Path, *, suffix: str = ".wav", drop: Sequence[str] = (
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         for index, (composer, title, side, year, stem) in enumerate(MAESTRO_ROWS):
-            row = (composer, title, side, year, f"{stem}.midi", f"{stem}.wav", 2.0)
+            row = (composer, title, side, year, f"{stem}.midi", f"{stem}.wav", seconds)
             writer.writerow(dict(zip(
                 ("canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration"),
                 row, strict=True,
             )))  # fmt: skip
             (folder / stem).parent.mkdir(exist_ok=True)
-            soundfile.write(folder / f"{stem}{suffix}", tone(index, seconds=2.0, sampling_rate=44100), 44100)
+            waveform = tone(index, seconds=seconds, sampling_rate=44100)
+            if stereo:
+                waveform = np.stack([waveform, -0.5 * waveform], axis=1)
+            soundfile.write(folder / f"{stem}{suffix}", waveform, 44100)
     return folder
