@@ -96,7 +96,8 @@ class MAESTRO(TrackSource):
         """Return a stream of random crops, read from disk or from the Hub without downloading whole recordings.
 
         Args:
-            seconds, sampling_rate: Length of a crop, and its rate in Hz.
+            seconds: Length of a crop.
+            sampling_rate: Rate of a crop in Hz.
             side: A side of the official split; by default all recordings.
             options: Other arguments of `crop_stream`.
         """
