@@ -150,8 +150,8 @@ class S3TForPreTraining(S3TPreTrainedModel, PreTrainingModel):
     @torch.no_grad()
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
         """Update the key encoder and the queue. All processes must call this."""
-        keys, queries = self._parameter_pairs()
-        torch._foreach_lerp_(keys, queries, 1 - self.config.momentum)
+        for key, query in zip(*self._parameter_pairs(), strict=True):
+            key.lerp_(query, 1 - self.config.momentum)
 
         new_keys = _gather(torch.cat(self._new_keys))
         self._new_keys.clear()
