@@ -141,7 +141,7 @@ def test_the_same_noise_matches():
     assert [(match.first, match.second) for match in find_matches([fingerprint(s, RATE) for s in sounds])] == [(1, 2)]
 
 
-@pytest.mark.parametrize("samples", [0, 1, 2, 100, 4607, 4608, 4609])
+@pytest.mark.parametrize("samples", [1, 2, 100, 4607, 4608, 4609])
 def test_tracks_of_hardly_any_samples_have_a_fingerprint_and_match_nothing(samples, known):
     for content in (np.zeros(samples, np.float32), np.ones(samples, np.float32)):
         short = fingerprint(content, RATE)
