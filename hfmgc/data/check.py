@@ -32,7 +32,6 @@ MAX_LINES = 50
 CHECKED_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
-        "genre": datasets.Value("string"),
         "problem": datasets.Value("string"),
         "truncation": datasets.Value("string"),
         "seconds": datasets.Value("float64"),
@@ -200,7 +199,7 @@ def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[st
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {**_NO_AUDIO, "track_id": track["track_id"], "genre": track["genre"], "digest": ""}
+    row = {**_NO_AUDIO, "track_id": track["track_id"], "digest": ""}
     try:
         decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
     except AudioError as error:
