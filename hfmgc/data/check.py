@@ -32,6 +32,7 @@ MAX_LINES = 50
 CHECKED_FEATURES = datasets.Features(
     {
         "track_id": datasets.Value("string"),
+        "genre": datasets.Value("string"),
         "problem": datasets.Value("string"),
         "truncation": datasets.Value("string"),
         "seconds": datasets.Value("float64"),
@@ -199,7 +200,7 @@ def _check_audio(tracks: datasets.Dataset, num_proc: int | None) -> list[dict[st
 
 def _check_track(track: dict[str, Any]) -> dict[str, Any]:
     audio = track["audio"]
-    row = {**_NO_AUDIO, "track_id": track["track_id"], "digest": ""}
+    row = {**_NO_AUDIO, "track_id": track["track_id"], "genre": track["genre"], "digest": ""}
     try:
         decoded = decode_audio(audio["bytes"] or audio["path"], CHECK_RATE, name=track["track_id"])
     except AudioError as error:
