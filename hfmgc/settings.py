@@ -141,7 +141,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: base must name another config file, not {name!r}")
         path = path.parent / name
         if path.resolve() in seen:
-            raise ConfigError(f"{path}: is based on itself through {seen[-1].name}: remove one of the two bases")
+            raise ConfigError(f"{path}: is based on itself through {seen[-1].name}: remove the base there")
         seen.append(path.resolve())
         values = _merge(_read_yaml(path), values)
     return values

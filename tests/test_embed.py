@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from transformers import AutoModel
 from hfmgc.cli import main
 from hfmgc.data.audio import load_audio
 from hfmgc.data.sources import open_source
+from hfmgc.data.sources.folder import Folder
 from hfmgc.errors import DataError
 from hfmgc.evaluation.checkpoints import load_checkpoint
 from hfmgc.features.feature_extraction_audio_encoder import AudioEncoderFeatureExtractor
@@ -134,6 +136,14 @@ def test_another_result_is_not_overwritten(checkpoint, music, tmp_path, capsys):
     assert main(["embed", str(music), str(output), "--checkpoint", str(checkpoint), "--windows"]) == 1
     assert str(output) in capsys.readouterr().err
     assert output.read_bytes() == before
+
+
+def test_another_text_about_the_data_is_no_other_result(checkpoint, music, tmp_path, monkeypatch):
+    output = tmp_path / "output.parquet"
+    embedded(music, output, checkpoint)
+    monkeypatch.setattr(Folder, "card", replace(Folder.card, citation="Other words.", licence="other"))
+    embedded(music, output, checkpoint)
+    assert len(pq.read_table(output)) == 4
 
 
 @pytest.mark.parametrize("more", [[], ["--windows"]])

@@ -13,7 +13,13 @@ from conftest import needs_real_data, tone
 
 from hfmgc.data import fingerprints
 from hfmgc.data.audio import load_audio
-from hfmgc.data.fingerprints import MAX_BIT_ERRORS, MAX_BIT_ERRORS_OF_EXCERPT, find_matches, fingerprint
+from hfmgc.data.fingerprints import (
+    MAX_BIT_ERRORS,
+    MAX_BIT_ERRORS_OF_EXCERPT,
+    find_matches,
+    fingerprint,
+    stored_fingerprint,
+)
 from hfmgc.data.synthesis.composer import compose_track
 from hfmgc.data.synthesis.instruments import SAMPLING_RATE
 
@@ -141,12 +147,18 @@ def test_the_same_noise_matches():
     assert [(match.first, match.second) for match in find_matches([fingerprint(s, RATE) for s in sounds])] == [(1, 2)]
 
 
-@pytest.mark.parametrize("samples", [1, 2, 100, 4607, 4608, 4609])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("samples", [0, 1, 2, 100, 4607, 4608, 4609])
 def test_tracks_of_hardly_any_samples_have_a_fingerprint_and_match_nothing(samples, known):
     for content in (np.zeros(samples, np.float32), np.ones(samples, np.float32)):
         short = fingerprint(content, RATE)
         assert short.dtype == np.uint32
         assert find_matches([short, short, *known]) == []
+
+
+@pytest.mark.parametrize("shape", [(0, 40), (40, 0), (0, 4, 40), (2, 4, 0)])
+def test_features_without_values_have_an_empty_fingerprint(shape):
+    assert stored_fingerprint(np.zeros(shape, np.float32)).shape == (0,)
 
 
 def test_a_copy_of_one_second_is_found():

@@ -66,6 +66,13 @@ def test_a_column_of_lists_names_all_genres_of_a_track(tmp_path):
     assert open_source(str(path)).genres() == ["blues", "pop"]
 
 
+def test_the_genre_is_the_first_of_the_genres_also_if_the_file_has_them_otherwise(tmp_path):
+    lists = [["blues", "pop"], ["folk", "pop"]]
+    tracks = tracks_of(write_table(tmp_path / "mel.parquet", genre=["pop", None], genres=lists))
+    assert tracks["genre"] == ["pop", "folk"]
+    assert tracks["genres"] == [["pop", "blues"], ["folk", "pop"]]
+
+
 def test_a_folder_of_sides_is_the_official_split(tmp_path):
     tracks = tracks_of(write_sides(tmp_path / "mel"))
     assert {side: tracks["split"].count(side) for side in ("train", "validation", "test")} == {

@@ -147,7 +147,7 @@ def decode_audio(
             content = handle if isinstance(source, bytes) else handle.fileno()
             with soundfile.SoundFile(content, closefd=False) as file:
                 if file.samplerate < MIN_RATE:
-                    raise AudioError(name, f"a sampling rate of {file.samplerate} Hz: the header is damaged")
+                    raise AudioError(name, f"a sampling rate of {file.samplerate} Hz: no music, or a damaged header")
                 decoded = _decode(file, sampling_rate, name)
                 if decoded.peak > MAX_OVERSHOOT:
                     file.seek(0)

@@ -45,7 +45,8 @@ def fingerprint(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     # The FFT is slow for lengths with large prime factors: 5,645 = 5 x 1129 samples (22,050 Hz) take seven times as long.
     frame = next_fast_len(round(FRAME_SECONDS * sampling_rate), real=True)
     hop = round(HOP_SECONDS * sampling_rate)
-    waveform = waveform - waveform.mean()  # a large offset would leave only rounding errors in the bands
+    if len(waveform):  # a large offset would leave only rounding errors in the bands
+        waveform = waveform - waveform.mean()
     if len(waveform) < frame + hop:
         waveform = np.pad(waveform, (0, frame + hop - len(waveform)))
     frequencies = np.fft.rfftfreq(frame, 1 / sampling_rate)
@@ -81,7 +82,7 @@ def stored_fingerprint(values: np.ndarray) -> np.ndarray:
     all frames of fewer than 33 bins. The bands are shares of the bins, so only fingerprints of the same front end can be
     compared.
     """
-    if values.ndim not in (2, 3):
+    if values.ndim not in (2, 3) or not values.size:
         return np.zeros(0, np.uint32)
     is_levels = values.ndim == 2 and values.dtype.kind in "iu"
     features = values.T if is_levels else values.reshape(-1, values.shape[-1])

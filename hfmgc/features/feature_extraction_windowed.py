@@ -141,8 +141,8 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
             ValueError: By default, because the statistics are fixed.
         """
         raise ValueError(
-            f"fit_statistics: {type(self).__name__} has fixed statistics: use a spectrogram or hand-made front end to "
-            "fit them, or leave it out"
+            f"fit_statistics: {type(self).__name__} has fixed statistics: leave it out, or use a spectrogram or "
+            "hand-made front end"
         )
 
     def as_features(self, stored: np.ndarray) -> np.ndarray:

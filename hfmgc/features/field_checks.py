@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +31,9 @@ def check_statistics(mean: float | list[float], std: float | list[float], bins: 
     """Raise a ValueError unless mean and std are finite, one number or `bins` numbers each, and std is above 0."""
     for name, values in (("mean", np.asarray(mean, np.float64)), ("std", np.asarray(std, np.float64))):
         if values.size not in (1, bins) or not np.isfinite(values).all():
-            raise ValueError(f"{name} must be one finite number or {bins}, one for each bin, not {values.size}")
+            raise ValueError(
+                f"{name} must be one finite number or {bins}, one for each bin, not {reprlib.repr(values.tolist())}"
+            )
     if np.min(std) <= 0:
         raise ValueError("std must be above 0 in each bin")
 

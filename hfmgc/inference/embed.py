@@ -87,7 +87,7 @@ def embed_tracks(
     tracks = source.tracks()
     options = {"windows": windows, "shortest_seconds": shortest_seconds}
     network = network_digest(model, extractor)
-    inputs = [network, table_fingerprint(tracks), source.describe(), options, sorted(source.excluded or ())]
+    inputs = [network, table_fingerprint(tracks), source.card.name, options, sorted(source.excluded or ())]
     digest = weights_digest([*inputs, code_identity("decoding", "features"), TRACKS_PER_PART])
     metadata = {_DIGEST: digest, CHECKPOINT: json.dumps([checkpoint, revision]), NETWORK: network}
 

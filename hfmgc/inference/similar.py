@@ -37,7 +37,9 @@ def similar_songs(
     model, extractor = load_checkpoint(name, revision, auto_class=AutoModel)
     require_audio(name, extractor)
     if network_digest(model, extractor) != table.network or table.values.shape[1] != model.embedding_size:
-        raise ConfigError(f"{embeddings}: {name} did not compute it: name its --checkpoint, or rerun `hfmgc embed`")
+        raise ConfigError(
+            f"{embeddings}: not computed by {name}: name the --checkpoint that did, or rerun `hfmgc embed`"
+        )
     windows = extractor.track_windows(load_audio(song, extractor.sampling_rate))
     embedding = embed_windows(model, [windows]).mean(axis=0)
     nearest = NearestNeighbors(n_neighbors=min(top_k, len(table.values)), metric="cosine").fit(table.values)

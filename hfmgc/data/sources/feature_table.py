@@ -142,7 +142,7 @@ class FeatureTable(TrackSource):
             table = table.select([row for row, track_id in enumerate(table["track_id"]) if track_id in metadata])
             if not len(table):
                 raise DataError(
-                    f"{self.location}: no features of the {len(metadata)} tracks of {self.subset}: name the file"
+                    f"{self.location}: no features of the {len(metadata)} tracks of {self.subset}: set another subset"
                 )
             if len(table) < len(metadata):
                 logger.warning(

@@ -109,7 +109,7 @@ class FMA(TrackSource):
         return [note, *super().notes()]
 
     def known_problem(self, track_id: str) -> str | None:
-        """Return that a clip is too short. `full` has whole tracks, which are not."""
+        """Return the problem of a clip that is too short; none for `full`, which has whole tracks."""
         return None if self.subset == "full" else super().known_problem(track_id)
 
     def genres(self) -> list[str]:
@@ -169,7 +169,10 @@ class FMA(TrackSource):
             raise DataError("data_options of fma: give metadata, the folder fma_metadata or fma_metadata.zip")
         # features.csv has almost a gigabyte and is rarely needed.
         wanted = {name} if name == "features.csv" else {"tracks.csv", "genres.csv"}
-        return self._folder(self.metadata, "fma_metadata", wanted) / name
+        path = self._folder(self.metadata, "fma_metadata", wanted) / name
+        if not path.is_file():
+            raise DataError(f"{Path(self.metadata).name} has no {name}: use the authors' fma_metadata.zip")
+        return path
 
     def _folder(self, origin: str, inner: str, wanted: set[str]) -> Path:
         """Return the authors' folder: `origin`, its subfolder `inner`, or the wanted files of an archive."""

@@ -53,9 +53,7 @@ class GTZAN(TrackSource):
     repository_revision: str | None = None  # commit of the repository; by default the pinned commit, if there is one
     archive: str = ""  # instead of a mirror: the path of `genres.tar.gz`, or `marsyas/gtzan` to download it
     archive_checksum: str = ""  # `sha256:...` of the archive
-    folder: str = (
-        ""  # instead of both: a folder per genre with files named `blues.00000.wav`, `.au` or `blues_00000.wav`
-    )
+    folder: str = ""  # instead of both: a folder of genres with files such as `blues.00000.au` or `blues_00000.wav`
 
     def __post_init__(self):
         if self.archive and self.folder:
