@@ -23,7 +23,12 @@ from ..text import one_line
 CARD_NAME = "README.md"
 TEMPLATE, PRETRAINING_TEMPLATE = "model_card_template.md.j2", "pretraining_card_template.md.j2"
 REFERENCES = "references.bib"
-PRETTY_NAMES = {"gtzan": "GTZAN", "synthetic": "Synthetic music (made by hfmgc)", "folder": "A folder of audio files"}
+PRETTY_NAMES = {
+    "gtzan": "GTZAN",
+    "fma": "FMA",
+    "synthetic": "Synthetic music (made by hfmgc)",
+    "folder": "A folder of audio files",
+}
 
 # Characters that begin markup in Markdown, HTML or formulas; an underscore within a word does not.
 _MARKUP = re.compile(
