@@ -125,8 +125,12 @@ def read_values(
         if not word.startswith("--") or word == "--":
             raise ConfigError(f"command line: expected --field, got {word!r}")
         name, equals, text = word[2:].partition("=")
-        if not equals:
-            text = arguments.pop(0) if arguments and not arguments[0].startswith("--") else "true"
+        if not equals and arguments and not arguments[0].startswith("--"):
+            text = arguments.pop(0)
+        elif not equals:
+            if _is_text(name, groups):
+                raise ConfigError(f"command line: field {name!r} needs a value")
+            text = "true"
         set_field(values, name, _parse_argument(name, text, groups), "command line")
     return values, " and ".join(sources) or "settings"
 
@@ -160,7 +164,7 @@ def settings_from(values: dict[str, Any], groups: Sequence[type], *, where: str)
     try:
         return tuple(group(**fields[group]) for group in groups)
     except (ValueError, TypeError, ConfigError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {one_line(error)}") from error
 
 
 def describe_fields(groups: Iterable[type], *, prefix: str = "") -> str:
@@ -319,11 +323,20 @@ def _group_of_each_field(groups: Sequence[type]) -> dict[str, type]:
     return {field.name: group for group in groups for field in dataclasses.fields(group) if field.init}
 
 
+def _kinds_of_field(name: str, groups: Sequence[type]) -> tuple[Any, ...]:
+    group = _group_of_each_field(groups).get(name)
+    return _kinds(typing.get_type_hints(group)[name]) if group else ()
+
+
+def _is_text(name: str, groups: Sequence[type]) -> bool:
+    kinds = _kinds_of_field(name, groups)
+    return str in kinds and not {bool, dict, list} & set(kinds)
+
+
 def _parse_argument(name: str, text: str, groups: Sequence[type]) -> Any:
     """Parse a value from the command line as YAML, unless its field is text."""
-    group = _group_of_each_field(groups).get(name)
-    kinds = _kinds(typing.get_type_hints(group)[name]) if group else ()
-    if str in kinds and not {bool, dict, list} & set(kinds):
+    kinds = _kinds_of_field(name, groups)
+    if _is_text(name, groups):
         return None if text == "null" and type(None) in kinds else text
     try:
         return load_yaml(text) if text else text

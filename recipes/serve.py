@@ -6,12 +6,13 @@
 This is an example for the local machine: it handles one request at a time, without authentication.
 """
 
+import contextlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from hfmgc import TrackClassifier
-from hfmgc.errors import AudioError
+from hfmgc.errors import AudioError, HfmgcError
 
 
 LARGEST_UPLOAD = 200 * 2**20  # bytes
@@ -22,12 +23,16 @@ def make_server(checkpoint: str, port: int) -> HTTPServer:
     classifier = TrackClassifier(checkpoint)
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 60  # seconds, for a client that stops sending
+
         def do_POST(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
+            size = self.headers.get("Content-Length", "")
             try:
-                if size > LARGEST_UPLOAD:
-                    raise AudioError("upload", f"larger than {LARGEST_UPLOAD} bytes")
-                status, answer = 200, classifier.pipeline(self.rfile.read(size))
+                if not size.isdecimal() or int(size) > LARGEST_UPLOAD:
+                    raise AudioError(
+                        "upload", f"needs a Content-Length of at most {LARGEST_UPLOAD} bytes, not {size!r}"
+                    )
+                status, answer = 200, classifier.pipeline(self.rfile.read(int(size)))
             except AudioError as error:
                 status, answer = 400, {"error": str(error)}
             self.send_response(status)
@@ -39,6 +44,11 @@ def make_server(checkpoint: str, port: int) -> HTTPServer:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    checkpoint, port = [*sys.argv[1:], "8000"][:2] if len(sys.argv) > 1 else ("--help", "")
+    if checkpoint in ("-h", "--help") or not port.isdecimal():
         raise SystemExit(__doc__)
-    make_server(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8000).serve_forever()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            make_server(checkpoint, int(port)).serve_forever()
+    except (HfmgcError, OSError, OverflowError) as error:
+        raise SystemExit(f"error: {checkpoint}, port {port}: {error}") from None

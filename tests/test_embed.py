@@ -129,6 +129,13 @@ def test_parts_of_another_checkpoint_are_not_used(tiny_checkpoint, music, tmp_pa
     assert embedded(music, output, checkpoints[1]) == expected
 
 
+def test_an_output_that_is_no_parquet_file_is_refused(checkpoint, music, tmp_path, capsys):
+    output = tmp_path / "output.csv"
+    assert main(["embed", str(music), str(output), "--checkpoint", str(checkpoint)]) == 1
+    assert str(output) in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_another_result_is_not_overwritten(checkpoint, music, tmp_path, capsys):
     output = tmp_path / "output.parquet"
     embedded(music, output, checkpoint)

@@ -120,8 +120,8 @@ def test_the_card_says_what_the_files_of_the_run_say(tmp_path):
 \| Adapter .*\| type: lora, r: 8 \|
 \| Licence of this checkpoint \| cc-by-4.0 \|
 ## How to use
-from hfmgc\.data\.audio import load_audio
-classifier = pipeline\("audio-classification", model="tester/model"\)
+import hfmgc
+classifier = pipeline\("music-genre-classification", model="tester/model"\)
 trust_remote_code=True
 up to 12 windows, evenly spaced .* at 16,000 Hz\. .* mean of the windows' probabilities
 ## Genres

@@ -75,6 +75,8 @@ def test_every_kind_of_input_has_the_answer_of_the_plain_pipeline_without_ffmpeg
         "waveform": waveform,
         "array": {"array": stereo.mean(axis=1), "sampling_rate": rate, "path": None},
         "raw": {"raw": waveform, "sampling_rate": 16000},
+        "integers": {"array": np.round(waveform * 2**15).astype(np.int16), "sampling_rate": 16000},
+        "waveform of integers": np.round(waveform * 2**31).astype(np.int32),
         "undecoded path": {"path": str(song), "bytes": None},
         "undecoded bytes": {"path": "a song.flac", "bytes": song.read_bytes()},
     }
@@ -107,6 +109,10 @@ def test_what_cannot_be_used_is_named(checkpoint, song, server, tmp_path):
         (buffer.getvalue(), "silent"),
         ({"path": "deleted.wav", "bytes": None}, "deleted.wav"),
         ({"array": np.ones(16000)}, "sampling_rate"),
+        ({"array": np.ones(16000), "sampling_rate": 0}, "sampling_rate"),
+        ({"array": np.ones(16000), "sampling_rate": "16 kHz"}, "sampling_rate"),
+        ({"array": np.ones((2, 16000)), "sampling_rate": 16000}, "channel"),
+        (np.ones(16000, dtype=np.int64), "int64"),
     ):
         with pytest.raises(AudioError, match=name):
             classifier(given)

@@ -11,6 +11,7 @@ import pytest
 from stand_ins import audio_bytes
 
 from hfmgc import TrackClassifier
+from recipes import run_here
 
 
 SCRIPT = Path(__file__).parent.parent / "recipes" / "serve.py"
@@ -41,5 +42,23 @@ def test_it_answers_as_the_classifier_and_survives_what_is_no_audio(service, tmp
             urllib.request.urlopen(address, data=body, timeout=60)
         assert refused.value.code == 400
         assert json.load(refused.value)["error"].startswith("<bytes>: ")
+    for size in ("many", "-5", str(2**40)):
+        with pytest.raises(HTTPError) as refused:
+            request = urllib.request.Request(address, data=b"", headers={"Content-Length": size})
+            urllib.request.urlopen(request, timeout=60)
+        assert "Content-Length" in json.load(refused.value)["error"]
     with urllib.request.urlopen(address, data=song, timeout=60) as answer:
         assert json.load(answer) == TrackClassifier(checkpoint).classify_file(tmp_path / "song.flac")
+
+
+@pytest.mark.parametrize("arguments", [["missing/run"], ["missing/run", "99999"]])
+def test_a_server_that_cannot_start_says_why_in_one_line(arguments):
+    failed = run_here(SCRIPT, *arguments)
+    assert failed.returncode == 1
+    assert "missing/run" in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["run", "no port"]])
+def test_the_usage_is_shown_without_a_checkpoint_or_with_a_wrong_port(arguments):
+    assert "serve.py CHECKPOINT" in run_here(SCRIPT, *arguments).stderr

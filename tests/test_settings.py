@@ -235,6 +235,23 @@ def test_other_values_than_the_choices_are_refused(tmp_path, field):
         recipe(tmp_path, **{field: "other"})
 
 
+def test_a_policy_that_no_dataset_has_is_refused_without_data(tmp_path):
+    with pytest.raises(ConfigError, match="split_policy 'random'"):
+        recipe(tmp_path, split_policy="random", data="")
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_text_field_without_a_value_is_refused(more):
+    with pytest.raises(ConfigError, match="'output_dir'"):
+        read_settings(["--output_dir", *more], RECIPE_GROUPS)
+
+
+def test_a_refusal_of_transformers_is_one_line(tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        recipe(tmp_path, eval_strategy="no", load_best_model_at_end=True)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
 def test_groups_share_no_field():
     names = [item.name for group in RECIPE_GROUPS for item in dataclasses.fields(group)]
     assert len(names) == len(set(names))

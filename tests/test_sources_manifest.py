@@ -92,6 +92,12 @@ def test_columns_can_have_other_names_and_labels_a_separator(music):
     assert (row["genres"], row["artist"]) == (["blues", "rock"], "Ann")
 
 
+def test_a_path_is_no_genre(music):
+    text = f"path,label\na.wav,blues\nb.wav,{music}/pop\n"
+    with pytest.raises(DataError, match=r"tracks\.csv, line 3: .*'pop'"):
+        open_source(write(music, "tracks.csv", text)).tracks()
+
+
 def test_a_missing_file_is_reported_and_the_others_are_used(music):
     corpus = decode_corpus(open_source(write(music, "tracks.csv", "path,label\na.wav,blues\ngone.wav,pop\n")), 16000)
     assert list(corpus.tracks["track_id"]) == ["a.wav"]

@@ -80,14 +80,19 @@ def split_corpus(
     )
 
 
+def check_policy(policy: str) -> None:
+    """Raise a ConfigError if no dataset has this policy."""
+    if policy not in POLICIES:
+        raise ConfigError(f"split_policy {policy!r} does not exist{did_you_mean(str(policy), POLICIES)}")
+
+
 def check_split(source: TrackSource, *, policy: str, ratios: str) -> list[int]:
     """Check the settings of a split before its tracks are read; return the ratios as numbers.
 
     Raises:
         ConfigError: If the policy does not exist, the source does not have it, or the ratios have another form.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"split_policy {policy!r} does not exist{did_you_mean(policy, POLICIES)}")
+    check_policy(policy)
     if policy not in source.split_policies:
         raise ConfigError(
             f"split_policy: {source.card.name} has no split {policy!r}; choose one of {', '.join(source.split_policies)}"

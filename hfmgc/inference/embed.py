@@ -21,7 +21,7 @@ from ..data.features import check_front_end, track_windows
 from ..data.sources import open_source
 from ..data.sources.contract import TrackSource
 from ..data.sources.feature_rows import feature_problems
-from ..errors import DataError, first_line
+from ..errors import ConfigError, DataError, first_line
 from ..evaluation.checkpoints import load_checkpoint, network_digest, weights_digest
 from ..features.feature_extraction_windowed import WindowedFeatureExtractor
 from .parts import write_in_parts, write_table
@@ -77,10 +77,12 @@ def embed_tracks(
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ConfigError: If `output` exists and holds other results.
+        ConfigError: If `output` does not end in .parquet, or exists and holds other results.
         DataError: If no track can be used.
         SaveError: If `output` cannot be written.
     """
+    if output.suffix.lower() != ".parquet":
+        raise ConfigError(f"output {output}: not a parquet file: name a file that ends in .parquet")
     model, extractor = load_checkpoint(checkpoint, revision, auto_class=AutoModel)
     source = open_source(data, data_options, exclude=exclude)
     check_front_end(source, extractor)

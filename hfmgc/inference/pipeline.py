@@ -31,6 +31,8 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
     - a dict of `path` or `bytes`, as from `datasets.Audio(decode=False)`;
     - a waveform [samples] at the model's sampling rate.
 
+    Arrays hold one channel, as floating-point numbers from -1 to 1, or as 16-bit or 32-bit integers.
+
     Audio that cannot be downloaded or used, or is shorter than the argument `shortest_seconds` of the call, raises an
     `AudioError`.
 
@@ -66,10 +68,11 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
     def _waveform(self, inputs: Any, shortest_seconds: float) -> Any:
         rate, name = self.feature_extractor.sampling_rate, None
         if isinstance(inputs, dict) and "sampling_rate" in inputs:
-            samples = np.asarray(inputs["raw"] if "raw" in inputs else inputs["array"])
-            if samples.ndim == 1 and inputs["sampling_rate"] != rate:
-                return soxr.resample(samples.astype(np.float32), inputs["sampling_rate"], rate)
-            return samples
+            samples = _as_float(np.asarray(inputs["raw"] if "raw" in inputs else inputs["array"]))
+            original = inputs["sampling_rate"]
+            if not isinstance(original, int | float | np.number) or not 0 < original < float("inf"):
+                raise AudioError("<array>", f"sampling_rate must be a number above 0, not {original!r}")
+            return samples if original == rate else soxr.resample(samples.astype(np.float32), original, rate)
         if isinstance(inputs, dict):
             if "raw" in inputs or "array" in inputs:
                 raise AudioError("<array>", "no sampling_rate: add it to the dict")
@@ -78,7 +81,20 @@ class MusicGenreClassificationPipeline(AudioClassificationPipeline):
             inputs, name = _download(inputs), inputs
         if inputs is None or isinstance(inputs, (str, os.PathLike, bytes, bytearray, memoryview)):
             return load_audio(inputs, rate, name=name, shortest_seconds=shortest_seconds)
-        return inputs
+        return _as_float(np.asarray(inputs)) if hasattr(inputs, "__array__") else inputs
+
+
+def _as_float(samples: np.ndarray) -> np.ndarray:
+    """Return the samples of one channel; 16-bit and 32-bit integers are scaled to full scale (1.0)."""
+    if samples.ndim != 1:
+        raise AudioError(
+            "<array>", f"shape {samples.shape}: give one channel [samples], such as the mean of the channels"
+        )
+    if samples.dtype in (np.int16, np.int32):
+        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    if samples.dtype.kind != "f":
+        raise AudioError("<array>", f"samples of type {samples.dtype}: give int16, int32, or float32 from -1 to 1")
+    return samples
 
 
 def _download(url: str) -> bytes:

@@ -48,7 +48,7 @@ def project_embeddings(embeddings: Path, output: Path, *, method: str = "tsne", 
         axis_names = ["t-SNE 1", "t-SNE 2"]
     checkpoint = Path(table.checkpoint)
     name = checkpoint.resolve().name if checkpoint.exists() else table.checkpoint
-    title = f"{METHODS[method]} of {rows} embeddings by {name}"
+    title = f"{METHODS[method]} of {rows} embeddings by {name} ({embeddings.name})"
     with saving_to(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
         plot_projection(points, genres, output, title=title, axis_names=axis_names)

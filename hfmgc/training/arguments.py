@@ -8,7 +8,7 @@ from typing import Any, Self
 from transformers import TrainingArguments
 
 from ..data.audio import SHORTEST_SECONDS
-from ..data.splits import POLICIES, parse_ratios
+from ..data.splits import POLICIES, check_policy, parse_ratios
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from ..registry import ARCHITECTURES
@@ -199,6 +199,7 @@ class DataArguments(WindowArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        check_policy(self.split_policy)
         parse_ratios(self.split_ratios)
         if self.training_windows == "fixed" and self.windows_per_track != 1:
             raise ValueError("windows_per_track applies only to training_windows random: leave it out")

@@ -138,7 +138,7 @@ def fit_probe(
     if chosen.validation_score is not None:
         trainer.state.best_metric = abs(chosen.validation_score)
     if run.should_log:
-        summary = ", ".join(f"{name} {value}" for name, value in trainer.record.items())
+        summary = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in trainer.record.items())
         print("\n".join(f"probe: {line}" for line in (summary, *trainer.notes)))
     return trainer
 

@@ -7,6 +7,7 @@ from ..data.names import distinct_names
 from ..data.sources import open_source
 from ..errors import ConfigError, HfmgcError, UnreachableDataError
 from ..settings import read_config, read_settings
+from ..text import format_size
 from .arguments import RECIPE_GROUPS, DataArguments
 from .check import CheckedRecipe, check_recipe
 from .frozen_prefix import FrozenPrefix
@@ -107,7 +108,7 @@ def _as_text(result: dict[str, Any]) -> str:
         ),
     ]
     if prefix := result["frozen_prefix"]:
-        size = f"{prefix['window_bytes'] / 1e6:.3g} MB a window ({prefix['dtype']})"
+        size = f"{format_size(prefix['window_bytes'])} a window ({prefix['dtype']})"
         rows.append(("frozen prefix", f"{prefix['ends']}, {size}"))
     rows += [("note", note) for note in result["notes"]]
     return "\n".join(f"{name:<14}{text}" for name, text in rows)

@@ -75,6 +75,9 @@ class Manifest(TrackSource):
                 label_column = self.label_column if self.label_column in columns else self.genres_column
                 empty = label_column if file else self.path_column
                 raise DataError(f"{where}: {empty!r} is empty: fill it, or remove the row")
+            for label in labels:  # genres are published
+                if Path(label).is_absolute() and len(Path(label).parts) > 2:
+                    raise DataError(f"{where}: genre {label!r} is a path: use its last part, {Path(label).name!r}")
             # Different spellings of a path are one file; links are not followed.
             path = os.path.normpath(root / (file if Path(file).is_absolute() else file.replace("\\", "/")))
             if line_of.setdefault(path, line) != line:
