@@ -400,7 +400,9 @@ def test_only_types_of_python_numpy_and_scikit_learn_are_trusted():
     assert not {"builtins.eval", "builtins.exec", "builtins.getattr", "numpy.load"} & TRUSTED_TYPES
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "no zip", "other features", "other step", "layout", "columns"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "cut", "no zip", "other features", "other step", "layout", "columns", "negative columns"]
+)
 def test_damaged_files_are_refused(finished, tmp_path, damage):
     folder = copied(finished[0] / "svm", tmp_path)
     path = folder / PIPELINE_FILE
@@ -410,10 +412,14 @@ def test_damaged_files_are_refused(finished, tmp_path, damage):
         path.write_bytes(path.read_bytes()[:1000])
     elif damage == "no zip":
         path.write_text("pickle")
-    elif damage in ("layout", "columns"):
+    elif damage in ("layout", "columns", "negative columns"):
         file = folder / ("preprocessor_config.json" if damage == "layout" else "config.json")
         content = json.loads(file.read_text())
-        content["columns"] = [f"other {index}" for index in range(COLUMNS)] if damage == "layout" else [0, COLUMNS]
+        content["columns"] = {
+            "layout": [f"other {index}" for index in range(COLUMNS)],
+            "columns": [0, COLUMNS],
+            "negative columns": list(range(-COLUMNS, 0)),
+        }[damage]
         file.write_text(json.dumps(content))
     else:
         other = make_pipeline(StandardScaler(), SVC()).fit(vectors(9)[0][:, :4], vectors(9)[1])

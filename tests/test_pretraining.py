@@ -364,6 +364,7 @@ def test_two_processes_with_half_the_batch_end_as_one(features, tmp_path):
         ({"pretrained_parts": {"prior": "x"}}, "pretrained_parts: hfmgc-prior-autoencoder has no part 'prior'"),
         ({"eval_strategy": "steps", "eval_steps": 2}, "validation_share"),
         ({"validation_share": 1.0}, "validation_share"),
+        ({"metric_for_best_model": "accuracy"}, "metric_for_best_model accuracy"),
         ({"time_crop": 0.3}, "time_crop"),
         ({"fit_statistics": "overall"}, r"front_end\.normalization must be min_max"),
         ({"front_end": FRONT_END}, r"front_end\.normalization must be min_max"),

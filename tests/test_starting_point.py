@@ -181,7 +181,7 @@ def test_what_is_no_checkpoint_is_one_line(lgnet, run, tmp_path):
         assert "\n" not in str(caught.value)
     config = tmp_path / "lgnet" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "bert"}))
-    with pytest.raises(CheckpointError, match="'bert'"):
+    with pytest.raises(CheckpointError, match="architecture 'bert'"):
         start_from(lgnet, run)
 
 

@@ -222,7 +222,7 @@ def test_averaging_is_refused_where_the_launcher_divides_the_weights(tmp_path, v
         setattr(self, divided, True)
 
     monkeypatch.setattr(TrackTrainer, "create_accelerator_and_postprocess", divide)
-    with pytest.raises(ConfigError, match="weight_averaging"):
+    with pytest.raises(ConfigError, match="weight_averaging does not work"):
         TrackTrainer(
             model=lgnet(),
             args=arguments(tmp_path, weight_averaging=0.9),

@@ -179,6 +179,8 @@ def load_classical(
         pipeline = skops.io.load(pipeline_file, trusted=[])
         if vector_names(extractor) != (config.summary, list(config.feature_names)):
             raise ValueError("config.json and preprocessor_config.json name different features")
+        if min(config.columns or [0]) < 0:
+            raise ValueError("config.json: columns must not be negative")
         # Fails if the steps do not fit each other, the columns or the genres.
         vectors = config.select_columns(np.zeros((1, len(config.feature_names)), np.float32))
         log_probabilities(pipeline, vectors, config.num_labels)

@@ -95,7 +95,7 @@ def adapter_targets(model: nn.Module, roles: list[str], min_layer: int) -> list[
 
 @contextmanager
 def without_peft_warnings() -> Iterator[None]:
-    """Silence PEFT's use of a name that transformers 5 deprecates; users cannot act on the warning."""
+    """Silence a warning about a name that PEFT uses and transformers 5 deprecates; users cannot act on it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield

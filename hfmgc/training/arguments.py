@@ -175,7 +175,7 @@ class DataArguments(WindowArguments):
     split_seed: int = setting(0, "Seed of the split; `seed` is that of the training.")
     split_fold: int = setting(1, "Published fold to use with artist_folds.")
     split_manifest: str | None = setting(None, "split.json of an earlier run, to repeat its split exactly.")
-    allow_leaks: bool = setting(False, "Train although artists or recordings are on two sides of the split; recorded.")
+    allow_leaks: bool = setting(False, "Train even if artists or recordings are on two sides of the split; recorded.")
     fit_statistics: str = setting(
         "none", "Fit the front end's mean and deviation to the training side.", choices=("none", "overall", "per_bin")
     )

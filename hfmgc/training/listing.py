@@ -42,7 +42,7 @@ def _configs_by_architecture(folder: Path) -> dict[str, list[str]] | None:
         if path.name.startswith("_"):
             continue
         values = read_config(path)
-        if "pipelines" not in values:  # a config of recipes/classical_baselines.py
+        if "pipelines" not in values:  # configs of recipes/classical_baselines.py have pipelines
             configs.setdefault(values.get("model_type", DEFAULT_MODEL_TYPE), []).append(path.as_posix())
     return configs
 

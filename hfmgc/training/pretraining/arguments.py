@@ -137,6 +137,10 @@ def check_pretraining(groups: PretrainingGroups) -> WindowedFeatureExtractor:
     arguments, data, run = groups
     if run.eval_strategy != "no" and not data.validation_share:
         raise ConfigError("eval_strategy: no tracks are held out: set validation_share, or eval_strategy no")
+    if (run.metric_for_best_model or "loss").removeprefix("eval_") != "loss":
+        raise ConfigError(
+            f"metric_for_best_model {run.metric_for_best_model}: pre-training has only the loss: set loss"
+        )
     if not data.sources:
         raise ConfigError("data is empty: name a dataset, a folder of audio, or stored features")
     extractor_class = PRETRAINING_MODELS[arguments.model_type].load("feature_extractor")
