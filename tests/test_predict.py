@@ -128,6 +128,14 @@ def test_the_table_lists_notes_and_unusable_files(checkpoint, music):
     assert "constant offset" in unusable[1] and "silent" in unusable[2]
 
 
+def test_a_truncated_file_is_predicted_with_a_note(checkpoint, tmp_path):
+    soundfile.write(tmp_path / "song.wav", tone(3, seconds=4.0), RATE)
+    content = (tmp_path / "song.wav").read_bytes()
+    (tmp_path / "song.wav").write_bytes(content[: len(content) // 2])
+    (row,) = predictions(checkpoint, tmp_path / "song.wav")["predictions"].values()
+    assert row["genre"] and "truncated: 2.00 s of the 4.00 s" in row["note"]
+
+
 def test_without_a_checkpoint_the_packaged_ones_predict_genres_and_tags(packaged, music):
     song = music / "pop" / "long.wav"
     packaged("msd")

@@ -62,6 +62,7 @@ class Song:
         genres: Names of all genres.
         ends: End of each window in seconds [windows].
         probabilities: Probabilities of the genres in each window [windows, genres].
+        truncation: How much of the file is missing; "" if it is complete.
     """
 
     file: str
@@ -75,6 +76,7 @@ class Song:
     genres: list[str] = field(default_factory=list)
     ends: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    truncation: str = ""
 
 
 class SongPredictor:
@@ -167,7 +169,8 @@ class SongPredictor:
             return Song(file, problem=error.reason)
         starts, blocks = _cut(audio, self.extractor)
         logits = [torch.empty(len(starts), model.config.num_labels) for model in self.models]
-        return Song(file, "", audio.seconds, starts, chain([next(blocks)], blocks), logits)
+        blocks = chain([next(blocks)], blocks)
+        return Song(file, "", audio.seconds, starts, blocks, logits, truncation=audio.truncation)
 
     @torch.inference_mode()
     def _classify(self, batch: list[tuple[Song, np.ndarray]]) -> None:
@@ -211,11 +214,13 @@ class SongPredictor:
         song.ends = np.minimum(song.starts + length, song.seconds)
         covered = float((np.minimum(song.ends, np.append(song.starts[1:], np.inf)) - song.starts).sum())
         row["heard_seconds"] = covered
+        notes = [f"truncated: {song.truncation}"] if song.truncation else []
         if song.seconds < self.extractor.window_seconds:
             how = "looped" if self.extractor.short_tracks == "loop" else "padded"
-            row["note"] = f"shorter than a window of {self.extractor.window_seconds:.2f} s: {how}"
+            notes.append(f"shorter than a window of {self.extractor.window_seconds:.2f} s: {how}")
         elif covered < 0.95 * song.seconds:
-            row["note"] = f"windows cover {covered:.0f} of {song.seconds:.0f} s: use --all_windows to cover all"
+            notes.append(f"windows cover {covered:.0f} of {song.seconds:.0f} s: use --all_windows to cover all")
+        row["note"] = "; ".join(notes)
 
 
 def find_files(paths: Iterable[str]) -> list[str]:
