@@ -292,4 +292,4 @@ def test_both_sides_must_fit_before_the_first_is_filled(place, tmp_path):
 def test_show_says_what_a_window_takes(place, tmp_path, capsys):
     config = write_config(tmp_path / "run.yaml", settings_for(place, tmp_path / "out", reuse_frozen_prefix=True))
     hfmgc_command(["show", str(config)])
-    assert "everything before backbone.layers.1.mlp, 0.00794 MB a window (float32)" in capsys.readouterr().out
+    assert "everything before backbone.layers.1.mlp, 7.9 kB a window (float32)" in capsys.readouterr().out

@@ -233,6 +233,13 @@ def test_a_study_whose_creator_was_killed_before_recording_its_identity_is_used(
     assert load(tmp_path / "out").user_attrs["hfmgc"]["search"]["trial_seeds"] == "same"
 
 
+def test_a_study_of_another_program_is_refused(features, tmp_path):
+    (tmp_path / "out").mkdir()
+    optuna.create_study(study_name="search", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}").ask()
+    message = refusal(search_here(tmp_path, search_settings(features, tmp_path / "out")))
+    assert "'search' in sqlite" in message and "search.study_name" in message and "null" not in message
+
+
 def test_ctrl_c_while_the_storage_is_lost_ends_in_one_line(features, tmp_path, monkeypatch):
     def stop():
         (tmp_path / "out" / "study.db").write_bytes(b"no database" * 500)

@@ -127,11 +127,14 @@ def open_study(recipe: BaseRecipe, arguments: SearchArguments, data: PreparedDat
 
 def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     """Record the identity of a new study; raise a ConfigError if the study has another identity."""
-    if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+    where = f"study {study.study_name!r} in {url}"
+    if IDENTITY not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise ConfigError(f"{where} was not created by hfmgc: choose another search.study_name")
         study.set_user_attr(IDENTITY, identity)
     stored, wanted = (
         pd.json_normalize(values, sep=" > ").to_dict(orient="records")[0]
-        for values in (study.user_attrs.get(IDENTITY, {}), identity)
+        for values in (study.user_attrs[IDENTITY], identity)
     )
     differences = [
         f"{key}: {json.dumps(stored.get(key))} in the study, {json.dumps(wanted.get(key))} now"
@@ -141,8 +144,8 @@ def _check_identity(study: Study, identity: dict[str, Any], url: str) -> None:
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise ConfigError(
-            f"study {study.study_name!r} in {url} belongs to another search: {'; '.join(differences[:5])}{more}. Restore "
-            "these settings, or choose another search.study_name (or output_dir)"
+            f"{where} belongs to another search: {'; '.join(differences[:5])}{more}. Restore these settings, or choose "
+            "another search.study_name (or output_dir)"
         )
 
 
